@@ -1,0 +1,62 @@
+# What there is to do here: make help
+
+PYTHON ?= python3
+PORT ?= 8000
+EMULATOR_PORT ?= 8790
+PYTEST_ARGS ?= -n 2
+
+BIN = .venv/bin
+INSTALLED = .venv/.installed
+
+.PHONY: help demo test faults bench screenshots lint fmt requirements clean
+.DEFAULT_GOAL := help
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(INSTALLED) ## Run the whole thing here; PORT and EMULATOR_PORT choose the ports
+	@$(BIN)/python -m project.demo --port $(PORT) --emulator-port $(EMULATOR_PORT)
+
+test: $(INSTALLED) ## Run all tests, with every service that answers; PYTEST_ARGS adds options
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+# Its trials wait most of the time.
+faults: PYTEST_ARGS = -n 4
+faults: $(INSTALLED) ## Run the fault tests alone, with their report; FAULTS_LONG=1: all of it (FAULTS_SEEDS: how often)
+	$(BIN)/python -m pytest tests/faults $(PYTEST_ARGS)
+
+bench: $(INSTALLED) ## Measure pace, cost and scale (half an hour); BENCH names one and its options
+	@$(BIN)/python -m benchmarks $(BENCH)
+
+screenshots: $(INSTALLED) ## Make the pictures of docs/images anew
+	SCREENSHOTS=1 $(BIN)/python -m pytest tests/browser/test_looks.py -k pictures
+
+lint: $(INSTALLED) ## Style, types, migrations and Django's checks
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python manage.py makemigrations --check --dry-run
+	BUNCE_API_KEY=sk_test_lint BUNCE_ENV=sandbox $(BIN)/python manage.py check --fail-level WARNING
+
+fmt: $(INSTALLED) ## Put the code into the house's format
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+requirements: $(INSTALLED) ## Pin requirements.txt anew from pyproject.toml
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv pip compile pyproject.toml --extra api --group project --group dev --upgrade \
+		--universal --python-version 3.11 --no-annotate --quiet \
+		--custom-compile-command "make requirements" --output-file requirements.txt
+
+clean: ## Remove all that the other targets made
+	rm -rf .venv .celery .*_cache .hypothesis test-results
+
+# Anew whenever the pins change. pip is told to be quiet, not silent: its errors are shown.
+$(INSTALLED): requirements.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { echo \
+		"This needs Python 3.11 or newer, and $(PYTHON) is not. Name one: make PYTHON=python3.12" \
+		>&2; exit 1; }
+	@echo "Installing what requirements.txt names into .venv (once; a minute or two)"
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@touch $@
