@@ -1,0 +1,3 @@
+"""Keeps Django and Bunce in step: exactly one Bunce segment for each local row."""
+
+__version__ = "0.1.0"

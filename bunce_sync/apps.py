@@ -1,0 +1,26 @@
+from __future__ import annotations
+
+from django.apps import AppConfig
+from django.core import checks as django_checks
+from django.db.models.signals import post_save
+from django.utils.translation import gettext_lazy as _
+
+
+class BunceSyncConfig(AppConfig):
+    name = "bunce_sync"
+    verbose_name = _("Bunce")
+    default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        from bunce_sync import checks, signals
+
+        post_save.connect(
+            signals.ring_on_commit,
+            sender=self.get_model("Segment"),
+            dispatch_uid="bunce_sync.ring_on_commit",
+        )
+        django_checks.register(checks.check_settings, "bunce_sync")
+        django_checks.register(checks.check_key, "bunce_sync")
+        django_checks.register(checks.check_address, "bunce_sync")
+        django_checks.register(checks.check_times, "bunce_sync")
+        django_checks.register(checks.check_database, "bunce_sync")

@@ -1,0 +1,21 @@
+"""The HTTP client for Bunce: no database, no waiting, no repeating.
+
+What a call means for a row is decided elsewhere; here a request is made once, and it is told
+truthfully whether it was sent and what came back.
+"""
+
+from .client import BunceClient
+from .exchange import Exchange
+from .paging import Page, Position
+from .shared import shared_client
+from .types import Customer, RemoteSegment
+
+__all__ = [
+    "BunceClient",
+    "Customer",
+    "Exchange",
+    "Page",
+    "Position",
+    "RemoteSegment",
+    "shared_client",
+]

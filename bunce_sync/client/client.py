@@ -1,0 +1,218 @@
+"""The calls of Bunce's segments API, each exactly one HTTP request."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import quote
+
+from ..exceptions import BunceError, UnusableAnswer
+from .answers import content_of
+from .exchange import Exchange
+from .paging import Page, Position, page_of, query_of, walk
+from .parse import segment_of, usable_id
+from .transport import Transport
+from .types import Customer, RemoteSegment
+
+log = logging.getLogger("bunce_sync.client")
+
+FIRST_PAGE = Position()
+
+
+class BunceClient:
+    """A client for Bunce's segments, safe for use by many threads and greenlets at once.
+
+    It makes one request a call: it does not retry, wait, pace itself, follow redirects or keep
+    anything but idle connections. Every call raises a ``BunceError`` when it has no usable
+    answer, and fills in the ``exchange`` it is given, in any case.
+
+    Args:
+        base_url: the address of the API, e.g. ``https://api.bunce.so/v1``.
+        api_key: the secret key; it appears in no repr, error or log line.
+        connect_timeout: seconds for each step of connecting. Name resolution has no timeout.
+        read_timeout: seconds for the next byte of an answer. A whole request may take as long as
+            both timeouts together.
+        max_answer_bytes: the largest answer that is read, after decompression.
+
+    Raises:
+        ConfigurationError: the key or the address cannot be used.
+    """
+
+    def __init__(
+        self,
+        *,
+        base_url: str,
+        api_key: str,
+        connect_timeout: float = 3.0,
+        read_timeout: float = 20.0,
+        max_answer_bytes: int = 10 * 1024 * 1024,
+    ) -> None:
+        self._transport = Transport(
+            base_url=base_url,
+            api_key=api_key,
+            connect_timeout=connect_timeout,
+            read_timeout=read_timeout,
+            max_answer_bytes=max_answer_bytes,
+        )
+
+    def __repr__(self) -> str:
+        return f"<BunceClient {self._transport.address}>"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the idle connections. A request under way, or a later one, still works."""
+        self._transport.close()
+
+    def create_segment(
+        self,
+        *,
+        name: str,
+        description: str | None = None,
+        add_all_customers: bool | None = None,
+        exchange: Exchange | None = None,
+    ) -> RemoteSegment:
+        """Create a segment. Bunce has no idempotency key: made twice, it may exist twice."""
+        wanted = {"description": description, "add_all_customers": add_all_customers}
+        body = {"name": name, **{key: one for key, one in wanted.items() if one is not None}}
+        return self._segment("POST", "/segments", exchange, body=body)
+
+    def get_segment(self, segment_id: str, *, exchange: Exchange | None = None) -> RemoteSegment:
+        """Read one segment (documented by the Node SDK only)."""
+        return self._segment("GET", _path(segment_id), exchange, expected=segment_id)
+
+    def update_segment(
+        self,
+        segment_id: str,
+        *,
+        name: str,
+        description: str | None,
+        exchange: Exchange | None = None,
+    ) -> RemoteSegment:
+        """Give a segment this name and this description, also an empty one."""
+        body = {"name": name, "description": description}
+        return self._segment("PATCH", _path(segment_id), exchange, body=body, expected=segment_id)
+
+    def list_page(
+        self,
+        position: Position = FIRST_PAGE,
+        *,
+        per_page: int = 100,
+        exchange: Exchange | None = None,
+    ) -> Page:
+        """Read one page of the list.
+
+        Raises:
+            UnusableAnswer: also for one row that cannot be read: absence may be concluded only
+                from a list that was understood to the last row.
+        """
+        exchange = exchange or Exchange()
+        content = self._call("GET", "/segments", exchange, query=query_of(position, per_page))
+        return page_of(content, position, per_page, http_status=exchange.http_status)
+
+    def list_segments(
+        self, *, per_page: int = 100, fetch: Callable[[Position], Page] | None = None
+    ) -> Iterator[RemoteSegment]:
+        """Every segment once, over all pages; each page is asked for when it is needed.
+
+        Args:
+            per_page: rows to ask for at a time.
+            fetch: reads the page at a position; for a caller who paces the requests.
+        """
+        return walk(fetch or (lambda position: self.list_page(position, per_page=per_page)))
+
+    def add_customers(
+        self,
+        segment_id: str,
+        customers: Sequence[Customer],
+        *,
+        exchange: Exchange | None = None,
+    ) -> None:
+        """Add customers to a segment; Bunce creates those it does not know, updates the others."""
+        body = {"customers": _some([customer.to_json() for customer in customers])}
+        self._call("POST", _path(segment_id, "/customers"), exchange, body=body)
+
+    def add_all_customers(self, segment_id: str, *, exchange: Exchange | None = None) -> None:
+        """Add every customer to a segment (documented by the Node SDK only)."""
+        self._call("POST", _path(segment_id, "/all-customers"), exchange, body={})
+
+    def remove_customers(
+        self, segment_id: str, ids: Sequence[str], *, exchange: Exchange | None = None
+    ) -> None:
+        """Remove customers, named by customer id or email, from a segment.
+
+        Always a DELETE: one sample of Bunce's pages has POST here, which would add them.
+        """
+        if isinstance(ids, str):
+            raise TypeError("ids is a list of ids, not one text")
+        body = {"customers": _some(list(ids))}
+        self._call("DELETE", _path(segment_id, "/customers"), exchange, body=body)
+
+    def _segment(
+        self,
+        method: str,
+        path: str,
+        exchange: Exchange | None,
+        *,
+        body: Mapping[str, Any] | None = None,
+        expected: str | None = None,
+    ) -> RemoteSegment:
+        exchange = exchange or Exchange()
+        content = self._call(method, path, exchange, body=body)
+        segment = segment_of(content, http_status=exchange.http_status)
+        if expected is not None and segment.id.casefold() != expected.casefold():
+            raise UnusableAnswer(
+                "the answer is about another segment", http_status=exchange.http_status
+            )
+        return segment
+
+    def _call(
+        self,
+        method: str,
+        path: str,
+        exchange: Exchange | None,
+        *,
+        query: Mapping[str, str] | None = None,
+        body: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Make the request and give its decoded content; one line in the log either way."""
+        exchange = exchange or Exchange()
+        exchange.begin(method, path)
+        result = "failed"
+        try:
+            answer = self._transport.perform(exchange, query=query, body=body)
+            result = str(answer.status)
+            return content_of(answer)
+        except BunceError as error:
+            result = f"{error.http_status or ''} {error.code}".lstrip()
+            raise
+        finally:
+            log.debug("%s %s: %s, %.0f ms", method, path, result, 1000 * (exchange.duration or 0))
+
+
+def _path(segment_id: str, below: str = "") -> str:
+    """The path of a segment.
+
+    Raises:
+        ValueError: it is no id, and with it another address would be called than is meant.
+    """
+    if usable_id(segment_id) is None or segment_id in (".", ".."):
+        raise ValueError("not the id of a segment")
+    return f"/segments/{quote(segment_id, safe='')}{below}"
+
+
+def _some(items: list[Any]) -> list[Any]:
+    if not items:
+        raise ValueError("no customers given")
+    return items

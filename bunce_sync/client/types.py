@@ -1,0 +1,64 @@
+"""What Bunce knows: segments and customers, as this app reads and sends them."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteSegment:
+    """A segment as Bunce describes it (developer pages and Node SDK).
+
+    Attributes:
+        id: Bunce's id, 1 to 255 printable characters; a UUID as far as is documented.
+        name: the name; empty when an answer about a single segment had none that is text.
+        description: the description, if any.
+        type: ``"automatic"``, ``"manual"`` or a value not known yet, at most 64 characters.
+        all_customers: whether every customer belongs to it; ``None`` when not said.
+        conditions: any JSON value.
+        customers_count: how many customers belong to it, when said.
+        created_at: when it was created, aware, UTC. Bunce gives no zone; it is read as UTC.
+        updated_at: when it was last changed, likewise.
+    """
+
+    id: str
+    name: str
+    description: str | None = None
+    type: str | None = None
+    all_customers: bool | None = None
+    conditions: Any = None
+    customers_count: int | None = None
+    created_at: dt.datetime | None = None
+    updated_at: dt.datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Customer:
+    """A customer to be added to a segment: created by Bunce when unknown, else **updated**.
+
+    What is ``None`` is not sent.
+
+    Raises:
+        ValueError: neither ``customer_id`` nor ``email`` is given; Bunce needs one of them.
+    """
+
+    customer_id: str | None = None
+    email: str | None = None
+    first_name: str | None = None
+    last_name: str | None = None
+    phone_no: str | None = None
+    devices: Sequence[Mapping[str, str]] | None = None
+
+    def __post_init__(self) -> None:
+        if not (self.customer_id or self.email):
+            raise ValueError("a customer needs a customer_id or an email")
+
+    def to_json(self) -> dict[str, Any]:
+        """The object that is sent."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        if self.devices is not None:
+            values["devices"] = [dict(device) for device in self.devices]
+        return {name: value for name, value in values.items() if value is not None}

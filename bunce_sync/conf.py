@@ -1,0 +1,165 @@
+"""The settings of the app: one dict, ``BUNCE_SYNC``, read anew at each access.
+
+Nothing is frozen at import, so ``override_settings`` works and so does a site that fills the dict
+late. A value that is unusable raises ``ConfigurationError`` where it is read; the system checks
+(``checks.py``) name it long before.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, Generic, TypeVar
+from urllib.parse import urlsplit
+
+from django.conf import settings as django_settings
+
+from bunce_sync.exceptions import ConfigurationError
+
+T = TypeVar("T")
+
+#: Bunce's public developer pages, "Introduction".
+BASE_URLS = {
+    "live": "https://api.bunce.so/v1",
+    "sandbox": "https://sandbox.api.bunce.so/v1",
+}
+
+
+def _seconds(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError("must be a number of seconds")
+    if not (math.isfinite(value) and value > 0):
+        raise ValueError("must be a number of seconds greater than zero")
+    return float(value)
+
+
+def _count(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError("must be a whole number")
+    if value <= 0:
+        raise ValueError("must be greater than zero")
+    return value
+
+
+def _count_or_none(value: Any) -> int | None:
+    return None if value is None else _count(value)
+
+
+def _page_size(value: Any) -> int:
+    if _count(value) > 1000:
+        raise ValueError("must be at most 1000")
+    return int(value)
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError("must be a string")
+    return value.strip()
+
+
+def _name(value: Any) -> str:
+    if not _text(value):
+        raise ValueError("must not be empty")
+    return _text(value)
+
+
+def _key(value: Any) -> str:
+    text = _text(value)
+    if not all("!" <= character <= "~" for character in text):
+        raise ValueError("must not contain spaces, line breaks or other signs no key can have")
+    return text
+
+
+def _environment(value: Any) -> str:
+    if not isinstance(value, str) or value not in BASE_URLS:
+        raise ValueError('must be "live" or "sandbox"')
+    return str(value)
+
+
+def _base_url(value: Any) -> str:
+    text = _text(value).rstrip("/")
+    if not text:
+        return ""
+    try:
+        parts = urlsplit(text)
+        usable = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
+    except ValueError:  # its text quotes the address, and with it a password perhaps
+        usable = False
+    if not usable:
+        raise ValueError("must be an address such as https://api.bunce.so/v1")
+    if parts.username or parts.password or parts.query or parts.fragment:
+        raise ValueError("must be a plain address, without user, password, query or fragment")
+    return text
+
+
+class Setting(Generic[T]):
+    """A key of ``BUNCE_SYNC``: its default, and what a value has to be.
+
+    ``parse`` returns the typed value, or raises ``TypeError`` or ``ValueError`` that say what it
+    must be.
+    """
+
+    def __init__(self, default: T, parse: Callable[[Any], T]) -> None:
+        self.default = default
+        self.parse = parse
+        self.key = ""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.key = name
+
+    def __get__(self, instance: object, owner: type) -> T:
+        try:
+            return self.parse(given().get(self.key, self.default))
+        except (TypeError, ValueError) as error:
+            # Without the value: it may be a key in the wrong place.
+            raise ConfigurationError(f"BUNCE_SYNC[{self.key!r}] {error}.") from None
+
+
+def given() -> Mapping[str, Any]:
+    """The site's ``BUNCE_SYNC`` as it stands; empty when there is none.
+
+    Raises:
+        ConfigurationError: it is not a dict.
+    """
+    value = getattr(django_settings, "BUNCE_SYNC", {})
+    if not isinstance(value, Mapping):
+        raise ConfigurationError("BUNCE_SYNC must be a dict.")
+    return value
+
+
+class Conf:
+    """Typed access: ``conf.READ_TIMEOUT``. Times are in seconds.
+
+    Each access raises ``ConfigurationError`` when the site's value cannot be used.
+    """
+
+    API_KEY = Setting("", _key)
+    ENV = Setting("live", _environment)
+    BASE_URL = Setting("", _base_url)
+    CONNECT_TIMEOUT = Setting(3.0, _seconds)
+    READ_TIMEOUT = Setting(20.0, _seconds)
+    LEASE = Setting(90.0, _seconds)
+    GRACE = Setting(120.0, _seconds)
+    RATE_LIMIT = Setting[int | None](500, _count_or_none)
+    RATE_WINDOW = Setting(60.0, _seconds)
+    SWEEP_INTERVAL = Setting(10.0, _seconds)
+    PAGE_SIZE = Setting(100, _page_size)
+    QUEUE = Setting("bunce", _name)
+    LEDGER_DAYS = Setting(30, _count)
+
+    @property
+    def base_url(self) -> str:
+        """The address in use: ``BASE_URL``, else the one of ``ENV``."""
+        return self.BASE_URL or BASE_URLS[self.ENV]
+
+    @property
+    def request_deadline(self) -> float:
+        """Seconds one request may take in all, from connecting to the last byte read."""
+        return self.CONNECT_TIMEOUT + self.READ_TIMEOUT
+
+
+SETTINGS: Mapping[str, Setting[Any]] = {
+    key: value for key, value in vars(Conf).items() if isinstance(value, Setting)
+}
+
+conf = Conf()
