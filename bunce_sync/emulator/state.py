@@ -1,0 +1,206 @@
+"""What the emulated Bunce holds: segments and customers, in memory only."""
+
+from __future__ import annotations
+
+import uuid
+from bisect import insort
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields, replace
+from datetime import UTC, datetime
+
+CUSTOMER_FIELDS = ("customer_id", "email", "first_name", "last_name", "phone_no", "devices")
+
+
+class _Readable:
+    """Lets a stored record be read like a dict too: ``record["name"]``, ``dict(record)``."""
+
+    __slots__ = ()
+
+    def keys(self) -> list[str]:
+        """Return the names of the fields."""
+        return [field.name for field in fields(self)]  # type: ignore[arg-type]  # a dataclass
+
+    def __getitem__(self, key: str) -> object:
+        if key not in self.keys():
+            raise KeyError(key)
+        return getattr(self, key)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredSegment(_Readable):
+    """One segment as Bunce holds it; both times are aware, in UTC and whole seconds."""
+
+    id: str
+    name: str
+    description: str | None
+    type: str
+    all_customers: bool
+    customers_count: int
+    created_at: datetime
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class StoredCustomer(_Readable):
+    """One customer as Bunce holds them."""
+
+    id: str
+    customer_id: str | None = None
+    email: str | None = None
+    first_name: str | None = None
+    last_name: str | None = None
+    phone_no: str | None = None
+    devices: tuple[object, ...] = ()
+
+
+class NameTakenError(Exception):
+    """Names are set to be unique and this one is in use."""
+
+
+class Store:
+    """Segments, customers and who is in which segment. Not thread-safe: the caller has a lock."""
+
+    def __init__(self) -> None:
+        self.segments: dict[str, StoredSegment] = {}
+        self.customers: dict[str, StoredCustomer] = {}
+        # Kept in order so that a page of a hundred thousand segments costs no sort.
+        self.by_age: list[tuple[datetime, int, str]] = []
+        self.by_id: list[str] = []
+        self._members: dict[str, set[str]] = {}
+        self._names: Counter[str] = Counter()
+        self._contents: Counter[tuple[str, str]] = Counter()
+        self.twins = 0  # segments too many: all but the first of each content
+        self._by_customer_id: dict[str, str] = {}
+        self._by_email: dict[str, str] = {}
+
+    def add_segment(
+        self,
+        name: str,
+        description: str | None = None,
+        *,
+        all_customers: bool = False,
+        type: str = "manual",  # noqa: A002 - Bunce's word for it
+        created_at: datetime | None = None,
+        unique: bool = False,
+    ) -> StoredSegment:
+        """Store a segment.
+
+        Args:
+            created_at: the moment to note, aware; now when it is None.
+            unique: whether a name that is in use is refused.
+
+        Raises:
+            NameTakenError: ``unique`` is set and another segment has the name.
+        """
+        if unique and self._names[name]:
+            raise NameTakenError(name)
+        moment = (created_at or datetime.now(UTC)).astimezone(UTC).replace(microsecond=0)
+        members = set(self.customers) if all_customers else set()
+        segment = StoredSegment(
+            id=str(uuid.uuid4()),
+            name=name,
+            description=description,
+            type=type,
+            all_customers=all_customers,
+            customers_count=len(members),
+            created_at=moment,
+            updated_at=moment,
+        )
+        insort(self.by_age, (moment, len(self.segments), segment.id))
+        insort(self.by_id, segment.id)
+        self.segments[segment.id] = segment
+        self._members[segment.id] = members
+        self._names[name] += 1
+        self._count_content(segment, 1)
+        return segment
+
+    def update_segment(
+        self, segment_id: str, changes: Mapping[str, str | None], *, unique: bool = False
+    ) -> StoredSegment:
+        """Change name or description.
+
+        Raises:
+            NameTakenError: ``unique`` is set and another segment has the name.
+        """
+        segment = self.segments[segment_id]
+        name = changes.get("name") or segment.name
+        if unique and name != segment.name and self._names[name]:
+            raise NameTakenError(name)
+        self._names[segment.name] -= 1
+        self._names[name] += 1
+        description = changes.get("description", segment.description)
+        changed = self._replace(segment, name=name, description=description)
+        self._count_content(segment, -1)
+        self._count_content(changed, 1)
+        return changed
+
+    def add_customers(self, segment_id: str, entries: Iterable[Mapping[str, object]]) -> None:
+        """Put customers into a segment; unknown ones are created, known ones updated."""
+        members = self._members[segment_id]
+        for entry in entries:
+            members.add(self._keep_customer(entry))
+        self._replace(self.segments[segment_id], customers_count=len(members))
+
+    def add_all_customers(self, segment_id: str) -> None:
+        """Put every customer there is now into a segment."""
+        self._members[segment_id] = members = set(self.customers)
+        self._replace(self.segments[segment_id], all_customers=True, customers_count=len(members))
+
+    def remove_customers(self, segment_id: str, keys: Iterable[str]) -> None:
+        """Take customers, named by customer_id or email, out of a segment; ignore unknown ones."""
+        members = self._members[segment_id]
+        for key in keys:
+            found = self._by_customer_id.get(key) or self._by_email.get(key)
+            if found is not None:
+                members.discard(found)
+        self._replace(self.segments[segment_id], customers_count=len(members))
+
+    def members(self, segment_id: str) -> list[StoredCustomer]:
+        """Return the customers in a segment, in no particular order."""
+        return [self.customers[customer] for customer in self._members[segment_id]]
+
+    def duplicates(self) -> list[list[StoredSegment]]:
+        """Return the groups of segments with the same content, each group oldest first.
+
+        The same content is the same name and description, where spaces at the ends and the
+        difference between an empty and a missing description do not count.
+        """
+        groups: dict[tuple[str, str], list[StoredSegment]] = {}
+        for _, _, segment_id in self.by_age:
+            segment = self.segments[segment_id]
+            groups.setdefault(_content(segment), []).append(segment)
+        return [group for group in groups.values() if len(group) > 1]
+
+    def _count_content(self, segment: StoredSegment, step: int) -> None:
+        content = _content(segment)
+        surplus = max(self._contents[content] - 1, 0)
+        self._contents[content] += step
+        self.twins += max(self._contents[content] - 1, 0) - surplus
+
+    def _replace(self, segment: StoredSegment, **changes: object) -> StoredSegment:
+        now = datetime.now(UTC).replace(microsecond=0)
+        changed = replace(segment, updated_at=now, **changes)  # type: ignore[arg-type]  # own fields
+        self.segments[segment.id] = changed
+        return changed
+
+    def _keep_customer(self, entry: Mapping[str, object]) -> str:
+        known = {name: entry[name] for name in CUSTOMER_FIELDS if entry.get(name) not in (None, "")}
+        if "devices" in known:
+            known["devices"] = tuple(known["devices"])  # type: ignore[arg-type]  # validated list
+        found = self._by_customer_id.get(str(known.get("customer_id", "")))
+        found = found or self._by_email.get(str(known.get("email", "")))
+        old = self.customers[found] if found else StoredCustomer(id=str(uuid.uuid4()))
+        self._by_customer_id.pop(old.customer_id or "", None)
+        self._by_email.pop(old.email or "", None)
+        customer = replace(old, **known)  # type: ignore[arg-type]  # validated by the caller
+        if customer.customer_id:
+            self._by_customer_id[customer.customer_id] = customer.id
+        if customer.email:
+            self._by_email[customer.email] = customer.id
+        self.customers[customer.id] = customer
+        return customer.id
+
+
+def _content(segment: StoredSegment) -> tuple[str, str]:
+    return segment.name.strip(), (segment.description or "").strip()
