@@ -1,0 +1,25 @@
+"""Database functions: the one clock that all hosts share."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.models import DateTimeField
+from django.db.models.functions import Now
+from django.db.models.sql.compiler import SQLCompiler
+
+
+class DatabaseNow(Now):
+    """The database's time now, in UTC.
+
+    Django's ``Now`` is in the session's time zone on MySQL, where a server that does not run in
+    UTC would put every lease and every permit hours away.
+    """
+
+    output_field = DateTimeField()
+
+    def as_mysql(
+        self, compiler: SQLCompiler, connection: BaseDatabaseWrapper, **extra_context: Any
+    ) -> tuple[str, Any]:
+        return self.as_sql(compiler, connection, template="UTC_TIMESTAMP(6)", **extra_context)

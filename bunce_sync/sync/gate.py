@@ -1,0 +1,325 @@
+"""The one gate that every request passes, reads included, on all processes and hosts.
+
+It keeps Bunce's rate limit, the pause after a 429 or a refused key, and the circuit breaker. Its
+memory is one row (``SyncState``) and the ledger, its clock is the database's.
+
+A permit is taken inside the transaction that writes the ledger row: an UPDATE of the one row holds
+its lock until the commit, so no two processes can count the window at the same time.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from django.db import transaction
+from django.db.models import Case, F, Q, When
+
+from bunce_sync.client import Exchange
+from bunce_sync.client.exchange import Instant
+from bunce_sync.conf import conf
+from bunce_sync.functions import DatabaseNow
+from bunce_sync.models import ApiCall, SyncState
+from bunce_sync.sync import clock
+from bunce_sync.sync.outcome import LINKED_ELSEWHERE, PERMIT_EXPIRED, Outcome, Result
+from bunce_sync.sync.window import LONGEST_SPACING, READS, next_turn, room
+
+logger = logging.getLogger(__name__)
+
+Reason = SyncState.Reason
+
+#: Seconds a permit is good for. The window is counted this much longer than Bunce's, so that a
+#: request which starts at the end of its permit still falls out of a full window.
+PERMIT_SECONDS = 1.0
+#: Seconds added on top for the way to Bunce, which may hold one request back longer than the next.
+TRANSIT_SECONDS = 0.3
+#: Seconds to which the line of those who wait for their turn may grow; who comes later goes home,
+#: since enough workers are awake to use every turn.
+LINE_SECONDS = 0.35
+#: Seconds added to the pause Bunce asked for, so that the next request is not a moment early.
+PAUSE_MARGIN = 0.5
+#: Seconds between two probes while the key is refused.
+KEY_PAUSE = 60.0
+#: Consecutive failures that close the gate.
+BREAKER_THRESHOLD = 5
+#: Seconds of the first closing, doubled with each failed probe up to the cap.
+BREAKER_BASE = 2.0
+BREAKER_CAP = 60.0
+#: What ``permits_expected`` says when there is no limit.
+UNLIMITED_PERMITS = 100
+
+
+class GateClosed(Exception):
+    """No permit now.
+
+    Attributes:
+        wait: seconds until it is worth asking again.
+        reason: why the gate is closed; empty when the window is merely full.
+        crowded: others wait already and will use the turns that come.
+    """
+
+    def __init__(self, wait: float, reason: str = "", *, crowded: bool = False) -> None:
+        super().__init__(wait, reason)
+        self.wait = wait
+        self.reason = reason
+        self.crowded = crowded
+
+
+class ClockJumped(GateClosed):
+    """The database's clock jumped, so the window cannot be counted until it is healed.
+
+    Attributes:
+        seconds: by how much, negative when it went back.
+        epoch: the count of jumps seen before this one.
+    """
+
+    def __init__(self, seconds: float, epoch: int) -> None:
+        super().__init__(0.0, Reason.CLOCK)
+        self.seconds = seconds
+        self.epoch = epoch
+
+
+@dataclass(frozen=True, slots=True)
+class Permit:
+    """The right to send one request within ``PERMIT_SECONDS``, from a moment on.
+
+    Attributes:
+        at: the moment, in the database's time, for the ledger.
+        wait: seconds from now until then; ``Patience.wait`` sleeps them.
+        healthy: nothing spoke against Bunce when the permit was given, so a success is no news.
+        probe: it is the only one given until its request has come to something.
+        exchange: to be handed to the client, which refuses to send once the permit is too old.
+    """
+
+    at: datetime
+    wait: float
+    healthy: bool
+    probe: bool
+    exchange: Exchange
+
+
+def window() -> timedelta:
+    """The time over which requests are counted: Bunce's window and what may hold one back."""
+    return timedelta(seconds=conf.RATE_WINDOW + PERMIT_SECONDS + TRANSIT_SECONDS)
+
+
+def read_state(using: str) -> tuple[SyncState, datetime]:
+    """The shared row, made when it is missing, and the database's time."""
+    states = SyncState.objects.using(using).annotate(now=DatabaseNow())
+    for state in states:  # one at most
+        return state, state.now
+    SyncState.objects.using(using).get_or_create(pk=1)
+    return read_state(using)
+
+
+def _lock_state(using: str) -> None:
+    """Keep the shared row from everybody else until the transaction ends."""
+    shared = SyncState.objects.using(using).filter(pk=1)
+    if not shared.update(permits=F("permits") + 1):
+        SyncState.objects.using(using).get_or_create(pk=1)
+        shared.update(permits=F("permits") + 1)
+
+
+def take_permit(operation: ApiCall.Operation, using: str, *, patience: float = 0.0) -> Permit:
+    """Pass the gate, or say how long to wait. To be called inside a transaction.
+
+    Args:
+        patience: seconds the caller can wait; its turn may lie so far ahead.
+
+    Raises:
+        GateClosed: no request may be made now, nor soon enough.
+        ClockJumped: nor now, and the caller has to call ``heal_clock`` outside the transaction.
+    """
+    # Noted before the database's time is read: the permit ends early rather than late.
+    began = Instant()
+    if conf.RATE_LIMIT is not None:
+        _lock_state(using)
+    reading = clock.Reading(using)
+    state, now = read_state(using)
+    if state.blocked_reason and conf.RATE_LIMIT is None:
+        # Without a limit nothing is counted and nobody need wait for the others' commits; but of
+        # those who find the gate closed one alone may be let through.
+        _lock_state(using)
+        state, now = read_state(using)
+    jump = reading.jump(now, state.clock_epoch)
+    if jump:
+        raise ClockJumped(jump, state.clock_epoch)
+    _check_closed(state, now)
+    wait = _line_up(operation, state, now, using, patience)
+    probe = bool(state.blocked_reason)
+    if probe:
+        # The first request after a closing is a probe; the others wait for what it finds.
+        seconds = wait + PERMIT_SECONDS + conf.request_deadline
+        until = now + timedelta(seconds=seconds)
+        SyncState.objects.using(using).filter(pk=1).update(probe_until=until)
+    return Permit(
+        at=now + timedelta(seconds=wait),
+        wait=wait,
+        healthy=not state.blocked_reason and not state.failures,
+        probe=probe,
+        exchange=Exchange(send_within=wait + PERMIT_SECONDS - began.age()),
+    )
+
+
+def _check_closed(state: SyncState, now: datetime) -> None:
+    for until in (state.blocked_until, state.probe_until):
+        if until and until > now:
+            raise GateClosed((until - now).total_seconds(), state.blocked_reason)
+
+
+def _line_up(
+    operation: ApiCall.Operation, state: SyncState, now: datetime, using: str, patience: float
+) -> float:
+    """Seconds until the caller's turn, if that is soon enough for it."""
+    limit = conf.RATE_LIMIT
+    if limit is None:
+        return 0.0
+    turn = next_turn(
+        operation,
+        limit=limit,
+        span=window(),
+        now=now,
+        resumed_at=state.resumed_at,
+        using=using,
+    )
+    if turn.line > LONGEST_SPACING + clock.TOLERANCE:
+        # Nobody waits so long. The clock went back, and no process is left that saw it before.
+        raise ClockJumped(-turn.line, state.clock_epoch)
+    # Reads may always stand in line: a single worker makes them, and pushes would crowd it out.
+    crowded = turn.line > 0 and turn.wait > LINE_SECONDS and operation not in READS
+    if crowded or turn.wait > patience:
+        raise GateClosed(turn.wait, crowded=crowded)
+    return turn.wait
+
+
+def is_closed(using: str) -> bool:
+    """Whether the gate is closed now, for somebody who has a permit and waited for its moment."""
+    shared = SyncState.objects.using(using).filter(pk=1)
+    return shared.filter(blocked_until__gt=DatabaseNow()).exists()
+
+
+def permits_expected(using: str, *, within: float) -> int:
+    """About how many permits the gate will give in the next seconds.
+
+    Args:
+        within: seconds, at most the window.
+    """
+    state, now = read_state(using)
+    try:
+        _check_closed(state, now)
+    except GateClosed:
+        return 0
+    if state.blocked_reason:
+        return 1
+    if conf.RATE_LIMIT is None:
+        return UNLIMITED_PERMITS
+    return room(
+        limit=conf.RATE_LIMIT,
+        span=window(),
+        now=now,
+        within=timedelta(seconds=within),
+        using=using,
+    )
+
+
+def report(permit: Permit, result: Result, using: str) -> None:
+    """Tell the gate what a request came to. To be called inside a transaction."""
+    shared = SyncState.objects.using(using).filter(pk=1)
+    # It answers well, though the answer may be a no, or one that our row cannot take.
+    well = (Outcome.CONFIRMED, Outcome.DUPLICATE, Outcome.REJECTED)
+    match result.outcome:
+        case _ if result.outcome in well or result.code == LINKED_ELSEWHERE:
+            if not permit.healthy:
+                _reopen(using)
+        case Outcome.RATE_LIMITED:
+            pause = (result.retry_after or conf.RATE_WINDOW) + PAUSE_MARGIN
+            _close(using, Reason.RATE_LIMITED, pause, result)
+        case Outcome.KEY_REFUSED:
+            _close(using, Reason.KEY_REFUSED, KEY_PAUSE, result)
+        case _ if result.code == PERMIT_EXPIRED:
+            if permit.probe:
+                shared.update(probe_until=None)
+        case _:
+            _count_failure(using, result)
+
+
+def _reopen(using: str) -> None:
+    """Bunce answers again. A pause that it asked for is kept to its end all the same."""
+    SyncState.objects.using(using).filter(
+        Q(blocked_until__isnull=True)
+        | Q(blocked_until__lte=DatabaseNow())
+        | Q(blocked_reason=Reason.UNREACHABLE),
+        pk=1,
+    ).update(
+        resumed_at=Case(
+            When(blocked_reason=Reason.RATE_LIMITED, then=DatabaseNow()), default=F("resumed_at")
+        ),
+        failures=0,
+        blocked_until=None,
+        blocked_reason="",
+        blocked_since=None,
+        blocked_detail="",
+        probe_until=None,
+    )
+
+
+def _close(using: str, reason: SyncState.Reason, seconds: float, result: Result) -> None:
+    SyncState.objects.using(using).filter(pk=1).update(permits=F("permits"))  # takes the lock
+    state, now = read_state(using)
+    until = now + timedelta(seconds=seconds)
+    same = state.blocked_reason == reason
+    SyncState.objects.using(using).filter(pk=1).update(
+        failures=state.failures if reason == Reason.UNREACHABLE else 0,
+        blocked_until=max(until, state.blocked_until) if state.blocked_until else until,
+        blocked_reason=reason,
+        blocked_since=state.blocked_since if same and state.blocked_since else now,
+        blocked_detail=result.detail,
+        probe_until=None,
+    )
+    if not same:
+        logger.warning("No requests to Bunce for %.0f s: %s", seconds, reason.label)
+
+
+def _count_failure(using: str, result: Result) -> None:
+    """Count towards the breaker. Stragglers of an outage that closed it already do not count."""
+    closed = Q(blocked_until__gt=DatabaseNow())
+    shared = SyncState.objects.using(using).filter(pk=1)
+    if not shared.exclude(closed).update(failures=F("failures") + 1, probe_until=None):
+        return
+    failures = shared.values_list("failures", flat=True).get()
+    if failures >= BREAKER_THRESHOLD:
+        doublings = min(failures - BREAKER_THRESHOLD, 10)
+        _close(using, Reason.UNREACHABLE, min(BREAKER_BASE * 2**doublings, BREAKER_CAP), result)
+
+
+def heal_clock(jumped: ClockJumped, using: str) -> None:
+    """Make the rows right again after the database's clock jumped, and wait out one window.
+
+    Times in the future are drawn back with the clock, so that nothing waits for longer.
+    """
+    with transaction.atomic(using=using, durable=True):
+        now = read_state(using)[1]
+        # Segments first, the shared row last, as in a push: the other order could deadlock.
+        if jumped.seconds < 0:
+            clock.draw_back(using, now=now, by=timedelta(seconds=-jumped.seconds))
+        first = (
+            SyncState.objects.using(using)
+            .filter(pk=1, clock_epoch=jumped.epoch)
+            .update(clock_epoch=F("clock_epoch") + 1)
+        )
+        if not first:
+            transaction.set_rollback(True, using=using)  # another process has healed it
+            return
+        SyncState.objects.using(using).filter(pk=1).update(
+            blocked_until=now + window(),
+            blocked_reason=Reason.CLOCK,
+            blocked_since=now,
+            blocked_detail=f"{jumped.seconds:+.1f} s",
+            probe_until=None,
+            resumed_at=None,
+            # It goes by the old time: rows sent after it began might look older.
+            scan=None,
+            scan_token=None,
+        )
+        logger.warning("The database's clock jumped by %+.1f s", jumped.seconds)

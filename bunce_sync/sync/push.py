@@ -1,0 +1,333 @@
+"""The way of one segment, from top to bottom.
+
+push        one row: claim, request, record
+drain       whatever else is due, while the gate lets it through
+claim       transaction 1: the row's lease, the permit, the ledger row
+send        the request; no transaction is open
+record      transaction 2: the outcome, in the ledger and in the row
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import timedelta
+from itertools import chain
+from typing import Any
+
+from django.db import (
+    IntegrityError,
+    InterfaceError,
+    OperationalError,
+    connections,
+    router,
+    transaction,
+)
+
+from bunce_sync.client import BunceClient, Exchange, shared_client
+from bunce_sync.conf import conf
+from bunce_sync.functions import DatabaseNow
+from bunce_sync.models import ApiCall, Segment
+from bunce_sync.sync import gate, ledger
+from bunce_sync.sync.outcome import (
+    LINKED_ELSEWHERE,
+    PERMIT_EXPIRED,
+    Claim,
+    Outcome,
+    Result,
+    result_of,
+    settle,
+)
+from bunce_sync.sync.patience import Patience
+
+logger = logging.getLogger(__name__)
+
+Operation = ApiCall.Operation
+
+#: Rows read at a time when looking for work, and from how many of the oldest they are drawn.
+BATCH = 10
+OLDEST = 100
+#: What recording has to know of a row: much less than all that it may change.
+SETTLED = (
+    *("name", "description", "status", "lease_token", "sent_digest"),
+    *("bunce_id", "bunce_name", "bunce_description"),
+)
+
+
+def database_of(using: str | None) -> str:
+    """The alias of the database that holds the app's tables."""
+    return using or router.db_for_write(Segment)
+
+
+def push(segment_id: int, *, using: str | None = None) -> bool:
+    """Send one row to Bunce, if it is due and the gate lets it through.
+
+    Args:
+        segment_id: the row. One that does not exist, is not due or is already being sent is left.
+        using: the database alias; the router's choice when None.
+
+    Returns:
+        Whether a request was made or tried.
+
+    Raises:
+        ConfigurationError: the key is missing or a setting cannot be used; nothing was sent.
+        GateClosed: no request may be made now; the row keeps its place.
+    """
+    alias = database_of(using)
+    return any(_push_row(row, alias, Patience(0)) for row in _row(segment_id, alias))
+
+
+def drain(
+    *,
+    seconds: float,
+    first: int | None = None,
+    hand_on: Callable[[int], object] | None = None,
+    using: str | None = None,
+) -> int:
+    """Push rows that are due, oldest first, until none is left, time is up or the gate closes.
+
+    Args:
+        seconds: when to stop beginning new pushes.
+        first: the id of a row to begin with.
+        hand_on: called at the end with the id of a row, when somebody else should go on: this one
+            has worked or waited for long enough, and there is more to do.
+
+    Returns:
+        How many requests were made or tried.
+
+    Raises:
+        ConfigurationError: as for ``push``.
+    """
+    alias = database_of(using)
+    ends = time.monotonic() + seconds
+    patience = Patience()
+    pushed = 0
+    for row in chain(_row(first, alias), _due_rows(alias)):
+        tired = time.monotonic() >= ends
+        if not tired:
+            try:
+                pushed += _push_row(row, alias, patience)
+            except gate.GateClosed as closed:
+                tired = patience.ended_by(closed)
+                if not tired:
+                    break
+        if tired:
+            if hand_on:
+                hand_on(row.pk)
+            break
+    return pushed
+
+
+def _row(segment_id: int | None, alias: str) -> Iterator[Segment]:
+    """The row, if it waits."""
+    if segment_id is None:
+        return
+    row = Segment.objects.using(alias).filter(pk=segment_id).first()
+    if row is None:
+        logger.info("Segment %s does not exist (any more); nothing to push.", segment_id)
+    elif row.status == Segment.Status.PENDING:
+        yield row
+
+
+def _due_rows(alias: str) -> Iterator[Segment]:
+    """Rows that are due, a few at a time, as long as there are any."""
+    segments = Segment.objects.using(alias)
+    while True:
+        ids = list(segments.due().order_by("due_at").values_list("pk", flat=True)[:OLDEST])
+        if not ids:
+            return
+        # Workers that go for the same rows would all but one find them taken.
+        yield from segments.filter(pk__in=random.sample(ids, min(BATCH, len(ids))))
+
+
+def _push_row(row: Segment, alias: str, patience: Patience) -> bool:
+    for _ in range(2):
+        claimed = claim(row, alias, patience=patience.left)
+        if claimed is None:
+            return False
+        taken, call, permit = claimed
+        result = patience.wait(permit, alias) or send(taken, permit.exchange)
+        record(taken, call, permit, result, alias)
+        if result.code != PERMIT_EXPIRED:
+            break
+        # Connecting outlasted the permit. The connection stands now, so try again at once.
+    return True
+
+
+def claim(
+    row: Segment, alias: str, *, patience: float = 0.0
+) -> tuple[Claim, ApiCall, gate.Permit] | None:
+    """Transaction 1. ``row`` is as last read; what it says is what will be sent.
+
+    Args:
+        patience: seconds the caller can wait for its turn at the gate.
+
+    Returns:
+        None when the row is not due or somebody else has it.
+
+    Raises:
+        ConfigurationError, GateClosed: nothing was claimed.
+    """
+    client()  # an unusable setting shows before anything is claimed
+    taken = Claim(
+        segment_id=row.pk,
+        token=uuid.uuid4(),
+        name=row.name,
+        description=row.description,
+        add_all_customers=row.add_all_customers,
+        bunce_id=row.bunce_id,
+        attempts=row.attempts + 1,
+    )
+    try:
+        with transaction.atomic(using=alias, durable=True):
+            claimed = (
+                Segment.objects.using(alias)
+                .due()
+                # Name and description are compared again when recording. This one only goes out
+                # with a create and cannot be mended by an update.
+                .filter(pk=row.pk, bunce_id=row.bunce_id, add_all_customers=row.add_all_customers)
+                .update(
+                    status=Segment.Status.SENDING,
+                    lease_token=taken.token,
+                    lease_until=DatabaseNow() + timedelta(seconds=conf.LEASE),
+                    attempts=taken.attempts,
+                    sent_digest=taken.digest,
+                    sent_at=DatabaseNow(),
+                )
+            )
+            if not claimed:
+                return None
+            operation = Operation.CREATE if taken.creates else Operation.UPDATE
+            permit = gate.take_permit(operation, alias, patience=patience)
+            call = ledger.begin(
+                permit,
+                operation,
+                "/segments" if taken.creates else f"/segments/{taken.bunce_id}",
+                using=alias,
+                segment_id=row.pk,
+                body=body_of(taken),
+            )
+    except gate.ClockJumped as jumped:
+        gate.heal_clock(jumped, alias)
+        raise
+    return taken, call, permit
+
+
+def body_of(taken: Claim) -> dict[str, Any]:
+    """What is sent, as the ledger shows it."""
+    body: dict[str, Any] = {"name": taken.name, "description": taken.description}
+    return body | {"add_all_customers": taken.add_all_customers} if taken.creates else body
+
+
+def client() -> BunceClient:
+    """This process's client for the site's settings.
+
+    Raises:
+        ConfigurationError: the key is missing or a setting cannot be used.
+    """
+    return shared_client(
+        base_url=conf.base_url,
+        api_key=conf.API_KEY,
+        connect_timeout=conf.CONNECT_TIMEOUT,
+        read_timeout=conf.READ_TIMEOUT,
+    )
+
+
+def send(taken: Claim, exchange: Exchange) -> Result:
+    """The request. Whatever goes wrong becomes a result, for it has to be recorded."""
+    try:
+        if taken.bunce_id is None:
+            segment = client().create_segment(
+                name=taken.name,
+                description=taken.description,
+                add_all_customers=taken.add_all_customers,
+                exchange=exchange,
+            )
+        else:
+            segment = client().update_segment(
+                taken.bunce_id,
+                name=taken.name,
+                description=taken.description,
+                exchange=exchange,
+            )
+    except Exception as error:
+        result = result_of(error, sent=exchange.sent)
+        if result.code == "internal":
+            logger.exception("Pushing segment %s failed by an error of ours", taken.segment_id)
+        return result
+    return Result(Outcome.CONFIRMED, segment=segment, http_status=exchange.http_status)
+
+
+def record(taken: Claim, call: ApiCall, permit: gate.Permit, result: Result, alias: str) -> None:
+    """Transaction 2. Recording late, after the lease ran out, or twice, is safe."""
+    try:
+        _record(taken, call, permit, result, alias)
+    except (OperationalError, InterfaceError):
+        # The connection broke, at the commit perhaps. What Bunce said is known only here, so it
+        # is worth a second try; failing that, the lease runs out and reconciliation finds it.
+        logger.warning("Recording segment %s once more, on a new connection", taken.segment_id)
+        connections[alias].close()
+        _record(taken, call, permit, result, alias)
+    except IntegrityError:
+        if result.segment is None or not _is_linked(result.segment.id, alias):
+            raise
+        # Reconciliation has given this id to another row with the same content, whose own
+        # segment may be there as well. Rows of the same content are interchangeable: this
+        # one now has to look for the other.
+        linked = Result(
+            Outcome.UNKNOWN,
+            code=LINKED_ELSEWHERE,
+            detail=result.segment.id,
+            http_status=result.http_status,
+        )
+        _record(taken, call, permit, linked, alias)
+
+
+def _is_linked(bunce_id: str, alias: str) -> bool:
+    return Segment.objects.using(alias).filter(bunce_id=bunce_id).exists()
+
+
+def _record(taken: Claim, call: ApiCall, permit: gate.Permit, result: Result, alias: str) -> None:
+    with transaction.atomic(using=alias, durable=True):
+        rows = Segment.objects.using(alias).locked().filter(pk=taken.segment_id)
+        row = next(iter(rows.only(*SETTLED)), None)
+        if row is None:
+            result = replace(result, code=result.code or "row_deleted")
+            logger.warning(
+                "Segment %s was deleted while it was being sent: %s",
+                taken.segment_id,
+                result.outcome.label,
+            )
+        else:
+            if result.outcome == Outcome.REJECTED and taken.creates:
+                taken = replace(taken, doubted=_was_in_doubt(row, call, alias))
+            grace = timedelta(seconds=conf.GRACE)
+            changes = settle(row, taken, result, now=DatabaseNow(), grace=grace)
+            if changes.get("last_code") == "duplicate":
+                result = replace(result, outcome=Outcome.DUPLICATE)
+                logger.error("Segment %s exists twice in Bunce: %s", row.pk, changes["last_error"])
+            if changes:
+                Segment.objects.using(alias).filter(pk=row.pk).update(**changes)
+            if changes.get("status") == Segment.Status.SYNCED:
+                bunce_id = changes.get("bunce_id", row.bunce_id)
+                logger.info("Segment %s is synced, in Bunce as %s", row.pk, bunce_id)
+        ledger.finish(call, permit, result, using=alias)
+        gate.report(permit, result, alias)
+
+
+def _was_in_doubt(row: Segment, call: ApiCall, alias: str) -> bool:
+    """Whether an earlier create of the same row may have arrived after all."""
+    return (
+        ApiCall.objects.using(alias)
+        .filter(
+            segment_id=row.pk,
+            operation=Operation.CREATE,
+            outcome__in=(Outcome.UNKNOWN, Outcome.ABANDONED),
+        )
+        .exclude(pk=call.pk)
+        .exists()
+    )

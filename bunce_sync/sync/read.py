@@ -1,0 +1,72 @@
+"""One read from Bunce: through the gate, with its row in the ledger. Reads can be repeated."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import TypeVar
+
+from django.db import transaction
+
+from bunce_sync.client import Exchange
+from bunce_sync.models import ApiCall
+from bunce_sync.sync import gate, ledger
+from bunce_sync.sync.outcome import Outcome, Result, result_of
+from bunce_sync.sync.patience import Patience
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+def read(
+    fetch: Callable[[Exchange], T],
+    *,
+    operation: ApiCall.Operation,
+    path: str,
+    patience: Patience,
+    using: str,
+    segment_id: int | None = None,
+) -> tuple[T | None, Result]:
+    """Make one read.
+
+    Args:
+        fetch: makes the request with the exchange it is given.
+        path: below the base address, for the ledger.
+        patience: how long to wait for a turn at the gate.
+        segment_id: the row it is about, if it is about one.
+
+    Returns:
+        What ``fetch`` returned, None when it failed; and what the request came to.
+
+    Raises:
+        GateClosed: no request may be made now.
+    """
+    try:
+        with transaction.atomic(using=using, durable=True):
+            permit = gate.take_permit(operation, using, patience=patience.left)
+            call = ledger.begin(permit, operation, path, using=using, segment_id=segment_id)
+    except gate.ClockJumped as jumped:
+        gate.heal_clock(jumped, using)
+        raise
+    value: T | None = None
+    result = patience.wait(permit, using)
+    if result is None:
+        value, result = _fetched(fetch, permit.exchange, path)
+    with transaction.atomic(using=using, durable=True):
+        ledger.finish(call, permit, result, using=using)
+        gate.report(permit, result, using)
+    return value, result
+
+
+def _fetched(
+    fetch: Callable[[Exchange], T], exchange: Exchange, path: str
+) -> tuple[T | None, Result]:
+    try:
+        value = fetch(exchange)
+    except Exception as error:
+        result = result_of(error, sent=exchange.sent)
+        if result.code == "internal":
+            logger.exception("Reading %s failed by an error of ours", path)
+        return None, result
+    return value, Result(Outcome.CONFIRMED, http_status=exchange.http_status)

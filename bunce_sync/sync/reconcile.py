@@ -1,0 +1,338 @@
+"""Settles the rows in doubt: one scan of Bunce's list for all of them.
+
+A scan is kept in ``SyncState`` and goes forward page by page, each page through the gate, so it
+survives being killed at any point and several processes never scan at once. A row is
+considered when its grace period was over as the scan began. What is found is adopted at once; what
+is not found becomes pending again only when the whole list was read.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+import uuid
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from datetime import timedelta
+from enum import Enum, auto
+
+from django.db import IntegrityError, transaction
+from django.db.models import Min, Q, QuerySet
+from django.db.models.expressions import CombinedExpression
+
+from bunce_sync.client import Page, RemoteSegment
+from bunce_sync.conf import conf
+from bunce_sync.functions import DatabaseNow
+from bunce_sync.models import ApiCall, Segment, SyncState, content_digest
+from bunce_sync.querysets import SegmentQuerySet
+from bunce_sync.sync import gate
+from bunce_sync.sync.outcome import Outcome, Result, adopted, backoff
+from bunce_sync.sync.patience import Patience
+from bunce_sync.sync.push import client, database_of
+from bunce_sync.sync.read import read
+from bunce_sync.sync.scan import Scan
+
+logger = logging.getLogger(__name__)
+
+Status = Segment.Status
+Decision = ApiCall.Decision
+
+#: How far apart the attempt and Bunce's time of creation may lie: the zone of ``created_at`` is
+#: not documented.
+NEAR = timedelta(days=1)
+#: A scan that stood still for longer is begun anew: the list has changed too much since.
+STALE = timedelta(hours=1)
+#: Seconds to leave the list alone after an answer that could not be used.
+UNUSABLE_PAUSE = 60.0
+#: An answer that began and did not end (``NoAnswer``): the next try may well succeed.
+BROKEN_OFF = frozenset({"read_timeout", "deadline", "reset", "closed", "cut", "tls_broken"})
+DOUBTFUL = (Outcome.UNKNOWN, Outcome.ABANDONED)
+
+
+def reconcile(
+    *, seconds: float, hand_on: Callable[[], object] | None = None, using: str | None = None
+) -> int:
+    """Go on with the scan, or begin one when rows in doubt are ready for it.
+
+    Args:
+        seconds: when to stop; the next call goes on from there.
+        hand_on: called at the end when the next call should come at once.
+
+    Returns:
+        How many pages of the list were read.
+
+    Raises:
+        ConfigurationError: the key is missing or a setting cannot be used.
+    """
+    alias = database_of(using)
+    client()
+    ends = time.monotonic() + seconds
+    patience = Patience()
+    token = uuid.uuid4()
+    scan = _take(token, alias)
+    pause = 0.0
+    pages = 0
+    tired = False
+    try:
+        while scan is not None:
+            if time.monotonic() >= ends:
+                tired = True
+                break
+            try:
+                page, result = _read(scan, patience, alias)
+            except gate.GateClosed as closed:
+                tired = patience.ended_by(closed)
+                break
+            if page is None:
+                pause = _give_up(result, token, alias)
+                break
+            pages += 1
+            adopt(page.segments, scan, alias)
+            scan = scan.after(page)
+            if _may_stop(scan, alias):
+                _finish(scan, token, alias)
+                break
+            if page.next is None:
+                if _was_disturbed(scan, alias):
+                    pause = _begin_anew(token, alias)
+                else:
+                    _finish(scan, token, alias)
+                break
+            if not _keep(scan, token, alias):
+                break
+    finally:
+        _release(token, alias, pause)
+    if tired and hand_on:
+        hand_on()
+    return pages
+
+
+def _read(scan: Scan, patience: Patience, alias: str) -> tuple[Page | None, Result]:
+    return read(
+        lambda exchange: client().list_page(
+            scan.position, per_page=conf.PAGE_SIZE, exchange=exchange
+        ),
+        operation=ApiCall.Operation.LIST,
+        path=f"/segments?page={scan.position.page}&per_page={conf.PAGE_SIZE}",
+        patience=patience,
+        using=alias,
+    )
+
+
+def _lease(seconds: float) -> CombinedExpression:
+    return DatabaseNow() + timedelta(seconds=seconds)
+
+
+def _page_lease() -> CombinedExpression:
+    # One page takes at most a whole request, and the gate may let it wait before.
+    return _lease(conf.request_deadline + 10)
+
+
+def _states(alias: str) -> QuerySet[SyncState]:
+    return SyncState.objects.using(alias).filter(pk=1)
+
+
+def _take(token: uuid.UUID, alias: str) -> Scan | None:
+    """Take the lease on the scan; None when somebody has it, or there is nothing to look for."""
+    now = gate.read_state(alias)[1]
+    free = Q(scan_lease_until__isnull=True) | Q(scan_lease_until__lte=DatabaseNow())
+    taken = _states(alias).filter(free).update(scan_token=token, scan_lease_until=_page_lease())
+    if not taken:
+        return None
+    kept = _states(alias).values_list("scan", flat=True).get()
+    scan = Scan.from_json(kept) if kept else None
+    if scan and timedelta(0) <= now - scan.started_at < STALE:
+        return scan
+    if Segment.objects.using(alias).checkable().exists():
+        return Scan(started_at=now)
+    _states(alias).filter(scan_token=token).update(scan=None)
+    return None
+
+
+def _keep(scan: Scan, token: uuid.UUID, alias: str) -> bool:
+    """Write the progress down; False when the lease was lost to somebody else."""
+    mine = _states(alias).filter(scan_token=token)
+    return bool(mine.update(scan=scan.to_json(), scan_lease_until=_page_lease()))
+
+
+def _release(token: uuid.UUID, alias: str, pause: float) -> None:
+    _states(alias).filter(scan_token=token).update(
+        scan_token=None, scan_lease_until=_lease(pause) if pause else None
+    )
+
+
+def _give_up(result: Result, token: uuid.UUID, alias: str) -> float:
+    """After a page that could not be read: how many seconds to leave the list alone.
+
+    An answer whose meaning is not known will not be another one a moment later, and a position
+    that Bunce refuses is of no more use.
+    """
+    if result.http_status is None or result.http_status >= 500 or result.code in BROKEN_OFF:
+        return 0.0  # nothing was learned of the list; the gate's breaker counts it
+    if result.outcome in (Outcome.REJECTED, Outcome.UNKNOWN):
+        logger.warning("Bunce's list of segments cannot be used: %s", result.code)
+        _states(alias).filter(scan_token=token).update(scan=None)
+        return UNUSABLE_PAUSE
+    return 0.0
+
+
+def adopt(remotes: Sequence[RemoteSegment], scan: Scan, alias: str) -> int:
+    """Link rows in doubt to segments of the same content that belong to no row yet.
+
+    Returns:
+        How many were linked. One to one: a segment that fits several rows goes to the row whose
+        attempt was nearest to its creation.
+    """
+    by_digest: dict[str, list[RemoteSegment]] = defaultdict(list)
+    for remote in remotes:
+        by_digest[content_digest(remote.name, remote.description)].append(remote)
+    waiting: dict[str, list[Segment]] = defaultdict(list)
+    for row in _considered(scan, alias).filter(sent_digest__in=by_digest):
+        waiting[row.sent_digest].append(row)
+    if not waiting:
+        return 0
+    candidates = [remote for digest in waiting for remote in by_digest[digest]]
+    linked = set(
+        Segment.objects.using(alias)
+        .filter(bunce_id__in=[remote.id for remote in candidates])
+        .values_list("bunce_id", flat=True)
+    )
+    count = 0
+    for digest, rows in waiting.items():
+        pairs = sorted(
+            (distance, row.pk, remote.id)
+            for row in rows
+            for remote in by_digest[digest]
+            if remote.id not in linked and (distance := _distance(row, remote)) <= NEAR
+        )
+        by_pk = {row.pk: row for row in rows}
+        by_id = {remote.id: remote for remote in by_digest[digest]}
+        for _, pk, bunce_id in pairs:
+            if pk not in by_pk or bunce_id not in by_id:
+                continue
+            adoption = _adopt(by_pk[pk], by_id[bunce_id], alias)
+            count += adoption == Adoption.DONE
+            # What stood in the way of this pair must not keep the other half from its next one: a
+            # row left over counts as absent, and would be created again.
+            if adoption != Adoption.ROW_SETTLED:
+                del by_id[bunce_id]
+            if adoption != Adoption.SEGMENT_TAKEN:
+                del by_pk[pk]
+    return count
+
+
+def _distance(row: Segment, remote: RemoteSegment) -> timedelta:
+    """How far the attempt lies from the creation; none when Bunce does not say when that was."""
+    if remote.created_at is None or row.sent_at is None:
+        return timedelta(0)
+    return abs(remote.created_at - row.sent_at)
+
+
+class Adoption(Enum):
+    """What came of trying to link a row to a segment."""
+
+    DONE = auto()
+    ROW_SETTLED = auto()
+    SEGMENT_TAKEN = auto()
+
+
+def _adopt(row: Segment, remote: RemoteSegment, alias: str) -> Adoption:
+    now = DatabaseNow()
+    try:
+        with transaction.atomic(using=alias, durable=True):
+            # Read again and locked: an edit made since then has to be pushed after the adoption.
+            current = (
+                Segment.objects.using(alias)
+                .locked()
+                .filter(pk=row.pk, status=Status.IN_DOUBT, sent_digest=row.sent_digest)
+                .first()
+            )
+            if current is None:
+                return Adoption.ROW_SETTLED
+            changes = adopted(current, remote, now=now)
+            Segment.objects.using(alias).filter(pk=row.pk).update(**changes)
+            _doubtful_calls(alias, [row.pk]).update(
+                decision=Decision.ADOPTED, decided_at=now, bunce_id=remote.id
+            )
+    except IntegrityError:
+        if not Segment.objects.using(alias).filter(bunce_id=remote.id).exists():
+            raise  # it must not count as absent, or it would be created again
+        # Another row took it a moment ago: its worker recorded the answer after we had looked.
+        return Adoption.SEGMENT_TAKEN
+    return Adoption.DONE
+
+
+def _considered(scan: Scan, alias: str) -> SegmentQuerySet:
+    rows = Segment.objects.using(alias)
+    return rows.filter(status=Status.IN_DOUBT, due_at__lte=scan.started_at)
+
+
+def _doubtful_calls(alias: str, segment_ids: Iterable[int]) -> QuerySet[ApiCall]:
+    """The creates about which nothing was decided yet."""
+    return ApiCall.objects.using(alias).filter(
+        segment_id__in=segment_ids,
+        operation=ApiCall.Operation.CREATE,
+        outcome__in=DOUBTFUL,
+        decision="",
+    )
+
+
+def _may_stop(scan: Scan, alias: str) -> bool:
+    """Whether the rest of the list cannot matter."""
+    oldest = _considered(scan, alias).aggregate(oldest=Min("sent_at"))["oldest"]
+    if oldest is None:
+        return True  # every row in question has found its match
+    return scan.newest_first and scan.last_created is not None and scan.last_created < oldest - NEAR
+
+
+def _was_disturbed(scan: Scan, alias: str) -> bool:
+    """Whether an update of ours may have moved a segment from a page to come to one already read.
+
+    That takes a list of several pages whose order an update can change, such as one by name.
+    """
+    if scan.pages < 2 or scan.by_creation:
+        return False
+    # An update that was answered may have taken effect up to its answer; one that was not, later.
+    answered = Q(started_at__gte=scan.started_at - timedelta(seconds=conf.request_deadline))
+    unanswered = Q(
+        started_at__gte=scan.started_at - timedelta(seconds=conf.GRACE),
+        outcome__in=(*DOUBTFUL, Outcome.UNDER_WAY),
+    )
+    updates = ApiCall.objects.using(alias).filter(operation=ApiCall.Operation.UPDATE)
+    return updates.filter(answered | unanswered).exclude(outcome=Outcome.NOT_SENT).exists()
+
+
+def _begin_anew(token: uuid.UUID, alias: str) -> float:
+    """Forget the scan; how many seconds to leave the list alone before the next."""
+    logger.info("Bunce's list changed its order while it was read; it will be read once more")
+    _states(alias).filter(scan_token=token).update(scan=None)
+    return conf.GRACE
+
+
+def _finish(scan: Scan, token: uuid.UUID, alias: str) -> None:
+    """What the whole list does not have was never created: those rows are to be sent again.
+
+    A row that Bunce refused as a possible twin of its own earlier create is rejected for good,
+    unless it was edited since: the twin is somebody else's.
+    """
+    now = DatabaseNow()
+    with transaction.atomic(using=alias, durable=True):
+        absent = list(_considered(scan, alias).locked().values_list("pk", flat=True))
+        rows = Segment.objects.using(alias).filter(pk__in=absent)
+        edited = [row.pk for row in rows.iterator() if row.digest != row.sent_digest]
+        rows.exclude(pk__in=edited).filter(last_code="conflict").update(status=Status.REJECTED)
+        rows = rows.filter(status=Status.IN_DOUBT)
+        rows.filter(pk__in=edited).update(**Segment.fresh_start())
+        for attempts in list(rows.order_by().values_list("attempts", flat=True).distinct()):
+            # A create that fails again and again costs a scan each time: at growing intervals.
+            due_at = now + backoff(attempts - 1) if attempts > 1 else now
+            rows.filter(attempts=attempts).update(
+                status=Status.PENDING, due_at=due_at, last_code="not_in_bunce", last_error=""
+            )
+        _doubtful_calls(alias, absent).update(decision=Decision.ABSENT, decided_at=now)
+        # Rows first, the shared row last, as in a push: the other order could deadlock with one.
+        if not _states(alias).filter(scan_token=token).update(scan=None):
+            transaction.set_rollback(True, using=alias)
+            return
+    if absent:
+        logger.info("%d segments in doubt are not in Bunce", len(absent))
