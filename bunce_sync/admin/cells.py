@@ -1,0 +1,139 @@
+"""What the list shows of a segment, cell by cell; an open page gets the same cells anew.
+
+Each cell has an id, by which the script in the page exchanges it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Any, Final
+
+from django.db.models import QuerySet, Subquery
+from django.utils import formats, timezone
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+
+from bunce_sync import texts
+from bunce_sync.admin.icons import icon
+from bunce_sync.functions import DatabaseNow
+from bunce_sync.models import Segment, SyncState
+from bunce_sync.telling import moment
+
+Status = Segment.Status
+
+#: What stands for a value that is not there.
+NONE = SafeString('<span class="bunce-none">-</span>')
+
+
+def annotated(rows: QuerySet[Segment]) -> QuerySet[Segment]:
+    """The rows with what a badge needs to know beside them, in the same query.
+
+    They get ``db_now``, the database's time, and ``gate_until``, when the gate opens if closed.
+    """
+    gate = SyncState.objects.filter(pk=1).values("blocked_until")
+    return rows.annotate(db_now=DatabaseNow(), gate_until=Subquery(gate))
+
+
+def badge(segment: Segment, *, now: datetime, gate_until: datetime | None) -> SafeString:
+    """The state as an icon and a word, with the time until the next try counting down.
+
+    Args:
+        now: the database's time.
+        gate_until: until when no request may be made, if that lies ahead.
+    """
+    look, word, until = segment.status, str(segment.get_status_display()), None
+    if segment.status == Status.PENDING:
+        closed = gate_until is not None and gate_until > now
+        waits = [at for at in (segment.due_at, gate_until) if at is not None and at > now]
+        until = max(waits, default=None)
+        if until is not None:
+            look = "paused" if closed else look
+            word = str(texts.BADGE_PAUSED if closed else texts.BADGE_RETRYING)
+    elif segment.status == Status.SYNCED and segment.last_code in texts.BADGE_SYNCED:
+        look, word = "drift", str(texts.BADGE_SYNCED[segment.last_code])
+    return format_html(
+        '<span class="bunce-badge bunce-badge-{}" data-bunce-status="{}" data-bunce-say="{}">'
+        "{}<span>{}{}</span></span>",
+        look,
+        look,
+        f"{segment.name}: {word}",
+        icon(look),
+        word,
+        _countdown(until, now) if until else "",
+    )
+
+
+def _countdown(until: datetime, now: datetime) -> SafeString:
+    """The clock time for a page without script; the script counts the seconds down instead."""
+    return format_html(
+        ' <time class="bunce-countdown" datetime="{}" data-bunce-until="{}">{}</time>',
+        until.isoformat(),
+        f"{until.timestamp():.3f}",
+        texts.AT_TIME % {"time": moment(until, now)},
+    )
+
+
+def bunce_id(segment: Segment) -> SafeString:
+    """The id with a button that copies it."""
+    if not segment.bunce_id:
+        return NONE
+    return format_html(
+        '<span class="bunce-id"><code title="{}">{}</code><button type="button" class="bunce-copy"'
+        ' id="bunce-copy-id-{}" data-bunce-copy="{}" title="{}" aria-label="{}">{}</button></span>',
+        segment.bunce_id,
+        segment.bunce_id,
+        segment.pk,
+        segment.bunce_id,
+        texts.COPY,
+        texts.COPY_ID % {"id": segment.bunce_id},
+        icon("copy"),
+    )
+
+
+def bunce_type(segment: Segment) -> SafeString:
+    return format_html("{}", segment.bunce_type) if segment.bunce_type else NONE
+
+
+def bunce_created_at(segment: Segment) -> SafeString:
+    return _time(segment.bunce_created_at)
+
+
+def updated_at(segment: Segment) -> SafeString:
+    return _time(segment.updated_at)
+
+
+def _time(at: datetime | None) -> SafeString:
+    if at is None:
+        return NONE
+    local = timezone.localtime(at)
+    return format_html(
+        '<time class="bunce-time" datetime="{}"><span>{}</span> <span>{}</span></time>',
+        at.isoformat(),
+        formats.date_format(local, "SHORT_DATE_FORMAT"),
+        formats.time_format(local, "TIME_FORMAT"),
+    )
+
+
+def _badge_of_row(row: Any) -> SafeString:
+    return badge(row, now=row.db_now, gate_until=row.gate_until)
+
+
+#: The cells that change by themselves; the rows are those of ``annotated``.
+CELLS: Final[Mapping[str, Callable[[Any], SafeString]]] = {
+    "badge": _badge_of_row,
+    "bunce_id": bunce_id,
+    "type": bunce_type,
+    "created": bunce_created_at,
+    "updated": updated_at,
+}
+
+
+def cell(name: str, row: Any) -> SafeString:
+    """A cell with its id."""
+    return format_html('<span id="{}">{}</span>', cell_id(name, row), CELLS[name](row))
+
+
+def cell_id(name: str, row: Any) -> str:
+    """The id of a cell in the page."""
+    return f"bunce-{name}-{row.pk}"

@@ -1,0 +1,56 @@
+"""Filters whose choices are known, so that no query has to look for them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import admin
+from django.db.models import Q, QuerySet
+from django.http import HttpRequest
+from django.utils.translation import gettext_lazy as _
+
+from bunce_sync.models import Segment
+
+#: The types Bunce documents.
+KNOWN_TYPES = ("automatic", "manual")
+
+
+class TypeFilter(admin.SimpleListFilter):
+    title = _("type")
+    parameter_name = "type"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
+        return [
+            ("automatic", _("Automatic")),
+            ("manual", _("Manual")),
+            ("other", _("Another")),
+            ("none", _("None yet")),
+        ]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Segment]) -> QuerySet[Segment]:
+        match self.value():
+            case "other":
+                return queryset.exclude(bunce_type__in=("", *KNOWN_TYPES))
+            case "none":
+                return queryset.filter(bunce_type="")
+            case str() as known:
+                return queryset.filter(bunce_type=known)
+            case _:
+                return queryset
+
+
+class ErrorFilter(admin.SimpleListFilter):
+    title = _("has error")
+    parameter_name = "error"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
+        return [("yes", _("Yes")), ("no", _("No"))]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Segment]) -> QuerySet[Segment]:
+        match self.value():
+            case "yes":
+                return queryset.filter(~Q(last_code=""))
+            case "no":
+                return queryset.filter(last_code="")
+            case _:
+                return queryset

@@ -1,0 +1,80 @@
+"""What an open page asks for every few seconds: its changing parts, or "nothing new" (304).
+
+The answer holds no age and no countdown, so that its ETag changes only with the facts. Those two
+go in headers, from which the script in the page counts on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from django.http import HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
+from django.utils.cache import get_conditional_response
+from django.utils.functional import Promise
+
+from bunce_sync import texts
+from bunce_sync.overview import Overview
+
+#: Rows of a list that are kept up to date at once.
+MOST_ROWS = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Root:
+    """What the template ``live.html`` hands to the script.
+
+    Attributes:
+        url: where to ask.
+        now: the database's time, in seconds since 1970.
+        swept: the age of the last sweep in seconds; empty when none ran yet.
+        texts: the words the script needs, as JSON.
+    """
+
+    url: str
+    now: str
+    swept: str
+    texts: str
+
+
+def root(overview: Overview, url: str) -> Root:
+    """The beginning; later answers go on from it."""
+    return Root(url, _now(overview), _swept(overview), _texts())
+
+
+def answer(
+    request: HttpRequest, fragments: Mapping[str, str], overview: Overview
+) -> HttpResponseBase:
+    """The parts of the page by their ids, or 304 when the page has them as they are."""
+    body = json.dumps({"fragments": fragments}, sort_keys=True).encode()
+    etag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
+    fresh = HttpResponse(body, content_type="application/json", headers={"ETag": etag})
+    response = get_conditional_response(request, etag=etag, response=fresh) or fresh
+    response.headers["Bunce-Now"] = _now(overview)
+    response.headers["Bunce-Sweep-Age"] = _swept(overview)
+    return response
+
+
+def _now(overview: Overview) -> str:
+    return f"{overview.now.timestamp():.3f}"
+
+
+def _swept(overview: Overview) -> str:
+    return "" if overview.sweep.age is None else f"{overview.sweep.age:.1f}"
+
+
+def _texts() -> str:
+    words: dict[str, str | Promise] = {
+        "inSeconds": texts.IN_SECONDS,
+        "inMinutes": texts.IN_MINUTES,
+        "now": texts.NOW,
+        "agoSeconds": texts.AGO_SECONDS,
+        "agoMinutes": texts.AGO_MINUTES,
+        "copied": texts.COPIED,
+        "stale": texts.NOT_UPDATED,
+        "unsaved": texts.UNSAVED,
+    }
+    return json.dumps({name: str(word).replace("%(n)s", "{n}") for name, word in words.items()})

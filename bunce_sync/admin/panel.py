@@ -1,0 +1,120 @@
+"""The panel above the list: what is shown of the overview, and in which words."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from django.template.loader import render_to_string
+from django.urls import reverse
+from django.utils import formats
+from django.utils.safestring import SafeString
+
+from bunce_sync import texts
+from bunce_sync.admin.chart import chart
+from bunce_sync.admin.icons import icon
+from bunce_sync.counting import Count
+from bunce_sync.models import Segment
+from bunce_sync.overview import Overview, Usage
+from bunce_sync.telling import Told, gate_told, obstacles
+
+Status = Segment.Status
+
+#: The width of the usage bar, in the drawing's own units.
+BAR_WIDTH: Final = 1000
+TILES: Final = (
+    Status.PENDING,
+    Status.SENDING,
+    Status.IN_DOUBT,
+    Status.REJECTED,
+    Status.SYNCED,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """How many rows are in a state, and the list of them."""
+
+    status: str
+    word: str
+    number: str
+    some: bool
+    icon: SafeString
+    link: str
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """Something that keeps all requests waiting; ``urgent`` when somebody has to act."""
+
+    told: Told
+    urgent: bool
+    icon: SafeString
+
+
+def panel(overview: Overview, admin_name: str) -> SafeString:
+    """The panel as HTML. It holds no age and no countdown, so it changes only with the facts.
+
+    Args:
+        admin_name: of the admin site, for the links.
+    """
+    changelist = reverse("admin:bunce_sync_segment_changelist", current_app=admin_name)
+    return render_to_string(
+        "bunce_sync/admin/panel.html",
+        {
+            "tiles": [_tile(status, overview.counts[status], changelist) for status in TILES],
+            "notices": notices(overview),
+            "usage": overview.usage,
+            "usage_text": usage_text(overview.usage),
+            "usage_width": _width(overview.usage),
+            "bar_width": BAR_WIDTH,
+            "sweep": overview.sweep,
+            "scan": overview.scan,
+            "chart": chart(overview.hour),
+        },
+    )
+
+
+def notices(overview: Overview) -> list[Notice]:
+    """What keeps everything waiting, the urgent first."""
+    found = [Notice(told, urgent=True, icon=icon("rejected")) for told in obstacles(overview)]
+    told = gate_told(overview.gate, overview.now)
+    if told:
+        urgent = overview.gate.reason == "key_refused"
+        found.append(Notice(told, urgent, icon("rejected" if urgent else "paused")))
+    return found
+
+
+def number(count: Count) -> str:
+    """A count for people: "10,000+" where counting stopped, "~ 998,000" for an estimate."""
+    if count.precision == "about":
+        # The planner's figure is good for two digits or three, so no more are shown.
+        rounded = round(count.value, 2 - len(str(count.value)) + 1)
+        return f"~ {formats.number_format(rounded, use_l10n=True, force_grouping=True)}"
+    text = formats.number_format(count.value, use_l10n=True, force_grouping=True)
+    return f"{text}+" if count.precision == "at_least" else text
+
+
+def usage_text(usage: Usage) -> str:
+    """The used part of the rate limit in words."""
+    values = {"used": usage.used, "limit": usage.limit, "seconds": f"{usage.seconds:g}"}
+    if usage.limit is None:
+        return str(texts.USAGE_UNLIMITED) % values
+    return str(texts.USAGE_MINUTE if usage.seconds == 60 else texts.USAGE) % values
+
+
+def _width(usage: Usage) -> int:
+    if not usage.limit:
+        return 0
+    return min(BAR_WIDTH, round(usage.used / usage.limit * BAR_WIDTH))
+
+
+def _tile(status: Segment.Status, count: Count, changelist: str) -> Tile:
+    return Tile(
+        status=status.value,
+        word=str(status.label),
+        number=number(count),
+        some=bool(count.value),
+        icon=icon(status.value),
+        link=f"{changelist}?status__exact={status.value}",
+    )

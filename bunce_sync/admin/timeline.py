@@ -1,0 +1,93 @@
+"""The calls made for a segment: when, what, what came of it, and how to do the same by hand."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from bunce_sync import texts
+from bunce_sync.admin.curl import curl, method
+from bunce_sync.models import ApiCall, Segment
+from bunce_sync.telling import cause, decision_told, moment
+
+Outcome = ApiCall.Outcome
+
+#: The calls shown, the newest first; the ledger has all.
+MOST: Final = 50
+
+GOOD: Final = frozenset({Outcome.CONFIRMED})
+BAD: Final = frozenset({Outcome.REJECTED, Outcome.KEY_REFUSED, Outcome.DUPLICATE})
+#: Codes that only repeat what the outcome's own sentence says.
+REPEATING: Final = frozenset({"", "rate_limited", "key_refused", "worker_lost", "rejected"})
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One call, in words.
+
+    Attributes:
+        look: ``good``, ``bad`` or ``open``, beside the words.
+        why: what went wrong, when the sentence on the outcome does not say it.
+        said: Bunce's message, or a technical remark.
+        caution: what running the command line would do.
+    """
+
+    pk: int
+    at: str
+    at_iso: str
+    title: str
+    request: str
+    outcome: str
+    look: str
+    status: str
+    duration: str
+    meaning: str
+    why: str
+    said: str
+    decision: str
+    curl: str
+    caution: str
+
+
+@dataclass(frozen=True, slots=True)
+class Timeline:
+    entries: list[Entry]
+    more: bool
+
+
+def timeline(segment: Segment, now: datetime) -> Timeline:
+    """The newest calls of a segment, in one query."""
+    calls = list(
+        ApiCall.objects.using(segment._state.db)
+        .filter(segment_id=segment.pk)
+        .order_by("-pk")[: MOST + 1]
+    )
+    return Timeline([_entry(call, now) for call in calls[:MOST]], more=len(calls) > MOST)
+
+
+def _entry(call: ApiCall, now: datetime) -> Entry:
+    outcome = Outcome(call.outcome)
+    return Entry(
+        pk=call.pk,
+        at=moment(call.started_at, now),
+        at_iso=call.started_at.isoformat(),
+        title=str(call.get_operation_display()),
+        request=f"{method(call)} {call.path}",
+        outcome=str(outcome.label),
+        look="good" if outcome in GOOD else "bad" if outcome in BAD else "open",
+        status=str(call.http_status or ""),
+        duration=_duration(call.duration_ms),
+        meaning=str(texts.OUTCOME[outcome]),
+        why="" if call.code in REPEATING | texts.DETAIL_IS_ID else cause(call.code),
+        said=call.message,
+        decision=decision_told(call, now),
+        curl=curl(call),
+        caution=str(texts.CURL_CREATES) if call.operation == ApiCall.Operation.CREATE else "",
+    )
+
+
+def _duration(milliseconds: int | None) -> str:
+    if milliseconds is None:
+        return ""
+    return f"{milliseconds} ms" if milliseconds < 10_000 else f"{milliseconds / 1000:.1f} s"
