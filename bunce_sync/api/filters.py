@@ -1,0 +1,127 @@
+"""What a list of segments can be narrowed to."""
+
+from __future__ import annotations
+
+import difflib
+from datetime import UTC, datetime
+from typing import Any
+
+from django.core.exceptions import ValidationError as FormError
+from django.db.models import Q, QuerySet
+from django.utils.dateparse import parse_date, parse_datetime
+from django.utils.translation import gettext as _
+from django_filters import rest_framework as filters
+from django_filters.fields import IsoDateTimeField
+from rest_framework.exceptions import ValidationError
+from rest_framework.filters import BaseFilterBackend
+from rest_framework.request import Request
+
+from bunce_sync.models import Segment
+
+#: Characters of a text that is looked for; no name or id is longer.
+MAX_TEXT = 255
+
+
+class MomentField(IsoDateTimeField):
+    """A date, or a date and time in ISO 8601; without a zone it is UTC."""
+
+    def to_python(self, value: Any) -> datetime | None:
+        """Read the moment.
+
+        Raises:
+            django.core.exceptions.ValidationError: it is none, or beyond what a database stores.
+        """
+        # A plus in an address is a space unless it is written %2B; nobody does the first time.
+        text = str(value or "").strip().replace(" ", "+")
+        if not text:
+            return None
+        try:
+            moment = parse_datetime(text)
+            if moment is None and (day := parse_date(text)):
+                moment = datetime(day.year, day.month, day.day, tzinfo=UTC)
+            if moment is not None:
+                return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+        except (ValueError, OverflowError):
+            pass  # told below
+        raise FormError(_("Send a moment such as 2026-01-31T08:30:00Z, or a date."), "invalid")
+
+
+class MomentFilter(filters.IsoDateTimeFilter):
+    """Compares with a moment."""
+
+    field_class = MomentField
+
+
+class SegmentFilter(filters.FilterSet):
+    """Every filter can be combined with every other."""
+
+    status = filters.MultipleChoiceFilter(
+        choices=Segment.Status.choices,
+        method="filter_status",
+        label="In one of these states; repeat the parameter for several.",
+    )
+    type = filters.CharFilter(
+        field_name="bunce_type", max_length=MAX_TEXT, label="The type that Bunce gave it, exactly."
+    )
+    name = filters.CharFilter(max_length=MAX_TEXT, label="The name, exactly.")
+    bunce_id = filters.CharFilter(max_length=MAX_TEXT, label="The id in Bunce, exactly.")
+    search = filters.CharFilter(
+        method="filter_search",
+        max_length=MAX_TEXT,
+        label="A part of the name or the description, or a whole Bunce id.",
+    )
+    created_since = MomentFilter("created_at", "gte", label="Created here at or after.")
+    created_before = MomentFilter("created_at", "lt", label="Created here before.")
+    updated_since = MomentFilter("updated_at", "gte", label="Last changed at or after.")
+    updated_before = MomentFilter("updated_at", "lt", label="Last changed before.")
+    bunce_created_since = MomentFilter("bunce_created_at", "gte", label="Created in Bunce since.")
+    bunce_created_before = MomentFilter("bunce_created_at", "lt", label="Created in Bunce before.")
+
+    class Meta:
+        model = Segment
+        fields: list[str] = []
+
+    def filter_status(
+        self, queryset: QuerySet[Segment], name: str, value: list[str]
+    ) -> QuerySet[Segment]:
+        """Narrow by IN: the filter's own way is a DISTINCT, which sorts by every column."""
+        return queryset.filter(status__in=value) if value else queryset
+
+    def filter_search(
+        self, queryset: QuerySet[Segment], name: str, value: str
+    ) -> QuerySet[Segment]:
+        """Look into the texts; an id is looked up whole, for which there is an index."""
+        return queryset.filter(
+            Q(name__icontains=value) | Q(description__icontains=value) | Q(bunce_id=value)
+        )
+
+
+class KnownParameters(BaseFilterBackend):
+    """Refuses parameters that nobody reads, and empty ones.
+
+    A slip in a filter's name, or a variable that was never set, would list everything.
+    """
+
+    def filter_queryset(
+        self, request: Request, queryset: QuerySet[Any], view: Any
+    ) -> QuerySet[Any]:
+        """Return the rows as they are.
+
+        Raises:
+            ValidationError: a parameter is unknown or empty.
+        """
+        known = {*view.paginator.parameters()}
+        if filterset := getattr(view, "filterset_class", None):
+            known |= filterset.base_filters.keys()
+        errors = {}
+        for name in sorted(request.query_params.keys() - known)[:20]:
+            near = difflib.get_close_matches(name, known, 1) or sorted(known)
+            message = _("There is no such parameter. Perhaps %(near)s?")
+            shown = name.encode("utf-8", "backslashreplace").decode()[:60]
+            errors[shown] = [message % {"near": ", ".join(near)}]
+        for name in request.query_params.keys() & known:
+            if not all(value.strip() for value in request.query_params.getlist(name)):
+                errors[name] = [_("Send a value, or leave the parameter out.")]
+        if errors:
+            raise ValidationError(errors)
+        return queryset

@@ -1,0 +1,112 @@
+"""Where everything stands, as the admin's panel shows it."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from drf_spectacular.utils import OpenApiResponse, inline_serializer
+from rest_framework import serializers
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from bunce_sync.api import schema
+from bunce_sync.api.base import ApiView
+from bunce_sync.api.fields import Moment
+from bunce_sync.api.serializers import PlainSerializer
+from bunce_sync.models import Segment, SyncState
+from bunce_sync.overview import overview
+
+PRECISIONS = (
+    ("exact", "This many"),
+    ("at_least", "Counting stopped here"),
+    ("about", "The database's estimate"),
+)
+GATE_STATES = (
+    ("open", "Requests are made"),
+    ("closed", "No requests until a moment"),
+    ("probing", "One request goes first"),
+)
+
+
+class CountSerializer(PlainSerializer):
+    """A number of segments."""
+
+    value = serializers.IntegerField()
+    precision = serializers.ChoiceField(
+        choices=PRECISIONS, help_text="How far the number is to be trusted."
+    )
+
+
+class UsageSerializer(PlainSerializer):
+    """How much of Bunce's rate limit is used."""
+
+    used = serializers.IntegerField()
+    limit = serializers.IntegerField(allow_null=True, help_text="Null: no limit is kept.")
+    seconds = serializers.FloatField(help_text="The window in which requests count.")
+
+
+class GateSerializer(PlainSerializer):
+    """Whether requests to Bunce may be made."""
+
+    state = serializers.ChoiceField(choices=GATE_STATES)
+    reason = serializers.ChoiceField(choices=[("", "None"), *SyncState.Reason.choices])
+    until = Moment(allow_null=True)
+    since = Moment(allow_null=True)
+    detail = serializers.CharField(help_text="Bunce's message or a technical remark.")
+
+
+class SweepSerializer(PlainSerializer):
+    """The last run of the safety net."""
+
+    at = Moment(allow_null=True)
+    age = serializers.FloatField(allow_null=True, help_text="Seconds.")
+    late = serializers.BooleanField(help_text="None seems to run: is there a worker with beat?")
+
+
+class ScanSerializer(PlainSerializer):
+    """A reading of Bunce's list for segments in doubt."""
+
+    started_at = Moment()
+    pages = serializers.IntegerField()
+
+
+class BucketSerializer(PlainSerializer):
+    """The requests of five minutes."""
+
+    start = Moment()
+    accepted = serializers.IntegerField()
+    rejected = serializers.IntegerField()
+    failed = serializers.IntegerField()
+
+
+class StatusSerializer(PlainSerializer):
+    """Where everything stands; all times by the database's clock."""
+
+    now = Moment()
+    counts = inline_serializer(
+        "Counts", {str(status): CountSerializer() for status in Segment.Status.values}
+    )
+    usage = UsageSerializer()
+    gate = GateSerializer()
+    trouble = serializers.CharField(
+        help_text="A setting of the site that cannot be used, so that nothing is sent."
+    )
+    key_missing = serializers.BooleanField(help_text="No API key is set: nothing is sent.")
+    sweep = SweepSerializer()
+    scan = ScanSerializer(allow_null=True)
+    hour = BucketSerializer(many=True, help_text="The last hour, oldest first.")
+
+
+class StatusView(ApiView):
+    """Where everything stands."""
+
+    required_permissions: ClassVar = {"get": ("bunce_sync.view_segment",)}
+
+    @schema.describe(
+        summary="See where everything stands",
+        operation_id="status",
+        responses={200: OpenApiResponse(StatusSerializer)} | schema.refusals(),
+    )
+    def get(self, request: Request) -> Response:
+        """Counts by state, use of the rate limit, the gate, the last sweep, the last hour."""
+        return Response(StatusSerializer(overview()).data)
