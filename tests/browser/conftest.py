@@ -1,0 +1,75 @@
+"""A real browser in front of the site's real processes."""
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, sync_playwright
+
+from bunce_sync.emulator import Emulator
+from tests import services
+from tests.browser.people import PATIENCE, Person
+from tests.site import Broker, Site
+
+ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-dev-shm-usage",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Chromium, without any site's cookies."""
+    path = shutil.which(services.require(services.CHROMIUM))
+    with pytest.MonkeyPatch.context() as patch, sync_playwright() as playwright:
+        # Playwright keeps an event loop in this thread, which Django takes for asynchronous code.
+        patch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "true")
+        browser = playwright.chromium.launch(executable_path=path, args=ARGUMENTS, timeout=PATIENCE)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def site(
+    browser: Browser,
+    database_access: None,
+    tmp_path: Path,
+    sqlite_database: str,
+    filesystem_broker: Broker,
+    bunce: Emulator,
+) -> Iterator[Site]:
+    """The sample site under a strict Content-Security-Policy; its web server runs."""
+    env = {"DJANGO_SETTINGS_MODULE": "tests.browser.settings", "BUNCE_SWEEP_INTERVAL": "2"}
+    with Site(tmp_path, sqlite_database, filesystem_broker, bunce.base_url, env) as site:
+        site.start_web()
+        yield site
+
+
+@pytest.fixture
+def visit(browser: Browser) -> Iterator[Callable[..., Person]]:
+    """Sit somebody down before a browser; options as for Playwright's ``new_context``.
+
+    At the end nothing may have been complained of in anybody's console.
+    """
+    people: list[Person] = []
+
+    def sit_down(site: Site, **options: object) -> Person:
+        context = browser.new_context(**{"locale": "en-GB", **options})  # type: ignore[arg-type]
+        people.append(Person(context, site))
+        return people[-1]
+
+    yield sit_down
+    for person in people:
+        person.context.close()
+    assert [error for person in people for error in person.errors] == []
+
+
+@pytest.fixture
+def person(site: Site, visit: Callable[..., Person]) -> Person:
+    """Somebody not logged in yet, who leaves before the site does."""
+    return visit(site)

@@ -1,0 +1,54 @@
+"""The page that shows the API, in a browser, under the policy that it sends itself."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, expect
+
+from bunce_sync.emulator import Emulator
+from tests.browser.people import Person
+from tests.site import Broker, Site
+
+
+@pytest.fixture
+def site(
+    browser: Browser,
+    database_access: None,
+    tmp_path: Path,
+    sqlite_database: str,
+    filesystem_broker: Broker,
+    bunce: Emulator,
+) -> Iterator[Site]:
+    """The sample site as it is; its web server runs."""
+    with Site(tmp_path, sqlite_database, filesystem_broker, bunce.base_url) as site:
+        site.start_web()
+        yield site
+
+
+def test_the_api_can_be_read_and_tried_out_by_somebody_logged_in(
+    site: Site, visit: Callable[..., Person]
+) -> None:
+    person = visit(site)
+    asked: list[str] = []
+    person.page.on("request", lambda request: asked.append(request.url))
+    person.log_in(*site.create_login())
+    person.open("/api/docs/")
+    page = person.page
+    expect(page.get_by_role("heading", name="Bunce segments")).to_be_visible()
+    page.get_by_role("button", name="post /segments/", exact=True).click()
+    page.get_by_role("button", name="Try it out").click()
+    page.get_by_role("button", name="Execute").click()
+    answer = page.locator(".live-responses-table")
+    expect(answer.get_by_role("cell", name="201", exact=True)).to_be_visible()
+    assert site.segments.get().name == "Newsletter readers"
+    assert [url for url in asked if not url.startswith((site.url, "data:"))] == []
+
+
+def test_somebody_unknown_is_not_shown_the_api(site: Site, visit: Callable[..., Person]) -> None:
+    person = visit(site)
+    response = person.page.goto(f"{site.url}/api/docs/")
+    assert response is not None
+    assert response.status == 401
+    assert "swagger" not in person.page.content()
+    person.errors.clear()  # the browser itself tells of the 401

@@ -1,0 +1,131 @@
+"""What a person sees when something is in the way, and how they get past it."""
+
+from collections.abc import Callable
+
+from playwright.sync_api import expect
+
+from bunce_sync.emulator import Emulator, Faults
+from bunce_sync.models import Segment
+from tests.browser.people import LIST, Person
+from tests.site import Site
+
+
+def test_a_rejected_segment_is_understood_retried_changed_and_synced(
+    site: Site, person: Person, bunce: Emulator
+) -> None:
+    bunce.set(unique_names=True)
+    taken = bunce.add_segment("VIP")
+    site.start_worker()
+    person.arrive_as_admin()
+    person.add_segment("VIP")
+    expect(person.row("VIP")).to_contain_text("Needs attention")
+
+    person.open_segment("VIP")
+    expect(person.state).to_contain_text("Bunce refused to create it.")
+    expect(person.state).to_contain_text("already")  # Bunce's own words
+    person.press("Retry")
+    expect(person.page.get_by_text("1 segment is sent again by a worker now.")).to_be_visible()
+    site.wait_until(lambda: site.calls.filter(http_status=422).count() == 2, "it is refused anew")
+    expect(person.state).to_contain_text("Needs attention")
+
+    person.page.get_by_label("Name").fill("VIP customers")
+    person.press("Retry")  # what was typed is not thrown away
+    expect(person.page.get_by_role("alert")).to_contain_text("not saved yet")
+    assert person.page.get_by_label("Name").input_value() == "VIP customers"
+    person.press("Save and continue editing")
+    person.mark()
+    expect(person.state).to_contain_text("Synced")
+    person.assert_not_reloaded()
+    [stored] = [segment for segment in bunce.segments if segment.id != taken.id]
+    assert stored.name == "VIP customers"
+    expect(person.page.get_by_role("region", name="In Bunce")).to_contain_text(stored.id)
+
+
+def test_retry_sends_unchanged_content_once_the_cause_is_gone(
+    site: Site, person: Person, bunce: Emulator
+) -> None:
+    bunce.set(unique_names=True)
+    bunce.add_segment("VIP")
+    site.start_worker()
+    person.arrive_as_admin()
+    person.add_segment("VIP")
+    expect(person.row("VIP")).to_contain_text("Needs attention")
+    bunce.set(unique_names=False)
+    person.open_segment("VIP")
+    person.press("Retry")
+    expect(person.state).to_contain_text("Synced")
+    assert len(bunce.segments) == 2
+
+
+def test_a_pause_that_bunce_asked_for_is_shown_counted_down_and_gone(
+    site: Site, person: Person, bunce: Emulator
+) -> None:
+    bunce.set_faults(Faults(retry_seconds=12), script=["limit_429"])
+    site.start_worker()
+    person.arrive_as_admin()
+    person.add_segment("Patient")
+    person.mark()
+    expect(person.panel).to_contain_text("Bunce asked us to pause until")
+    row = person.row("Patient")
+    expect(row).to_contain_text("Paused, goes on")
+    countdown = row.locator("time[data-bunce-until]")
+    expect(countdown).to_contain_text("in ")
+    begins = countdown.text_content()
+    assert begins is not None
+    expect(countdown).not_to_have_text(begins)
+    expect(row).to_contain_text("Synced")
+    expect(person.panel).not_to_contain_text("Bunce asked us to pause")
+    person.assert_not_reloaded()
+
+
+def test_a_refused_key_is_shown_until_bunce_accepts_it(
+    site: Site, person: Person, bunce: Emulator
+) -> None:
+    bunce.set_faults(Faults(unauthorized=1.0))
+    site.start_worker()
+    person.arrive_as_admin()
+    person.add_segment("Keyless")
+    expect(person.panel).to_contain_text("Bunce refused the key.")
+    expect(person.panel).to_contain_text("Set a valid key")
+    person.open_segment("Keyless")
+    expect(person.state).to_contain_text("Bunce refused the API key.")
+
+
+def test_a_worker_that_stopped_is_missed_and_the_panel_says_how_to_start_one(
+    site: Site, person: Person
+) -> None:
+    worker = site.start_worker()
+    person.arrive_as_admin()
+    person.open_list()
+    person.mark()
+    expect(person.panel).to_contain_text("A worker last looked after the segments")
+    expect(person.panel).to_contain_text("s ago")
+    expect(person.panel).not_to_contain_text("No worker")
+    worker.stop()
+    expect(person.panel).to_contain_text("No worker is running.")
+    expect(person.panel).to_contain_text("celery -A project worker -B")
+    site.start_worker()
+    expect(person.panel).not_to_contain_text("No worker is running.")
+    person.assert_not_reloaded()
+
+
+def test_a_viewer_sees_no_buttons_and_may_not_post_by_hand(
+    site: Site, visit: Callable[..., Person]
+) -> None:
+    viewer = visit(site).arrive_with("view_segment")
+    for name, state in (("push", "pending"), ("retry", "rejected"), ("check", "synced")):
+        bunce_id = "b-1" if state == "synced" else None
+        site.segments.bulk_create([Segment(name=name, status=state, bunce_id=bunce_id)])
+        viewer.open_segment(name)
+        expect(viewer.state).to_be_visible()
+        for label in ("Push now", "Retry", "Check with Bunce", "Save"):
+            expect(viewer.page.get_by_role("button", name=label, exact=True)).to_have_count(0)
+        [token] = [c for c in viewer.context.cookies() if c["name"] == "csrftoken"]
+        answer = viewer.context.request.post(
+            f"{site.url}{LIST}{site.segments.get(name=name).pk}/{name}/",
+            form={"csrfmiddlewaretoken": token["value"]},
+            headers={"Referer": site.url},
+        )
+        assert answer.status == 403
+        assert site.segments.get(name=name).status == state
+    assert not site.segments.asked().exists()

@@ -1,0 +1,55 @@
+"""The same pages in a site that uses django-unfold, whose templates and classes are others."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, expect
+
+from bunce_sync.emulator import Emulator
+from tests.browser import states
+from tests.browser.people import LIST, Person
+from tests.site import Broker, Site
+
+
+@pytest.fixture
+def site(
+    browser: Browser,
+    database_access: None,
+    tmp_path: Path,
+    sqlite_database: str,
+    filesystem_broker: Broker,
+    bunce: Emulator,
+) -> Iterator[Site]:
+    """The sample site with django-unfold; its web server and a worker run."""
+    env = {"DJANGO_SETTINGS_MODULE": "tests.browser.unfold_settings", "BUNCE_SWEEP_INTERVAL": "2"}
+    with Site(tmp_path, sqlite_database, filesystem_broker, bunce.base_url, env) as site:
+        site.start_web()
+        yield site
+
+
+def test_segments_are_added_watched_retried_and_deleted_in_unfold(
+    site: Site, visit: Callable[..., Person], bunce: Emulator, tmp_path: Path
+) -> None:
+    states.fill(site)
+    site.start_worker()
+    person = visit(site, viewport={"width": 1400, "height": 900}).arrive_as_admin()
+    person.add_segment("Newsletter")
+    row = person.row("Newsletter").filter(has_not_text="readers")
+    expect(row).to_contain_text("Synced")
+    expect(person.panel).to_contain_text("requests used this minute")
+    person.page.screenshot(path=tmp_path / "list.png", full_page=True)
+    person.open(f"{LIST}?q=VIP&status__exact=rejected")
+    expect(person.row("VIP customers")).to_contain_text("Needs attention")
+
+    person.open_segment("VIP customers")
+    expect(person.state).to_contain_text("Bunce refused to create it.")
+    expect(person.page.get_by_role("region", name="Calls made")).to_contain_text("Rejected")
+    person.page.screenshot(path=tmp_path / "change.png", full_page=True)
+    person.press("Retry")
+    expect(person.state).to_contain_text("Synced")
+
+    person.open(f"{LIST}{site.segments.get(name='Newsletter').pk}/delete/")
+    expect(person.page.get_by_text("Bunce keeps it")).to_be_visible()
+    person.open(f"{LIST}{site.segments.get(name='Birthday in May').pk}/delete/")
+    expect(person.page.get_by_text("may or may not be in Bunce")).to_be_visible()

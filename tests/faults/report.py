@@ -1,0 +1,40 @@
+"""The report of the fault tests: one line for each trial, printed when the run is over.
+
+A pytest plugin of its own: with xdist only the controller prints, and it collects no tests.
+"""
+
+from collections.abc import Iterable
+
+import pytest
+
+HEADINGS = ("fault", "database", "broker", "rows", "twins", "lost", "stuck", "seconds")
+_PROPERTY = "fault_trial"
+
+
+def note(request: pytest.FixtureRequest, line: tuple[object, ...]) -> None:
+    """Put one line into the report; its columns as in HEADINGS."""
+    request.node.user_properties.append((_PROPERTY, [str(cell) for cell in line]))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print the lines of all tests that ran, however they ended."""
+    lines = [
+        value
+        for reports in terminalreporter.stats.values()
+        for report in reports
+        if getattr(report, "when", "") == "call"
+        for name, value in report.user_properties
+        if name == _PROPERTY
+    ]
+    if lines:
+        terminalreporter.section("faults")
+        for line in table(sorted(lines)):
+            terminalreporter.write_line(line)
+
+
+def table(lines: Iterable[list[str]]) -> list[str]:
+    """The lines as a table in Markdown, its columns aligned."""
+    rows = [list(HEADINGS), *lines]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(HEADINGS))]
+    shown = ["| " + " | ".join(map(str.ljust, row, widths)) + " |" for row in rows]
+    return [shown[0], "|" + "|".join("-" * (width + 2) for width in widths) + "|", *shown[1:]]

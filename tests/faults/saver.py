@@ -1,0 +1,68 @@
+"""A process that saves segments as a web server does, and says how long each save took.
+
+Reads names from standard input, one a line; answers each with the seconds that saving it took.
+"""
+
+import subprocess
+import sys
+import time
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+if TYPE_CHECKING:
+    from tests.site import Site
+
+
+class Saver:
+    """A saving process of a site, seen from the test."""
+
+    def __init__(self, site: "Site") -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.faults.saver"],
+            env=site.env,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            bufsize=1,
+        )
+
+    def save(self, name: str) -> float:
+        """Save one segment; how many seconds it took."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(f"{name}\n")
+        line = self._process.stdout.readline()
+        assert line, "the saving process ended"
+        return float(line)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+
+def main() -> None:
+    """Serve until standard input ends."""
+    import django
+
+    import project.celery  # noqa: F401 - the app that tasks are published with
+
+    django.setup()
+    from bunce_sync.models import Segment
+
+    Segment.objects.exists()  # the first query connects
+    for line in sys.stdin:
+        began = time.perf_counter()
+        Segment.objects.create(name=line.strip())
+        print(time.perf_counter() - began, flush=True)  # noqa: T201 - the answer
+
+
+if __name__ == "__main__":
+    main()

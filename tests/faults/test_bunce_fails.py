@@ -1,0 +1,85 @@
+"""Bunce loses answers, fails before and after storing, stores late, or is gone for a while."""
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Literal
+
+import pytest
+
+from bunce_sync.emulator import Faults
+from bunce_sync.sync import gate
+from tests.faults.conftest import STACKS
+from tests.faults.trial import LONG, SEEDS, Trial, rows
+from tests.site import eventually
+
+MIX = Faults(
+    lost_answer=0.05,
+    error_after=0.03,
+    reset_before=0.05,
+    error_before=0.03,
+    late_store=0.02,
+    cut_json=0.02,
+)
+
+
+#: In the short form unique names are tried on one stack only.
+KINDS = [
+    *((stack, False) for stack in STACKS),
+    *((stack, True) for stack in (STACKS if LONG else STACKS[:1])),
+]
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize(("stack", "unique"), KINDS)
+def test_under_a_mix_of_faults_each_row_has_exactly_one_segment(
+    stack: str, unique: bool, seed: int, start: Callable[..., Trial]
+) -> None:
+    trial = start("mix, unique names" if unique else "mix", stack)
+    trial.bunce.set(unique_names=unique)
+    trial.bunce.set_faults(MIX, seed=seed)
+    for beat in (True, False):
+        trial.site.start_worker(beat=beat, processes=2)
+    trial.save(rows(400))
+    trial.rest(slack=5)
+
+
+@pytest.mark.parametrize("seed", SEEDS[:3])
+@pytest.mark.parametrize("stack", STACKS if LONG else STACKS[1:2])
+def test_with_faults_of_updates_and_reads_too_the_last_edit_of_each_row_is_in_bunce(
+    stack: str, seed: int, start: Callable[..., Trial]
+) -> None:
+    trial = start("mix, edits, reads too", stack)
+    methods = frozenset({"POST", "PATCH", "GET"})
+    trial.bunce.set_faults(replace(MIX, methods=methods), seed=seed)
+    for beat in (True, False):
+        trial.site.start_worker(beat=beat, processes=2)
+    trial.save(rows(100))
+    # Some of them while their creates are on the way or in doubt.
+    trial.site.shell("for one in Segment.objects.all(): one.name += ' edited'; one.save()")
+    trial.rest(slack=15)  # a failed update waits for its backoff
+    assert all(one.name.endswith(" edited") for one in trial.bunce.segments)
+
+
+@pytest.mark.parametrize(
+    ("outage", "stack"),
+    [(outage, stack) for stack in STACKS for outage in ("reset", "hold")]
+    if LONG
+    else [("reset", STACKS[0]), ("hold", STACKS[2])],
+)
+def test_an_outage_puts_a_handful_of_rows_in_doubt_and_not_thousands(
+    outage: Literal["reset", "hold"], stack: str, start: Callable[..., Trial]
+) -> None:
+    seconds = 60 if LONG else 10
+    trial = start(f"outage of {seconds} s ({outage})", stack)
+    trial.insert(1000)
+    trial.bunce.set(outage=outage)
+    began = time.monotonic()
+    for beat in (True, False):
+        trial.site.start_worker(beat=beat, processes=4)
+    eventually(lambda: time.monotonic() - began >= seconds, seconds)
+    doubtful = trial.site.calls.filter(operation="create", outcome="unknown").count()
+    trial.bunce.set(outage=None)
+    # The breaker may have closed the gate for up to a minute at the last failed probe.
+    trial.rest(slack=gate.BREAKER_CAP + 30)
+    assert 0 < doubtful <= 20

@@ -1,0 +1,184 @@
+"""One trial: a site with real processes, a Bunce that fails, and the verdict at the end."""
+
+import os
+import random
+import socket
+import time
+import uuid
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from django.db.models import Q, QuerySet
+
+from bunce_sync.emulator import Emulator
+from bunce_sync.models import Segment
+from tests.faults import report
+from tests.site import Process, Site, eventually
+
+#: The long form: on every stack, with more rows, and each trial with many seeds.
+LONG = os.environ.get("FAULTS_LONG", "").lower() in {"1", "true", "yes"}
+SEEDS = range(int(os.environ.get("FAULTS_SEEDS") or (20 if LONG else 1)))
+
+LEASE = 15.0
+GRACE = 5.0
+SWEEP = 2.0
+ENV = {
+    "BUNCE_LEASE": f"{LEASE:g}",
+    "BUNCE_GRACE": f"{GRACE:g}",
+    "BUNCE_CONNECT_TIMEOUT": "1",
+    "BUNCE_READ_TIMEOUT": "2",
+    "BUNCE_SWEEP_INTERVAL": f"{SWEEP:g}",
+    "BUNCE_RATE_LIMIT": "none",
+}
+#: After the last fault all is at rest within this time (and what a busy machine adds to it).
+REST = LEASE + GRACE + 3 * SWEEP
+
+RESTING = Q(status__in=Segment.RESTING)
+
+
+def rows(short: int) -> int:
+    """How many rows a trial has: as given, in the long form 2,000."""
+    return 2000 if LONG else short
+
+
+@dataclass
+class Trial:
+    """A site under test.
+
+    Attributes:
+        fault: what goes wrong, in few words, for the report.
+        stack: database and broker, such as "postgres+redis".
+    """
+
+    site: Site
+    bunce: Emulator
+    request: pytest.FixtureRequest
+    fault: str
+    stack: str
+    began: float = field(default_factory=time.monotonic)
+    last_fault: float = 0.0
+
+    def save(self, count: int, name: str = "Segment") -> None:
+        """Save rows as a site does, one by one, each ringing the doorbell."""
+        for first in range(0, count, 500):
+            numbers = range(first, min(first + 500, count))
+            self.site.shell(f"for n in {numbers}: Segment.objects.create(name=f'{name} {{n}}')")
+
+    def insert(self, count: int, name: str = "Segment") -> None:
+        """Insert rows behind the doorbell's back; the sweep finds them."""
+        self.site.shell(
+            f"Segment.objects.bulk_create(Segment(name=f'{name} {{n}}') for n in range({count}))"
+        )
+
+    @property
+    def restless(self) -> QuerySet[Segment]:
+        """The rows that are not at rest."""
+        return self.site.segments.exclude(RESTING)
+
+    def settle(self, *, seconds: float) -> None:
+        """Wait until every row rests and Bunce has nothing more up its sleeve."""
+        eventually(lambda: not self.bunce.unsettled and not self.restless.exists(), seconds)
+
+    def note_fault(self) -> None:
+        """A fault that the test made itself happened just now."""
+        self.last_fault = time.monotonic()
+
+    def rest(self, *, slack: float) -> None:
+        """Wait for rest, and hold it to the time that is promised after the last fault.
+
+        Args:
+            slack: seconds allowed on top, for the work itself on a slow machine.
+        """
+        self.settle(seconds=240)
+        ended = time.monotonic()
+        last = max([self.last_fault, *(one.at for one in self.bunce.requests if one.fault)])
+        self.verdict()
+        if last:
+            assert ended - last <= REST + slack, (
+                f"at rest {ended - last:.1f} s after the last fault"
+            )
+
+    def verdict(self, *, synced: bool = True) -> None:
+        """Compare the rows with Bunce one to one, and put the result into the report."""
+        took = time.monotonic() - self.began
+        held = {one.id: one for one in self.bunce.segments}
+        linked: dict[str, Segment] = {
+            row.bunce_id: row for row in self.site.segments if row.bunce_id is not None
+        }
+        lost = [row for row in self.site.segments if row.bunce_id not in held]
+        twins = [one for one in held.values() if one.id not in linked]
+        stuck = list(self.restless)
+        wrong = [
+            (row.name, held[row.bunce_id].name)
+            for row in linked.values()
+            if row.bunce_id in held and row.name != held[row.bunce_id].name
+        ]
+        total = self.site.segments.count()
+        report.note(
+            self.request,
+            (
+                self.fault,
+                *self.stack.split("+"),
+                total,
+                len(twins),
+                len(lost),
+                len(stuck),
+                f"{took:.1f}",
+            ),
+        )
+        story = f"{self.where_all_stand()}; suffered {dict(self.bunce.suffered)}"
+        assert not stuck, f"{len(stuck)} rows are stuck: {story}"
+        assert not lost, f"{len(lost)} rows have no segment: {story}"
+        assert not twins, f"{len(twins)} segments belong to no row: {self.history(twins)}; {story}"
+        assert not wrong, f"rows and segments differ: {wrong}"
+        if synced:
+            assert self.site.segments.filter(status="synced").count() == total, story
+            assert len(held) == total
+
+    def where_all_stand(self) -> dict[str, int]:
+        """How many rows are in each state, with the reason of the last trouble."""
+        stand = self.site.segments.values_list("status", "last_code", "last_error")
+        return dict(Counter(" ".join(filter(None, one)) for one in stand))
+
+    def history(self, twins: list[Any]) -> list[object]:
+        """The ledger's account of the first segment too many."""
+        first = self.site.segments.filter(name=twins[0].name).first()
+        calls = self.site.calls.filter(segment=first).order_by("id")
+        return [
+            twins[0],
+            *calls.values_list("started_at", "outcome", "code", "decision", "bunce_id"),
+        ]
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
+
+
+class Workers:
+    """Some workers, of which one is killed now and then."""
+
+    def __init__(self, site: Site, count: int, *, seed: int = 0) -> None:
+        self._site = site
+        self._chance = random.Random(seed)
+        self._running = [self._start() for _ in range(count)]
+        for worker in self._running:
+            worker.wait_for(" ready.")
+
+    def kill_one(self) -> None:
+        """Kill one by SIGKILL, its children too, and start a new one without waiting for it."""
+        self._running.pop(self._chance.randrange(len(self._running))).kill()
+        self._running.append(self._start())
+
+    def _start(self) -> Process:
+        return self._site.start(
+            "worker",
+            *("-m", "celery", "-A", "project", "worker", "--loglevel", "INFO"),
+            *("--hostname", f"{uuid.uuid4().hex[:8]}@%h", "--concurrency", "2"),
+            *("--without-mingle", "--without-gossip"),
+        )

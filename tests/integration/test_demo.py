@@ -1,0 +1,167 @@
+"""`make demo`, as its user meets it."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import requests
+
+from tests.site import ROOT, Process, eventually, is_gone
+
+LOGIN = {"username": "admin", "password": "bunce-demo"}
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
+
+
+def command(folder: Path, port: int, emulator_port: int) -> list[str]:
+    ports = ["--port", str(port), "--emulator-port", str(emulator_port)]
+    return [sys.executable, "-u", "-m", "project.demo", *ports, "--folder", str(folder)]
+
+
+class Demo(Process):
+    """The demo running on ports of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.port, self.emulator_port = free_port(), free_port()
+        super().__init__(
+            f"demo-{self.port}", command(folder, self.port, self.emulator_port), os.environ, folder
+        )
+
+    def wait_until_running(self) -> None:
+        self.wait_for("Ctrl-C ends everything")
+
+    def names_in_bunce(self) -> list[str]:
+        page = requests.get(
+            f"http://127.0.0.1:{self.emulator_port}/v1/segments?per_page=100",
+            headers={"X-Authorization": "sk_test_demo"},
+            timeout=30,
+        )
+        return sorted(segment["name"] for segment in page.json()["data"])
+
+    def processes(self) -> set[int]:
+        """What it started, and what these have started."""
+        parents = {}
+        for stat in Path("/proc").glob("[0-9]*/stat"):
+            try:
+                fields = stat.read_text().rpartition(")")[2].split()
+            except OSError:
+                continue  # ended meanwhile
+            if fields[0] != "Z":
+                parents[int(stat.parent.name)] = int(fields[1])
+        found: set[int] = set()
+        more = {self.popen.pid}
+        while more:
+            more = {pid for pid, parent in parents.items() if parent in more}
+            found |= more
+        return found
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[[], Demo]]:
+    """Start the demo in the test's folder; it ends with the test."""
+    demos: list[Demo] = []
+
+    def started() -> Demo:
+        demo = Demo(tmp_path)
+        demos.append(demo)
+        demo.wait_until_running()
+        return demo
+
+    yield started
+    for demo in demos:
+        demo.popen.terminate()
+        demo.popen.wait(30)
+        sys.stdout.write(demo.output)
+
+
+def run(folder: Path, port: int, emulator_port: int) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command(folder, port, emulator_port),
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_its_samples_reach_bunce_its_login_works_and_ctrl_c_ends_all_of_it(
+    start: Callable[[], Demo],
+) -> None:
+    demo = start()
+    assert eventually(lambda: len(demo.names_in_bunce()) == 3), demo.output
+    with requests.Session() as browser:
+        login = f"http://127.0.0.1:{demo.port}/admin/login/?next=/"
+        browser.get(login, timeout=30)
+        form = LOGIN | {"csrfmiddlewaretoken": browser.cookies["csrftoken"]}
+        assert browser.post(login, data=form, timeout=30).url.endswith("bunce_sync/segment/")
+    started = demo.processes()
+    assert len(started) >= 4  # Bunce, worker, beat and web server at least
+
+    demo.popen.send_signal(signal.SIGINT)
+    assert demo.popen.wait(30) == 0
+    assert all(is_gone(pid) for pid in started)
+    assert "Traceback" not in demo.output
+
+
+def test_a_second_run_has_the_same_segments_once_in_its_new_bunce(
+    start: Callable[[], Demo],
+) -> None:
+    first = start()
+    assert eventually(lambda: len(first.names_in_bunce()) == 3)
+    names = first.names_in_bunce()
+    first.popen.terminate()
+    first.popen.wait(30)
+
+    second = start()
+    assert eventually(lambda: len(second.names_in_bunce()) == 3)
+    assert second.names_in_bunce() == names
+
+
+def test_when_one_program_dies_it_is_named_and_the_others_end(start: Callable[[], Demo]) -> None:
+    demo = start()
+    started = demo.processes()
+    [web] = [pid for pid in started if b"runserver" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    os.kill(web, signal.SIGKILL)
+    assert demo.popen.wait(30) == 1
+    assert re.search(r"The web was killed by SIGKILL", demo.output)
+    assert all(is_gone(pid) for pid in started)
+
+
+@pytest.mark.parametrize("taken", ["PORT", "EMULATOR_PORT"])
+def test_a_taken_port_is_named_before_anything_starts(taken: str, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        ports = (port, free_port()) if taken == "PORT" else (free_port(), port)
+        done = run(tmp_path / "demo", *ports)
+    assert done.returncode == 1
+    assert f"Port {port} of 127.0.0.1 is taken" in done.stderr
+    assert f"make demo {taken}=" in done.stderr
+    assert not (tmp_path / "demo").exists()
+
+
+def test_the_same_port_twice_is_refused(tmp_path: Path) -> None:
+    port = free_port()
+    done = run(tmp_path / "demo", port, port)
+    assert done.returncode == 2
+    assert "have to differ" in done.stderr
+
+
+def test_a_second_demo_beside_the_first_is_refused(
+    start: Callable[[], Demo], tmp_path: Path
+) -> None:
+    start()
+    done = run(tmp_path, free_port(), free_port())
+    assert done.returncode == 1
+    assert "running already" in done.stderr

@@ -1,0 +1,139 @@
+"""The limit is held by real processes, used well, and given up to others without a fight."""
+
+import re
+import time
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+import requests
+from django.utils import timezone
+
+from bunce_sync.emulator import Emulator
+from bunce_sync.models import Segment, SyncState, content_digest
+from bunce_sync.sync.gate import PERMIT_SECONDS, TRANSIT_SECONDS
+from tests.site import API_KEY, Broker, Site
+
+#: Bunce's limit, scaled so that a test sees several windows.
+LIMIT, WINDOW = 60, 6.0
+#: So long our own window is.
+SPAN = WINDOW + PERMIT_SECONDS + TRANSIT_SECONDS
+WORKERS, PROCESSES = 2, 2
+
+
+@pytest.fixture
+def site(
+    database_access: None,
+    bunce: Emulator,
+    postgres_database: str,
+    redis_broker: Broker,
+    tmp_path: Path,
+) -> Iterator[Site]:
+    """A site with two workers and beat, and nothing to do yet."""
+    bunce.set(rate_limit=LIMIT, rate_window=WINDOW, block_seconds=WINDOW)
+    env = {
+        "BUNCE_RATE_LIMIT": str(LIMIT),
+        "BUNCE_RATE_WINDOW": str(WINDOW),
+        "BUNCE_SWEEP_INTERVAL": "2",
+        "BUNCE_PAGE_SIZE": "5",
+    }
+    with Site(tmp_path, postgres_database, redis_broker, bunce.base_url, env) as site:
+        for number in range(WORKERS):
+            site.start_worker(processes=PROCESSES, beat=number == 0)
+        yield site
+
+
+def add_backlog(site: Site, count: int) -> None:
+    """Rows that no bell was rung for; the sweep finds them."""
+    Segment.objects.using(site.alias).bulk_create(
+        Segment(name=f"Segment {number}") for number in range(count)
+    )
+
+
+def count_rung(site: Site) -> int:
+    """How many messages for a push the workers were given."""
+    line = re.compile(r"Task bunce_sync\.push_segment\[\S+\] received")
+    return sum(len(line.findall(process.output)) for process in site.processes)
+
+
+def arrivals(bunce: Emulator, method: str) -> list[float]:
+    """When such requests arrived at Bunce, in seconds."""
+    return [request.at for request in bunce.requests if request.method == method]
+
+
+def test_a_backlog_uses_the_limit_without_ever_passing_it_and_with_few_messages(
+    site: Site, bunce: Emulator
+) -> None:
+    windows = 3
+    add_backlog(site, LIMIT * (windows + 2))
+    bunce.wait_for(lambda bunce: len(bunce.segments) >= LIMIT * windows, timeout=90)
+
+    took = bunce.requests[-1].at - bunce.requests[0].at
+    assert bunce.limited == 0
+    assert bunce.worst_window(WINDOW) <= LIMIT
+    assert took < windows * SPAN / 0.8, "at least 80 % of what our window allows"
+    assert count_rung(site) <= 1.1 * bunce.served
+    assert not bunce.duplicates
+
+
+def test_another_program_that_spends_the_limit_is_given_way_to(site: Site, bunce: Emulator) -> None:
+    spend_the_limit(bunce)
+    add_backlog(site, LIMIT)
+    shared = SyncState.objects.using(site.alias).filter(blocked_reason="rate_limited")
+    site.wait_until(shared.exists, "the 429 has closed the gate")
+    site.wait_until(lambda: not site.segments.filter(status="sending").exists(), "all are back")
+
+    assert not bunce.segments
+    assert not site.segments.exclude(attempts=0).exists(), "a 429 costs no row an attempt"
+    site.wait_until(lambda: len(bunce.segments) == LIMIT, "all are created", seconds=60)
+
+    assert bunce.limited <= 1 + WORKERS * PROCESSES, "one for the other program, then ours"
+    created = [request.at for request in bunce.requests if request.status == 201]
+    half_a_window = [at for at in created if at - created[0] < WINDOW / 2]
+    assert len(half_a_window) < LIMIT / 3, "begins at half of the pace"
+    site.wait_until(lambda: not site.segments.exclude(status="synced").exists(), "all are recorded")
+    assert not bunce.duplicates
+
+
+def spend_the_limit(bunce: Emulator) -> None:
+    """Be another program on the same address, which has no limit of its own."""
+    with requests.Session() as session:
+        session.headers["X-Authorization"] = API_KEY
+        while session.get(f"{bunce.base_url}/segments", timeout=10).status_code != 429:
+            continue
+
+
+def test_a_long_scan_and_a_backlog_of_pushes_do_not_starve_each_other(
+    site: Site, bunce: Emulator
+) -> None:
+    for number in range(1000):
+        bunce.add_segment(f"Somebody else's {number}")
+    add_backlog(site, LIMIT * 10)
+    begun = time.monotonic()
+    put_in_doubt(site)
+    enough = LIMIT // 2
+
+    def both(count: int) -> Callable[[Emulator], bool]:
+        return lambda bunce: all(len(arrivals(bunce, one)) >= count for one in ("GET", "POST"))
+
+    bunce.wait_for(both(enough), timeout=90)
+    assert time.monotonic() - begun < 4 * SPAN
+    assert bunce.limited == 0
+    assert bunce.worst_window(WINDOW) <= LIMIT
+
+
+def put_in_doubt(site: Site) -> None:
+    """A row whose create had an unknown outcome a while ago; Bunce's list does not have it."""
+    before = timezone.now() - timedelta(seconds=60)
+    Segment.objects.using(site.alias).bulk_create(
+        [
+            Segment(
+                name="Lost",
+                status="in_doubt",
+                due_at=before,
+                sent_at=before,
+                sent_digest=content_digest("Lost", None),
+            )
+        ]
+    )

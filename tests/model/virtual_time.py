@@ -1,0 +1,49 @@
+"""A clock that only moves when a test moves it: the database's, and the process's own."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from unittest.mock import patch
+
+from django.db.models.expressions import Func
+
+from bunce_sync.functions import DatabaseNow
+from bunce_sync.sync import clock
+
+START = datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+
+class VirtualTime:
+    """The time in a test; both clocks go together, so the app sees no jump."""
+
+    def __init__(self) -> None:
+        self.now = START
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass."""
+        self.now += timedelta(seconds=seconds)
+
+    def monotonic(self) -> float:
+        """What ``time.monotonic`` would say."""
+        return (self.now - START).total_seconds()
+
+    @contextmanager
+    def in_force(self) -> Iterator[None]:
+        """Let the database and the app go by this clock."""
+
+        def literal(cast: str) -> Any:
+            def compile_now(
+                expression: Func, compiler: Any, connection: Any, **extra: Any
+            ) -> tuple[str, list[str]]:
+                return cast, [f"{self.now:%Y-%m-%d %H:%M:%S.%f}"]
+
+            return compile_now
+
+        with (
+            patch.object(DatabaseNow, "as_sqlite", literal("%s")),
+            patch.object(DatabaseNow, "as_mysql", literal("CAST(%s AS DATETIME(6))")),
+            patch.object(DatabaseNow, "as_postgresql", literal("(%s || '+00')::timestamptz")),
+            patch.object(clock, "time", self),
+        ):
+            yield

@@ -1,0 +1,277 @@
+"""The sample site as real processes: web server, workers and beat, on a database and broker.
+
+with Site(folder, database_url, broker, bunce_url) as site:
+    site.start_web()
+    site.start_worker()
+    site.shell("Segment.objects.create(name='VIP')")
+    site.wait_until(lambda: site.segments.filter(status="synced").exists(), "it is synced")
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import requests
+from django.db import connections
+from django.db.models import QuerySet
+
+from bunce_sync.models import ApiCall, Segment
+from bunce_sync.querysets import SegmentQuerySet
+from project import services
+
+ROOT = Path(__file__).resolve().parent.parent
+API_KEY = "sk_test_site"
+LOGIN = ("admin", "a login of the tests")
+
+#: Seconds for a process to be ready, on a busy machine.
+START = 60
+#: Seconds for a process to end after SIGTERM.
+STOP = 15
+#: Seconds between two looks at a condition.
+LOOK = 0.05
+
+
+def is_gone(pid: int) -> bool:
+    """Whether a process has ended; one that nobody has buried yet counts as ended."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+    return state == "Z"
+
+
+def eventually(condition: Callable[[], bool], seconds: float = 30) -> bool:
+    """Look at a condition until it holds; whether it did within `seconds`."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(LOOK)
+    return True
+
+
+@dataclass(frozen=True)
+class Broker:
+    """Where a site's messages go, and what else of its environment keeps them apart."""
+
+    url: str
+    env: dict[str, str] = field(default_factory=dict)
+
+
+class Process:
+    """One process in a group of its own, its output in a file."""
+
+    def __init__(self, name: str, command: list[str], env: Mapping[str, str], folder: Path) -> None:
+        self.name = name
+        self.log = folder / f"{name}.log"
+        with self.log.open("ab") as output:
+            self.popen = subprocess.Popen(
+                command,
+                cwd=ROOT,
+                env=env,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    @property
+    def output(self) -> str:
+        return self.log.read_text("utf-8", "replace")
+
+    @property
+    def running(self) -> bool:
+        return self.popen.poll() is None
+
+    def wait_for(self, text: str) -> str:
+        """The first line of output with `text` in it.
+
+        Raises:
+            AssertionError: the process ended, or said nothing of the kind within START seconds.
+        """
+        deadline = time.monotonic() + START
+        while True:
+            running = self.running
+            for line in self.output.splitlines():
+                if text in line:
+                    return line
+            assert running, f"{self.name} ended before it said {text!r}:\n{self.output}"
+            assert time.monotonic() < deadline, f"{self.name} never said {text!r}:\n{self.output}"
+            time.sleep(LOOK)
+
+    def signal(self, number: int) -> None:
+        """Send a signal to the process and all that it started; nothing if they are gone."""
+        try:
+            os.killpg(self.popen.pid, number)
+        except ProcessLookupError:
+            return
+
+    def kill(self) -> None:
+        """End it at once, as a power cut would."""
+        self.signal(signal.SIGKILL)
+        self.popen.wait(STOP)
+
+    def stop(self) -> None:
+        """Ask it to end, and see to it that it does."""
+        self.popen.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            self.popen.wait(STOP)
+        self.kill()
+
+
+class Site:
+    """A site on one database and one broker, with as many processes as the test starts.
+
+    Args:
+        folder: where the logs go.
+        database_url: an empty database.
+        bunce_url: BUNCE_BASE_URL, that of an emulator.
+        env: more of the environment, such as BUNCE_LEASE.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        database_url: str,
+        broker: Broker,
+        bunce_url: str,
+        env: Mapping[str, str] | None = None,
+    ) -> None:
+        self.folder = folder
+        self.url = ""
+        self.processes: list[Process] = []
+        self.alias = f"site_{uuid.uuid4().hex[:8]}"
+        self._database = services.database(database_url, base=ROOT)
+        own = ("BUNCE_", "CELERY_", "DATABASE_", "DJANGO_")
+        self.env = {
+            **{name: value for name, value in os.environ.items() if not name.startswith(own)},
+            "DATABASE_URL": database_url,
+            "CELERY_BROKER_URL": broker.url,
+            "BUNCE_BASE_URL": bunce_url,
+            "BUNCE_API_KEY": API_KEY,
+            "PYTHONUNBUFFERED": "1",
+            **broker.env,
+            **(env or {}),
+        }
+
+    def __enter__(self) -> Self:
+        connections.settings[self.alias] = connections.configure_settings(
+            {"default": self._database}
+        )["default"]
+        try:
+            self.manage("migrate", "--verbosity", "0")
+        except BaseException:
+            self._forget_database()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for process in self.processes:
+            process.kill()  # nothing of it is needed, and a warm shutdown takes seconds
+        self._forget_database()
+        for process in self.processes:  # pytest shows it when the test failed
+            sys.stdout.write(f"--- {process.name} said at last:\n{process.output[-6000:]}\n")
+
+    def _forget_database(self) -> None:
+        connections[self.alias].close()
+        del connections[self.alias]
+        del connections.settings[self.alias]
+
+    def start(self, name: str, *command: str, env: Mapping[str, str] | None = None) -> Process:
+        """Start Python in the site with these arguments, such as "-m", "celery", "-A", …."""
+        name = f"{name}-{len(self.processes) + 1}"
+        process = Process(
+            name, [sys.executable, *command], {**self.env, **(env or {})}, self.folder
+        )
+        self.processes.append(process)
+        return process
+
+    def start_worker(self, *, beat: bool = True, processes: int = 1) -> Process:
+        """Start a worker, by default with beat in it, and wait until it takes tasks."""
+        worker = self.start(
+            "worker",
+            *("-m", "celery", "-A", "project", "worker", "--loglevel", "INFO"),
+            *("--hostname", f"{uuid.uuid4().hex[:8]}@%h", "--concurrency", str(processes)),
+            *(["--beat"] if beat else []),
+        )
+        worker.wait_for(" ready.")
+        return worker
+
+    def start_beat(self) -> Process:
+        """Start beat in a process of its own."""
+        beat = self.start(
+            "beat", "-m", "celery", "-A", "project", "beat", "--pidfile=", "--loglevel", "INFO"
+        )
+        beat.wait_for("beat: Starting")
+        return beat
+
+    def start_web(self) -> Process:
+        """Start the web server on a free port, wait until it answers, and note it in `url`."""
+        web = self.start("web", "manage.py", "runserver", "--noreload", "127.0.0.1:0")
+        self.url = web.wait_for("development server at http").split()[-1].rstrip("/")
+        requests.get(f"{self.url}/admin/login/", timeout=START).raise_for_status()
+        return web
+
+    def manage(self, *arguments: str) -> str:
+        """Run a management command to its end and return what it printed."""
+        done = subprocess.run(
+            [sys.executable, "manage.py", *arguments],
+            cwd=ROOT,
+            env=self.env,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=START,
+            check=False,
+        )
+        assert done.returncode == 0, f"{arguments[0]} failed:\n{done.stdout}{done.stderr}"
+        return done.stdout
+
+    def shell(self, code: str) -> str:
+        """Run code in a process of the site; the app's models are imported."""
+        return self.manage("shell", "-v", "0", "-c", f"from bunce_sync.models import *\n{code}")
+
+    def create_login(self) -> tuple[str, str]:
+        """Make a superuser, for tests that come through the admin: name and password."""
+        name, password = LOGIN
+        self.shell(
+            "from django.contrib.auth import get_user_model\n"
+            f"get_user_model().objects.create_superuser({name!r}, password={password!r})"
+        )
+        return LOGIN
+
+    @property
+    def segments(self) -> SegmentQuerySet:
+        """The site's rows, read (only read: writing here would ring no bell of the site's)."""
+        return Segment.objects.using(self.alias)
+
+    @property
+    def calls(self) -> QuerySet[ApiCall]:
+        """The site's ledger."""
+        return ApiCall.objects.using(self.alias)
+
+    def wait_until(self, condition: Callable[[], bool], what: str, *, seconds: float = 30) -> None:
+        """Look at a condition until it holds.
+
+        Raises:
+            AssertionError: it does not within `seconds`.
+        """
+        assert eventually(condition, seconds), f"not within {seconds} s: {what}; {self.summary()}"
+
+    def summary(self) -> list[tuple[object, ...]]:
+        """Where each segment stands, for messages."""
+        return list(self.segments.values_list("pk", "name", "status", "bunce_id", "last_error"))

@@ -1,0 +1,199 @@
+"""What the tests of the core share: rows in a state of choice, a ledger with a past, settings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta
+from typing import Any, TypeVar
+from uuid import uuid4
+
+import pytest
+from django.conf import settings as django_settings
+from django.db import connections
+from django.db.models import F
+from pytest_django import Settings
+
+from bunce_sync.emulator import Emulator
+from bunce_sync.models import ApiCall, Segment, SyncState, content_digest
+from bunce_sync.sync import gate
+from bunce_sync.sync import reconcile as reconcile_module
+
+Status = Segment.Status
+Outcome = ApiCall.Outcome
+Operation = ApiCall.Operation
+Reason = SyncState.Reason
+
+USING = "default"
+
+T = TypeVar("T")
+
+
+def configure(settings: Settings, **values: Any) -> None:
+    """Change some keys of ``BUNCE_SYNC`` for one test."""
+    settings.BUNCE_SYNC = {**django_settings.BUNCE_SYNC, **values}
+
+
+def now() -> datetime:
+    """The database's time."""
+    return gate.read_state(USING)[1]
+
+
+def ago(seconds: float) -> datetime:
+    """The database's time so many seconds ago; a negative number lies ahead."""
+    return now() - timedelta(seconds=seconds)
+
+
+def make(name: str = "VIP", description: str | None = None, **fields: Any) -> Segment:
+    """A row that is in any state, as it would be there; without a signal and without a bell."""
+    status = fields.setdefault("status", Status.PENDING)
+    fields.setdefault("due_at", ago(0))
+    if status == Status.SENDING:
+        fields.setdefault("lease_token", uuid4())
+        fields.setdefault("lease_until", ago(-60))
+    if status == Status.SYNCED:
+        fields.setdefault("bunce_id", str(uuid4()))
+    if status != Status.PENDING:
+        fields.setdefault("sent_digest", content_digest(name, description))
+        fields.setdefault("sent_at", ago(300))
+    [row] = Segment.objects.bulk_create([Segment(name=name, description=description, **fields)])
+    return fresh(row)
+
+
+def fresh(row: Segment) -> Segment:
+    """The row as it is in the database now."""
+    return Segment.objects.get(pk=row.pk)
+
+
+def calls(row: Segment | None = None) -> list[tuple[str, str]]:
+    """Operation and outcome of each request in the ledger, oldest first."""
+    rows = ApiCall.objects.order_by("pk")
+    if row is not None:
+        rows = rows.filter(segment_id=row.pk)
+    return [(call.operation, call.outcome) for call in rows]
+
+
+def record_calls(
+    *ages: float,
+    operation: str = Operation.CREATE,
+    outcome: str = Outcome.CONFIRMED,
+    **fields: Any,
+) -> list[ApiCall]:
+    """Rows of the ledger whose requests began so many seconds ago."""
+    moment = now()
+    return ApiCall.objects.bulk_create(
+        ApiCall(
+            operation=operation,
+            path="/segments",
+            outcome=outcome,
+            started_at=moment - timedelta(seconds=age),
+            **fields,
+        )
+        for age in ages
+    )
+
+
+def state() -> SyncState:
+    """The shared row."""
+    return gate.read_state(USING)[0]
+
+
+def set_state(**fields: Any) -> None:
+    """Change the shared row, which is made if need be."""
+    gate.read_state(USING)
+    SyncState.objects.filter(pk=1).update(**fields)
+
+
+def doubtful(
+    name: str = "VIP", description: str | None = None, *, sent: float = 300, **fields: Any
+) -> Segment:
+    """A row whose create was sent so many seconds ago, and whose grace period is over."""
+    fields.setdefault("last_code", "read_timeout")
+    row = make(
+        name, description, status=Status.IN_DOUBT, due_at=ago(1), sent_at=ago(sent), **fields
+    )
+    record_calls(sent, outcome=Outcome.UNKNOWN, segment=row)
+    return row
+
+
+def fill(bunce: Emulator, count: int, *, age: float = 0) -> None:
+    """Other segments, one second apart, the newest that old."""
+    newest = ago(age)
+    for number in range(count):
+        bunce.add_segment(f"Other {number}", created_at=newest - timedelta(seconds=number))
+
+
+def look_one_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One page, and then the process is killed: no word of goodbye is written."""
+    with monkeypatch.context() as patch:
+        keep = reconcile_module._keep
+
+        def keep_and_die(*args: Any) -> bool:
+            keep(*args)
+            raise KeyboardInterrupt
+
+        patch.setattr(reconcile_module, "_keep", keep_and_die)
+        patch.setattr(reconcile_module, "_release", lambda *args: None)
+        with pytest.raises(KeyboardInterrupt):
+            reconcile_module.reconcile(seconds=30)
+
+
+def during_the_first_page(monkeypatch: pytest.MonkeyPatch, work: Callable[[], object]) -> None:
+    """Do something while a page is being read."""
+    read = reconcile_module._read
+    done: list[bool] = []
+
+    def read_and_work(*args: Any) -> Any:
+        answer = read(*args)
+        if not done:
+            done.append(True)
+            work()
+        return answer
+
+    monkeypatch.setattr(reconcile_module, "_read", read_and_work)
+
+
+def let_gate_time_pass(seconds: float) -> None:
+    """Put the gate's memory of closings so far into the past, as if the time had passed."""
+    by = timedelta(seconds=seconds)
+    past = {
+        name: F(name) - by
+        for name in ("blocked_until", "blocked_since", "probe_until", "resumed_at")
+    }
+    SyncState.objects.filter(pk=1).update(**past)
+
+
+def let_time_pass(seconds: float) -> None:
+    """Put all that waits for a moment so far into the past, as if the time had passed."""
+    by = timedelta(seconds=seconds)
+    let_gate_time_pass(seconds)
+    Segment.objects.update(due_at=F("due_at") - by)
+    Segment.objects.filter(lease_until__isnull=False).update(lease_until=F("lease_until") - by)
+    ApiCall.objects.update(started_at=F("started_at") - by)
+    SyncState.objects.filter(scan_lease_until__isnull=False).update(
+        scan_lease_until=F("scan_lease_until") - by
+    )
+
+
+def due(row: Segment) -> bool:
+    """Whether the row may be sent now."""
+    return Segment.objects.due().filter(pk=row.pk).exists()
+
+
+def seconds_until(moment: datetime | None) -> float:
+    """How far a moment lies ahead by the database's clock."""
+    assert moment is not None
+    return (moment - now()).total_seconds()
+
+
+def in_threads(works: Sequence[Callable[[], T]]) -> list[T]:
+    """Do all of it at once, each with a database connection of its own; the first error counts."""
+
+    def run(work: Callable[[], T]) -> T:
+        try:
+            return work()
+        finally:
+            connections.close_all()
+
+    with ThreadPoolExecutor(len(works)) as pool:
+        return [future.result(60) for future in [pool.submit(run, work) for work in works]]

@@ -1,0 +1,232 @@
+"""The add and change pages: three fields to fill in, and where the segment stands."""
+
+import json
+import shlex
+
+import pytest
+from django.db import connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
+from pytest_django import Settings
+
+from bunce_sync.admin.curl import curl
+from bunce_sync.models import ApiCall, Segment
+from tests.unit.admin_people import LIST, call, editor, page, person, row
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def client() -> Client:
+    return editor()
+
+
+def html(client: Client, address: str) -> str:
+    answer = client.get(address)
+    assert answer.status_code == 200, answer
+    return answer.content.decode()
+
+
+class TestAdding:
+    def test_asks_only_for_what_is_wanted(self, client: Client) -> None:
+        fields = client.get(f"{LIST}add/").context["adminform"].form.fields
+        assert list(fields) == ["name", "description", "add_all_customers"]
+
+    def test_makes_a_row_that_waits(self, client: Client) -> None:
+        answer = client.post(f"{LIST}add/", {"name": "  VIP ", "description": " "})
+        assert answer.status_code == 302
+        segment = Segment.objects.get()
+        assert (segment.name, segment.description) == ("VIP", None)
+        assert segment.status == "pending"
+
+    @pytest.mark.parametrize(
+        ("name", "told"),
+        [
+            ("", "This field is required."),
+            ("   ", "This field is required."),
+            ("x" * 256, "at most 255 characters (it has 256)"),
+        ],
+    )
+    def test_refuses_a_name_that_will_not_do_in_plain_words(
+        self, client: Client, name: str, told: str
+    ) -> None:
+        answer = client.post(f"{LIST}add/", {"name": name})
+        assert told in answer.content.decode()
+        assert not Segment.objects.exists()
+
+
+class TestChanging:
+    def test_saving_a_rejected_row_lets_it_be_sent_again(self, client: Client) -> None:
+        segment = row("rejected")
+        client.post(page(segment), {"name": "VIP 2", "description": ""})
+        segment.refresh_from_db()
+        assert (segment.name, segment.status, segment.last_code) == ("VIP 2", "pending", "")
+
+    def test_add_all_customers_is_fixed_once_it_was_sent_and_the_page_says_why(
+        self, client: Client
+    ) -> None:
+        unsent, sent = row("pending"), row("synced", "B", add_all_customers=True)
+        assert 'name="add_all_customers"' in html(client, page(unsent))
+        shown = html(client, page(sent))
+        assert 'name="add_all_customers"' not in shown
+        assert "API has no call that changes it." in shown
+        client.post(page(sent), {"name": "B", "add_all_customers": ""})
+        sent.refresh_from_db()
+        assert sent.add_all_customers is True
+
+    def test_an_id_recorded_while_the_page_was_open_is_not_taken_away(
+        self, client: Client, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        segment = row("pending")
+        full_clean = Segment.full_clean
+
+        def record_meanwhile(self: Segment, *args: object, **kwargs: object) -> None:
+            Segment.objects.filter(pk=self.pk).update(bunce_id="b-1", status="synced")
+            full_clean(self)
+
+        monkeypatch.setattr(Segment, "full_clean", record_meanwhile)
+        client.post(page(segment), {"name": "New", "description": ""})
+        segment.refresh_from_db()
+        assert (segment.bunce_id, segment.name, segment.status) == ("b-1", "New", "pending")
+
+
+class TestWhereItStands:
+    def test_wanted_stands_beside_what_bunce_has_with_the_differences_marked(
+        self, client: Client
+    ) -> None:
+        segment = row(
+            "synced",
+            bunce_name="VIPs",
+            description="Same",
+            bunce_description=" Same ",
+            bunce_type="manual",
+            bunce_customers_count=12345,
+            bunce_all_customers=False,
+            bunce_conditions=[{"field": "<country>"}],
+        )
+        shown = html(client, page(segment)).split('id="bunce-remote"')[1].split("</section>")[0]
+        assert shown.count("differs from what is wanted") == 1
+        assert 'class="bunce-differs"><dt>Name</dt><dd>VIPs' in shown
+        for part in (segment.bunce_id or "", "12,345", "manual", "&lt;country&gt;"):
+            assert part in shown
+
+    def test_the_state_its_cause_and_what_next_are_told_with_bunces_words(
+        self, client: Client
+    ) -> None:
+        shown = html(client, page(row("rejected", last_error="name is <taken>")))
+        assert "Bunce refused to create it." in shown
+        assert "Bunce's message:" in shown
+        assert "name is &lt;taken&gt;" in shown
+        assert "Change it below and save" in shown
+
+    def test_a_technical_remark_is_not_shown_as_bunces_words(self, client: Client) -> None:
+        shown = html(client, page(row(last_code="refused", last_error="127.0.0.1:1: refused")))
+        assert "Technically:" in shown
+        assert "Bunce's message:" not in shown
+
+    @pytest.mark.parametrize("status", Segment.Status.values)
+    def test_every_state_has_its_page(self, client: Client, status: str) -> None:
+        assert 'id="bunce-state"' in html(client, page(row(status)))
+
+    def test_nothing_on_the_page_needs_inline_style_or_script(self, client: Client) -> None:
+        segment = row("rejected")
+        call(segment, outcome="rejected")
+        shown = html(client, page(segment))
+        for tag in shown.split("<")[1:]:
+            assert " style=" not in tag.split(">")[0]
+            assert " onclick=" not in tag.split(">")[0]
+            if tag.startswith("script"):
+                assert " src=" in tag
+
+    def test_the_number_of_queries_does_not_grow_with_the_calls(self, client: Client) -> None:
+        segment = row("synced")
+        call(segment)
+        client.get(page(segment))
+
+        def count() -> int:
+            with CaptureQueriesContext(connection) as queries:
+                client.get(page(segment))
+            return len(queries)
+
+        few = count()
+        for _ in range(60):
+            call(segment)
+        assert count() == few <= 10
+
+
+class TestTimeline:
+    def test_tells_each_call_newest_first(self, client: Client) -> None:
+        segment = row("synced")
+        now = timezone.now()
+        call(
+            segment,
+            outcome="unknown",
+            code="read_timeout",
+            message="no answer in time",
+            duration_ms=20004,
+            decision="adopted",
+            decided_at=now,
+        )
+        call(segment, operation="update", outcome="confirmed", http_status=200, duration_ms=87)
+        shown = html(client, page(segment)).split('class="bunce-timeline"')[1].split("</ol>")[0]
+        first, second = shown.split("<li ")[1:]
+        for part in ("Update", "Confirmed", "Status 200", "87 ms", "Bunce carried it out."):
+            assert part in first
+        for part in (
+            "Create",
+            "Outcome unknown",
+            "20.0 s",
+            "Bunce may have acted",
+            "Bunce did not answer in time.",
+            "no answer in time",
+            "Found in Bunce&#x27;s list at",
+            "running this creates one more segment",
+        ):
+            assert part in second
+        assert "running this creates" not in first
+
+    @pytest.mark.parametrize("outcome", ApiCall.Outcome.values)
+    def test_every_outcome_can_be_shown(self, client: Client, outcome: str) -> None:
+        segment = row("synced")
+        call(segment, outcome=outcome, code="a_code_of_tomorrow")
+        assert str(ApiCall.Outcome(outcome).label) in html(client, page(segment))
+
+    def test_a_long_history_ends_with_a_word_on_the_rest(self, client: Client) -> None:
+        segment = row("synced")
+        for _ in range(51):
+            call(segment)
+        shown = html(client, page(segment))
+        assert shown.count('<li class="bunce-open"') == 50
+        assert "Older calls are in the ledger." in shown
+
+    def test_needs_the_permission_to_see_calls(self) -> None:
+        segment = row("synced")
+        call(segment, message="a secret of the ledger")
+        shown = html(person("view_segment"), page(segment))
+        assert "a secret of the ledger" not in shown
+        assert "“Can view API call”" in shown
+
+
+class TestCurl:
+    def test_a_shell_reads_back_what_was_sent_with_the_key_left_out(
+        self, settings: Settings
+    ) -> None:
+        settings.BUNCE_SYNC = {"API_KEY": "sk_test_secret", "BASE_URL": "https://bunce.test/v1"}
+        body = {"name": 'It\'s "VIP" $(rm -rf) `x` \\ é\n2', "description": None}
+        words = shlex.split(curl(ApiCall(operation="create", path="/segments", body=body)))
+        assert words[:4] == ["curl", "-X", "POST", "https://bunce.test/v1/segments"]
+        assert "X-Authorization: $BUNCE_API_KEY" in words
+        assert json.loads(words[words.index("--data-raw") + 1]) == body
+        assert not any("secret" in word for word in words)
+
+    def test_a_read_sends_no_body(self) -> None:
+        words = shlex.split(curl(ApiCall(operation="list", path="/segments?page=1&per_page=9")))
+        assert words[2:4] == ["GET", "https://api.bunce.so/v1/segments?page=1&per_page=9"]
+        assert "--data-raw" not in words
+
+    def test_an_address_that_cannot_be_used_does_not_break_the_page(
+        self, settings: Settings
+    ) -> None:
+        settings.BUNCE_SYNC = {"BASE_URL": 7}
+        assert "/segments" in curl(ApiCall(operation="create", path="/segments", body={}))

@@ -1,0 +1,109 @@
+"""Deleting segments: what Bunce keeps, and what may not be deleted."""
+
+import pytest
+from django.contrib.admin.models import LogEntry
+from django.contrib.messages import get_messages
+from django.test import Client
+from django.utils import timezone
+
+from bunce_sync.models import ApiCall, Segment
+from tests.unit.admin_people import LIST, editor, page, person, row
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def client() -> Client:
+    return editor()
+
+
+def test_says_that_bunce_keeps_the_segment_and_keeps_the_ledger(client: Client) -> None:
+    segment = row("synced")
+    ApiCall.objects.create(
+        segment=segment, operation="create", path="/segments", started_at=timezone.now()
+    )
+    shown = client.get(page(segment, "delete")).content.decode()
+    assert "Bunce keeps it, as its API has no call to delete one" in shown
+    assert client.post(page(segment, "delete"), {"post": "yes"}).status_code == 302
+    assert not Segment.objects.exists()
+    assert ApiCall.objects.filter(segment_id=segment.pk).exists()
+
+
+@pytest.mark.parametrize(
+    ("status", "why"),
+    [("sending", "is being sent right now"), ("in_doubt", "may or may not be in Bunce")],
+)
+def test_is_refused_while_nobody_knows_what_bunce_has(
+    client: Client, status: str, why: str
+) -> None:
+    segment = row(status)
+    for answer in (
+        client.get(page(segment, "delete")),
+        client.post(page(segment, "delete"), {"post": "yes"}),
+    ):
+        shown = answer.content.decode()
+        assert f"“VIP” {why}" in shown
+        assert 'name="post"' not in shown
+    assert Segment.objects.exists()
+
+
+def test_is_refused_when_a_worker_took_the_row_a_moment_ago(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    segment = row("sending")
+    monkeypatch.setattr(
+        "bunce_sync.admin.deleting.Deleting.get_deleted_objects",
+        lambda *_: ([], {}, set(), []),
+    )
+    assert client.post(page(segment, "delete"), {"post": "yes"}).status_code == 403
+    assert Segment.objects.exists()
+    assert not LogEntry.objects.exists()
+
+
+def test_of_many_names_those_that_are_in_the_way(client: Client) -> None:
+    rows = [row("synced", "Done"), row("in_doubt", "Unsure")]
+    chosen = {
+        "action": "delete_selected",
+        "_selected_action": [segment.pk for segment in rows],
+    }
+    for post in ({}, {"post": "yes"}):
+        shown = client.post(LIST, {**chosen, **post}).content.decode()
+        assert "“Unsure” may or may not be in Bunce" in shown
+        assert "“Done”" not in shown
+    assert Segment.objects.count() == 2
+
+
+def test_of_many_says_that_bunce_keeps_them(client: Client) -> None:
+    rows = [row("synced", "A"), row("rejected", "B")]
+    chosen = {
+        "action": "delete_selected",
+        "_selected_action": [segment.pk for segment in rows],
+    }
+    assert "Bunce keeps it" in client.post(LIST, chosen).content.decode()
+    client.post(LIST, {**chosen, "post": "yes"})
+    assert not Segment.objects.exists()
+
+
+def test_of_very_many_is_refused_in_words(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bunce_sync.admin.deleting.MOST", 2)
+    rows = [row("synced", f"S{number}") for number in range(3)]
+    told = [
+        str(message)
+        for message in get_messages(
+            client.post(
+                LIST,
+                {
+                    "action": "delete_selected",
+                    "_selected_action": [segment.pk for segment in rows],
+                },
+            ).wsgi_request
+        )
+    ]
+    assert "delete at most 2 segments at a time" in told[0]
+    assert Segment.objects.count() == 3
+
+
+def test_needs_the_permission() -> None:
+    segment = row("synced")
+    viewer = person("view_segment", "push_segment")
+    assert viewer.post(page(segment, "delete"), {"post": "yes"}).status_code == 403

@@ -1,0 +1,172 @@
+"""Who may do what over REST: closed by default, each permission seen from both sides."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from django.test import override_settings
+from rest_framework.exceptions import PermissionDenied
+from rest_framework.permissions import BasePermission
+from rest_framework.settings import api_settings
+from rest_framework.test import APIClient
+
+from bunce_sync.api.base import ApiView
+from bunce_sync.models import Segment
+from tests.unit.api_client import ALL, JSON, client_for, get, is_problem, user_with
+
+pytestmark = pytest.mark.django_db
+
+#: Every operation: method, address below the segment's, status when all is well, what it needs.
+OPERATIONS = [
+    ("GET", "segments/", 200, {"view_segment"}),
+    ("POST", "segments/", 201, {"add_segment"}),
+    ("POST", "segments/bulk/", 201, {"add_segment"}),
+    ("GET", "segments/{id}/", 200, {"view_segment"}),
+    ("PATCH", "segments/{id}/", 200, {"change_segment"}),
+    ("DELETE", "segments/{id}/", 204, {"delete_segment"}),
+    ("GET", "segments/{id}/calls/", 200, {"view_segment", "view_apicall"}),
+    ("POST", "segments/{id}/push/", 202, {"view_segment", "push_segment"}),
+    ("POST", "segments/{id}/retry/", 202, {"view_segment", "push_segment"}),
+    ("GET", "status/", 200, {"view_segment"}),
+    ("GET", "schema/", 200, {"view_segment"}),
+    ("GET", "docs/", 200, {"view_segment"}),
+    ("OPTIONS", "segments/", 200, {"view_segment"}),
+]
+BODIES = {
+    "segments/": {"name": "New"},
+    "segments/bulk/": {"segments": [{"name": "New"}]},
+    "segments/{id}/": {"description": "New"},
+}
+each_operation = pytest.mark.parametrize(("method", "path", "status", "needed"), OPERATIONS)
+
+
+def call(client: APIClient, method: str, path: str) -> Any:
+    """Make a call that succeeds if it is allowed."""
+    segment = Segment.objects.create(name="VIP")
+    if "retry" in path:
+        Segment.objects.filter(pk=segment.pk).update(status="rejected")
+    body = "" if method in ("GET", "DELETE") else json.dumps(BODIES.get(path, {}))
+    return client.generic(method, f"/api/{path.format(id=segment.pk)}", body, content_type=JSON)
+
+
+def test_every_operation_of_the_description_is_tested_here() -> None:
+    described = {
+        (method.upper(), path.lstrip("/"))
+        for path, operations in get(client_for(user_with("view_segment")), "schema/")
+        .json()["paths"]
+        .items()
+        for method in operations
+    }
+    assert described <= {(method, path) for method, path, _status, _needed in OPERATIONS}
+
+
+@each_operation
+def test_who_has_the_permissions_and_no_other_may(
+    method: str, path: str, status: int, needed: set[str]
+) -> None:
+    assert call(client_for(user_with(*needed)), method, path).status_code == status
+
+
+@each_operation
+def test_who_lacks_one_of_the_permissions_but_has_all_others_may_not(
+    method: str, path: str, status: int, needed: set[str]
+) -> None:
+    for number, missing in enumerate(sorted(needed)):
+        user = user_with(*({*ALL} - {missing}), name=f"service {number}")
+        is_problem(call(client_for(user), method, path), 403, "permission_denied")
+        assert list(Segment.objects.values_list("name", "description")) == [("VIP", None)] * (
+            number + 1
+        )
+
+
+@each_operation
+def test_nobody_may_do_anything_without_saying_who_he_is(
+    method: str, path: str, status: int, needed: set[str]
+) -> None:
+    response = call(client_for(None), method, path)
+    is_problem(response, 401, "not_authenticated")
+    assert response["WWW-Authenticate"] == "Token"
+    assert Segment.objects.get().name == "VIP"
+
+
+@each_operation
+def test_an_inactive_superuser_may_not(
+    method: str, path: str, status: int, needed: set[str]
+) -> None:
+    user = user_with()
+    user.is_superuser, user.is_active = True, False
+    is_problem(call(client_for(user), method, path), 403)
+
+
+def test_a_token_says_who_one_is() -> None:
+    from rest_framework.authtoken.models import Token
+
+    token = Token.objects.create(user=user_with("view_segment"))
+    assert get(APIClient(), "status/", Authorization=f"Token {token.key}").status_code == 200
+    is_problem(get(APIClient(), "status/", Authorization="Token wrong"), 401)
+
+
+@pytest.mark.parametrize("setting", [[], ["rest_framework.permissions.AllowAny"]])
+def test_it_stays_closed_on_a_site_that_lets_everybody_in(setting: list[str]) -> None:
+    with override_settings(REST_FRAMEWORK={"DEFAULT_PERMISSION_CLASSES": setting}):
+        assert call(client_for(None), "GET", "segments/").status_code in (401, 403)
+        is_problem(call(client_for(user_with()), "GET", "segments/"), 403)
+
+
+class OnlyTheBoss(BasePermission):
+    """A site's own rule."""
+
+    message = "Ask the boss."
+
+    def has_permission(self, request: Any, view: Any) -> bool:
+        return bool(request.user.username == "boss")
+
+
+def test_the_sites_own_permissions_hold_too() -> None:
+    path = f"{__name__}.OnlyTheBoss"
+    with override_settings(REST_FRAMEWORK={"DEFAULT_PERMISSION_CLASSES": [path]}):
+        problem = is_problem(get(client_for(user_with(*ALL)), "segments/"), 403)
+        assert problem["detail"] == "Ask the boss."
+        assert get(client_for(user_with(*ALL, name="boss")), "segments/").status_code == 200
+
+
+def test_the_sites_own_rules_for_objects_hold_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(view: ApiView, request: Any, obj: Any) -> None:
+        raise PermissionDenied
+
+    monkeypatch.setattr(ApiView, "check_object_permissions", refuse)
+    for method, path, _status, _needed in OPERATIONS:
+        if "{id}" in path:
+            is_problem(call(client_for(user_with(*ALL, name=method + path)), method, path), 403)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("PUT", "segments/", "GET, POST"),
+        ("PUT", "segments/{id}/", "GET, PATCH, DELETE"),
+        ("GET", "segments/{id}/push/", "POST"),
+        ("GET", "segments/bulk/", "POST"),
+        ("POST", "status/", "GET"),
+        ("TRACE", "segments/", "GET, POST"),
+    ],
+)
+def test_other_methods_are_refused(method: str, path: str, allowed: str) -> None:
+    response = call(client_for(user_with(*ALL)), method, path)
+    is_problem(response, 405, "method_not_allowed")
+    assert response["Allow"].removesuffix(", HEAD, OPTIONS").removesuffix(", OPTIONS") == allowed
+
+
+def test_the_throttle_acts_as_soon_as_a_rate_is_set() -> None:
+    client = client_for(user_with(*ALL))
+    for _ in range(5):
+        assert get(client, "segments/").status_code == 200
+    rates = {**api_settings.DEFAULT_THROTTLE_RATES, "bunce_sync": "2/min"}
+    with override_settings(REST_FRAMEWORK={"DEFAULT_THROTTLE_RATES": rates}):
+        for _ in range(2):
+            assert get(client, "segments/").status_code == 200
+        response = get(client, "status/")
+        is_problem(response, 429, "throttled")
+        assert 0 < int(response["Retry-After"]) <= 60

@@ -1,0 +1,114 @@
+"""Many segments in one request: all or none."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.db import connection
+from django.test import override_settings
+from django.test.utils import CaptureQueriesContext
+from rest_framework.test import APIClient
+
+from bunce_sync.doorbell import doorbell
+from bunce_sync.models import Segment
+from tests.unit.api_client import ALL, client_for, is_problem, post, user_with
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def client() -> APIClient:
+    return client_for(user_with(*ALL))
+
+
+def rows(count: int) -> dict[str, Any]:
+    return {"segments": [{"name": f"Segment {number}"} for number in range(count)]}
+
+
+def test_all_are_stored_and_answered_in_the_order_sent(client: APIClient) -> None:
+    body = {"segments": [{"name": "B"}, {"name": " A ", "description": "x"}, {"name": "B"}]}
+    response = post(client, "segments/bulk/", body)
+    assert response.status_code == 201
+    answer = response.json()
+    assert answer["count"] == 3
+    assert [row["name"] for row in answer["segments"]] == ["B", "A", "B"]
+    assert [row["id"] for row in answer["segments"]] == sorted(
+        Segment.objects.values_list("pk", flat=True)
+    )
+    assert Segment.objects.due().count() == 3
+
+
+def test_one_bad_row_keeps_all_from_being_stored_and_every_bad_row_is_told(
+    client: APIClient,
+) -> None:
+    body = {"segments": [{"name": "A"}, {"name": " "}, 7, {"description": 5, "status": "synced"}]}
+    problem = is_problem(post(client, "segments/bulk/", body), 400, "invalid")
+    assert list(problem["errors"]) == [
+        "segments.1.name",
+        "segments.2",
+        "segments.3.name",
+        "segments.3.description",
+        "segments.3.status",
+    ]
+    assert not Segment.objects.exists()
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({}, "segments"),
+        ({"segments": []}, "segments"),
+        ({"segments": None}, "segments"),
+        ({"segments": {"name": "A"}}, "segments"),
+        ({"segments": [{"name": "A"}], "dry_run": True}, "dry_run"),
+        ([{"name": "A"}], "non_field_errors"),
+        (rows(1001), "segments"),
+    ],
+)
+def test_a_body_of_another_shape_is_refused(client: APIClient, body: Any, field: str) -> None:
+    assert list(is_problem(post(client, "segments/bulk/", body), 400)["errors"]) == [field]
+    assert not Segment.objects.exists()
+
+
+def test_a_thousand_rows_take_the_queries_and_the_ring_of_two(
+    client: APIClient,
+    monkeypatch: pytest.MonkeyPatch,
+    django_capture_on_commit_callbacks: Callable[..., Any],
+) -> None:
+    rung: list[tuple[Any, ...]] = []
+    monkeypatch.setattr(doorbell, "ring", lambda task, *args: rung.append((task.name, *args)))
+    post(client, "segments/bulk/", rows(1))  # now the user's permissions are known
+    counts = []
+    for count in (2, 1000):
+        with (
+            django_capture_on_commit_callbacks(execute=True),
+            CaptureQueriesContext(connection) as queries,
+        ):
+            response = post(client, "segments/bulk/", rows(count), Idempotency_Key=str(count))
+        assert response.json()["count"] == count
+        first = response.json()["segments"][0]["id"]
+        assert rung == [("bunce_sync.push_segment", first, "default")]
+        rung.clear()
+        # SQLite takes a bounded number of values in one INSERT; other databases take all.
+        counts.append(sum(not query["sql"].startswith("INSERT") for query in queries))
+    assert counts[0] == counts[1] <= 8
+
+
+def test_it_works_where_the_database_does_not_tell_the_ids_of_many_rows(
+    client: APIClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(type(connection.features), "can_return_rows_from_bulk_insert", False)
+    answer = post(client, "segments/bulk/", rows(3)).json()
+    assert [row["id"] for row in answer["segments"]] == sorted(
+        Segment.objects.values_list("pk", flat=True)
+    )
+
+
+def test_a_body_longer_than_the_site_accepts_is_refused(client: APIClient) -> None:
+    with override_settings(DATA_UPLOAD_MAX_MEMORY_SIZE=1000):
+        is_problem(post(client, "segments/bulk/", rows(100)), 413, "too_large")
+        assert post(client, "segments/bulk/", rows(2)).status_code == 201
+    with override_settings(DATA_UPLOAD_MAX_MEMORY_SIZE=None):
+        assert post(client, "segments/bulk/", rows(100)).status_code == 201

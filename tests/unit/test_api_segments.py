@@ -1,0 +1,368 @@
+"""One segment over REST: created, read, edited, deleted, sent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from django.utils import timezone
+from rest_framework.test import APIClient
+
+from bunce_sync.doorbell import doorbell
+from bunce_sync.models import ApiCall, Segment, SyncState
+from tests.unit.api_client import ALL, client_for, delete, get, is_problem, patch, post, user_with
+
+pytestmark = pytest.mark.django_db
+
+Status = Segment.Status
+
+
+@pytest.fixture
+def client() -> APIClient:
+    return client_for(user_with(*ALL))
+
+
+@pytest.fixture
+def rung(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
+    """What was rung for, with the arguments."""
+    calls: list[tuple[Any, ...]] = []
+
+    def ring(task: Any, *args: Any) -> bool:
+        calls.append((task.name, *args))
+        return True
+
+    monkeypatch.setattr(doorbell, "ring", ring)
+    return calls
+
+
+def stored(status: Segment.Status = Status.PENDING, **fields: Any) -> Segment:
+    """A row in a state, as the sync would have left it."""
+    [segment] = Segment.objects.bulk_create([Segment(name="VIP")])  # without a bell
+    now = timezone.now()
+    of_state: dict[Segment.Status, dict[str, Any]] = {
+        Status.SENDING: {"lease_token": uuid4(), "lease_until": now + timedelta(seconds=90)},
+        Status.SYNCED: {"bunce_id": f"id-{segment.pk}", "sent_digest": segment.digest},
+        Status.IN_DOUBT: {"due_at": now + timedelta(seconds=120)},
+        Status.REJECTED: {"last_code": "conflict", "last_error": "The name is taken."},
+    }
+    sent = {} if status == Status.PENDING else {"sent_at": now}
+    changes = {**sent, **of_state.get(status, {}), **fields}
+    Segment.objects.filter(pk=segment.pk).update(status=status, **changes)
+    segment.refresh_from_db()
+    return segment
+
+
+# Create
+
+
+def test_a_created_segment_waits_and_is_found_at_its_location(client: APIClient) -> None:
+    response = post(client, "segments/", {"name": "VIP", "description": "The best"})
+    assert response.status_code == 201
+    segment = Segment.objects.get()
+    assert response["Location"] == f"/api/segments/{segment.pk}/"
+    body = response.json()
+    assert (body["id"], body["name"], body["description"]) == (segment.pk, "VIP", "The best")
+    assert (body["status"], body["add_all_customers"], body["bunce_id"]) == ("pending", False, None)
+    again = client.get(response["Location"])
+    assert again.json() == body
+    assert again["ETag"] == response["ETag"]
+
+
+def test_a_created_segment_is_rung_for_after_the_commit(
+    client: APIClient,
+    rung: list[tuple[Any, ...]],
+    django_capture_on_commit_callbacks: Callable[..., Any],
+) -> None:
+    with django_capture_on_commit_callbacks(execute=True):
+        post(client, "segments/", {"name": "VIP"})
+    assert rung == [("bunce_sync.push_segment", Segment.objects.get().pk, "default")]
+
+
+def test_texts_are_tidied_as_in_the_admin(client: APIClient) -> None:
+    body = post(client, "segments/", {"name": "  VIP ", "description": "  "}).json()
+    assert (body["name"], body["description"]) == ("VIP", None)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("", "blank"),
+        (" \t ", "Spaces alone"),
+        ("x" * 256, "255"),
+        ("a\0b", "Null characters"),
+        ("a\ud800", "Surrogate"),
+        (5, "valid string"),
+        (True, "valid string"),
+        (None, "null"),
+        (["VIP"], "valid string"),
+    ],
+)
+def test_an_unusable_name_is_refused_in_plain_words(
+    client: APIClient, name: Any, words: str
+) -> None:
+    problem = is_problem(post(client, "segments/", {"name": name}), 400, "invalid")
+    assert words in problem["errors"]["name"][0]
+    assert not Segment.objects.exists()
+
+
+def test_a_missing_name_is_refused(client: APIClient) -> None:
+    problem = is_problem(post(client, "segments/", {}), 400, "invalid")
+    assert problem["errors"] == {"name": ["This field is required."]}
+
+
+@pytest.mark.parametrize("value", ["true", 1, None, "yes"])
+def test_only_a_boolean_says_whether_to_add_all_customers(client: APIClient, value: Any) -> None:
+    body = {"name": "VIP", "add_all_customers": value}
+    problem = is_problem(post(client, "segments/", body), 400)
+    assert list(problem["errors"]) == ["add_all_customers"]
+
+
+def test_a_field_that_cannot_be_written_is_refused_rather_than_ignored(client: APIClient) -> None:
+    body = {"name": " ", "bunce_id": "x", "add_all_costumers": True, "\ud800": 1}
+    problem = is_problem(post(client, "segments/", body), 400)
+    assert set(problem["errors"]) == {"name", "bunce_id", "add_all_costumers", "\\ud800"}
+    assert "kept by the app" in problem["errors"]["bunce_id"][0]
+    assert "no such field" in problem["errors"]["add_all_costumers"][0]
+    assert not Segment.objects.exists()
+
+
+# Read
+
+
+def test_every_state_can_be_read(client: APIClient) -> None:
+    for status in Status:
+        segment = stored(status)
+        assert get(client, f"segments/{segment.pk}/").json()["status"] == status
+
+
+def test_moments_are_told_in_utc(client: APIClient) -> None:
+    moment = datetime(2024, 12, 5, 8, 30, 16, tzinfo=UTC)
+    segment = stored(Status.SYNCED, bunce_created_at=moment)
+    body = get(client, f"segments/{segment.pk}/").json()
+    assert body["bunce_created_at"] == "2024-12-05T08:30:16Z"
+
+
+def test_a_known_version_is_not_sent_again(client: APIClient) -> None:
+    segment = stored()
+    etag = get(client, f"segments/{segment.pk}/")["ETag"]
+    for known in (etag, f'"other", {etag}', f"W/{etag}", "*"):
+        response = get(client, f"segments/{segment.pk}/", If_None_Match=known)
+        assert (response.status_code, response.content) == (304, b"")
+        assert response["ETag"] == etag
+    assert get(client, f"segments/{segment.pk}/", If_None_Match='"other"').status_code == 200
+
+
+def test_the_etag_changes_when_a_worker_records_something(client: APIClient) -> None:
+    segment = stored()
+    before = get(client, f"segments/{segment.pk}/")["ETag"]
+    Segment.objects.filter(pk=segment.pk).update(status=Status.SYNCED, bunce_id="b")
+    assert get(client, f"segments/{segment.pk}/")["ETag"] != before
+
+
+@pytest.mark.parametrize("word", ["0", "7", "abc", "-1", "1.0", "٣", "9" * 19, "9" * 5000, "%00"])
+def test_an_address_without_a_segment_is_a_404(client: APIClient, word: str) -> None:
+    for response in (
+        get(client, f"segments/{word}/"),
+        get(client, f"segments/{word}/calls/"),
+        patch(client, f"segments/{word}/", {}),
+        delete(client, f"segments/{word}/"),
+        post(client, f"segments/{word}/push/"),
+        post(client, f"segments/{word}/retry/"),
+    ):
+        is_problem(response, 404, "not_found")
+
+
+def test_the_name_of_an_internal_error_is_kept_back(client: APIClient) -> None:
+    segment = stored(Status.REJECTED, last_code="internal", last_error="KeyError")
+    now = timezone.now()
+    ApiCall.objects.create(
+        segment=segment, operation="create", started_at=now, code="internal", message="KeyError"
+    )
+    assert b"KeyError" not in get(client, f"segments/{segment.pk}/").content
+    assert b"KeyError" not in get(client, f"segments/{segment.pk}/calls/").content
+
+
+def test_the_calls_made_for_a_segment_are_listed_last_first(client: APIClient) -> None:
+    segment, other = stored(), stored()
+    now = timezone.now()
+    for of, outcome in ((segment, "unknown"), (other, "confirmed"), (segment, "confirmed")):
+        ApiCall.objects.create(
+            segment=of, operation="create", path="/segments", started_at=now, outcome=outcome
+        )
+    results = get(client, f"segments/{segment.pk}/calls/").json()["results"]
+    assert [call["outcome"] for call in results] == ["confirmed", "unknown"]
+
+
+# Edit
+
+
+def test_an_edit_changes_what_is_given_and_lets_the_row_be_sent(
+    client: APIClient,
+    rung: list[tuple[Any, ...]],
+    django_capture_on_commit_callbacks: Callable[..., Any],
+) -> None:
+    segment = stored(Status.SYNCED)
+    with django_capture_on_commit_callbacks(execute=True):
+        response = patch(client, f"segments/{segment.pk}/", {"description": "New"})
+    body = response.json()
+    assert (body["name"], body["description"], body["status"]) == ("VIP", "New", "pending")
+    assert body["bunce_id"] == segment.bunce_id
+    assert rung == [("bunce_sync.push_segment", segment.pk, "default")]
+    again = get(client, f"segments/{segment.pk}/")
+    assert (again.json(), again["ETag"]) == (body, response["ETag"])
+
+
+def test_an_edit_that_changes_nothing_sends_nothing(client: APIClient) -> None:
+    segment = stored(Status.SYNCED)
+    bodies: list[dict[str, str]] = [{}, {"name": "VIP"}, {"name": " VIP ", "description": ""}]
+    for body in bodies:
+        assert patch(client, f"segments/{segment.pk}/", body).json()["status"] == "synced"
+    assert Segment.objects.get().updated_at == segment.updated_at
+
+
+def test_an_edit_is_held_to_the_same_rules_as_a_create(client: APIClient) -> None:
+    segment = stored()
+    bodies: list[Any] = [
+        {"name": " "},
+        {"name": None},
+        {"status": "synced"},
+        {"name": "x" * 256},
+        [],
+    ]
+    for body in bodies:
+        is_problem(patch(client, f"segments/{segment.pk}/", body), 400, "invalid")
+
+
+def test_add_all_customers_is_fixed_once_the_create_was_sent(client: APIClient) -> None:
+    segment = stored()
+    response = patch(client, f"segments/{segment.pk}/", {"add_all_customers": True})
+    assert response.json()["add_all_customers"] is True
+    sent = stored(Status.SYNCED)
+    problem = is_problem(patch(client, f"segments/{sent.pk}/", {"add_all_customers": True}), 400)
+    assert "no longer be changed" in problem["errors"]["add_all_customers"][0]
+    assert patch(client, f"segments/{sent.pk}/", {"add_all_customers": False}).status_code == 200
+
+
+def test_an_edit_in_view_of_an_old_version_is_refused(client: APIClient) -> None:
+    segment = stored()
+    path = f"segments/{segment.pk}/"
+    old = get(client, path)["ETag"]
+    new = patch(client, path, {"name": "First"}, If_Match=old)["ETag"]
+    is_problem(patch(client, path, {"name": "Second"}, If_Match=old), 412, "precondition_failed")
+    assert Segment.objects.get().name == "First"
+    assert patch(client, path, {"name": "Third"}, If_Match=f'"x", {new}').status_code == 200
+    assert patch(client, path, {"name": "Fourth"}, If_Match="*").status_code == 200
+    assert patch(client, path, {"name": "Fifth"}).status_code == 200
+
+
+@pytest.mark.parametrize("header", ["", "rubbish", '""', "W/"])
+def test_a_version_that_cannot_be_read_is_no_version(client: APIClient, header: str) -> None:
+    segment = stored()
+    is_problem(patch(client, f"segments/{segment.pk}/", {"name": "New"}, If_Match=header), 412)
+
+
+def test_a_weak_tag_does_not_allow_an_edit_and_the_answer_says_why(client: APIClient) -> None:
+    segment = stored()
+    etag = get(client, f"segments/{segment.pk}/")["ETag"]
+    response = patch(client, f"segments/{segment.pk}/", {"name": "New"}, If_Match=f"W/{etag}")
+    assert "weak" in is_problem(response, 412)["detail"]
+
+
+# Delete
+
+
+@pytest.mark.parametrize("status", [Status.PENDING, Status.SYNCED, Status.REJECTED])
+def test_a_segment_at_rest_can_be_deleted(client: APIClient, status: Segment.Status) -> None:
+    response = delete(client, f"segments/{stored(status).pk}/")
+    assert (response.status_code, response.content) == (204, b"")
+    assert not Segment.objects.exists()
+
+
+@pytest.mark.parametrize("status", [Status.SENDING, Status.IN_DOUBT])
+def test_a_segment_under_way_cannot_be_deleted_yet(
+    client: APIClient, status: Segment.Status
+) -> None:
+    response = delete(client, f"segments/{stored(status).pk}/")
+    problem = is_problem(response, 409, f"segment_{status}")
+    assert "deleted" in problem["detail"]
+    assert 60 < int(response["Retry-After"]) <= 120
+    assert Segment.objects.exists()
+
+
+def test_a_delete_can_be_bound_to_a_version(client: APIClient) -> None:
+    path = f"segments/{stored().pk}/"
+    is_problem(delete(client, path, If_Match='"old"'), 412)
+    assert delete(client, path, If_Match=get(client, path)["ETag"]).status_code == 204
+
+
+# Push and retry
+
+
+@pytest.mark.parametrize(
+    ("action", "segment_status"), [("push", Status.PENDING), ("retry", Status.REJECTED)]
+)
+def test_asking_for_a_send_makes_the_row_due_and_rings(
+    client: APIClient,
+    rung: list[tuple[Any, ...]],
+    django_capture_on_commit_callbacks: Callable[..., Any],
+    action: str,
+    segment_status: Segment.Status,
+) -> None:
+    segment = stored(segment_status, due_at=timezone.now() + timedelta(hours=1))
+    with django_capture_on_commit_callbacks(execute=True):
+        response = post(client, f"segments/{segment.pk}/{action}/")
+    assert response.status_code == 202
+    assert "Retry-After" not in response
+    assert response.json()["status"] == "pending"
+    assert Segment.objects.due().get() == segment
+    assert rung == [("bunce_sync.push_segment", segment.pk, "default")]
+
+
+def test_asking_for_a_send_while_requests_are_paused_says_for_how_long(client: APIClient) -> None:
+    SyncState.objects.create(pk=1, blocked_until=timezone.now() + timedelta(seconds=30))
+    response = post(client, f"segments/{stored().pk}/push/")
+    assert response.status_code == 202
+    assert 25 <= int(response["Retry-After"]) <= 30
+
+
+@pytest.mark.parametrize(
+    ("action", "status", "words"),
+    [
+        ("push", Status.SENDING, "being sent"),
+        ("push", Status.IN_DOUBT, "whether it arrived"),
+        ("push", Status.SYNCED, "as it stands"),
+        ("push", Status.REJECTED, "retry"),
+        ("retry", Status.PENDING, "waits"),
+        ("retry", Status.SENDING, "being sent"),
+        ("retry", Status.IN_DOUBT, "whether it arrived"),
+        ("retry", Status.SYNCED, "as it stands"),
+    ],
+)
+def test_asking_for_a_send_that_makes_no_sense_says_why(
+    client: APIClient, action: str, status: Segment.Status, words: str
+) -> None:
+    segment = stored(status)
+    response = post(client, f"segments/{segment.pk}/{action}/")
+    assert words in is_problem(response, 409, f"segment_{status}")["detail"]
+    assert ("Retry-After" in response) == (status in (Status.SENDING, Status.IN_DOUBT))
+    assert Segment.objects.get().status == status
+
+
+def test_a_synced_segment_that_drifted_can_be_sent_again(client: APIClient) -> None:
+    segment = stored(Status.SYNCED, last_code="drift")
+    assert post(client, f"segments/{segment.pk}/push/").json()["status"] == "pending"
+
+
+def test_the_status_tells_what_the_panel_shows(client: APIClient) -> None:
+    stored()
+    stored(Status.REJECTED)
+    body = get(client, "status/").json()
+    assert body["counts"]["pending"] == {"value": 1, "precision": "exact"}
+    assert body["counts"]["rejected"]["value"] == 1
+    assert body["gate"]["state"] == "open"
+    assert body["usage"] == {"used": 0, "limit": 500, "seconds": 60.0}
+    assert body["sweep"]["late"] is True
+    assert len(body["hour"]) == 12

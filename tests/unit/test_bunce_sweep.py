@@ -1,0 +1,166 @@
+"""`manage.py bunce_sweep`: the whole work in one process, told in plain words."""
+
+from io import StringIO
+from typing import Any
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.db import connection
+from pytest_django import Settings
+
+from bunce_sync.emulator import Emulator
+from bunce_sync.functions import DatabaseNow
+from bunce_sync.management.commands import bunce_sweep
+from bunce_sync.models import Segment
+from bunce_sync.sync import gate
+from bunce_sync.sync.work import Work
+from bunce_sync.sync.work import work as really_work
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture(autouse=True)
+def quick(settings: Settings, bunce: Emulator) -> None:
+    """Against the local Bunce, with a broker that nobody listens to."""
+    settings.BUNCE_SYNC = {**settings.BUNCE_SYNC, "SWEEP_INTERVAL": 0.1}
+
+
+def sweep(*arguments: Any, **options: Any) -> str:
+    output = StringIO()
+    call_command("bunce_sweep", *arguments, stdout=output, stderr=output, **options)
+    return output.getvalue()
+
+
+def add(*names: str) -> None:
+    Segment.objects.bulk_create(Segment(name=name) for name in names)
+
+
+def test_it_sends_what_waits_and_says_so(bunce: Emulator) -> None:
+    add("A", "B")
+    output = sweep()
+    assert sorted(stored.name for stored in bunce.segments) == ["A", "B"]
+    assert "Sent 2 segments, read 0 pages" in output
+    assert "Segments: 2 synced." in output
+
+
+def test_with_nothing_to_do_it_says_that_too(bunce: Emulator) -> None:
+    assert "Nothing was sent: no segment waits." in sweep()
+    assert bunce.served == 0
+
+
+def test_a_closed_gate_is_given_as_the_reason(bunce: Emulator) -> None:
+    bunce.set(key="sk_test_another")
+    add("A")
+    sweep()
+    output = sweep()
+    assert "Nothing was sent: Bunce refused the key (Unauthorized" in output
+    assert "next try at" in output
+    assert "Segments: 0 synced, 1 waiting." in output
+    assert bunce.served == 1
+
+
+def test_a_full_window_is_given_as_the_reason(bunce: Emulator, settings: Settings) -> None:
+    settings.BUNCE_SYNC = {**settings.BUNCE_SYNC, "RATE_LIMIT": 2}
+    add("A", "B", "C")
+    sweep("--max-seconds", "3")
+    assert "the limit of 2 requests in 60 s is used up for now" in sweep()
+    assert len(bunce.segments) == 2
+
+
+def test_a_row_in_doubt_is_looked_for_once_its_grace_period_is_over(
+    bunce: Emulator, settings: Settings
+) -> None:
+    settings.BUNCE_SYNC = {**settings.BUNCE_SYNC, "GRACE": 600}
+    add("A")
+    bunce.script(["lost_answer"])
+    assert "1 being checked with Bunce" in sweep()
+    Segment.objects.update(due_at=DatabaseNow())  # ten minutes later
+    output = sweep()
+    assert "read 1 page of Bunce's list" in output
+    assert Segment.objects.get().bunce_id == bunce.segments[0].id
+
+
+def test_what_somebody_asked_to_see_is_read(bunce: Emulator) -> None:
+    add("A")
+    sweep()
+    Segment.objects.update(check_asked_at=DatabaseNow())
+    assert "1 single segment." in sweep()
+
+
+def test_refused_content_is_counted_and_the_admin_named(bunce: Emulator) -> None:
+    bunce.set(unique_names=True)
+    bunce.add_segment("A")
+    add("A")
+    assert "1 in need of attention" in sweep()
+
+
+def test_with_the_loop_it_goes_on_until_its_time_is_over(bunce: Emulator) -> None:
+    add("A")
+    output = sweep("--loop", "--max-seconds", "2.5")
+    assert "Sweeping every 0.1 s. Ctrl-C ends it." in output
+    assert "Sent 1 segment" in output
+    assert output.count("Nothing was sent: no segment waits.") == 1, "no news is not told again"
+
+
+def test_without_a_key_it_fails_and_says_what_to_do(bunce: Emulator, settings: Settings) -> None:
+    settings.BUNCE_SYNC = {**settings.BUNCE_SYNC, "API_KEY": ""}
+    add("A")
+    for options in ([], ["--loop"]):
+        with pytest.raises(CommandError, match=r"Nothing is sent to Bunce: .*key.*manage.py check"):
+            sweep(*options)
+    assert bunce.served == 0
+
+
+def test_a_database_without_tables_is_an_error_in_plain_words(bunce: Emulator) -> None:
+    call_command("migrate", "bunce_sync", "zero", verbosity=0)
+    try:
+        with pytest.raises(CommandError, match=r"Has `manage.py migrate` been run\?"):
+            sweep()
+    finally:
+        call_command("migrate", "bunce_sync", verbosity=0)
+
+
+def test_a_loop_outlasts_trouble_with_the_database(
+    bunce: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add("A")
+    broken = iter([True, False])
+
+    def work(*, seconds: float, using: str | None) -> Work:
+        if next(broken, False):
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT nothing FROM nowhere")
+        return really_work(seconds=seconds, using=using)
+
+    monkeypatch.setattr(bunce_sweep, "work", work)
+    output = sweep("--loop", "--max-seconds", "1")
+    assert "The database cannot be used" in output
+    assert [stored.name for stored in bunce.segments] == ["A"]
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "soon", "nan"])
+def test_seconds_that_are_none_are_refused(value: str) -> None:
+    with pytest.raises(CommandError, match="greater than zero"):
+        sweep("--max-seconds", value)
+
+
+def test_a_database_that_is_not_there_is_refused() -> None:
+    with pytest.raises(CommandError, match="--database"):
+        sweep("--database", "elsewhere")
+
+
+def test_with_verbosity_zero_it_is_silent(bunce: Emulator) -> None:
+    add("A")
+    assert sweep(verbosity=0) == ""
+    assert len(bunce.segments) == 1
+
+
+def test_a_backlog_is_sent_as_the_limit_allows_within_one_run(
+    bunce: Emulator, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gate, "PERMIT_SECONDS", 0.2)
+    settings.BUNCE_SYNC = {**settings.BUNCE_SYNC, "RATE_LIMIT": 20, "RATE_WINDOW": 1.0}
+    add(*(f"Segment {n}" for n in range(30)))
+    sweep("--max-seconds", "20")
+    assert len(bunce.segments) == 30
+    assert bunce.worst_window(1.0) <= 20

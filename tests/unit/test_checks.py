@@ -1,0 +1,167 @@
+"""The system checks: each fires when it should, is silent when not, and touches nothing."""
+
+from __future__ import annotations
+
+import io
+import socket
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from django.core import checks
+from django.core.checks import CheckMessage
+from django.core.management import call_command
+from django.core.management.base import SystemCheckError
+from pytest_django import Settings
+
+from bunce_sync.conf import SETTINGS
+
+GOOD = {"API_KEY": "sk_live_1"}
+
+
+def found(settings: Settings, values: object, *, debug: bool = False) -> list[CheckMessage]:
+    """What the registered checks say, run as ``manage.py check`` runs them."""
+    settings.DEBUG = debug
+    settings.BUNCE_SYNC = values
+    return checks.run_checks(tags=["bunce_sync"])
+
+
+def ids(messages: list[CheckMessage]) -> list[str]:
+    return [str(message.id).removeprefix("bunce_sync.") for message in messages]
+
+
+def test_good_settings_are_passed_in_silence(settings: Settings) -> None:
+    assert found(settings, GOOD) == []
+    assert found(settings, {"API_KEY": "sk_test_1", "ENV": "sandbox"}) == []
+    assert found(settings, {"API_KEY": "sk_test_1", "BASE_URL": "http://localhost:8790/v1"}) == []
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        (["API_KEY"], ["E001"]),
+        (None, ["E001"]),
+        (GOOD | {"API_KYE": "sk_live_1"}, ["E002"]),
+        (GOOD | {7: 7}, ["E002"]),
+        (GOOD | {"LEASE": "90"}, ["E003"]),
+        (GOOD | {"RATE_LIMIT": 0}, ["E003"]),
+        (GOOD | {"RATE_LIMIT": -5}, ["E003"]),
+        (GOOD | {"RATE_LIMIT": "many"}, ["E003"]),
+        (GOOD | {"RATE_WINDOW": 0}, ["E003"]),
+        (GOOD | {"RATE_WINDOW": None}, ["E003"]),
+        (GOOD | {"RATE_LIMIT": None}, []),
+        (GOOD | {"ENV": "staging"}, ["E003"]),
+        ({"API_KEY": 7}, ["E003"]),
+        ({"API_KEY": "sk live"}, ["E003"]),
+        ({}, ["E004"]),
+        ({"API_KEY": " "}, ["E004"]),
+        (GOOD | {"BASE_URL": "http://api.bunce.so/v1"}, ["E005"]),
+        (GOOD | {"BASE_URL": "http://10.0.0.7/v1"}, ["E005"]),
+        (GOOD | {"BASE_URL": "http://localhost.example.com/v1"}, ["E005"]),
+        (GOOD | {"BASE_URL": "http://127.0.0.1:8790/v1"}, []),
+        (GOOD | {"BASE_URL": "http://[::1]:8790/v1"}, []),
+        (GOOD | {"BASE_URL": "http://bunce.localhost/v1"}, []),
+        (GOOD | {"ENV": "sandbox"}, ["E006"]),
+        (GOOD | {"BASE_URL": "https://SANDBOX.api.bunce.so/v1"}, ["E006"]),
+        ({"API_KEY": "sk_test_1"}, ["E006"]),
+        ({"API_KEY": "of-a-kind-not-known-yet"}, []),
+        (GOOD | {"BASE_URL": "https://elsewhere.example.com/v1"}, []),
+        (GOOD | {"LEASE": 27}, ["E007"]),
+        (GOOD | {"LEASE": 28}, []),
+        (GOOD | {"READ_TIMEOUT": 600}, ["E007"]),
+        (GOOD | {"LEASE": 0}, ["E003"]),
+        (GOOD | {"LEASE": 1, "READ_TIMEOUT": "x"}, ["E003"]),
+    ],
+)
+def test_each_mistake_is_found_once_and_under_its_id(
+    settings: Settings, values: Any, expected: list[str]
+) -> None:
+    assert ids(found(settings, values)) == expected
+
+
+def test_a_site_without_time_zones_cannot_store_bunces_times(settings: Settings) -> None:
+    settings.USE_TZ = False
+    assert ids(found(settings, GOOD)) == ["E008"]
+
+
+@pytest.mark.parametrize(
+    ("engine", "options", "expected"),
+    [
+        ("django.db.backends.sqlite3", {}, ["W009"]),
+        ("django.db.backends.sqlite3", {"transaction_mode": None}, ["W009"]),
+        ("django.db.backends.sqlite3", {"transaction_mode": "DEFERRED"}, ["W009"]),
+        ("django.db.backends.sqlite3", {"transaction_mode": "IMMEDIATE"}, []),
+        ("django.db.backends.sqlite3", {"transaction_mode": "exclusive"}, []),
+        ("django.db.backends.postgresql", {}, []),
+        ("django.db.backends.mysql", {}, []),
+    ],
+)
+def test_sqlite_is_to_take_its_write_lock_as_a_transaction_begins(
+    monkeypatch: pytest.MonkeyPatch,
+    settings: Settings,
+    engine: str,
+    options: dict[str, str],
+    expected: list[str],
+) -> None:
+    database = {"ENGINE": engine, "NAME": "x", "OPTIONS": options}
+    monkeypatch.setitem(settings.DATABASES, "default", database)
+    assert ids(found(settings, GOOD)) == expected
+
+
+def test_several_mistakes_are_all_named(settings: Settings) -> None:
+    values = {"API_KEY": "sk_test_1", "LEASE": 1, "PAGE": 5, "GRACE": None}
+    assert sorted(ids(found(settings, values))) == ["E002", "E003", "E006", "E007"]
+
+
+def test_a_missing_key_is_an_error_in_production_and_a_warning_in_development(
+    settings: Settings,
+) -> None:
+    [error] = found(settings, {})
+    assert (error.level, error.id) == (checks.ERROR, "bunce_sync.E004")
+    [warning] = found(settings, {}, debug=True)
+    assert (warning.level, warning.id) == (checks.WARNING, "bunce_sync.W004")
+
+
+def test_a_misspelt_setting_is_told_the_right_name(settings: Settings) -> None:
+    assert found(settings, GOOD | {"read_timout": 5})[0].hint == "Did you mean 'READ_TIMEOUT'?"
+    [message] = found(settings, GOOD | {"zzz": 5})
+    assert all(key in str(message.hint) for key in SETTINGS)
+
+
+@pytest.mark.parametrize("values", [{}, GOOD | {"ENV": "sandbox"}, GOOD | {"LEASE": 5}, 7])
+def test_every_message_says_what_to_do(settings: Settings, values: Mapping[str, object]) -> None:
+    for message in found(settings, values):
+        assert message.hint
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"API_KEY": "sk_live_secret", "ENV": "sandbox"},
+        {"API_KEY": "sk_live_secret in two"},
+        {"API_KEY": "sk_live_secret", "BASE_URL": "https://u:sk_live_secret@api.bunce.so"},
+        {"API_KEY": ["sk_live_secret"]},
+    ],
+)
+def test_no_message_shows_the_key(settings: Settings, values: Mapping[str, object]) -> None:
+    messages = found(settings, values)
+    assert messages
+    assert "secret" not in "".join(f"{message.msg} {message.hint}" for message in messages)
+
+
+def test_manage_check_runs_them_and_touches_neither_database_nor_network(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*args: object, **kwargs: object) -> None:
+        raise AssertionError("the network was touched")
+
+    # The database is out of reach as well: this test does not ask for one.
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    settings.DEBUG = False
+    settings.BUNCE_SYNC = GOOD
+    # The app's own checks: on SQLite, Django 6.1 asks the database whether it knows JSON.
+    call_command("check", tags=["bunce_sync"], stdout=io.StringIO())
+    settings.BUNCE_SYNC = {}
+    with pytest.raises(SystemCheckError, match="E004"):
+        call_command("check", tags=["bunce_sync"], stdout=io.StringIO())

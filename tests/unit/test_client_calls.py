@@ -1,0 +1,161 @@
+"""The seven calls, over real HTTP against the emulator."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from uuid import uuid4
+
+import pytest
+
+from bunce_sync.client import BunceClient, Customer, Exchange
+from bunce_sync.emulator import Emulator
+from bunce_sync.exceptions import Conflict, KeyRefused, NotFound, RateLimited, UnusableAnswer
+
+from .raw_server import SEGMENT, RawServer, answering, http
+
+KEY = "sk_test_6fP1xVnZk2QeLw"
+
+
+@pytest.fixture
+def bunce() -> Iterator[Emulator]:
+    with Emulator(rate_limit=None) as emulator:
+        yield emulator
+
+
+@pytest.fixture
+def client(bunce: Emulator) -> Iterator[BunceClient]:
+    with BunceClient(base_url=bunce.base_url, api_key=KEY) as client:
+        yield client
+
+
+def last_body(bunce: Emulator) -> object:
+    return json.loads(bunce.requests[-1].raw_body)
+
+
+def test_create(bunce: Emulator, client: BunceClient) -> None:
+    made = client.create_segment(name="Gölden", description="one\ntwo", add_all_customers=False)
+    [stored] = bunce.segments
+    assert (made.id, made.name, made.description) == (stored.id, "Gölden", "one\ntwo")
+    assert (made.type, made.all_customers) == (stored.type, False)
+    assert made.created_at == stored.created_at
+    assert last_body(bunce) == {
+        "name": "Gölden",
+        "description": "one\ntwo",
+        "add_all_customers": False,
+    }
+
+
+def test_create_sends_only_what_is_wanted(bunce: Emulator, client: BunceClient) -> None:
+    client.create_segment(name="Gold")
+    assert last_body(bunce) == {"name": "Gold"}
+
+
+def test_create_of_what_bunce_refuses(bunce: Emulator, client: BunceClient) -> None:
+    with pytest.raises(Conflict) as caught:
+        client.create_segment(name="")
+    assert "name" in caught.value.detail
+    assert bunce.segments == []
+
+
+def test_get(bunce: Emulator, client: BunceClient) -> None:
+    stored = bunce.add_segment("Gold", "for the best")
+    found = client.get_segment(stored.id)
+    assert (found.id, found.name, found.description) == (stored.id, "Gold", "for the best")
+    with pytest.raises(NotFound):
+        client.get_segment(str(uuid4()))
+
+
+def test_update(bunce: Emulator, client: BunceClient) -> None:
+    stored = bunce.add_segment("Gold", "for the best")
+    exchange = Exchange()
+    changed = client.update_segment(stored.id, name="Silver", description=None, exchange=exchange)
+    assert (changed.id, changed.name, changed.description) == (stored.id, "Silver", None)
+    assert last_body(bunce) == {"name": "Silver", "description": None}
+    assert (exchange.method, exchange.path) == ("PATCH", f"/segments/{stored.id}")
+
+
+def test_customers_are_added_and_removed(bunce: Emulator, client: BunceClient) -> None:
+    segment = bunce.add_segment("Gold")
+    client.add_customers(
+        segment.id, [Customer(email="ada@example.com"), Customer(customer_id="7", first_name="Bo")]
+    )
+    assert len(bunce.members(segment.id)) == 2
+    client.remove_customers(segment.id, ["ada@example.com"])
+    [left] = bunce.members(segment.id)
+    assert (left.customer_id, left.first_name) == ("7", "Bo")
+    assert bunce.requests[-1].method == "DELETE"
+
+
+def test_all_customers_are_added(bunce: Emulator, client: BunceClient) -> None:
+    segment = bunce.add_segment("Gold")
+    client.add_all_customers(segment.id)
+    assert bunce.segments[0].all_customers is True
+    assert last_body(bunce) == {}
+
+
+def test_wrong_key(bunce: Emulator) -> None:
+    client = BunceClient(base_url=bunce.base_url, api_key="sk_live_1")
+    with client, pytest.raises(KeyRefused):
+        client.create_segment(name="Gold")
+
+
+def test_rate_limit(bunce: Emulator, client: BunceClient) -> None:
+    bunce.set(rate_limit=1)
+    client.create_segment(name="Gold")
+    with pytest.raises(RateLimited) as caught:
+        client.create_segment(name="Silver")
+    assert caught.value.retry_after is not None
+    assert 50 < caught.value.retry_after <= 61
+
+
+def test_base_address_may_end_in_a_slash(bunce: Emulator) -> None:
+    with BunceClient(base_url=bunce.base_url + "/", api_key=KEY) as client:
+        client.create_segment(name="Gold")
+    assert len(bunce.segments) == 1
+
+
+@pytest.mark.parametrize("segment_id", ["", ".", "..", "a b", "a\n", "x" * 256])
+def test_what_is_no_id_is_never_put_into_an_address(client: BunceClient, segment_id: str) -> None:
+    for call in (client.get_segment, client.add_all_customers):
+        with pytest.raises(ValueError, match="not the id"):
+            call(segment_id)
+
+
+def test_odd_id_stays_one_part_of_the_path() -> None:
+    odd = "../a/b?c#d%2F"
+    with (
+        RawServer(answering(http(200, {"data": {**SEGMENT, "id": odd}}))) as server,
+        BunceClient(base_url=server.url, api_key=KEY) as client,
+    ):
+        assert client.get_segment(odd).id == odd
+    assert server.requests[0].startswith(b"GET /v1/segments/..%2Fa%2Fb%3Fc%23d%252F HTTP/1.1\r\n")
+
+
+def test_answer_about_another_segment_is_not_taken() -> None:
+    with (
+        RawServer(answering(http(200, {"data": SEGMENT}))) as server,
+        BunceClient(base_url=server.url, api_key=KEY) as client,
+    ):
+        assert client.get_segment(str(SEGMENT["id"]).upper()).id == SEGMENT["id"]
+        with pytest.raises(UnusableAnswer):
+            client.update_segment("another", name="Gold", description=None)
+
+
+@pytest.mark.parametrize("answer", [http(200, {"success": True, "data": None}), http(204)])
+def test_customer_calls_need_no_data_in_the_answer(answer: bytes) -> None:
+    with (
+        RawServer(answering(answer)) as server,
+        BunceClient(base_url=server.url, api_key=KEY) as client,
+    ):
+        client.add_all_customers("abc")
+        client.remove_customers("abc", ["7"])
+
+
+def test_nobody_is_not_sent_and_one_text_is_not_many(client: BunceClient) -> None:
+    with pytest.raises(ValueError, match="no customers"):
+        client.add_customers("abc", [])
+    with pytest.raises(ValueError, match="no customers"):
+        client.remove_customers("abc", [])
+    with pytest.raises(TypeError, match="not one text"):
+        client.remove_customers("abc", "ada@example.com")

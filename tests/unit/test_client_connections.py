@@ -1,0 +1,229 @@
+"""Connections: kept, given up in time, and never mixed up between threads, greenlets, processes."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from greenlet import (  # type: ignore[import-untyped]  # it has no annotations
+    getcurrent,
+    greenlet,
+)
+
+from bunce_sync.client import BunceClient, Exchange, connection, shared_client
+from bunce_sync.exceptions import NotSent, PermitExpired
+
+from .raw_server import CREATED, Peer, RawServer, answering, make_certificate, over_tls
+
+KEY = "sk_test_6fP1xVnZk2QeLw"
+
+
+def client_of(server: RawServer) -> BunceClient:
+    return BunceClient(base_url=server.url, api_key=KEY, read_timeout=5)
+
+
+def test_connection_is_kept_for_the_next_request() -> None:
+    with RawServer(answering(CREATED)) as server, client_of(server) as client:
+        for _ in range(3):
+            client.create_segment(name="Gold")
+        assert (server.connections, len(server.requests)) == (1, 3)
+
+
+@pytest.mark.parametrize("clock", ["time.monotonic", "time.time"])
+def test_connection_that_was_idle_for_long_is_not_used_again(
+    monkeypatch: pytest.MonkeyPatch, clock: str
+) -> None:
+    with RawServer(answering(CREATED)) as server, client_of(server) as client:
+        client.create_segment(name="Gold")
+        with monkeypatch.context() as later:
+            real = getattr(time, clock.partition(".")[2])
+            later.setattr(clock, lambda: real() + connection.IDLE_LIMIT + 0.1)
+            client.create_segment(name="Gold")
+        assert server.connections == 2
+
+
+def test_request_that_is_held_back_does_not_make_an_idle_connection_young_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with RawServer(answering(CREATED)) as server, client_of(server) as client:
+        client.create_segment(name="Gold")
+        start = time.monotonic()
+        for later in (0.6, 1.2):
+            monkeypatch.setattr("time.monotonic", lambda at=start + later: at)
+            with pytest.raises(PermitExpired):
+                client.create_segment(name="Gold", exchange=Exchange(send_within=-1))
+        monkeypatch.setattr("time.monotonic", lambda: start + connection.IDLE_LIMIT + 0.1)
+        client.create_segment(name="Gold")
+        assert server.connections == 2
+
+
+def test_connection_that_the_server_closed_meanwhile_puts_nothing_in_doubt() -> None:
+    def once(peer: Peer) -> None:
+        peer.request()
+        peer.send(CREATED)
+        peer.sock.close()
+        peer.server.shaken.set()
+
+    with RawServer(once) as server, client_of(server) as client:
+        for _ in range(3):
+            server.shaken.clear()
+            client.create_segment(name="Gold")
+            assert server.shaken.wait(10)
+
+
+def test_connection_on_which_something_unasked_for_came_is_not_used_again() -> None:
+    def talkative(peer: Peer) -> None:
+        peer.request()
+        peer.send(CREATED)
+        assert answered.wait(10)
+        peer.send(CREATED)
+        told.set()
+        peer.hang()
+
+    answered, told = threading.Event(), threading.Event()
+    with RawServer(talkative, answering(CREATED)) as server, client_of(server) as client:
+        client.create_segment(name="Gold")
+        answered.set()
+        assert told.wait(10)
+        client.create_segment(name="Gold")
+        assert server.connections == 2
+
+
+def test_connection_is_given_up_after_an_answer_that_was_not_read_to_its_end() -> None:
+    def script(peer: Peer) -> None:
+        peer.request()
+        peer.send(b"HTTP/1.1 500 Oops\r\nContent-Length: 900000\r\n\r\n" + b"x" * 900_000)
+        peer.hang()
+
+    with RawServer(script, answering(CREATED)) as server, client_of(server) as client:
+        with pytest.raises(Exception, match="server_error"):
+            client.create_segment(name="Gold")
+        client.create_segment(name="Gold")
+        assert server.connections == 2
+
+
+def test_client_works_again_after_close() -> None:
+    with RawServer(answering(CREATED)) as server:
+        client = client_of(server)
+        for _ in range(2):
+            client.create_segment(name="Gold")
+            client.close()
+        assert server.connections == 2
+
+
+def test_threads_each_know_of_their_own_request() -> None:
+    """Half of the requests are held back; which half, each exchange must say for itself."""
+    with RawServer(answering(CREATED)) as server, client_of(server) as client:
+
+        def attempt(number: int) -> tuple[bool, bool]:
+            exchange = Exchange(send_within=60 if number % 2 else -1)
+            try:
+                client.create_segment(name=f"{number}", exchange=exchange)
+            except NotSent:
+                return exchange.sent, False
+            return exchange.sent, True
+
+        with ThreadPoolExecutor(8) as pool:
+            results = list(pool.map(attempt, range(200)))
+        assert results == [(bool(number % 2), bool(number % 2)) for number in range(200)]
+        assert len(server.requests) == 100
+
+
+class YieldingExchange(Exchange):
+    """One that lets another greenlet run between connecting and sending."""
+
+    @property
+    def too_late(self) -> bool:
+        getcurrent().parent.switch()
+        return False
+
+
+def test_greenlets_each_know_of_their_own_request() -> None:
+    with RawServer(answering(CREATED)) as server, client_of(server) as client:
+        first, second = YieldingExchange(), Exchange(send_within=-1)
+
+        def create(exchange: Exchange) -> None:
+            client.create_segment(name="Gold", exchange=exchange)
+
+        slow = greenlet(lambda: create(first))
+        slow.switch()  # up to the look at the permit
+        with pytest.raises(NotSent):
+            greenlet(lambda: create(second)).switch()
+        while not slow.dead:
+            slow.switch()
+        assert (first.sent, first.http_status) == (True, 201)
+        assert (second.sent, second.http_status) == (False, None)
+
+
+# One client for each process
+
+
+def test_shared_client_is_the_same_until_the_settings_change() -> None:
+    first = shared_client(base_url="http://127.0.0.1:1/v1", api_key=KEY)
+    assert shared_client(base_url="http://127.0.0.1:1/v1", api_key=KEY) is first
+    other = shared_client(base_url="http://127.0.0.1:1/v1", api_key=KEY, read_timeout=1)
+    assert other is not first
+    assert shared_client(base_url="http://127.0.0.1:1/v1", api_key=KEY) is not other
+
+
+def test_shared_client_is_one_for_all_threads() -> None:
+    def get(_: int) -> BunceClient:
+        return shared_client(base_url="http://127.0.0.1:2/v1", api_key=KEY)
+
+    with ThreadPoolExecutor(8) as pool:
+        assert len(set(pool.map(get, range(50)))) == 1
+
+
+FORKING = """
+import os, sys
+from bunce_sync.client import shared_client
+
+def create(name):
+    client = shared_client(base_url=sys.argv[1], api_key="sk_test_1")
+    client.create_segment(name=name)
+    return client
+
+mine = create("parent, before")
+child = os.fork()
+if child == 0:
+    assert create("child") is not mine
+    del mine
+    os._exit(0)
+_, status = os.waitpid(child, 0)
+assert status == 0, status
+assert create("parent, after") is mine
+"""
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_child_of_a_fork_leaves_its_parents_connection_alone(scheme: str, tmp_path: Path) -> None:
+    """Also when the child frees the parent's client, whose sockets it has inherited."""
+    by_connection: list[list[bytes]] = []
+
+    def script(peer: Peer) -> None:
+        mine: list[bytes] = []
+        by_connection.append(mine)
+        while request := peer.request():
+            mine.append(request.rpartition(b"\r\n")[2])
+            peer.send(CREATED)
+
+    certificate, context = make_certificate(tmp_path)
+    tls = context if scheme == "https" else None
+    with RawServer(over_tls(script) if tls else script, tls=tls) as server:
+        subprocess.run(
+            [sys.executable, "-c", FORKING, server.url],
+            check=True,
+            timeout=60,
+            cwd=Path(__file__).parents[2],
+            env={**os.environ, "REQUESTS_CA_BUNDLE": str(certificate)},
+        )
+    assert by_connection == [
+        [b'{"name": "parent, before"}', b'{"name": "parent, after"}'],
+        [b'{"name": "child"}'],
+    ]

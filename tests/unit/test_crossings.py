@@ -1,0 +1,214 @@
+"""Where two things cross: same contents, late answers, edits and scans; each once made a twin,
+lost an edit, or could have."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from pytest_django import Settings
+
+from bunce_sync import tasks
+from bunce_sync.client import Page, Position
+from bunce_sync.client.paging import page_of
+from bunce_sync.emulator import Emulator
+from bunce_sync.models import Segment
+from bunce_sync.sync import gate, push
+from bunce_sync.sync import reconcile as reconcile_module
+from bunce_sync.sync.reconcile import reconcile
+from bunce_sync.sync.sweep import free_leases
+
+from .core import (
+    USING,
+    Operation,
+    Status,
+    ago,
+    configure,
+    doubtful,
+    due,
+    during_the_first_page,
+    fresh,
+    let_time_pass,
+    make,
+    record_calls,
+    seconds_until,
+    set_state,
+    state,
+)
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture(autouse=True)
+def unlimited(bunce: Emulator, settings: Settings) -> None:
+    configure(settings, RATE_LIMIT=None, PAGE_SIZE=10)
+
+
+def before_adoption(monkeypatch: pytest.MonkeyPatch, **changes: Any) -> Segment:
+    """Another row, which is given these changes after the look and just before an adoption."""
+    other = make("Other")
+    adopt = reconcile_module._adopt
+    pending = [changes]
+
+    def change_and_adopt(*args: Any) -> Any:
+        while pending:
+            Segment.objects.filter(pk=other.pk).update(**pending.pop())
+        return adopt(*args)
+
+    monkeypatch.setattr(reconcile_module, "_adopt", change_and_adopt)
+    return other
+
+
+def test_a_row_whose_nearest_match_was_taken_gets_the_next_one(
+    bunce: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nearest = bunce.add_segment("VIP", created_at=ago(300))
+    its_own = bunce.add_segment("VIP", created_at=ago(280))
+    row = doubtful("VIP", sent=300)
+    before_adoption(monkeypatch, status=Status.SYNCED, bunce_id=nearest.id)
+    reconcile(seconds=5)
+    assert (fresh(row).status, fresh(row).bunce_id) == (Status.SYNCED, its_own.id)
+
+
+def test_a_segment_whose_nearest_row_settled_itself_goes_to_the_next_row(
+    bunce: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stored = bunce.add_segment("VIP", created_at=ago(300))
+    nearest, other = doubtful("VIP", sent=300), doubtful("VIP", sent=320)
+    adopt = reconcile_module._adopt
+
+    def settle_and_adopt(row: Segment, *args: Any) -> Any:
+        Segment.objects.filter(pk=nearest.pk).update(status=Status.SYNCED, bunce_id="late-answer")
+        return adopt(row, *args)
+
+    monkeypatch.setattr(reconcile_module, "_adopt", settle_and_adopt)
+    reconcile(seconds=5)
+    assert fresh(nearest).bunce_id == "late-answer"
+    assert (fresh(other).status, fresh(other).bunce_id) == (Status.SYNCED, stored.id)
+
+
+def test_a_late_answer_to_an_update_does_not_speak_for_a_later_one(bunce: Emulator) -> None:
+    row = make("First", bunce_id=bunce.add_segment("Before").id)
+    claimed = push.claim(row, USING)
+    assert claimed is not None
+    taken, call, permit = claimed
+    late = push.send(taken, permit.exchange)
+    let_time_pass(91)
+    free_leases(USING)
+    Segment.objects.update(name="Second")
+    assert push.push(row.pk)
+    Segment.objects.update(name="First")  # the same again as what is still to be recorded
+    push.record(taken, call, permit, late, USING)
+    assert fresh(row).status == Status.PENDING
+    assert push.push(row.pk)
+    assert [segment.name for segment in bunce.segments] == ["First"]
+
+
+def test_all_customers_changed_between_reading_and_claiming_is_sent_as_it_is_now(
+    bunce: Emulator,
+) -> None:
+    row = make("VIP", add_all_customers=False)
+    Segment.objects.update(add_all_customers=True)
+    assert push.claim(row, USING) is None
+    assert push.push(row.pk)
+    assert bunce.segments[0].all_customers
+
+
+# Scans
+
+
+def test_a_list_whose_order_an_update_may_have_changed_is_read_once_more(
+    bunce: Emulator, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    configure(settings, GRACE=60)
+    bunce.set(order="random")
+    for number in range(25):
+        bunce.add_segment(f"Other {number}", created_at=ago(number * 60))
+    row = doubtful("VIP")
+    with monkeypatch.context() as patch:
+        during_the_first_page(patch, lambda: record_calls(0, operation=Operation.UPDATE))
+        reconcile(seconds=5)
+    assert fresh(row).status == Status.IN_DOUBT
+    assert state().scan is None
+    assert 55 < seconds_until(state().scan_lease_until) <= 60
+    let_time_pass(130)
+    reconcile(seconds=5)
+    assert fresh(row).status == Status.PENDING
+
+
+@pytest.mark.parametrize("order", ["newest", "oldest"])
+def test_an_update_does_not_disturb_a_list_in_order_of_creation(
+    bunce: Emulator, monkeypatch: pytest.MonkeyPatch, order: Any
+) -> None:
+    bunce.set(order=order)
+    for number in range(25):
+        bunce.add_segment(f"Other {number}", created_at=ago(number * 60))
+    row = doubtful("VIP")
+    during_the_first_page(monkeypatch, lambda: record_calls(0, operation=Operation.UPDATE))
+    reconcile(seconds=5)
+    assert fresh(row).status == Status.PENDING
+
+
+def test_a_create_that_fails_again_and_again_costs_scans_at_growing_intervals(
+    bunce: Emulator,
+) -> None:
+    first, tenth = doubtful("First", attempts=1), doubtful("Tenth", attempts=10)
+    edited = doubtful("Before", attempts=10)
+    Segment.objects.filter(pk=edited.pk).update(name="After")
+    reconcile(seconds=5)
+    assert due(first)
+    assert 2**9 / 2 - 1 < seconds_until(fresh(tenth).due_at) <= 2**9
+    assert due(edited), "what it says now was never tried"
+
+
+def test_what_a_scan_did_not_find_is_sent_without_waiting_for_a_sweep(bunce: Emulator) -> None:
+    row = doubtful("VIP")
+    tasks.reconcile()
+    assert fresh(row).bunce_id == bunce.segments[0].id
+
+
+def test_a_clock_that_jumps_ends_the_scan_which_goes_by_the_old_time(bunce: Emulator) -> None:
+    set_state(scan={"pages": 1}, scan_token="5f0c2f0e-0000-4000-8000-000000000000")
+    gate.heal_clock(gate.ClockJumped(-3600.0, state().clock_epoch), USING)
+    assert (state().scan, state().scan_token) == (None, None)
+
+
+def test_a_page_that_new_segments_have_pushed_down_whole_is_not_taken_for_the_end() -> None:
+    rows = [f"segment-{number}" for number in range(60)]
+
+    def page(position: Position) -> Page:
+        begin = (position.page - 1) * 20
+        data = [{"id": one, "name": one} for one in rows[begin : begin + 20]]
+        return page_of({"data": data}, position, 20, http_status=200)
+
+    position: Position | None = Position()
+    seen = set()
+    while position is not None:
+        if position.page == 3:
+            rows[:0] = [f"new-{number}" for number in range(20)]
+        current = page(position)
+        seen |= {segment.id for segment in current.segments}
+        position = current.next
+    assert {f"segment-{number}" for number in range(60)} <= seen
+
+
+def test_a_list_that_repeats_its_last_page_for_ever_comes_to_an_end() -> None:
+    data = [{"id": f"{number}", "name": "x"} for number in range(20)]
+    position = Position(page=7, size=20)
+    for _ in range(4):
+        current = page_of({"data": data}, position, 20, http_status=200)
+        if current.next is None:
+            break
+        position = current.next
+    assert current.next is None
+    assert position.page <= 9
+
+
+def test_a_row_in_doubt_is_found_though_its_attempt_was_claimed_long_before_it_was_sent(
+    bunce: Emulator,
+) -> None:
+    stored = bunce.add_segment("VIP", created_at=ago(0) - timedelta(hours=20))
+    row = doubtful("VIP", sent=5)
+    reconcile(seconds=5)
+    assert fresh(row).bunce_id == stored.id

@@ -1,0 +1,348 @@
+"""The local Bunce speaks the API as bunce-api.md tells it."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from bunce_sync.emulator import Emulator
+from tests.emulator_client import Api
+
+UNKNOWN = "9da67caa-b803-4691-a2b6-bdcd58008aaf"
+
+
+@pytest.fixture
+def emulator() -> Iterator[Emulator]:
+    with Emulator() as emulator:
+        yield emulator
+
+
+@pytest.fixture
+def api(emulator: Emulator) -> Iterator[Api]:
+    with Api(emulator) as api:
+        yield api
+
+
+def test_a_created_segment_is_answered_in_full_and_stored(emulator: Emulator, api: Api) -> None:
+    before = datetime.now(UTC).replace(microsecond=0)
+
+    answer = api("POST", "/segments", {"name": "VIP", "description": "The best"})
+
+    assert answer.status_code == 201
+    body = answer.json()
+    assert body["success"] is True
+    assert body["message"] == "Segment created successfully"
+    data = body["data"]
+    assert uuid.UUID(data["id"])
+    created = datetime.strptime(data["created_at"], "%Y-%m-%d %H:%M:%S").replace(tzinfo=UTC)
+    assert before <= created <= datetime.now(UTC)
+    assert data == {
+        "id": data["id"],
+        "name": "VIP",
+        "description": "The best",
+        "conditions": None,
+        "type": "manual",
+        "all_customers": 0,
+        "customers_count": 0,
+        "created_at": data["created_at"],
+        "updated_at": data["created_at"],
+    }
+    (stored,) = emulator.segments
+    assert (stored.id, stored.name, stored.created_at) == (data["id"], "VIP", created)
+    assert stored["description"] == dict(stored)["description"] == "The best"
+
+
+def test_a_missing_description_is_null_and_an_empty_one_stays_empty(api: Api) -> None:
+    assert api.create()["description"] is None
+    assert api.create(description=None)["description"] is None
+    assert api.create(description="")["description"] == ""
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ({}, "name is required and must be present"),
+        ({"name": None}, "name is required and must be present"),
+        ({"name": ""}, "name is required and must be present"),
+        ({"name": " \t\n"}, "name is required and must not be blank"),
+        ({"name": 7}, "name must be a string"),
+        ({"name": ["A"]}, "name must be a string"),
+        ({"name": "x" * 256}, "name must not be longer than 255 characters"),
+        ({"name": "A", "description": 7}, "description must be a string"),
+        ({"name": "A", "add_all_customers": "true"}, "add_all_customers must be a boolean"),
+        ({"name": "A", "add_all_customers": 1}, "add_all_customers must be a boolean"),
+    ],
+)
+def test_bad_values_are_refused_with_422_and_nothing_is_stored(
+    emulator: Emulator, api: Api, body: dict[str, Any], message: str
+) -> None:
+    answer = api("POST", "/segments", body)
+
+    assert answer.status_code == 422
+    assert answer.json() == {"success": False, "message": message}
+    assert emulator.segments == []
+
+
+def test_a_name_of_255_characters_is_accepted(api: Api) -> None:
+    assert api.create("ü" * 255)["name"] == "ü" * 255
+
+
+@pytest.mark.parametrize("body", [b"{", b'"A"', b"[]", b"\xff", b"[" * 100_000])
+def test_a_body_that_is_no_json_object_is_a_400(api: Api, body: bytes) -> None:
+    answer = api("POST", "/segments", data=body, headers={"Content-Type": "application/json"})
+    assert answer.status_code == 400
+    assert answer.json()["success"] is False
+
+
+def test_a_body_that_is_not_called_json_is_a_400(api: Api) -> None:
+    answer = api("POST", "/segments", data=b'{"name": "A"}', headers={"Content-Type": "text/plain"})
+    assert answer.status_code == 400
+    assert answer.json()["message"] == "Content-Type must be application/json"
+
+
+def test_a_segment_can_be_read_back(api: Api) -> None:
+    created = api.create("A")
+    answer = api("GET", f"/segments/{created['id'].upper()}")
+    assert answer.status_code == 200
+    assert answer.json()["data"] == created
+
+
+def test_an_update_changes_what_it_names_and_nothing_else(api: Api) -> None:
+    created = api.create("A", description="before")
+
+    renamed = api("PATCH", f"/segments/{created['id']}", {"name": "B"}).json()["data"]
+    assert (renamed["name"], renamed["description"]) == ("B", "before")
+
+    emptied = api("PATCH", f"/segments/{created['id']}", {"description": None}).json()["data"]
+    assert (emptied["name"], emptied["description"]) == ("B", None)
+    assert emptied["created_at"] == created["created_at"]
+
+
+@pytest.mark.parametrize("body", [{"name": None}, {"name": ""}, {"name": "x" * 256}, {"name": 1}])
+def test_an_update_with_a_bad_value_is_a_422(api: Api, body: dict[str, Any]) -> None:
+    created = api.create("A")
+    assert api("PATCH", f"/segments/{created['id']}", body).status_code == 422
+    assert api("GET", f"/segments/{created['id']}").json()["data"] == created
+
+
+CALLS_ON_A_SEGMENT = [
+    ("GET", ""),
+    ("PATCH", ""),
+    ("POST", "/customers"),
+    ("DELETE", "/customers"),
+    ("POST", "/all-customers"),
+]
+
+
+@pytest.mark.parametrize(("method", "rest"), CALLS_ON_A_SEGMENT)
+def test_an_id_that_is_no_uuid_is_a_400_and_an_unknown_one_a_404(
+    api: Api, method: str, rest: str
+) -> None:
+    no_uuid = api(method, f"/segments/seven{rest}", {})
+    assert no_uuid.status_code == 400
+    assert no_uuid.json() == {"success": False, "message": "ID param is not valid UUID"}
+
+    unknown = api(method, f"/segments/{UNKNOWN}{rest}", {})
+    assert unknown.status_code == 404
+    assert unknown.json() == {"success": False, "message": "Segment not found"}
+
+
+@pytest.mark.parametrize("path", ["/segment", "/", "/segments/x/y", "/segments/x/customers/z"])
+def test_an_unknown_path_is_a_404(api: Api, path: str) -> None:
+    assert api("GET", path).status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("PUT", "/segments", "POST, GET"),
+        ("DELETE", f"/segments/{UNKNOWN}", "GET, PATCH"),
+        ("GET", f"/segments/{UNKNOWN}/customers", "POST, DELETE"),
+        ("HEAD", "/segments", "POST, GET"),
+    ],
+)
+def test_a_wrong_method_is_a_405_that_names_the_right_ones(
+    api: Api, method: str, path: str, allowed: str
+) -> None:
+    answer = api(method, path)
+    assert answer.status_code == 405
+    assert answer.headers["Allow"] == allowed
+
+
+@pytest.mark.parametrize("key", [None, "", "sk_live_abc", "Bearer sk_test_abc", "SK_TEST_abc"])
+def test_a_key_that_is_not_accepted_is_a_401(emulator: Emulator, key: str | None) -> None:
+    with Api(emulator, key) as stranger:
+        answer = stranger("POST", "/segments", {"name": "A"})
+    assert answer.status_code == 401
+    assert answer.json()["success"] is False
+    assert emulator.segments == []
+
+
+def test_a_named_key_is_the_only_one_accepted() -> None:
+    with (
+        Emulator(key="sk_test_mine") as emulator,
+        Api(emulator, "sk_test_mine") as mine,
+        Api(emulator, "sk_test_other") as other,
+    ):
+        assert mine("GET", "/segments").status_code == 200
+        assert other("GET", "/segments").status_code == 401
+
+
+def test_names_may_be_repeated_unless_they_are_set_to_be_unique(
+    emulator: Emulator, api: Api
+) -> None:
+    first, second = api.create("A"), api.create("A")
+    assert first["id"] != second["id"]
+
+    emulator.set(unique_names=True)
+    taken = api("POST", "/segments", {"name": "A"})
+    assert (taken.status_code, taken.json()["message"]) == (422, "name has already been taken")
+    third = api.create("B")
+    assert api("PATCH", f"/segments/{third['id']}", {"name": "A"}).status_code == 422
+    assert api("PATCH", f"/segments/{third['id']}", {"name": "B"}).status_code == 200
+    api("PATCH", f"/segments/{third['id']}", {"name": "C"})
+    api.create("B")  # free again
+
+
+def test_customers_are_created_or_updated_by_adding_them(emulator: Emulator, api: Api) -> None:
+    segment = api.create()
+    path = f"/segments/{segment['id']}/customers"
+
+    added = api(
+        "POST",
+        path,
+        {"customers": [{"customer_id": "c1", "first_name": "Ada"}, {"email": "bob@example.org"}]},
+    )
+    assert (added.status_code, added.json()["data"]) == (200, None)
+    api(
+        "POST",
+        path,
+        {
+            "customers": [
+                {"customer_id": "c1", "last_name": "Lovelace"},
+                {
+                    "customer_id": "c2",
+                    "email": "bob@example.org",
+                    "devices": [{"device_type": "x"}],
+                },
+            ]
+        },
+    )
+
+    ada, bob = emulator.customers
+    assert (ada.customer_id, ada.first_name, ada.last_name) == ("c1", "Ada", "Lovelace")
+    assert (bob.customer_id, bob.email) == ("c2", "bob@example.org")
+    assert bob.devices == ({"device_type": "x"},)
+    assert api("GET", f"/segments/{segment['id']}").json()["data"]["customers_count"] == 2
+
+
+def test_customers_are_removed_by_id_or_email_and_unknown_ones_are_ignored(
+    emulator: Emulator, api: Api
+) -> None:
+    segment = api.create()
+    path = f"/segments/{segment['id']}/customers"
+    api("POST", path, {"customers": [{"customer_id": c} for c in ("c1", "c2")]})
+    api("POST", path, {"customers": [{"email": "bob@example.org"}]})
+
+    removed = api("DELETE", path, {"customers": ["c1", "bob@example.org", "nobody"]})
+
+    assert (removed.status_code, removed.json()["data"]) == (200, None)
+    assert [each.customer_id for each in emulator.members(segment["id"])] == ["c2"]
+    assert len(emulator.customers) == 3  # out of the segment, not out of Bunce
+
+
+def test_all_customers_can_be_added_at_once_or_with_the_create(
+    emulator: Emulator, api: Api
+) -> None:
+    segment = api.create()
+    api("POST", f"/segments/{segment['id']}/customers", {"customers": [{"customer_id": "c1"}]})
+
+    born_full = api.create(add_all_customers=True)
+    assert (born_full["all_customers"], born_full["customers_count"]) == (1, 1)
+
+    filled = api.create()
+    assert api("POST", f"/segments/{filled['id']}/all-customers", {}).json()["data"] is None
+    data = api("GET", f"/segments/{filled['id']}").json()["data"]
+    assert (data["all_customers"], data["customers_count"]) == (1, 1)
+    assert len(emulator.members(filled["id"])) == 1
+
+
+@pytest.mark.parametrize(
+    ("method", "customers", "message"),
+    [
+        ("POST", None, "customers is required and must be present"),
+        ("POST", [], "customers must not be empty"),
+        ("POST", {"customer_id": "c"}, "customers must be an array"),
+        ("POST", ["c1"], "customers[0] must be an object"),
+        ("POST", [{"first_name": "A"}], "customers[0] must have a customer_id or an email"),
+        ("POST", [{"customer_id": ""}], "customers[0] must have a customer_id or an email"),
+        ("POST", [{"customer_id": 7}], "customers[0].customer_id must be a string"),
+        ("POST", [{"email": "a", "devices": 1}], "customers[0].devices must be an array"),
+        ("DELETE", None, "customers is required and must be present"),
+        ("DELETE", [{"customer_id": "c"}], "customers[0] must be a customer_id or an email"),
+    ],
+)
+def test_bad_customers_are_refused_and_none_of_them_is_stored(
+    emulator: Emulator, api: Api, method: str, customers: object, message: str
+) -> None:
+    segment = api.create()
+    answer = api(method, f"/segments/{segment['id']}/customers", {"customers": customers})
+    assert (answer.status_code, answer.json()["message"]) == (422, message)
+    assert emulator.customers == []
+
+
+def test_the_clock_of_the_answers_can_be_in_another_zone(emulator: Emulator, api: Api) -> None:
+    emulator.set(clock_offset=3600)
+    told = datetime.strptime(api.create()["created_at"], "%Y-%m-%d %H:%M:%S").replace(tzinfo=UTC)
+    assert told - emulator.segments[0].created_at == timedelta(hours=1)
+
+
+def test_a_segment_can_be_added_as_by_a_person_in_the_dashboard(
+    emulator: Emulator, api: Api
+) -> None:
+    moment = datetime(2024, 12, 5, 8, 30, 16, tzinfo=UTC)
+    added = emulator.add_segment("A", "by hand", created_at=moment, type="automatic")
+
+    data = api("GET", f"/segments/{added.id}").json()["data"]
+    assert data["created_at"] == "2024-12-05 08:30:16"
+    assert (data["type"], data["description"]) == ("automatic", "by hand")
+    with pytest.raises(ValueError, match="aware"):
+        emulator.add_segment("B", created_at=moment.replace(tzinfo=None))
+
+
+def test_segments_with_the_same_content_are_found(emulator: Emulator, api: Api) -> None:
+    first = emulator.add_segment("A", None)
+    other = emulator.add_segment("A", "other")
+    twin = emulator.add_segment(" A ", "")
+    assert emulator.duplicates == [[first, twin]]
+    assert emulator.twins == 1
+
+    api("PATCH", f"/segments/{other.id}", {"description": " "})
+    assert [len(group) for group in emulator.duplicates] == [3]
+    assert emulator.twins == 2
+
+    for segment in (first, twin):
+        api("PATCH", f"/segments/{segment.id}", {"name": segment.id})
+    assert (emulator.duplicates, emulator.twins) == ([], 0)
+
+
+def test_each_api_request_is_noted_without_the_key(emulator: Emulator, api: Api) -> None:
+    api("POST", "/segments", {"name": "A"}, headers={"User-Agent": "tests/1"})
+    api("GET", "/segments?page=2")
+    api("POST", "/segments", {"name": ""})
+
+    create, listing, refused = emulator.requests
+    assert (create.method, create.path, create.status) == ("POST", "/v1/segments", 201)
+    assert (create.body, create.user_agent, create.client) == (
+        {"name": "A"}, "tests/1", "127.0.0.1",
+    )  # fmt: skip
+    assert create.fault is None
+    assert create.time.tzinfo is UTC
+    assert create.at <= listing.at
+    assert (listing.query, listing.body) == ("page=2", None)
+    assert refused.status == 422
+    assert "sk_test" not in repr(emulator.requests)

@@ -1,0 +1,146 @@
+"""``manage.py bunce_emulator`` and the pytest fixture, as a user meets them."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import requests
+from django.core.management import CommandError, call_command
+
+from bunce_sync.emulator import Emulator
+
+ROOT = Path(__file__).resolve().parents[2]
+
+# A database nobody answers for: the command must not ask.
+ENVIRONMENT = {**os.environ, "DATABASE_URL": "postgres://nobody@127.0.0.1:1/none"}
+
+
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
+def test_the_command_serves_until_a_signal_ends_it_cleanly(ending: signal.Signals) -> None:
+    command = [sys.executable, "manage.py", "bunce_emulator", "--port", "0"]
+    options = ["--fault", "html_502=1", "--rate-limit", "0", "--unique-names"]
+    with subprocess.Popen(
+        [*command, *options],
+        cwd=ROOT,
+        env=ENVIRONMENT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        try:
+            greeting = ""
+            while "Ctrl-C" not in greeting:
+                line = process.stdout.readline()
+                assert line, "it ended before it was ready"
+                greeting += line
+            address = re.search(r"BUNCE_BASE_URL=(\S+)", greeting)
+            assert address is not None
+            answer = requests.post(
+                f"{address[1]}/segments",
+                json={"name": "A"},
+                headers={"X-Authorization": "sk_test_x"},
+                timeout=10,
+            )
+            assert answer.status_code == 502
+            process.send_signal(ending)
+            rest, errors = process.communicate(timeout=10)
+        finally:
+            process.kill()
+    assert process.returncode == 0
+    assert errors == ""
+    assert "html_502 1" in greeting
+    assert "no limit" in greeting
+    assert rest.startswith("Stopped after 1 requests")
+
+
+def test_a_taken_port_is_one_clear_line() -> None:
+    with Emulator() as emulator:
+        expected = f"Another program already uses port {emulator.port} on 127.0.0.1"
+        with pytest.raises(CommandError, match=expected) as caught:
+            call_command("bunce_emulator", port=emulator.port)
+    assert "--port" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--port", "70000"], "port must be from 0 to 65535"),
+        (["--rate-window", "0"], "rate_window must be more than 0"),
+        (["--rate-limit", "-5"], "rate_limit must be"),
+        (["--rate-limit", "many"], "whole number"),
+        (["--fault", "lost_answer=2"], "must not exceed 1"),
+        (["--fault", "lost_answer"], "needs a probability"),
+        (["--fault", "lost_anser=0.1"], "no such fault"),
+        (["--paging", "none"], "invalid choice"),
+    ],
+)
+def test_an_option_that_makes_no_sense_is_refused_with_the_reason(
+    arguments: list[str], message: str
+) -> None:
+    with pytest.raises(CommandError, match=message):
+        call_command("bunce_emulator", "--port", "0", *arguments)
+
+
+def test_a_failed_start_gives_the_signals_back() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with Emulator() as emulator, pytest.raises(CommandError):
+        call_command("bunce_emulator", port=emulator.port)
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_the_plugin_costs_nothing_until_it_is_used() -> None:
+    program = (
+        "import sys, bunce_sync.pytest_plugin; "
+        "print([m for m in ('django', 'asyncio', 'bunce_sync.emulator') if m in sys.modules])"
+    )
+    told = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert told.stdout.strip() == "[]"
+
+
+USERS_TESTS = """
+import pytest
+from django.conf import settings
+from bunce_sync.emulator import Options
+
+@pytest.mark.parametrize("round", [1, 2])
+def test_the_settings_point_at_an_empty_bunce(bunce, round):
+    assert settings.BUNCE_SYNC["BASE_URL"] == bunce.base_url
+    assert settings.BUNCE_SYNC["API_KEY"].startswith("sk_test_")
+    assert settings.BUNCE_SYNC["LEASE"] == 7
+    assert bunce.segments == []
+    assert bunce.options == Options()
+    bunce.add_segment("A")
+    bunce.set(unique_names=True)
+
+def test_the_settings_are_given_back():
+    assert settings.BUNCE_SYNC == {"LEASE": 7}
+"""
+
+
+def test_the_fixture_gives_each_test_a_fresh_bunce_and_points_the_settings_at_it(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "users_settings.py").write_text('SECRET_KEY = "x"\nBUNCE_SYNC = {"LEASE": 7}\n')
+    (tmp_path / "test_users.py").write_text(USERS_TESTS)
+    (tmp_path / "conftest.py").write_text('pytest_plugins = ["bunce_sync.pytest_plugin"]\n')
+    ran = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-c", os.devnull, "--rootdir", ".",
+         "-p", "no:cacheprovider", "-p", "no:randomly", "--ds=users_settings", "test_users.py"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{tmp_path}"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )  # fmt: skip
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert "3 passed" in ran.stdout

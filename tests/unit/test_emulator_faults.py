@@ -1,0 +1,356 @@
+"""Each fault of the local Bunce, as a client sees it and as it ends in the store."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from time import monotonic
+from typing import Any, get_args
+
+import pytest
+import requests
+
+from bunce_sync.emulator import Emulator, Faults
+from bunce_sync.emulator.faults import AFTER, BEFORE, NAMES, Shape
+from tests.emulator_client import Api, connected, create_bytes, read_all, read_answers
+
+QUICK = {"hold_seconds": 0.2, "late_seconds": 0.2, "trickle_seconds": 0.001}
+
+
+@pytest.fixture
+def emulator() -> Iterator[Emulator]:
+    with Emulator() as emulator:
+        yield emulator
+
+
+def suffer(emulator: Emulator, fault: str, **options: Any) -> bytes:
+    """Make one create under a fault and return the bytes that came back before the close."""
+    emulator.set_faults(Faults.from_mapping({**QUICK, **options}), script=[fault])
+    with connected(emulator) as sock:
+        sock.sendall(create_bytes())
+        received = read_all(sock)
+    assert emulator.requests[-1].fault == fault
+    assert emulator.suffered == {fault: 1}
+    return received
+
+
+def answer(emulator: Emulator, fault: str, **options: Any) -> requests.Response:
+    """Make one create under a fault and return its answer."""
+    emulator.set_faults(Faults.from_mapping({**QUICK, **options}), script=[fault])
+    with Api(emulator) as api:
+        return api("POST", "/segments", {"name": "A"})
+
+
+def stored(emulator: Emulator) -> list[str]:
+    return [segment.name for segment in emulator.segments]
+
+
+def test_reset_before_resets_the_connection_and_stores_nothing(emulator: Emulator) -> None:
+    with pytest.raises(ConnectionResetError):
+        suffer(emulator, "reset_before")
+    assert emulator.requests[-1].status is None
+    assert stored(emulator) == []
+
+
+@pytest.mark.parametrize(("fault", "names"), [("hold_before", []), ("hold_after", ["A"])])
+def test_hold_says_nothing_until_it_closes(
+    emulator: Emulator, fault: str, names: list[str]
+) -> None:
+    start = monotonic()
+    assert suffer(emulator, fault, hold_seconds=0.3) == b""
+    assert monotonic() - start >= 0.3
+    assert stored(emulator) == names
+
+
+@pytest.mark.parametrize(("fault", "names"), [("error_before", []), ("error_after", ["A"])])
+def test_error_is_a_500_in_json(emulator: Emulator, fault: str, names: list[str]) -> None:
+    got = answer(emulator, fault)
+    assert (got.status_code, got.json()["success"]) == (500, False)
+    assert stored(emulator) == names
+
+
+def test_html_502_is_a_proxys_page_and_stores_nothing(emulator: Emulator) -> None:
+    got = answer(emulator, "html_502")
+    assert got.status_code == 502
+    assert got.headers["Content-Type"].startswith("text/html")
+    assert "Bad Gateway" in got.text
+    assert stored(emulator) == []
+
+
+def test_late_store_closes_at_once_and_stores_later(emulator: Emulator) -> None:
+    assert suffer(emulator, "late_store", late_seconds=0.3) == b""
+    assert (stored(emulator), emulator.unsettled) == ([], 1)
+    emulator.wait_for(lambda bunce: bunce.unsettled == 0)
+    assert stored(emulator) == ["A"]
+
+
+def test_lost_answer_stores_and_closes_without_a_byte(emulator: Emulator) -> None:
+    assert suffer(emulator, "lost_answer") == b""
+    assert stored(emulator) == ["A"]
+
+
+def test_cut_json_ends_in_the_middle_of_the_body(emulator: Emulator) -> None:
+    head, _, body = suffer(emulator, "cut_json").partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 201 Created")
+    announced = int(head.partition(b"Content-Length: ")[2].partition(b"\r\n")[0])
+    assert 0 < len(body) < announced
+    with pytest.raises(json.JSONDecodeError):
+        json.loads(body)
+    assert stored(emulator) == ["A"]
+
+
+@pytest.mark.parametrize("shape", [each for each in get_args(Shape) if each != "any"])
+def test_wrong_shape_succeeds_without_a_usable_segment(emulator: Emulator, shape: Shape) -> None:
+    got = answer(emulator, "wrong_shape", shape=shape)
+    assert got.status_code == 201
+    assert stored(emulator) == ["A"]
+    try:
+        body = got.json()
+    except requests.JSONDecodeError:
+        assert shape in ("empty", "not_json")
+        return
+    usable = (
+        isinstance(body, dict)
+        and body["success"] is True
+        and isinstance(body.get("data"), dict)
+        and isinstance(body["data"].get("id"), str)
+        and body["data"]["id"] != ""
+    )
+    assert not usable
+
+
+def test_wrong_shapes_differ_by_chance_and_leave_honest_refusals_alone(
+    emulator: Emulator,
+) -> None:
+    emulator.set_faults(Faults(wrong_shape=1.0))
+    with Api(emulator) as api:
+        bodies = {api("POST", "/segments", {"name": "A"}).text[:60] for _ in range(40)}
+        assert len(bodies) > 3
+        assert api("POST", "/segments", {}).json()["message"].startswith("name is required")
+
+
+@pytest.mark.parametrize("with_head", [False, True])
+def test_trickle_brings_the_right_answer_byte_by_byte(emulator: Emulator, with_head: bool) -> None:
+    emulator.set_faults(Faults(trickle=1.0, trickle_seconds=0.001, trickle_head=with_head), seed=1)
+    with connected(emulator) as sock:
+        sock.sendall(create_bytes())
+        pieces = []
+        while piece := sock.recv(65536):
+            pieces.append(piece)
+    assert b"".join(pieces).startswith(b"HTTP/1.1 201 Created\r\n")
+    assert (len(pieces[0]) < 50) is with_head
+    assert len(pieces) > 50  # now and then two bytes are read at once
+    assert stored(emulator) == ["A"]
+
+
+def test_too_large_is_a_right_answer_behind_a_flood(emulator: Emulator) -> None:
+    got = answer(emulator, "too_large", large_bytes=3_000_000)
+    assert len(got.content) > 3_000_000
+    assert got.json()["data"]["name"] == "A"
+    assert stored(emulator) == ["A"]
+
+
+def test_a_client_may_leave_in_the_middle_of_a_flood(emulator: Emulator) -> None:
+    emulator.set_faults(Faults(too_large=1.0))
+    with connected(emulator) as sock:
+        sock.sendall(create_bytes())
+        assert sock.recv(1000)
+    emulator.set_faults()
+    with Api(emulator) as api:
+        api.create("B")
+    assert stored(emulator) == ["A", "B"]
+
+
+def test_redirect_and_unauthorized_store_nothing(emulator: Emulator) -> None:
+    redirect = answer(emulator, "redirect")
+    assert (redirect.status_code, redirect.headers["Location"]) == (302, "/v1/segments")
+    assert answer(emulator, "unauthorized").status_code == 401
+    assert stored(emulator) == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"), [("none", None), ("seconds", "7"), ("rubbish", "soon")]
+)
+def test_limit_429_comes_with_an_odd_retry_after(
+    emulator: Emulator, kind: str, expected: str | None
+) -> None:
+    got = answer(emulator, "limit_429", retry_after=kind, retry_seconds=7)
+    assert got.status_code == 429
+    assert got.headers.get("Retry-After") == expected
+    assert (stored(emulator), emulator.limited, emulator.blocked) == ([], 0, {})
+
+
+def test_limit_429_can_name_a_date(emulator: Emulator) -> None:
+    got = answer(emulator, "limit_429", retry_after="date", retry_seconds=90)
+    moment = parsedate_to_datetime(got.headers["Retry-After"])
+    assert timedelta(seconds=60) < moment - datetime.now(UTC) <= timedelta(seconds=90)
+
+
+def test_limit_429_can_vary_by_chance(emulator: Emulator) -> None:
+    emulator.set_faults(Faults(limit_429=1.0, retry_after="any"))
+    with Api(emulator) as api:
+        answers = [api("POST", "/segments", {"name": "A"}) for _ in range(40)]
+    assert {None, "soon", "2"} < {each.headers.get("Retry-After") for each in answers}
+
+
+def test_every_fault_has_a_side_and_leaves_the_emulator_working(emulator: Emulator) -> None:
+    assert set(BEFORE).isdisjoint(AFTER)
+    emulator.set_faults(Faults.from_mapping({**QUICK, "large_bytes": 1000}), script=NAMES)
+    for _ in NAMES:
+        with connected(emulator) as sock:
+            sock.sendall(create_bytes().replace(b"\r\nHost", b"\r\nConnection: close\r\nHost"))
+            try:
+                read_all(sock)
+            except ConnectionResetError:
+                assert emulator.requests[-1].fault == "reset_before"
+    emulator.wait_for(lambda bunce: bunce.unsettled == 0)
+    assert emulator.suffered == dict.fromkeys(NAMES, 1)
+    assert len(stored(emulator)) == len(AFTER) + 1  # and the late one
+    with Api(emulator) as api:
+        assert api.create("B")["name"] == "B"
+
+
+def fates(emulator: Emulator, count: int = 60) -> list[str | None]:
+    with Api(emulator) as api:
+        for _ in range(count):
+            api("POST", "/segments", {"name": "A"})
+    return [request.fault for request in emulator.requests[-count:]]
+
+
+def test_the_same_seed_gives_the_same_faults(emulator: Emulator) -> None:
+    mix = Faults(error_before=0.2, html_502=0.2, error_after=0.1)
+    emulator.set_faults(mix, seed=7)
+    first = fates(emulator)
+    assert {None, "error_before", "html_502", "error_after"} == set(first)
+    emulator.set_faults(mix)
+    assert fates(emulator) == first
+    emulator.set_faults(mix, seed=8)
+    assert fates(emulator) != first
+
+
+def test_a_script_is_followed_once_and_only_by_creates(emulator: Emulator) -> None:
+    emulator.script(["error_before", None, "html_502"])
+    with Api(emulator) as api:
+        assert api("GET", "/segments").status_code == 200
+        statuses = [api("POST", "/segments", {"name": "A"}).status_code for _ in range(4)]
+    assert statuses == [500, 201, 502, 201]
+    assert emulator.scripted == 0
+
+
+def test_only_creates_suffer_unless_more_is_asked_for(emulator: Emulator) -> None:
+    with Api(emulator) as api:
+        segment = api.create()
+        calls = [
+            ("POST", "/segments", {"name": "B"}),
+            ("GET", "/segments", None),
+            ("PATCH", f"/segments/{segment['id']}", {"name": "C"}),
+            ("POST", f"/segments/{segment['id']}/customers", {"customers": [{"email": "e"}]}),
+        ]
+
+        def statuses(faults: Faults) -> list[int]:
+            emulator.set_faults(faults)
+            return [api(*call).status_code for call in calls]
+
+        assert statuses(Faults(error_after=1.0)) == [500, 200, 200, 200]
+        both = frozenset({"GET", "PATCH"})
+        assert statuses(Faults(error_after=1.0, methods=both)) == [201, 500, 500, 200]
+        assert statuses(Faults(error_after=1.0, customer_calls=True)) == [500, 200, 200, 500]
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"lost_anser": 0.1}, "unknown fault"),
+        ({"lost_answer": -0.1}, "negative"),
+        ({"lost_answer": "often"}, "number"),
+        ({"lost_answer": True}, "number"),
+        ({"lost_answer": float("nan")}, "number"),
+        ({"lost_answer": 0.6, "hold_after": 0.6}, "must not exceed 1"),
+        ({"methods": ["FETCH"]}, "methods must be"),
+        ({"methods": "POST"}, "methods must be"),
+        ({"retry_after": "later"}, "retry_after must be one of"),
+        ({"shape": "round"}, "shape must be one of"),
+        ({"hold_seconds": -1}, "negative"),
+        ({"large_bytes": 1.5}, "whole number"),
+        ({"large_bytes": -1}, "negative"),
+        ({"trickle_head": 1}, "true or false"),
+    ],
+)
+def test_a_plan_that_makes_no_sense_is_refused_with_the_reason(
+    values: dict[str, object], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        Faults.from_mapping(values)
+
+
+def test_a_script_with_an_unknown_fault_changes_nothing(emulator: Emulator) -> None:
+    emulator.script(["error_before"])
+    with pytest.raises(ValueError, match="unknown fault"):
+        emulator.script([None, "lost_anser"])
+    assert emulator.scripted == 1
+
+
+def test_a_plan_survives_the_way_through_json() -> None:
+    faults = Faults(lost_answer=0.05, methods=frozenset({"GET", "POST"}), hold_seconds=3)
+    assert Faults.from_mapping(json.loads(json.dumps(faults.as_dict()))) == faults
+
+
+def test_a_reset_outage_resets_every_api_request_and_ends_when_told(emulator: Emulator) -> None:
+    emulator.set(outage="reset")
+    with Api(emulator) as api:
+        with pytest.raises(requests.ConnectionError, match="reset"):
+            api("GET", "/segments")
+        assert api.session.get(emulator.url, timeout=10).status_code == 200  # not the front page
+        assert emulator.requests[-1].fault == "outage_reset"
+        emulator.set(outage=None)
+        assert api("GET", "/segments").status_code == 200
+
+
+def test_a_hold_outage_leaves_every_api_request_without_an_answer(emulator: Emulator) -> None:
+    emulator.set(outage="hold")
+    with Api(emulator) as api:
+        with pytest.raises(requests.ReadTimeout):
+            api("POST", "/segments", {"name": "A"}, timeout=0.2)
+        emulator.set(outage=None)
+        assert api("GET", "/segments").status_code == 200
+    assert stored(emulator) == []
+    assert emulator.requests[0].fault == "outage_hold"
+
+
+def test_a_refuse_outage_refuses_connections_and_cuts_those_there_are(
+    emulator: Emulator,
+) -> None:
+    with connected(emulator) as sock:
+        sock.sendall(create_bytes())
+        read_answers(sock, 1)
+        emulator.set(outage="refuse")
+        with pytest.raises(ConnectionResetError):
+            sock.recv(1)
+    with pytest.raises(ConnectionRefusedError), connected(emulator):
+        pass
+    port = emulator.port
+    emulator.set(outage=None)
+    with Api(emulator) as api:
+        assert api("GET", "/segments").status_code == 200
+    assert emulator.port == port
+
+
+def test_an_outage_can_end_by_itself(emulator: Emulator) -> None:
+    emulator.set(outage="refuse", outage_seconds=0.2)
+    with pytest.raises(ConnectionRefusedError), connected(emulator):
+        pass
+    emulator.wait_for(lambda bunce: bunce.options.outage is None)
+    with Api(emulator) as api:
+        assert api("GET", "/segments").status_code == 200
+
+
+def test_an_emulator_can_start_in_an_outage() -> None:
+    with Emulator(outage="refuse") as emulator:
+        with pytest.raises(ConnectionRefusedError), connected(emulator):
+            pass
+        emulator.set(outage=None)
+        with connected(emulator) as sock:
+            sock.sendall(create_bytes())
+            assert read_answers(sock, 1)[0][0] == 201

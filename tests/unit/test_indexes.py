@@ -1,0 +1,131 @@
+"""The questions that are asked all day are answered from an index, however many rows there are."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+
+from bunce_sync.models import ApiCall, Segment
+from bunce_sync.sync import gate, sweep
+from bunce_sync.sync.push import claim
+
+from .core import USING, Operation, Outcome, Status, make, now
+
+# In real transactions: MariaDB commits when it is told to ANALYZE.
+pytestmark = pytest.mark.django_db(transaction=True)
+
+TABLES = ("bunce_sync_segment", "bunce_sync_apicall")
+
+_TEXT = {"mysql": "CHAR(20)", "postgresql": "VARCHAR(20)", "sqlite": "TEXT"}
+
+QUESTIONS: dict[str, Callable[[], object]] = {
+    "due rows": lambda: list(Segment.objects.due().order_by("due_at")[:20]),
+    "rows in doubt": lambda: Segment.objects.checkable().exists(),
+    "rows asked for": lambda: Segment.objects.asked().exists(),
+    "rows asked for, in order": lambda: list(Segment.objects.asked().order_by("check_asked_at")),
+    "the ledger of a segment": lambda: list(ApiCall.objects.filter(segment_id=7)),
+    "a claim": lambda: claim(Segment.objects.get(status=Status.PENDING), USING),
+    "leases that ran out": lambda: sweep.free_leases(USING),
+    "the ledger's end": lambda: sweep.prune_ledger(USING),
+    "the ledger's window": lambda: gate.permits_expected(USING, within=10),
+}
+ORDERED: dict[str, Callable[[], object]] = {
+    "due first": lambda: list(Segment.objects.due().order_by("due_at")[:20]),
+    "the admin's list": lambda: list(Segment.objects.all()[:100]),
+    "the list of calls": lambda: list(ApiCall.objects.all()[:100]),
+    "by creation": lambda: list(Segment.objects.order_by("-created_at", "-id")[:100]),
+    "by name": lambda: list(Segment.objects.order_by("name", "id")[:100]),
+}
+
+
+@pytest.fixture
+def many_rows() -> None:
+    """A site that has been running for long: nearly all is synced, and the ledger is full."""
+    yesterday = now() - timedelta(days=1)
+    numbers = (
+        "WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < 99)",
+        f"SELECT CAST(a.i * 100 + b.i AS {_TEXT[connection.vendor]}) AS name",
+        "FROM n a, n b",
+    )
+    segments = "bunce_sync_segment (name, bunce_id, status, due_at, created_at)"
+    ledger = (
+        "bunce_sync_apicall"
+        " (path, operation, outcome, started_at, code, message, bunce_id, decision)"
+    )
+    past: dict[str, tuple[str, list[str | datetime]]] = {
+        segments: ("name, name, %s, %s, %s", [Status.SYNCED, yesterday, yesterday]),
+        ledger: (
+            "name, %s, %s, %s, '', '', '', ''",
+            [Operation.CREATE, Outcome.CONFIRMED, yesterday],
+        ),
+    }
+    with connection.cursor() as cursor:
+        for target, (values, parameters) in past.items():
+            statement = ("INSERT INTO", target, "SELECT", values, "FROM (", *numbers, ") AS x")
+            cursor.execute(" ".join(statement), parameters)
+        for status in (Status.PENDING, Status.IN_DOUBT, Status.SENDING):
+            make(status=status)
+        for table in TABLES:
+            cursor.execute(f"ANALYZE {'TABLE ' if connection.vendor == 'mysql' else ''}{table}")
+
+
+def statements(work: Callable[[], object]) -> list[str]:
+    """The statements that a piece of work makes about the large tables, with their values."""
+    with CaptureQueriesContext(connection) as captured:
+        work()
+    made = [str(query["sql"]) for query in captured.captured_queries]
+    return [sql for sql in made if any(table in sql for table in TABLES) and "INSERT" not in sql]
+
+
+def plan(sql: str) -> str:
+    """How the database would answer a statement."""
+    explain = "EXPLAIN QUERY PLAN" if connection.vendor == "sqlite" else "EXPLAIN"
+    with connection.cursor() as cursor:
+        cursor.execute(f"{explain} {sql}")
+        names = [column[0] for column in cursor.description]
+        rows = [zip(names, row, strict=True) for row in cursor.fetchall()]
+    return "\n".join(" ".join(f"{name}={value}" for name, value in row) for row in rows)
+
+
+def reads_a_whole_table(explained: str) -> bool:
+    match connection.vendor:
+        case "sqlite":
+            return bool(re.search(r"\bSCAN bunce_sync\w+(?! USING .*INDEX)", explained))
+        case "postgresql":
+            return "Seq Scan on bunce_sync" in explained
+        case _:
+            return bool(re.search(r"\btype=ALL\b", explained))
+
+
+def sorts(explained: str) -> bool:
+    return any(word in explained for word in ("TEMP B-TREE", "Sort Key", "Using filesort"))
+
+
+@pytest.mark.usefixtures("many_rows", "bunce")
+def test_no_question_reads_a_whole_table() -> None:
+    for name, work in QUESTIONS.items():
+        made = statements(work)
+        assert made, name
+        for sql in made:
+            explained = plan(sql)
+            assert not reads_a_whole_table(explained), f"{name}: {sql}\n{explained}"
+
+
+@pytest.mark.usefixtures("many_rows")
+def test_lists_come_out_of_an_index_in_their_order() -> None:
+    for name, work in ORDERED.items():
+        [sql] = statements(work)
+        assert not sorts(plan(sql)), f"{name}: {plan(sql)}"
+
+
+@pytest.mark.usefixtures("many_rows")
+def test_what_these_tests_look_for_is_seen_where_it_is() -> None:
+    [sql] = statements(lambda: list(Segment.objects.filter(last_error="x").order_by("attempts")))
+    explained = plan(sql)
+    assert reads_a_whole_table(explained), explained
+    assert sorts(explained), explained

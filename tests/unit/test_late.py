@@ -1,0 +1,324 @@
+"""What happens between the claim and the record: edits, leases that run out, late answers."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from django.db import IntegrityError, OperationalError
+
+from bunce_sync.client.parse import segment_of
+from bunce_sync.emulator import Emulator
+from bunce_sync.models import ApiCall, Segment
+from bunce_sync.sync import push as push_module
+from bunce_sync.sync.gate import Permit
+from bunce_sync.sync.outcome import Claim, Result
+from bunce_sync.sync.push import claim, push, record, send
+from bunce_sync.sync.sweep import free_leases
+
+from .core import (
+    USING,
+    Operation,
+    Outcome,
+    Status,
+    calls,
+    due,
+    fresh,
+    let_time_pass,
+    make,
+    now,
+    seconds_until,
+    state,
+)
+
+pytestmark = pytest.mark.django_db
+
+
+@dataclass
+class Worker:
+    """A worker that can be stopped between its steps."""
+
+    taken: Claim
+    call: ApiCall
+    permit: Permit
+    result: Result | None = None
+
+    @classmethod
+    def claims(cls, row: Segment) -> Worker:
+        claimed = claim(fresh(row), USING)
+        assert claimed is not None
+        return cls(*claimed)
+
+    def sends(self) -> Worker:
+        self.result = send(self.taken, self.permit.exchange)
+        return self
+
+    def records(self) -> Segment:
+        assert self.result is not None
+        record(self.taken, self.call, self.permit, self.result, USING)
+        return Segment.objects.get(pk=self.taken.segment_id)
+
+
+def lose(worker: Worker) -> Segment:
+    """Let the worker's lease run out and be noticed."""
+    let_time_pass(91)
+    assert free_leases(USING) == 1
+    return Segment.objects.get(pk=worker.taken.segment_id)
+
+
+def as_if_absent(row: Segment) -> None:
+    """What reconciliation makes of a row that it does not find."""
+    Segment.objects.filter(pk=row.pk).update(status=Status.PENDING, due_at=now())
+
+
+# Edits in flight
+
+
+@pytest.mark.parametrize("update", [False, True])
+def test_an_edit_between_claim_and_record_is_sent_afterwards(bunce: Emulator, update: bool) -> None:
+    row = make("First", bunce_id=bunce.add_segment("Before").id if update else None)
+    worker = Worker.claims(row).sends()
+    edited = fresh(row)
+    edited.name = "Second"
+    edited.save()
+    assert fresh(row).status == Status.SENDING
+    assert worker.records().status == Status.PENDING
+    assert due(row)
+    assert push(row.pk)
+    assert fresh(row).status == Status.SYNCED
+    assert [segment.name for segment in bunce.segments] == ["Second"]
+
+
+def test_an_edit_that_is_taken_back_in_flight_sends_nothing_more(bunce: Emulator) -> None:
+    row = make("First")
+    worker = Worker.claims(row).sends()
+    Segment.objects.update(name="Second")
+    Segment.objects.update(name="First")
+    assert worker.records().status == Status.SYNCED
+
+
+def test_an_edit_between_reading_and_claiming_is_sent_afterwards(bunce: Emulator) -> None:
+    row = make("First")
+    Segment.objects.update(name="Second")
+    claimed = claim(row, USING)  # as it was read before
+    assert claimed is not None
+    assert Worker(*claimed).sends().records().status == Status.PENDING
+    assert push(row.pk)
+    assert [segment.name for segment in bunce.segments] == ["Second"]
+
+
+@pytest.mark.parametrize("fault", ["lost_answer", "error_before"])
+def test_an_edit_of_a_create_that_ends_in_doubt_keeps_what_was_sent(
+    bunce: Emulator, fault: str
+) -> None:
+    bunce.script([fault])
+    worker = Worker.claims(make("First")).sends()
+    Segment.objects.update(name="Second")
+    row = worker.records()
+    assert (row.status, row.sent_digest) == (Status.IN_DOUBT, worker.taken.digest)
+
+
+def test_a_row_deleted_in_flight_leaves_its_story_in_the_ledger(
+    bunce: Emulator, caplog: pytest.LogCaptureFixture
+) -> None:
+    row = make()
+    worker = Worker.claims(row).sends()
+    Segment.objects.all().delete()
+    assert worker.result is not None
+    record(worker.taken, worker.call, worker.permit, worker.result, USING)
+    [call] = ApiCall.objects.all()
+    assert (call.outcome, call.code) == (Outcome.CONFIRMED, "row_deleted")
+    assert call.bunce_id == bunce.segments[0].id
+    assert f"Segment {row.pk} was deleted while it was being sent" in caplog.text
+
+
+# Leases that run out
+
+
+def test_a_create_whose_worker_died_is_in_doubt(bunce: Emulator) -> None:
+    row = lose(Worker.claims(make()))
+    assert (row.status, row.last_code, row.lease_token) == (Status.IN_DOUBT, "worker_lost", None)
+    assert 100 < seconds_until(row.due_at) <= 120, "the grace period is waited for"
+    assert calls(row) == [(Operation.CREATE, Outcome.ABANDONED)]
+
+
+def test_an_update_whose_worker_died_is_repeated(bunce: Emulator) -> None:
+    row = lose(Worker.claims(make(bunce_id=bunce.add_segment("Before").id)))
+    assert (row.status, due(row)) == (Status.PENDING, True)
+    assert calls(row) == [(Operation.UPDATE, Outcome.ABANDONED)]
+    assert push(row.pk)
+    assert fresh(row).status == Status.SYNCED
+
+
+def test_a_lease_that_still_runs_is_left_alone(bunce: Emulator) -> None:
+    row = make()
+    Worker.claims(row)
+    let_time_pass(80)
+    assert free_leases(USING) == 0
+    assert (fresh(row).status, calls(row)) == (
+        Status.SENDING,
+        [(Operation.CREATE, Outcome.UNDER_WAY)],
+    )
+
+
+def test_a_worker_is_given_another_token_for_each_claim(bunce: Emulator) -> None:
+    row = make(bunce_id=bunce.add_segment("Before").id)
+    first = Worker.claims(row)
+    lose(first)
+    assert Worker.claims(row).taken.token != first.taken.token
+
+
+# Late answers
+
+
+def test_a_late_success_settles_a_row_in_doubt(bunce: Emulator) -> None:
+    worker = Worker.claims(make()).sends()
+    lose(worker)
+    row = worker.records()
+    assert (row.status, row.bunce_id) == (Status.SYNCED, bunce.segments[0].id)
+    assert calls(row) == [(Operation.CREATE, Outcome.CONFIRMED)]
+
+
+def test_a_late_success_is_adopted_by_a_row_that_was_to_be_sent_again(bunce: Emulator) -> None:
+    worker = Worker.claims(make()).sends()
+    as_if_absent(lose(worker))
+    row = worker.records()
+    assert (row.status, row.bunce_id) == (Status.SYNCED, bunce.segments[0].id)
+    assert not push(row.pk)
+    assert len(bunce.segments) == 1
+
+
+def test_a_late_failure_does_not_touch_a_row_that_others_care_for(bunce: Emulator) -> None:
+    bunce.script(["error_after"])
+    worker = Worker.claims(make()).sends()
+    before = lose(worker)
+    after = worker.records()
+    assert (after.status, after.last_code, after.due_at) == (
+        before.status,
+        before.last_code,
+        before.due_at,
+    )
+    assert calls(after) == [(Operation.CREATE, Outcome.UNKNOWN)]
+
+
+def test_a_segment_that_exists_twice_is_reported_and_nothing_overwritten(
+    bunce: Emulator, caplog: pytest.LogCaptureFixture
+) -> None:
+    slow = Worker.claims(make()).sends()
+    as_if_absent(lose(slow))
+    quick = Worker.claims(Segment.objects.get()).sends()
+    row = quick.records()
+    kept = row.bunce_id
+    with caplog.at_level(logging.ERROR, "bunce_sync"):
+        row = slow.records()
+    twin = next(segment.id for segment in bunce.segments if segment.id != kept)
+    assert (row.status, row.bunce_id) == (Status.SYNCED, kept)
+    assert (row.last_code, row.last_error) == ("duplicate", twin)
+    assert f"exists twice in Bunce: {twin}" in caplog.text
+    assert (Operation.CREATE, Outcome.DUPLICATE) in calls(row)
+
+
+def test_a_late_success_during_the_second_create_is_kept_and_the_second_reported(
+    bunce: Emulator,
+) -> None:
+    slow = Worker.claims(make()).sends()
+    as_if_absent(lose(slow))
+    quick = Worker.claims(Segment.objects.get()).sends()
+    row = slow.records()
+    assert (row.status, row.bunce_id) == (Status.SENDING, bunce.segments[0].id)
+    row = quick.records()
+    assert (row.status, row.last_code) == (Status.SYNCED, "duplicate")
+    assert row.bunce_id == bunce.segments[0].id
+
+
+def test_a_second_create_refused_as_a_twin_of_the_first_which_answers_late(
+    bunce: Emulator,
+) -> None:
+    bunce.set(unique_names=True)
+    slow = Worker.claims(make()).sends()
+    as_if_absent(lose(slow))
+    quick = Worker.claims(Segment.objects.get()).sends()
+    slow.records()
+    row = quick.records()
+    assert (row.status, row.bunce_id) == (Status.PENDING, bunce.segments[0].id)
+    assert push(row.pk)
+    assert fresh(row).status == Status.SYNCED
+    assert len(bunce.segments) == 1
+
+
+def test_a_create_whose_segment_was_given_to_another_row_looks_for_the_other_one(
+    bunce: Emulator,
+) -> None:
+    worker = Worker.claims(make()).sends()
+    segment = bunce.segments[0]
+    make(status=Status.SYNCED, bunce_id=segment.id)
+    row = worker.records()
+    assert (row.status, row.last_code, row.last_error) == (
+        Status.IN_DOUBT,
+        "linked_elsewhere",
+        segment.id,
+    )
+    assert calls(row) == [(Operation.CREATE, Outcome.UNKNOWN)]
+    assert state().failures == 0, "Bunce is well"
+
+
+# The database fails at the record
+
+
+def failing_once(monkeypatch: pytest.MonkeyPatch, name: str, error: Exception) -> Callable[[], int]:
+    """Let a function of the push fail the first time; gives how often it was called."""
+    original = getattr(push_module, name)
+    times = 0
+
+    def stand_in(*args: Any, **kwargs: Any) -> Any:
+        nonlocal times
+        times += 1
+        if times == 1:
+            raise error
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr(push_module, name, stand_in)
+    return lambda: times
+
+
+@pytest.mark.django_db(transaction=True)
+def test_an_answer_is_recorded_on_a_new_connection_when_the_first_broke(
+    bunce: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = make()
+    worker = Worker.claims(row).sends()
+    times = failing_once(monkeypatch, "_record", OperationalError("the server closed it"))
+    assert worker.records().status == Status.SYNCED
+    assert times() == 2
+
+
+def test_recording_twice_changes_nothing(bunce: Emulator) -> None:
+    worker = Worker.claims(make()).sends()
+    once = worker.records()
+    twice = worker.records()
+    assert (twice.status, twice.synced_at) == (Status.SYNCED, once.synced_at)
+    assert calls() == [(Operation.CREATE, Outcome.CONFIRMED)]
+
+
+def test_an_answer_that_the_database_refuses_for_another_reason_is_an_error(
+    bunce: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker = Worker.claims(make()).sends()
+    failing_once(monkeypatch, "_record", IntegrityError("some constraint"))
+    with pytest.raises(IntegrityError):
+        worker.records()
+    assert Segment.objects.get().status == Status.SENDING, "the lease brings it into doubt"
+
+
+def test_answers_of_any_content_can_be_stored(bunce: Emulator) -> None:
+    """MariaDB refuses JSON that is nested more than 31 levels deep."""
+    conditions: list[Any] = []
+    for _ in range(60):
+        conditions = [conditions]
+    content = {"data": {"id": "abc", "name": "VIP", "conditions": conditions}}
+    worker = Worker.claims(make())
+    worker.result = Result(Outcome.CONFIRMED, segment=segment_of(content, http_status=201))
+    assert worker.records().status == Status.SYNCED

@@ -1,0 +1,292 @@
+"""The rows: what people may write, what only the sync may, and what the database holds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from django.core.exceptions import ValidationError
+from django.db import IntegrityError, connection, transaction
+from django.db.models import F, Value
+from django.db.models.functions import Concat
+from pytest_django.fixtures import DjangoAssertNumQueries
+
+from bunce_sync.models import ApiCall, Segment, SyncState, content_digest
+
+from .core import Status, due, fresh, make, now
+
+pytestmark = pytest.mark.django_db
+
+RESTING = [Status.SYNCED, Status.REJECTED]
+UNDER_WAY = [Status.PENDING, Status.SENDING, Status.IN_DOUBT]
+
+
+def messages(error: ValidationError, field: str) -> list[str]:
+    return [str(message) for message in error.message_dict[field]]
+
+
+# Names
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("", "This field cannot be blank."),
+        ("   ", "Enter a name. Spaces alone are not one."),
+        ("\u00a0\t", "Enter a name. Spaces alone are not one."),
+        ("x" * 256, "Ensure this value has at most 255 characters (it has 256)."),
+    ],
+)
+def test_a_bad_name_is_refused_in_plain_words(name: str, told: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        Segment(name=name).full_clean()
+    assert messages(caught.value, "name") == [told]
+
+
+@pytest.mark.parametrize("name", ["x" * 255, "é" * 255, "🎉" * 255, "x"])
+def test_a_name_of_up_to_255_characters_is_stored_as_it_is(name: str) -> None:
+    row = Segment(name=name)
+    row.full_clean()
+    row.save()
+    assert fresh(row).name == name
+
+
+def test_spaces_at_the_ends_are_taken_off() -> None:
+    row = Segment(name="  VIP ", description="  ")
+    row.full_clean()
+    assert (row.name, row.description) == ("VIP", None)
+
+
+def test_the_digest_ignores_what_bunce_may_ignore_and_nothing_else() -> None:
+    assert content_digest(" VIP ", None) == content_digest("VIP", "") == content_digest("VIP", " ")
+    different = {
+        content_digest("VIP", None),
+        content_digest("vip", None),
+        content_digest("V IP", None),
+        content_digest("VIP", "VIP"),
+        content_digest("", "VIP"),
+        content_digest("VIP\udc00", None),
+    }
+    assert len(different) == 6
+
+
+# What the database holds
+
+
+def refused(work: Callable[[], object]) -> bool:
+    try:
+        with transaction.atomic():
+            work()
+    except IntegrityError:
+        return True
+    return False
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"name": ""},
+        {"name": "   "},
+        {"status": Status.SYNCED},
+        {"status": Status.IN_DOUBT, "bunce_id": "abc"},
+        {"status": Status.SENDING},
+        {"status": Status.SENDING, "lease_token": uuid4()},
+        {"status": Status.PENDING, "lease_token": uuid4(), "lease_until": datetime.now(UTC)},
+        {"status": Status.PENDING, "lease_until": datetime.now(UTC)},
+    ],
+)
+def test_the_database_refuses_what_must_not_be(fields: dict[str, Any]) -> None:
+    assert refused(lambda: Segment.objects.bulk_create([Segment(**({"name": "VIP"} | fields))]))
+
+
+def test_no_two_rows_have_the_same_bunce_id() -> None:
+    row = make(status=Status.SYNCED)
+    assert refused(lambda: make(status=Status.SYNCED, bunce_id=row.bunce_id))
+
+
+def test_there_is_one_row_of_shared_state() -> None:
+    assert refused(lambda: SyncState.objects.create(pk=2))
+
+
+def test_a_row_inserted_past_django_waits_to_be_sent() -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("INSERT INTO bunce_sync_segment (name) VALUES ('From SQL')")
+    row = Segment.objects.get()
+    assert (row.status, row.attempts, row.add_all_customers) == (Status.PENDING, 0, False)
+    assert due(row)
+    assert abs((row.created_at - datetime.now(UTC)).total_seconds()) < 5
+
+
+def test_rows_made_in_bulk_wait_to_be_sent() -> None:
+    [row] = Segment.objects.bulk_create([Segment(name="VIP")])
+    assert due(row)
+
+
+def test_the_ledger_outlives_its_segment() -> None:
+    row = make()
+    ApiCall.objects.create(operation="create", path="/segments", started_at=now(), segment=row)
+    row.delete()
+    assert ApiCall.objects.get().segment_id is not None
+
+
+# Edits
+
+
+@pytest.mark.parametrize("status", RESTING)
+@pytest.mark.parametrize("change", [{"name": "New"}, {"description": "New"}])
+def test_a_row_at_rest_whose_content_changed_waits_to_be_sent(
+    status: Status, change: dict[str, str]
+) -> None:
+    row = make(status=status, attempts=7, last_code="conflict", last_error="Taken")
+    for name, value in change.items():
+        setattr(row, name, value)
+    row.save()
+    for seen in (row, fresh(row)):
+        assert (seen.status, seen.attempts) == (Status.PENDING, 0)
+        assert (seen.last_code, seen.last_error) == ("", "")
+    assert due(row)
+
+
+@pytest.mark.parametrize("status", RESTING)
+def test_saving_without_a_change_sends_nothing(status: Status) -> None:
+    row = make(status=status, description=None)
+    row.description = " "  # for Bunce the same as none
+    row.save()
+    assert fresh(row).status == status
+
+
+@pytest.mark.parametrize("status", UNDER_WAY)
+def test_an_edit_of_a_row_under_way_leaves_its_state_to_the_sync(status: Status) -> None:
+    row = make(status=status)
+    row.name = "New"
+    row.save()
+    row = fresh(row)
+    assert (row.name, row.status) == ("New", status)
+
+
+def test_a_save_never_takes_back_what_the_sync_has_recorded() -> None:
+    stale = make(status=Status.SENDING)
+    Segment.objects.filter(pk=stale.pk).update(
+        status=Status.SYNCED, bunce_id="abc", lease_token=None, lease_until=None, last_code="drift"
+    )
+    stale.save()
+    row = fresh(stale)
+    assert (row.status, row.bunce_id, row.last_code) == (Status.SYNCED, "abc", "drift")
+
+
+def test_an_edit_through_a_stale_instance_is_sent_all_the_same() -> None:
+    stale = make(status=Status.SENDING)
+    Segment.objects.filter(pk=stale.pk).update(
+        status=Status.SYNCED, bunce_id="abc", lease_token=None, lease_until=None
+    )
+    stale.name = "New"
+    stale.save()
+    assert (stale.status, fresh(stale).status) == (Status.PENDING, Status.PENDING)
+
+
+def test_a_new_instance_with_the_key_of_a_row_does_not_overwrite_it() -> None:
+    row = make(status=Status.SYNCED)
+    assert refused(lambda: Segment(pk=row.pk, name="Intruder").save())
+    assert fresh(row).bunce_id == row.bunce_id
+
+
+@pytest.mark.parametrize("field", ["status", "bunce_id", "due_at", "attempts", "sent_digest"])
+def test_saving_a_field_that_the_sync_keeps_is_refused(field: str) -> None:
+    row = make()
+    for instance in (row, Segment(pk=row.pk, name="VIP")):
+        with pytest.raises(ValueError, match=f"does not write {field}: the sync keeps"):
+            instance.save(update_fields=[field])
+
+
+def test_some_fields_can_be_saved_and_the_others_do_not_count_as_edited() -> None:
+    row = make(status=Status.SYNCED)
+    row.name = "Not meant to be saved"
+    row.save(update_fields=["description"])
+    assert (fresh(row).name, fresh(row).status) == ("VIP", Status.SYNCED)
+    row.save(update_fields=["updated_at"])
+    assert fresh(row).status == Status.SYNCED
+    row.save(update_fields=["name"])
+    assert fresh(row).status == Status.PENDING
+
+
+def test_a_row_read_in_part_is_saved_in_whole() -> None:
+    row = make(status=Status.SYNCED, description="Kept")
+    part = Segment.objects.only("name").get(pk=row.pk)
+    part.name = "New"
+    part.save()
+    assert (fresh(row).description, fresh(row).status) == ("Kept", Status.PENDING)
+
+
+def test_update_or_create_edits_and_creates() -> None:
+    row = make(status=Status.SYNCED)
+    found, created = Segment.objects.update_or_create(name="VIP", defaults={"description": "New"})
+    assert (found.pk, created) == (row.pk, False)
+    assert (fresh(row).description, fresh(row).status) == ("New", Status.PENDING)
+    assert fresh(row).bunce_id == row.bunce_id
+    other, created = Segment.objects.update_or_create(name="Other")
+    assert (created, fresh(other).status) == (True, Status.PENDING)
+
+
+@pytest.mark.parametrize("status", RESTING)
+@pytest.mark.parametrize("value", ["New", Concat(F("name"), Value("!"))])
+def test_an_update_of_many_rows_lets_those_at_rest_be_sent(status: Status, value: Any) -> None:
+    rest = make(status=status, attempts=7, last_code="conflict", last_error="Taken")
+    Segment.objects.filter(pk=rest.pk).update(due_at=datetime(9000, 1, 1, tzinfo=UTC))
+    under_way = [make(status=status, attempts=7, last_code="cut") for status in UNDER_WAY]
+    assert Segment.objects.update(name=value) == 4
+    row = fresh(rest)
+    assert (row.status, row.attempts) == (Status.PENDING, 0)
+    assert (row.last_code, row.last_error, due(row)) == ("", "", True)
+    for before in under_way:
+        row = fresh(before)
+        assert row.name != "VIP"
+        assert (row.status, row.attempts, row.last_code) == (before.status, 7, "cut")
+
+
+def test_bulk_update_lets_rows_be_sent_too() -> None:
+    row = make(status=Status.SYNCED)
+    row.name = "New"
+    Segment.objects.bulk_update([row], ["name"])
+    assert fresh(row).status == Status.PENDING
+
+
+def test_an_update_of_another_field_sends_nothing() -> None:
+    row = make(status=Status.SYNCED)
+    Segment.objects.update(add_all_customers=True)
+    assert fresh(row).status == Status.SYNCED
+
+
+# add_all_customers
+
+
+def test_adding_all_customers_can_be_chosen_until_the_create_was_sent() -> None:
+    row = make()
+    row.add_all_customers = True
+    row.full_clean()
+    row.save()
+    assert fresh(row).add_all_customers
+
+
+def test_adding_all_customers_is_fixed_once_the_create_was_sent() -> None:
+    row = make(status=Status.IN_DOUBT)
+    row.add_all_customers = True
+    with pytest.raises(ValidationError) as caught:
+        row.full_clean()
+    [told] = messages(caught.value, "add_all_customers")
+    assert "already sent to Bunce" in told
+    assert "dashboard" in told
+
+
+def test_saving_costs_few_queries(django_assert_num_queries: DjangoAssertNumQueries) -> None:
+    # An insert; for an edit a savepoint, the update, the mark, and reading the new state back.
+    with django_assert_num_queries(1):
+        row = Segment.objects.create(name="VIP")
+    row = make("Gold", status=Status.SYNCED)
+    with django_assert_num_queries(4):
+        row.save()
+    row.name = "New"
+    with django_assert_num_queries(5):
+        row.save()

@@ -1,0 +1,315 @@
+"""What an answer means and what it makes of a row, without database, network or clock."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from bunce_sync import exceptions
+from bunce_sync.client import RemoteSegment
+from bunce_sync.models import ApiCall, Segment, content_digest
+from bunce_sync.sync.outcome import (
+    BACKOFF_CAP,
+    Claim,
+    Result,
+    adopted,
+    backoff,
+    checked,
+    result_of,
+    settle,
+)
+
+Status = Segment.Status
+Outcome = ApiCall.Outcome
+
+NOW = datetime(2024, 12, 5, 8, 30, 16, tzinfo=UTC)
+GRACE = timedelta(seconds=120)
+TOKEN = uuid4()
+BUNCE_ID = "9da67caa-b803-4691-a2b6-bdcd58008aaf"
+OTHER_ID = "7c9e6679-7425-40de-944b-e07fc1f90ae7"
+REMOTE = RemoteSegment(id=BUNCE_ID, name="VIP", created_at=NOW)
+
+
+def claim(**changes: Any) -> Claim:
+    values: dict[str, Any] = {
+        "segment_id": 7,
+        "token": TOKEN,
+        "name": "VIP",
+        "description": None,
+        "add_all_customers": False,
+        "bunce_id": None,
+        "attempts": 3,
+    }
+    return Claim(**values | changes)
+
+
+def row(**changes: Any) -> Segment:
+    """The row of that claim, under its lease."""
+    values: dict[str, Any] = {
+        "pk": 7,
+        "name": "VIP",
+        "status": Status.SENDING,
+        "lease_token": TOKEN,
+        "lease_until": NOW + timedelta(seconds=60),
+        "sent_digest": content_digest("VIP", None),
+    }
+    return Segment(**values | changes)
+
+
+def settled(
+    outcome: Outcome = Outcome.UNKNOWN,
+    *,
+    of: Segment | None = None,
+    under: Claim | None = None,
+    **result: Any,
+) -> dict[str, Any]:
+    return settle(of or row(), under or claim(), Result(outcome, **result), now=NOW, grace=GRACE)
+
+
+def test_not_sent_is_judged_by_the_connection_and_not_by_the_error() -> None:
+    reset = exceptions.NoAnswer("reset", code="reset")
+    assert result_of(reset, sent=False).outcome == Outcome.NOT_SENT
+    assert result_of(reset, sent=True).outcome == Outcome.UNKNOWN
+
+
+@pytest.mark.parametrize(
+    ("error", "outcome"),
+    [
+        (exceptions.RateLimited(retry_after=7.0, http_status=429), Outcome.RATE_LIMITED),
+        (exceptions.KeyRefused(http_status=401), Outcome.KEY_REFUSED),
+        (exceptions.Rejected(http_status=400), Outcome.REJECTED),
+        (exceptions.NotFound(http_status=404), Outcome.REJECTED),
+        (exceptions.Conflict(http_status=422), Outcome.REJECTED),
+        (exceptions.ServerError(http_status=500), Outcome.UNKNOWN),
+        (exceptions.UnusableAnswer(http_status=200), Outcome.UNKNOWN),
+        (exceptions.NoAnswer(), Outcome.UNKNOWN),
+        (RuntimeError("a slip of ours"), Outcome.UNKNOWN),
+    ],
+)
+def test_each_error_of_a_sent_request_has_its_meaning(error: Exception, outcome: Outcome) -> None:
+    assert result_of(error, sent=True).outcome == outcome
+
+
+def test_an_error_of_ours_is_named_without_its_text_which_could_hold_anything() -> None:
+    result = result_of(RuntimeError("sk_live_secret"), sent=False)
+    assert (result.outcome, result.code, result.detail) == (
+        Outcome.NOT_SENT,
+        "internal",
+        "RuntimeError",
+    )
+
+
+def test_a_confirmed_create_is_synced_with_all_that_bunce_said() -> None:
+    changes = settled(Outcome.CONFIRMED, segment=REMOTE)
+    assert changes["status"] == Status.SYNCED
+    assert (changes["bunce_id"], changes["bunce_created_at"]) == (BUNCE_ID, NOW)
+    assert (changes["lease_token"], changes["lease_until"]) == (None, None)
+    assert (changes["attempts"], changes["synced_at"]) == (0, NOW)
+
+
+def test_a_confirmed_row_that_was_edited_meanwhile_is_pending_again() -> None:
+    changes = settled(Outcome.CONFIRMED, segment=REMOTE, of=row(name="VIP gold"))
+    assert (changes["status"], changes["bunce_id"]) == (Status.PENDING, BUNCE_ID)
+    assert changes["sent_digest"] == content_digest("VIP", None)
+
+
+@pytest.mark.parametrize("bunce_id", [None, BUNCE_ID])
+def test_what_was_not_sent_waits_for_its_backoff(bunce_id: str | None) -> None:
+    changes = settled(
+        Outcome.NOT_SENT, of=row(bunce_id=bunce_id), under=claim(bunce_id=bunce_id), code="refused"
+    )
+    assert (changes["status"], changes["last_code"]) == (Status.PENDING, "refused")
+    assert timedelta(seconds=4) <= changes["due_at"] - NOW <= timedelta(seconds=8)
+
+
+def test_a_permit_that_got_too_old_costs_no_wait() -> None:
+    assert settled(Outcome.NOT_SENT, code="permit_expired")["due_at"] == NOW
+
+
+@pytest.mark.parametrize("outcome", [Outcome.RATE_LIMITED, Outcome.KEY_REFUSED])
+def test_a_refusal_that_is_not_the_rows_fault_counts_no_attempt(outcome: Outcome) -> None:
+    changes = settled(outcome)
+    assert (changes["status"], changes["attempts"], changes["due_at"]) == (Status.PENDING, 2, NOW)
+
+
+def test_a_create_of_unknown_outcome_is_in_doubt_until_the_grace_period_is_over() -> None:
+    changes = settled(Outcome.UNKNOWN, code="read_timeout")
+    assert (changes["status"], changes["due_at"]) == (Status.IN_DOUBT, NOW + GRACE)
+
+
+def test_an_update_of_unknown_outcome_is_repeated() -> None:
+    changes = settled(Outcome.UNKNOWN, of=row(bunce_id=BUNCE_ID), under=claim(bunce_id=BUNCE_ID))
+    assert changes["status"] == Status.PENDING
+    assert changes["due_at"] > NOW
+
+
+def test_a_create_of_unknown_outcome_is_an_update_once_a_late_answer_has_linked_the_row() -> None:
+    changes = settled(Outcome.UNKNOWN, of=row(bunce_id=BUNCE_ID))
+    assert changes["status"] == Status.PENDING
+
+
+@pytest.mark.parametrize("status", [400, 404, 409, 422])
+def test_a_refusal_rejects_the_row(status: int) -> None:
+    changes = settled(Outcome.REJECTED, http_status=status, code="rejected", detail="No such thing")
+    assert (changes["status"], changes["last_error"]) == (Status.REJECTED, "No such thing")
+
+
+@pytest.mark.parametrize("status", [409, 422])
+@pytest.mark.parametrize("name", ["VIP", "edited since"])
+def test_a_conflict_after_doubt_is_looked_up_since_it_may_be_our_own(
+    status: int, name: str
+) -> None:
+    changes = settled(
+        Outcome.REJECTED, of=row(name=name), under=claim(doubted=True), http_status=status
+    )
+    assert (changes["status"], changes["due_at"]) == (Status.IN_DOUBT, NOW)
+
+
+def test_another_refusal_after_doubt_rejects() -> None:
+    changes = settled(Outcome.REJECTED, under=claim(doubted=True), http_status=400)
+    assert changes["status"] == Status.REJECTED
+
+
+def test_a_refused_row_that_was_edited_meanwhile_is_tried_with_what_it_says_now() -> None:
+    changes = settled(Outcome.REJECTED, of=row(name="Better"), http_status=400)
+    assert (changes["status"], changes["due_at"], changes["attempts"]) == (Status.PENDING, NOW, 0)
+
+
+@pytest.mark.parametrize("doubted", [True, False])
+def test_a_refused_create_of_a_row_that_a_late_answer_linked_becomes_an_update(
+    doubted: bool,
+) -> None:
+    changes = settled(
+        Outcome.REJECTED, of=row(bunce_id=BUNCE_ID), under=claim(doubted=doubted), http_status=422
+    )
+    assert changes["status"] == Status.PENDING
+
+
+# Late answers: the lease ran out while the request was on its way.
+
+
+@pytest.mark.parametrize("status", [Status.PENDING, Status.IN_DOUBT, Status.REJECTED])
+def test_a_late_success_is_adopted_by_a_row_without_segment(status: Status) -> None:
+    late = row(status=status, lease_token=None, lease_until=None)
+    changes = settled(Outcome.CONFIRMED, segment=REMOTE, of=late)
+    assert (changes["status"], changes["bunce_id"]) == (Status.SYNCED, BUNCE_ID)
+
+
+def test_a_late_success_during_anothers_create_leaves_the_status_to_that_one() -> None:
+    changes = settled(Outcome.CONFIRMED, segment=REMOTE, of=row(lease_token=uuid4()))
+    assert changes["bunce_id"] == BUNCE_ID
+    assert "status" not in changes
+    assert "lease_token" not in changes
+
+
+def test_a_late_failure_says_nothing() -> None:
+    for outcome in (Outcome.UNKNOWN, Outcome.REJECTED, Outcome.NOT_SENT, Outcome.RATE_LIMITED):
+        assert settled(outcome, of=row(lease_token=uuid4())) == {}
+
+
+def test_a_late_success_with_another_id_is_told_as_a_duplicate_and_overwrites_nothing() -> None:
+    held = row(status=Status.SYNCED, lease_token=None, lease_until=None, bunce_id=OTHER_ID)
+    assert settled(Outcome.CONFIRMED, segment=REMOTE, of=held) == {
+        "last_code": "duplicate",
+        "last_error": BUNCE_ID,
+    }
+
+
+def test_a_create_confirmed_under_its_lease_with_another_id_ends_at_rest_and_is_told() -> None:
+    linked = row(bunce_id=OTHER_ID, bunce_name="VIP")
+    changes = settled(Outcome.CONFIRMED, segment=REMOTE, of=linked)
+    assert (changes["status"], changes["last_code"]) == (Status.SYNCED, "duplicate")
+    assert "bunce_id" not in changes
+    assert changes["lease_token"] is None
+
+
+def test_a_late_update_that_crossed_another_is_sent_once_more() -> None:
+    newer = row(
+        status=Status.SYNCED,
+        name="Newer",
+        bunce_id=BUNCE_ID,
+        sent_digest=content_digest("Newer", None),
+        lease_token=None,
+        lease_until=None,
+    )
+    changes = settled(Outcome.CONFIRMED, segment=REMOTE, of=newer, under=claim(bunce_id=BUNCE_ID))
+    assert changes == {"status": Status.PENDING, "due_at": NOW}
+
+
+def test_a_late_answer_to_what_is_synced_anyway_changes_nothing() -> None:
+    same = row(status=Status.SYNCED, bunce_id=BUNCE_ID, lease_token=None, lease_until=None)
+    assert settled(Outcome.CONFIRMED, segment=REMOTE, of=same) == {}
+
+
+# Adoption and looks into Bunce
+
+
+def test_an_adopted_row_is_synced_unless_it_was_edited_while_in_doubt() -> None:
+    doubtful = {"status": Status.IN_DOUBT, "lease_token": None, "lease_until": None}
+    assert adopted(row(**doubtful), REMOTE, now=NOW)["status"] == Status.SYNCED
+    edited = adopted(row(**doubtful, name="Edited"), REMOTE, now=NOW)
+    assert (edited["status"], edited["bunce_id"]) == (Status.PENDING, BUNCE_ID)
+
+
+def test_a_type_longer_than_its_column_is_cut() -> None:
+    remote = RemoteSegment(id=BUNCE_ID, name="VIP", type="x" * 300)
+    assert len(settled(Outcome.CONFIRMED, segment=remote)["bunce_type"]) == 100
+
+
+def test_drift_is_told_and_not_undone() -> None:
+    at_rest = row(status=Status.SYNCED, bunce_id=BUNCE_ID)
+    remote = RemoteSegment(id=BUNCE_ID, name="Renamed in the dashboard")
+    changes = checked(at_rest, Result(Outcome.CONFIRMED), remote)
+    assert (changes["status"], changes["last_code"]) == (Status.SYNCED, "drift")
+    assert changes["bunce_name"] == "Renamed in the dashboard"
+    assert checked(at_rest, Result(Outcome.CONFIRMED), REMOTE)["last_code"] == ""
+
+
+@pytest.mark.parametrize("status", [Status.PENDING, Status.SENDING])
+def test_a_look_at_a_row_under_way_leaves_its_status_alone(status: Status) -> None:
+    changes = checked(row(status=status, bunce_id=BUNCE_ID), Result(Outcome.CONFIRMED), REMOTE)
+    assert "status" not in changes
+    assert changes["check_asked_at"] is None
+
+
+def test_a_segment_found_again_is_no_longer_rejected_for_being_gone() -> None:
+    gone = row(status=Status.REJECTED, bunce_id=BUNCE_ID, last_code="not_found")
+    assert checked(gone, Result(Outcome.CONFIRMED), REMOTE)["status"] == Status.SYNCED
+    refused = row(status=Status.REJECTED, bunce_id=BUNCE_ID, last_code="conflict")
+    assert "status" not in checked(refused, Result(Outcome.CONFIRMED), REMOTE)
+
+
+def test_a_row_whose_segment_is_gone_needs_attention() -> None:
+    gone = Result(Outcome.REJECTED, code="not_found", http_status=404)
+    changes = checked(row(status=Status.SYNCED, bunce_id=BUNCE_ID), gone, None)
+    assert (changes["status"], changes["last_code"]) == (Status.REJECTED, "not_found")
+
+
+@pytest.mark.parametrize(
+    "result",
+    [
+        Result(Outcome.NOT_SENT, code="refused"),
+        Result(Outcome.UNKNOWN, code="read_timeout"),
+        Result(Outcome.RATE_LIMITED, code="rate_limited", http_status=429),
+        Result(Outcome.KEY_REFUSED, code="key_refused", http_status=401),
+    ],
+)
+def test_a_look_that_learned_nothing_stays_asked_for(result: Result) -> None:
+    assert checked(row(status=Status.SYNCED, bunce_id=BUNCE_ID), result, None) == {}
+
+
+def test_a_look_that_bunce_answered_with_an_error_is_told_and_not_repeated_for_ever() -> None:
+    broken = Result(Outcome.UNKNOWN, code="server_error", detail="Oops", http_status=500)
+    changes = checked(row(status=Status.SYNCED, bunce_id=BUNCE_ID), broken, None)
+    assert changes == {"check_asked_at": None, "last_code": "server_error", "last_error": "Oops"}
+
+
+def test_backoff_doubles_with_jitter_and_stays_at_an_hour() -> None:
+    for attempts in (0, 1, 5, 12, 1000):
+        longest = min(2.0**attempts if attempts < 20 else BACKOFF_CAP, BACKOFF_CAP)
+        waits = {backoff(attempts).total_seconds() for _ in range(50)}
+        assert longest / 2 <= min(waits) <= max(waits) <= longest
+        assert len(waits) > 1

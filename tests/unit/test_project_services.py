@@ -1,0 +1,45 @@
+"""The suite's services: named when they are missing, and found where they are said to be."""
+
+from dataclasses import replace
+
+import pytest
+
+from tests import services
+from tests.services import Service
+
+#: Nothing listens on port 1 of a machine in its senses.
+NOWHERE = {
+    "PostgreSQL": "postgres://postgres@127.0.0.1:1",
+    "MariaDB": "mysql://root@127.0.0.1:1",
+    "Redis": "redis://127.0.0.1:1",
+    "RabbitMQ": "amqp://guest:guest@127.0.0.1:1",
+    "Chromium": "/nowhere/chromium",
+}
+
+
+@pytest.fixture(params=services.ALL, ids=lambda service: service.name)
+def missing(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Service:
+    service: Service = request.param
+    monkeypatch.delenv(service.variable, raising=False)
+    return replace(service, usual=NOWHERE[service.name])
+
+
+def test_a_missing_service_is_named_as_skipped(
+    missing: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("CI", raising=False)
+    with pytest.raises(pytest.skip.Exception, match=f"{missing.name} .*{missing.variable}"):
+        services.require(missing)
+
+
+def test_a_missing_service_is_a_failure_in_ci(
+    missing: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CI", "true")
+    with pytest.raises(pytest.fail.Exception, match=missing.name):
+        services.require(missing)
+
+
+def test_a_service_can_be_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TEST_REDIS_URL", "redis://10.0.0.1:6380")
+    assert services.REDIS.address == "redis://10.0.0.1:6380"

@@ -1,0 +1,200 @@
+"""The doorbell itself: one try, then silence; and what rings when very many rows are saved."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from celery import Celery, current_app
+from django.db import transaction
+from kombu import Producer
+from kombu.exceptions import OperationalError
+from pytest_django import Settings
+
+from bunce_sync import doorbell as doorbell_module
+from bunce_sync import tasks
+from bunce_sync.doorbell import IDLE_SECONDS, SILENCE_SECONDS, Doorbell, doorbell
+from bunce_sync.emulator import Emulator
+from bunce_sync.models import Segment
+from bunce_sync.signals import ENOUGH
+
+from .bell import Bell
+from .core import USING, Status, doubtful, fresh, in_threads, make
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture
+def bell(bunce: Emulator, settings: Settings) -> Bell:
+    return Bell(settings)
+
+
+class Clock:
+    """Stands in for the module ``time`` of the doorbell."""
+
+    def __init__(self) -> None:
+        self.now = time.monotonic()
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(doorbell_module, "time", clock)
+    return clock
+
+
+@pytest.fixture
+def broken(monkeypatch: pytest.MonkeyPatch, bell: Bell) -> Iterator[list[str]]:
+    """A broker that cannot be reached: the names of the tasks that were tried."""
+    tried: list[str] = []
+
+    def fail(task: Any, *args: Any, **options: Any) -> None:
+        tried.append(task.name)
+        raise OperationalError("amqp://user:secret@broker refuses")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tasks.BunceTask, "apply_async", fail)
+        yield tried
+    doorbell.reset()
+
+
+def ring() -> bool:
+    return doorbell.ring(tasks.push_segment, 1, USING)
+
+
+def test_after_a_failure_it_is_silent_for_a_while_and_then_tries_again(
+    broken: list[str], clock: Clock
+) -> None:
+    assert not ring()
+    clock.now += SILENCE_SECONDS - 1
+    assert not ring()
+    assert len(broken) == 1
+    clock.now += 2
+    assert not ring()
+    assert len(broken) == 2
+
+
+def test_a_failure_is_one_line_without_the_brokers_address(
+    broken: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING, "bunce_sync.doorbell"):
+        ring()
+        ring()
+    [line] = [record.message for record in caplog.records if "broker" in record.message]
+    assert "Nothing is lost" in line
+    assert "secret" not in caplog.text
+
+
+def test_a_connection_is_used_again_and_one_that_was_idle_for_long_is_not(
+    bell: Bell, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[object] = []
+    connect = doorbell_module._connect
+
+    def count_and_connect(app: Celery) -> Producer:
+        made.append(app)
+        return connect(app)
+
+    monkeypatch.setattr(doorbell_module, "_connect", count_and_connect)
+    assert ring()
+    assert ring()
+    assert len(made) == 1
+    clock.now += IDLE_SECONDS + 1
+    assert ring()
+    assert len(made) == 2
+
+
+def test_a_connection_that_was_closed_meanwhile_is_replaced_at_once(bell: Bell) -> None:
+    assert ring()
+    [(_, producer)] = doorbell._idle
+    assert producer.connection is not None
+    producer.connection.collect()
+    producer.release()
+    assert ring()
+    assert len(bell.rung()) == 2
+
+
+def test_threads_do_not_share_a_connection(bell: Bell) -> None:
+    together = threading.Barrier(8)
+
+    def ring_together() -> bool:
+        together.wait(10)
+        return ring()
+
+    assert all(in_threads([ring_together] * 8))
+    assert len(bell.rung()) == 8
+
+
+def test_after_a_fork_the_parents_connections_are_left_alone(
+    bell: Bell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours = Doorbell()
+    assert ours.ring(tasks.push_segment, 1, USING)
+    [(_, producer)] = ours._idle
+    assert producer.connection is not None
+    monkeypatch.setattr(os, "getpid", lambda: 1)
+    assert ours._take() is None
+    assert not ours._idle
+    assert producer.connection.connected, "the parent goes on with it"
+
+
+def test_in_eager_mode_the_task_runs_at_once(bell: Bell, bunce: Emulator) -> None:
+    current_app.conf.task_always_eager = True
+    try:
+        row = Segment.objects.create(name="VIP")
+    finally:
+        current_app.conf.task_always_eager = False
+    assert fresh(row).status == Status.SYNCED
+
+
+# Very many rows
+
+
+def test_a_large_transaction_rings_for_some_and_once_for_all_the_others(bell: Bell) -> None:
+    with transaction.atomic():
+        rows = [Segment.objects.create(name=f"Segment {number}") for number in range(ENOUGH + 50)]
+    rung = [arguments[0] for _, arguments in bell.rung()]
+    assert rung[:ENOUGH] == [row.pk for row in rows[:ENOUGH]]
+    assert len(rung) == ENOUGH + 1
+
+
+def test_the_ring_for_all_the_others_is_kept_for_those_that_wait(bell: Bell) -> None:
+    rows = [make(f"Segment {number}", status=Status.SYNCED) for number in range(ENOUGH + 5)]
+    with transaction.atomic():
+        for row in rows:
+            row.save()  # without a change
+        rows[-1].name = "New"
+        rows[-1].save()
+    assert [arguments[0] for _, arguments in bell.rung()] == [rows[-1].pk]
+
+
+def test_rows_saved_after_a_large_savepoint_that_was_rolled_back_ring(bell: Bell) -> None:
+    with transaction.atomic():
+        with transaction.atomic():
+            for number in range(ENOUGH + 5):
+                Segment.objects.create(name=f"Gone {number}")
+            transaction.set_rollback(True)
+        row = Segment.objects.create(name="Stays")
+    assert [arguments[0] for _, arguments in bell.rung()] == [row.pk]
+
+
+# A bell that cannot be rung
+
+
+def test_a_sweep_that_cannot_ring_does_the_work_itself(broken: list[str], bunce: Emulator) -> None:
+    waiting, unsure = make("Waiting"), doubtful("In doubt")
+    asked = make("Asked", status=Status.SYNCED, bunce_id=bunce.add_segment("Asked in Bunce").id)
+    Segment.objects.filter(pk=asked.pk).update(check_asked_at=asked.due_at)
+    tasks.sweep()
+    assert fresh(waiting).status == Status.SYNCED
+    assert fresh(unsure).status == Status.SYNCED
+    assert fresh(asked).bunce_name == "Asked in Bunce"
+    assert len(broken) == 1, "silent after the first failure"

@@ -1,0 +1,175 @@
+"""A scan disturbed: answers that fail, a gate that closes, others who want to scan as well."""
+
+from __future__ import annotations
+
+import gc
+import json
+import threading
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from pytest_django import Settings
+
+from bunce_sync.client import RemoteSegment
+from bunce_sync.emulator import Emulator, Faults
+from bunce_sync.sync import reconcile as reconcile_module
+from bunce_sync.sync.reconcile import UNUSABLE_PAUSE, reconcile
+
+from .core import (
+    Operation,
+    Outcome,
+    Reason,
+    Status,
+    ago,
+    calls,
+    configure,
+    doubtful,
+    during_the_first_page,
+    fill,
+    fresh,
+    in_threads,
+    let_time_pass,
+    look_one_page,
+    seconds_until,
+    set_state,
+    state,
+)
+
+pytestmark = pytest.mark.django_db
+
+PAGE = 10
+
+
+@pytest.fixture(autouse=True)
+def unlimited(bunce: Emulator, settings: Settings) -> None:
+    configure(settings, RATE_LIMIT=None, PAGE_SIZE=PAGE)
+
+
+def look() -> int:
+    return reconcile(seconds=30)
+
+
+# What goes wrong on the way
+
+
+@pytest.mark.parametrize(
+    "fault", ["cut_json", "error_after", "html_502", "lost_answer", "reset_before", "hold_after"]
+)
+def test_a_page_that_did_not_come_through_is_asked_for_again_later(
+    bunce: Emulator, monkeypatch: pytest.MonkeyPatch, settings: Settings, fault: str
+) -> None:
+    configure(settings, READ_TIMEOUT=0.2)
+    bunce.set(order="oldest")
+    fill(bunce, 2 * PAGE, age=900)
+    row = doubtful()
+    look_one_page(monkeypatch)
+    let_time_pass(40)
+    bunce.set_faults(Faults.from_mapping({fault: 1.0, "methods": ["GET"]}))
+    assert look() == 0
+    assert fresh(row).status == Status.IN_DOUBT
+    assert state().scan_lease_until is None
+    bunce.set_faults(None)
+    assert look() == 2, "and not from the beginning"
+    assert fresh(row).status == Status.PENDING
+
+
+@pytest.mark.parametrize("shape", ["no_data", "not_object", "failed", "not_json", "null_data"])
+def test_an_answer_that_is_no_list_settles_nothing(bunce: Emulator, shape: str) -> None:
+    row = doubtful()
+    bunce.set_faults(Faults.from_mapping({"wrong_shape": 1.0, "shape": shape, "methods": ["GET"]}))
+    look()
+    assert fresh(row).status == Status.IN_DOUBT
+    assert seconds_until(state().scan_lease_until) > UNUSABLE_PAUSE - 5
+
+
+def test_a_closed_gate_lets_no_page_through_and_keeps_the_place(
+    bunce: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bunce.set(order="oldest")
+    fill(bunce, 2 * PAGE, age=900)
+    doubtful()
+    look_one_page(monkeypatch)
+    set_state(blocked_until=ago(-30), blocked_reason=Reason.RATE_LIMITED, scan_lease_until=None)
+    assert look() == 0
+    assert (bunce.served, (state().scan or {})["position"]["page"]) == (1, 2)
+
+
+def test_a_429_for_a_page_closes_the_gate_for_everyone(bunce: Emulator) -> None:
+    bunce.set_faults(
+        Faults.from_mapping({"limit_429": 1.0, "methods": ["GET"], "retry_seconds": 30})
+    )
+    doubtful()
+    look()
+    assert state().blocked_reason == Reason.RATE_LIMITED
+    assert calls() == [
+        (Operation.CREATE, Outcome.UNKNOWN),
+        (Operation.LIST, Outcome.RATE_LIMITED),
+    ]
+
+
+# One at a time
+
+
+def test_a_second_process_does_not_scan_at_the_same_time(
+    bunce: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(bunce, 2 * PAGE, age=900)
+    doubtful()
+    others: list[int] = []
+    during_the_first_page(monkeypatch, lambda: others.append(look()))
+    assert look() == 3
+    assert others == [0]
+
+
+def test_who_lost_the_scan_to_another_concludes_nothing_and_lets_go_of_nothing(
+    bunce: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    thief = uuid4()
+    for count in (0, 2 * PAGE):
+        fill(bunce, count, age=900)
+        row = doubtful()
+        set_state(scan=None, scan_token=None, scan_lease_until=None)
+        with monkeypatch.context() as patch:
+            during_the_first_page(patch, lambda: set_state(scan_token=thief))
+            look()
+        assert fresh(row).status == Status.IN_DOUBT
+        assert state().scan_token == thief
+
+
+@pytest.mark.django_db(transaction=True)
+def test_of_many_processes_one_scans(bunce: Emulator) -> None:
+    fill(bunce, 2 * PAGE, age=900)
+    row = doubtful()
+    barrier = threading.Barrier(4)
+
+    def work() -> int:
+        barrier.wait(10)
+        return look()
+
+    assert sorted(in_threads([work] * 4)) == [0, 0, 0, 3]
+    assert fresh(row).status == Status.PENDING
+
+
+# However long the list
+
+
+def test_the_memory_in_use_does_not_grow_with_the_list(
+    bunce: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bunce.set(order="oldest")
+    fill(bunce, 5 * PAGE, age=900)
+    doubtful()
+    read = reconcile_module._read
+    held: list[int] = []
+    kept: list[int] = []
+
+    def count_and_read(*args: Any) -> Any:
+        held.append(sum(type(one) is RemoteSegment for one in gc.get_objects()))
+        kept.append(len(json.dumps(state().scan)))
+        return read(*args)
+
+    monkeypatch.setattr(reconcile_module, "_read", count_and_read)
+    assert look() == 6
+    assert max(held) <= 2 * PAGE
+    assert max(kept) < 400

@@ -1,0 +1,204 @@
+"""The safety net: what it frees, what it finds, what it forgets, what it costs."""
+
+from __future__ import annotations
+
+import logging
+from datetime import timedelta
+
+import pytest
+from pytest_django import Settings
+from pytest_django.fixtures import DjangoAssertNumQueries
+
+from bunce_sync.emulator import Emulator
+from bunce_sync.exceptions import ConfigurationError
+from bunce_sync.models import ApiCall, IdempotencyKey, Segment
+from bunce_sync.sync.sweep import PERMITS_A_WORKER, PRUNE_BATCH, sweep
+
+from .core import (
+    Operation,
+    Outcome,
+    Reason,
+    Status,
+    ago,
+    configure,
+    fresh,
+    make,
+    now,
+    record_calls,
+    seconds_until,
+    set_state,
+    state,
+)
+
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("bunce")]
+
+
+# What it finds
+
+
+def test_it_finds_the_oldest_rows_that_are_due() -> None:
+    later = make("Later", due_at=ago(10))
+    first = make("First", due_at=ago(20))
+    make("Backing off", due_at=ago(-60))
+    for status in (Status.SYNCED, Status.REJECTED, Status.SENDING, Status.IN_DOUBT):
+        make(status=status)
+    found = sweep()
+    assert found.due == [first.pk, later.pk][: len(found.due)]
+    assert found.due
+
+
+def test_it_rings_for_as_many_workers_as_the_gate_has_permits_for(settings: Settings) -> None:
+    configure(settings, RATE_LIMIT=100)
+    for number in range(100):
+        make(f"Segment {number}")
+    assert 0 < len(sweep().due) <= 100 / PERMITS_A_WORKER
+
+
+def test_it_rings_for_nobody_while_the_gate_is_closed() -> None:
+    make()
+    make(status=Status.IN_DOUBT)
+    make(status=Status.SYNCED, check_asked_at=now())
+    set_state(blocked_until=ago(-30), blocked_reason=Reason.RATE_LIMITED)
+    found = sweep()
+    assert (found.due, found.in_doubt, found.asked) == ([], False, False)
+
+
+def test_it_rings_for_one_when_the_gate_is_to_be_probed() -> None:
+    make()
+    make()
+    set_state(blocked_until=ago(1), blocked_reason=Reason.UNREACHABLE)
+    assert len(sweep().due) == 1
+
+
+def test_a_full_window_rings_for_nobody(settings: Settings) -> None:
+    configure(settings, RATE_LIMIT=10)
+    record_calls(*[20] * 10)
+    make()
+    assert sweep().due == []
+
+
+def test_a_limit_that_was_lowered_is_no_error(settings: Settings) -> None:
+    record_calls(*[20] * 50)
+    configure(settings, RATE_LIMIT=10)
+    make()
+    assert sweep().due == []
+
+
+def test_rows_in_doubt_are_looked_up_once_their_grace_period_is_over() -> None:
+    row = make(status=Status.IN_DOUBT, due_at=ago(-30))
+    assert not sweep().in_doubt
+    Segment.objects.filter(pk=row.pk).update(due_at=ago(0))
+    assert sweep().in_doubt
+
+
+def test_a_scan_that_was_begun_is_gone_on_with() -> None:
+    set_state(scan={"started_at": "any"})
+    assert sweep().in_doubt
+
+
+def test_somebody_who_asked_to_see_a_segment_is_not_forgotten() -> None:
+    row = make(status=Status.SYNCED)
+    assert not sweep().asked
+    Segment.objects.filter(pk=row.pk).update(check_asked_at=ago(0))
+    assert sweep().asked
+
+
+def test_it_says_when_it_ran() -> None:
+    sweep()
+    assert -5 < seconds_until(state().swept_at) <= 0
+
+
+# What it frees and forgets
+
+
+def test_it_frees_rows_of_workers_that_died(caplog: pytest.LogCaptureFixture) -> None:
+    create = make(status=Status.SENDING, lease_until=ago(1))
+    update = make(status=Status.SENDING, lease_until=ago(1), bunce_id="abc")
+    working = make(status=Status.SENDING, lease_until=ago(-1))
+    with caplog.at_level(logging.WARNING, "bunce_sync"):
+        assert sweep().freed == 2
+    assert "2 segments were left by a worker that died or hangs" in caplog.text
+    assert [fresh(row).status for row in (create, update, working)] == [
+        Status.IN_DOUBT,
+        Status.PENDING,
+        Status.SENDING,
+    ]
+    assert 110 < seconds_until(fresh(create).due_at) <= 120
+    assert sweep().freed == 0
+
+
+@pytest.mark.parametrize("operation", Operation)
+def test_requests_of_workers_that_died_do_not_stay_under_way_for_ever(operation: str) -> None:
+    for age in (89.0, 91.0, 10 * 86400.0):
+        record_calls(age, operation=operation, outcome=Outcome.UNDER_WAY)
+    record_calls(91, outcome=Outcome.UNKNOWN)
+    sweep()
+    assert [call.outcome for call in ApiCall.objects.order_by("pk")] == [
+        Outcome.UNDER_WAY,
+        Outcome.ABANDONED,
+        Outcome.ABANDONED,
+        Outcome.UNKNOWN,
+    ]
+
+
+def test_it_forgets_requests_that_are_older_than_the_ledger_is_kept(settings: Settings) -> None:
+    configure(settings, LEDGER_DAYS=7)
+    day = 86400
+    old, recent = record_calls(7 * day + 60, 7 * day - 60)
+    sweep()
+    assert list(ApiCall.objects.all()) == [recent]
+    assert old.pk is not None
+
+
+def test_it_forgets_some_at_a_time() -> None:
+    record_calls(*[40 * 86400.0] * (PRUNE_BATCH + 5))
+    sweep()
+    assert ApiCall.objects.count() == 5
+    sweep()
+    assert ApiCall.objects.count() == 0
+
+
+def test_it_forgets_idempotency_keys_that_lapsed() -> None:
+    kept = IdempotencyKey.KEPT_FOR + timedelta(minutes=1), timedelta(hours=1)
+    for number, age in enumerate(kept):
+        IdempotencyKey.objects.create(
+            digest=str(number),
+            body_digest="",
+            token="9da67caa-b803-4691-a2b6-bdcd58008aaf",
+            started_at=now() - age,
+        )
+    sweep()
+    assert [key.digest for key in IdempotencyKey.objects.all()] == ["1"]
+
+
+# Without a key, and on a new database
+
+
+def test_without_a_key_leases_are_freed_all_the_same(bunce: Emulator, settings: Settings) -> None:
+    row = make(status=Status.SENDING, lease_until=ago(1))
+    configure(settings, API_KEY="")
+    with pytest.raises(ConfigurationError):
+        sweep()
+    assert fresh(row).status == Status.IN_DOUBT
+    assert state().swept_at is not None
+    assert bunce.served == 0
+
+
+def test_it_runs_on_an_empty_database() -> None:
+    found = sweep()
+    assert (found.due, found.in_doubt, found.asked, found.freed) == ([], False, False, 0)
+
+
+@pytest.mark.parametrize("rows", [0, 300])
+def test_with_nothing_due_it_costs_a_few_queries_whatever_the_number_of_rows(
+    rows: int, django_assert_num_queries: DjangoAssertNumQueries
+) -> None:
+    state()
+    Segment.objects.bulk_create(
+        Segment(name="VIP", status=Status.SYNCED, bunce_id=str(number)) for number in range(rows)
+    )
+    # The shared row twice and its mark; leases and their calls; old calls and keys; the window
+    # twice; due rows, rows in doubt, a scan under way, rows asked for.
+    with django_assert_num_queries(13):
+        found = sweep()
+    assert (found.due, found.in_doubt, found.asked) == ([], False, False)

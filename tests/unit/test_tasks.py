@@ -1,0 +1,254 @@
+"""The Celery tasks: shells whose messages may be lost, doubled or late."""
+
+from __future__ import annotations
+
+import logging
+import pickle
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from celery import current_app
+from pytest_django import Settings
+
+from bunce_sync import exceptions, tasks
+from bunce_sync.doorbell import doorbell
+from bunce_sync.emulator import Emulator, Faults
+from bunce_sync.models import ApiCall, Segment
+from bunce_sync.sync.gate import ClockJumped, GateClosed
+from bunce_sync.sync.push import drain
+from bunce_sync.tasks import check_segments, push_segment, reconcile, sweep
+
+from .bell import Bell
+from .core import (
+    USING,
+    Outcome,
+    Reason,
+    Status,
+    ago,
+    configure,
+    doubtful,
+    fresh,
+    make,
+    now,
+    record_calls,
+    set_state,
+)
+
+pytestmark = pytest.mark.django_db
+
+TASKS = [push_segment, sweep, reconcile, check_segments]
+
+
+@pytest.fixture(autouse=True)
+def bell(bunce: Emulator, settings: Settings) -> Bell:
+    return Bell(settings)
+
+
+# The messages
+
+
+@pytest.mark.parametrize("task", TASKS, ids=lambda task: task.name)
+def test_each_task_is_one_that_leases_and_the_sweep_make_safe(task: object) -> None:
+    assert task in current_app.tasks.values()
+    assert getattr(task, "ignore_result", None) is True
+    assert getattr(task, "acks_late", None) is False
+    assert not hasattr(task, "autoretry_for")
+
+
+def test_queue_and_expiry_come_from_the_settings_as_they_are_now(
+    bell: Bell, settings: Settings
+) -> None:
+    configure(settings, SWEEP_INTERVAL=7)
+    doorbell.ring(push_segment, 7, USING)
+    [(name, arguments, headers)] = bell.messages()
+    assert (name, arguments) == ("push_segment", [7, USING])
+    expires = datetime.fromisoformat(str(headers["expires"]))
+    assert 5 < (expires - datetime.now(UTC)).total_seconds() <= 7
+    assert headers["eta"] is None
+
+
+def test_who_sends_a_task_may_say_otherwise(bell: Bell) -> None:
+    push_segment.apply_async((7,), expires=900)
+    [(_, _, headers)] = bell.messages()
+    expires = datetime.fromisoformat(str(headers["expires"]))
+    assert (expires - datetime.now(UTC)).total_seconds() > 600
+
+
+# push_segment
+
+
+def test_a_segment_that_rang_is_pushed_and_then_whatever_else_is_due(bunce: Emulator) -> None:
+    older, rang = make("Older", due_at=ago(60)), make("Rang")
+    push_segment(rang.pk)
+    assert [segment.name for segment in bunce.segments] == ["Rang", "Older"]
+    assert fresh(older).status == Status.SYNCED
+
+
+def test_a_segment_that_does_not_exist_is_one_line_in_the_log(
+    bunce: Emulator, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO, "bunce_sync"):
+        push_segment(4711)
+    assert [record.getMessage() for record in caplog.records] == [
+        "Segment 4711 does not exist (any more); nothing to push."
+    ]
+    assert bunce.served == 0
+
+
+def test_a_message_that_comes_five_times_makes_one_segment(bunce: Emulator) -> None:
+    row = make()
+    for _ in range(5):
+        push_segment(row.pk)
+    assert len(bunce.segments) == 1
+
+
+def test_a_closed_gate_ends_the_task_in_peace(bunce: Emulator, bell: Bell) -> None:
+    row = make()
+    set_state(blocked_until=ago(-30), blocked_reason=Reason.RATE_LIMITED)
+    push_segment(row.pk)
+    assert (bunce.served, fresh(row).status, bell.rung()) == (0, Status.PENDING, [])
+
+
+def test_a_worker_whose_shift_is_over_rings_for_the_next(
+    bell: Bell, monkeypatch: pytest.MonkeyPatch, bunce: Emulator
+) -> None:
+    row = make()
+    monkeypatch.setattr(tasks, "SHIFT", 0.0)
+    push_segment(row.pk)
+    assert bunce.served == 0
+    assert bell.rung() == [("push_segment", [row.pk, None])]
+
+
+@pytest.fixture
+def eager() -> Iterator[None]:
+    current_app.conf.task_always_eager = True
+    yield
+    current_app.conf.task_always_eager = False
+
+
+@pytest.mark.usefixtures("eager")
+def test_without_workers_nobody_rings_for_the_next_shift(
+    bunce: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With ``task_always_eager`` the one who rings would work it as well, and ring, and so on."""
+    monkeypatch.setattr(tasks, "SHIFT", 0.0)
+    shifts: list[object] = []
+
+    def count_and_drain(**options: Any) -> int:
+        shifts.append(options)
+        return drain(**options)
+
+    monkeypatch.setattr(tasks, "drain", count_and_drain)
+    push_segment(make().pk)
+    assert (len(shifts), bunce.served) == (1, 0)
+
+
+@pytest.mark.parametrize(
+    ("task", "values"),
+    [
+        *((task, {"API_KEY": ""}) for task in TASKS),
+        *((task, {"ENV": "mars", "BASE_URL": ""}) for task in TASKS),
+        (push_segment, {"LEASE": "long"}),
+        (sweep, {"GRACE": "long"}),
+    ],
+)
+def test_unusable_settings_are_told_in_one_line_and_nothing_is_sent(
+    bunce: Emulator,
+    settings: Settings,
+    caplog: pytest.LogCaptureFixture,
+    task: Any,
+    values: dict[str, str],
+) -> None:
+    row, asked = make(), make(status=Status.SYNCED, check_asked_at=now())
+    in_doubt = doubtful("In doubt")
+    configure(settings, **values)
+    task(*([row.pk] if task is push_segment else []))
+    assert bunce.served == 0
+    [told] = [record for record in caplog.records if record.levelno >= logging.WARNING]
+    assert (told.levelname, told.exc_info) == ("ERROR", None)
+    assert [fresh(one).status for one in (row, asked, in_doubt)] == [
+        Status.PENDING,
+        Status.SYNCED,
+        Status.IN_DOUBT,
+    ]
+
+
+# sweep and the others
+
+
+def test_the_sweep_rings_for_what_it_found(bell: Bell) -> None:
+    due = make()
+    doubtful()
+    make(status=Status.SYNCED, check_asked_at=now())
+    sweep()
+    assert bell.rung() == [
+        ("push_segment", [due.pk, None]),
+        ("reconcile", [None]),
+        ("check_segments", [None]),
+    ]
+
+
+def test_with_nothing_to_do_the_sweep_rings_for_nobody(bell: Bell) -> None:
+    sweep()
+    assert bell.rung() == []
+
+
+def test_rows_in_doubt_are_settled_and_what_is_not_in_bunce_is_sent_at_once(
+    bunce: Emulator,
+) -> None:
+    row = doubtful()
+    reconcile()
+    assert fresh(row).status == Status.SYNCED
+    assert [segment.name for segment in bunce.segments] == ["VIP"]
+
+
+def test_segments_that_somebody_asked_for_are_read(bunce: Emulator) -> None:
+    seen = make(status=Status.SYNCED, bunce_id=bunce.add_segment("VIP").id, check_asked_at=now())
+    check_segments()
+    assert fresh(seen).check_asked_at is None
+
+
+# Secrets
+
+
+def test_the_key_is_in_no_log_line_no_row_and_no_message(
+    bunce: Emulator, bell: Bell, caplog: pytest.LogCaptureFixture, settings: Settings
+) -> None:
+    key = "sk_test_do_not_show_me"
+    configure(settings, API_KEY=key)
+    with caplog.at_level(logging.DEBUG):
+        for fault in (None, "lost_answer", "html_502", "unauthorized", "cut_json"):
+            bunce.set_faults(Faults(), script=[fault])
+            push_segment(make(str(fault)).pk)
+            set_state(blocked_until=None, blocked_reason="", failures=0, probe_until=None)
+        sweep()
+    stored = [*Segment.objects.values(), *ApiCall.objects.values()]
+    assert len(stored) >= 10
+    assert key not in f"{stored} {caplog.text} {bell.messages()}"
+    assert "do_not_show" not in repr(settings.BUNCE_SYNC["BASE_URL"])
+
+
+def test_messages_hold_nothing_but_ids(bell: Bell) -> None:
+    doorbell.ring(push_segment, make("A name").pk, USING)
+    [message] = bell.messages()
+    assert "A name" not in str(message)
+
+
+def test_a_ledger_full_of_the_past_does_not_hold_up_the_tasks(bunce: Emulator) -> None:
+    record_calls(*[300.0] * 600, outcome=Outcome.CONFIRMED)
+    push_segment(make().pk)
+    assert len(bunce.segments) == 1
+
+
+def test_what_a_task_raises_could_be_pickled() -> None:
+    for error in (
+        exceptions.Rejected("No", code="rejected", http_status=400),
+        exceptions.RateLimited("Enough", retry_after=7.0),
+        exceptions.ConfigurationError("no key"),
+        GateClosed(7.0, Reason.UNREACHABLE),
+        ClockJumped(-7.0, 3),
+    ):
+        again = pickle.loads(pickle.dumps(error))  # noqa: S301 - our own
+        assert (type(again), vars(again), str(again)) == (type(error), vars(error), str(error))

@@ -1,0 +1,187 @@
+"""Every state in words: what happened, why, and what to do next."""
+
+import re
+from datetime import UTC, datetime, timedelta
+from itertools import product
+from typing import Any
+
+import pytest
+
+from bunce_sync import exceptions, texts
+from bunce_sync.models import ApiCall, Segment, SyncState
+from bunce_sync.overview import Gate, Overview, Sweep, Usage
+from bunce_sync.telling import Told, cause, decision_told, gate_told, obstacles, segment_told
+
+NOW = datetime(2026, 3, 4, 12, 0, 0, tzinfo=UTC)
+LATER = NOW + timedelta(seconds=201)
+Status = Segment.Status
+
+#: Codes that are set outside the tree of errors.
+OWN_CODES = {
+    *("worker_lost", "permit_expired", "linked_elsewhere", "duplicate", "drift"),
+    *("not_in_bunce", "internal", "row_deleted"),
+}
+
+
+def everything(**changes: Any) -> Overview:
+    values: dict[str, Any] = {
+        "now": NOW,
+        "counts": {},
+        "usage": Usage(0, 500, 60.0),
+        "gate": Gate(),
+        "trouble": "",
+        "key_missing": False,
+        "sweep": Sweep(at=NOW, age=0.0, late=False, interval=10.0),
+        "scan": None,
+        "hour": (),
+    }
+    return Overview(**values | changes)
+
+
+def segment(status: str = "pending", code: str = "", **values: Any) -> Segment:
+    return Segment(
+        name="VIP",
+        status=status,
+        last_code=code,
+        **{"due_at": NOW, "sent_at": NOW, "lease_until": LATER, "synced_at": NOW} | values,
+    )
+
+
+def documented_codes() -> set[str]:
+    found: set[str] = set()
+    for kind in vars(exceptions).values():
+        if isinstance(kind, type) and issubclass(kind, exceptions.BunceError):
+            found.add(kind.code)
+            _, _, named = (kind.__doc__ or "").partition("Codes: ")
+            found |= set(re.findall(r"``(\w+)``", named))
+    return found - {exceptions.BunceError.code}
+
+
+def assert_complete(told: Told) -> None:
+    for part in (told.what, told.why, told.todo):
+        assert part.endswith((".", "worker -B")), told
+        assert "%(" not in part, told
+        assert part == part.strip(), told
+
+
+def test_every_code_that_can_be_stored_has_a_sentence() -> None:
+    assert documented_codes() | OWN_CODES <= texts.WHY.keys()
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "bunce_id"),
+    list(product(Status.values, [*texts.WHY, "a_code_of_tomorrow"], [None, "9da67caa"])),
+)
+def test_every_state_says_what_happened_why_and_what_to_do(
+    status: str, code: str, bunce_id: str | None
+) -> None:
+    assert_complete(segment_told(segment(status, code, bunce_id=bunce_id), everything()))
+
+
+@pytest.mark.parametrize("due", [NOW, LATER])
+@pytest.mark.parametrize("reason", [*SyncState.Reason.values, "a reason of tomorrow"])
+@pytest.mark.parametrize("state", ["closed", "probing"])
+def test_every_closed_gate_says_so_in_the_panel_and_with_each_row_that_waits(
+    reason: str, state: Any, due: datetime
+) -> None:
+    gate = Gate(state, reason, LATER if state == "closed" else None, NOW, "Slow down")
+    told = gate_told(gate, NOW)
+    assert told is not None
+    assert_complete(told)
+    assert told.said == "Slow down"
+    for status in ("pending", "in_doubt"):
+        row = segment_told(segment(status, due_at=due), everything(gate=gate))
+        assert_complete(row)
+        assert row.todo != str(texts.TODO_SOON)
+
+
+def test_an_open_gate_needs_no_words() -> None:
+    assert gate_told(Gate(), NOW) is None
+
+
+def test_a_pause_is_told_with_its_end_in_the_sites_time_zone(settings: Any) -> None:
+    settings.TIME_ZONE = "Africa/Lagos"
+    told = gate_told(Gate("closed", "rate_limited", LATER, NOW), NOW)
+    assert told is not None
+    assert told.what == "Bunce asked us to pause until 13:03:21."
+
+
+def test_a_time_of_another_day_comes_with_its_date() -> None:
+    told = gate_told(Gate("closed", "unreachable", LATER, NOW - timedelta(days=1)), NOW)
+    assert told is not None
+    assert told.what == "Bunce is not answering since March 3, 2026 12:00:00."
+
+
+def test_a_row_that_waits_for_another_try_says_when_and_how_to_hurry() -> None:
+    told = segment_told(segment("pending", "refused", due_at=LATER), everything())
+    assert told.why == "Nobody answered at Bunce's address: the connection was refused."
+    assert told.todo == "It is tried again by itself at 12:03:21. “Push now” tries at once."
+
+
+def test_a_rejected_row_shows_bunces_own_words() -> None:
+    told = segment_told(segment("rejected", "conflict", last_error="name is taken"), everything())
+    assert told.said == "name is taken"
+    assert "Retry" in told.todo
+
+
+def test_a_duplicate_names_the_other_one_and_shows_no_bare_id() -> None:
+    told = segment_told(
+        segment("synced", "duplicate", last_error="b7", bunce_id="a1"), everything()
+    )
+    assert "as b7." in told.why
+    assert told.said == ""
+
+
+def test_old_trouble_is_not_shown_while_the_row_is_being_sent() -> None:
+    told = segment_told(segment("sending", "refused", last_error="127.0.0.1: no"), everything())
+    assert told.said == ""
+    assert "12:00:00" in told.why
+
+
+def test_a_row_in_doubt_promises_that_it_is_not_sent_twice() -> None:
+    for due in (NOW, LATER):
+        told = segment_told(segment("in_doubt", "read_timeout", due_at=due), everything())
+        assert "cannot end up twice" in told.todo
+
+
+def test_a_look_that_was_asked_for_is_mentioned() -> None:
+    row = segment("synced", bunce_id="a1", check_asked_at=NOW)
+    assert segment_told(row, everything()).todo.endswith("what it finds shows here.")
+
+
+@pytest.mark.parametrize(
+    ("changes", "what"),
+    [
+        ({"key_missing": True}, "Nothing is sent: there is no API key."),
+        ({"trouble": "BUNCE_SYNC['LEASE'] must."}, "Nothing is sent: a setting cannot be used."),
+        ({"sweep": Sweep(None, None, True, 10.0)}, "No worker has run yet."),
+        ({"sweep": Sweep(NOW, 99.0, True, 10.0)}, "No worker is running."),
+    ],
+)
+def test_what_somebody_has_to_put_right_is_told_everywhere(
+    changes: dict[str, Any], what: str
+) -> None:
+    everywhere = everything(**changes)
+    [told] = obstacles(everywhere)
+    assert told.what == what
+    assert_complete(told)
+    for status in ("pending", "in_doubt"):
+        assert segment_told(segment(status), everywhere).todo.startswith(what)
+
+
+def test_the_command_that_starts_a_worker_is_the_sites_own() -> None:
+    [told] = obstacles(everything(sweep=Sweep(None, None, True, 10.0)))
+    assert told.todo == "Start one: celery -A project worker -B"
+
+
+def test_every_outcome_and_decision_of_a_call_has_a_sentence() -> None:
+    assert texts.OUTCOME.keys() == set(ApiCall.Outcome)
+    for decision in ApiCall.Decision.values:
+        told = decision_told(ApiCall(decision=decision, decided_at=NOW), NOW)
+        assert "12:00:00" in told
+        assert "%(" not in told
+    assert decision_told(ApiCall(), NOW) == ""
+
+
+def test_an_unknown_code_is_named() -> None:
+    assert "a_code_of_tomorrow" in cause("a_code_of_tomorrow")

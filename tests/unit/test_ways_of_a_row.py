@@ -1,0 +1,213 @@
+"""All the ways in which a row comes and goes; each ends with the right segments in Bunce."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from django.core.management import call_command
+from django.db import connection, connections, transaction
+from pytest_django import Settings
+
+from bunce_sync import tasks
+from bunce_sync.emulator import Emulator
+from bunce_sync.models import ApiCall, Segment, SyncState
+from bunce_sync.sync import push
+from bunce_sync.sync.work import work
+
+from .bell import Bell
+from .core import USING, Operation, Outcome, Status, calls, configure, fresh, let_time_pass, make
+
+ELSEWHERE = "elsewhere"
+
+
+@pytest.fixture
+def bell(bunce: Emulator, settings: Settings) -> Bell:
+    configure(settings, RATE_LIMIT=None)
+    return Bell(settings)
+
+
+def names(bunce: Emulator) -> list[str]:
+    return sorted(segment.name for segment in bunce.segments)
+
+
+# Coming
+
+
+@pytest.mark.django_db(transaction=True)
+def test_rows_of_raw_sql_wait_and_the_sweep_finds_them(bell: Bell, bunce: Emulator) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("INSERT INTO bunce_sync_segment (name) VALUES ('By SQL'), ('By SQL too')")
+    assert bell.rung() == []
+    tasks.sweep()
+    rung = bell.rung()
+    assert [name for name, _ in rung] == ["push_segment", "push_segment"]
+    tasks.push_segment(rung[0][1][0], USING)
+    assert names(bunce) == ["By SQL", "By SQL too"]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_rows_made_in_bulk_are_found_by_the_sweep(bell: Bell, bunce: Emulator) -> None:
+    Segment.objects.bulk_create(Segment(name=f"Bulk {number}") for number in range(3))
+    assert bell.rung() == []
+    work(seconds=5)
+    assert names(bunce) == ["Bulk 0", "Bulk 1", "Bulk 2"]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_of_nested_transactions_only_what_is_committed_is_sent(bell: Bell, bunce: Emulator) -> None:
+    with transaction.atomic():
+        kept = Segment.objects.create(name="Outer")
+        with transaction.atomic():
+            inner = Segment.objects.create(name="Inner")
+            with transaction.atomic():
+                Segment.objects.create(name="Rolled back")
+                transaction.set_rollback(True)
+        assert bell.rung() == [], "not before the outermost commit"
+    assert [arguments[0] for _, arguments in bell.rung()] == [kept.pk, inner.pk]
+    work(seconds=5)
+    assert names(bunce) == ["Inner", "Outer"]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_row_created_and_edited_in_one_transaction_is_sent_once_as_it_is_in_the_end(
+    bell: Bell, bunce: Emulator
+) -> None:
+    with transaction.atomic():
+        row = Segment.objects.create(name="Draft")
+        row.name = "Final"
+        row.save()
+    assert len(bell.rung()) == 1
+    work(seconds=5)
+    assert names(bunce) == ["Final"]
+    assert [segment.name for segment in bunce.segments] == ["Final"]
+    assert calls() == [(Operation.CREATE, Outcome.CONFIRMED)]
+
+
+@pytest.mark.django_db
+def test_a_row_whose_transaction_is_not_committed_when_the_message_comes_early_is_left(
+    bunce: Emulator,
+) -> None:
+    tasks.push_segment(12345)
+    assert bunce.served == 0
+
+
+# Going
+
+
+@pytest.mark.django_db
+def test_a_row_deleted_while_in_doubt_leaves_its_story_and_its_segment_to_nobody(
+    bunce: Emulator, settings: Settings
+) -> None:
+    configure(settings, RATE_LIMIT=None)
+    row = make("VIP")
+    bunce.script(["lost_answer"])
+    push.push(row.pk)
+    Segment.objects.all().delete()
+    let_time_pass(500)
+    work(seconds=5)
+    [call] = ApiCall.objects.filter(operation=Operation.CREATE)
+    assert (call.segment_id, call.outcome) == (row.pk, Outcome.UNKNOWN)
+    assert call.body is not None
+    assert call.body["name"] == "VIP"
+    assert len(bunce.segments) == 1
+
+
+@pytest.mark.django_db
+def test_a_new_row_with_the_content_of_a_deleted_one_in_doubt_is_a_segment_of_its_own(
+    bunce: Emulator, settings: Settings
+) -> None:
+    configure(settings, RATE_LIMIT=None)
+    bunce.script(["lost_answer"])
+    push.push(make("VIP").pk)
+    Segment.objects.all().delete()
+    again = make("VIP")
+    work(seconds=5)
+    assert fresh(again).status == Status.SYNCED
+    assert fresh(again).bunce_id == bunce.segments[1].id
+
+
+@pytest.mark.django_db
+def test_a_row_deleted_between_claim_and_sending_is_sent_and_told(
+    bunce: Emulator, caplog: pytest.LogCaptureFixture
+) -> None:
+    row = make("VIP")
+    claimed = push.claim(row, USING)
+    assert claimed is not None
+    taken, call, permit = claimed
+    Segment.objects.all().delete()
+    push.record(taken, call, permit, push.send(taken, permit.exchange), USING)
+    assert "was deleted while it was being sent" in caplog.text
+    assert ApiCall.objects.get().bunce_id == bunce.segments[0].id
+
+
+# Several databases
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path, database_access: None) -> Iterator[str]:
+    """A second database, migrated; the router knows nothing of it."""
+    connections.settings[ELSEWHERE] = connections.configure_settings(
+        {
+            "default": {
+                "ENGINE": "django.db.backends.sqlite3",
+                "NAME": str(tmp_path / "elsewhere.sqlite3"),
+                "OPTIONS": {"transaction_mode": "IMMEDIATE", "timeout": 30},
+            }
+        }
+    )["default"]
+    try:
+        call_command("migrate", database=ELSEWHERE, verbosity=0)
+        yield ELSEWHERE
+    finally:
+        connections[ELSEWHERE].close()
+        del connections[ELSEWHERE]
+        del connections.settings[ELSEWHERE]
+
+
+def test_a_row_saved_to_another_database_rings_for_that_one_and_is_pushed_there(
+    elsewhere: str, bell: Bell, bunce: Emulator
+) -> None:
+    row = Segment(name="VIP")
+    row.save(using=elsewhere)
+    [(task, arguments)] = bell.rung()
+    assert (task, arguments) == ("push_segment", [row.pk, elsewhere])
+    tasks.push_segment(*arguments)
+    row = Segment.objects.using(elsewhere).get()
+    assert (row.status, row.bunce_id) == (Status.SYNCED, bunce.segments[0].id)
+    assert ApiCall.objects.using(elsewhere).get().segment_id == row.pk
+
+
+def test_the_bell_hangs_on_the_commit_of_the_database_that_was_saved_to(
+    elsewhere: str, bell: Bell
+) -> None:
+    with transaction.atomic(using=elsewhere):
+        Segment.objects.using(elsewhere).create(name="VIP")
+        assert bell.rung() == []
+    assert len(bell.rung()) == 1
+
+
+def test_doubt_is_settled_in_the_database_where_it_arose(
+    elsewhere: str, bell: Bell, bunce: Emulator, settings: Settings
+) -> None:
+    configure(settings, GRACE=0.001)
+    row = Segment(name="VIP")
+    row.save(using=elsewhere)
+    bunce.script(["lost_answer"])
+    tasks.push_segment(row.pk, elsewhere)
+    assert Segment.objects.using(elsewhere).get().status == Status.IN_DOUBT
+    tasks.sweep(elsewhere)
+    assert ("reconcile", [elsewhere]) in bell.rung()
+    tasks.reconcile(elsewhere)
+    row = Segment.objects.using(elsewhere).get()
+    assert (row.status, row.bunce_id) == (Status.SYNCED, bunce.segments[0].id)
+    assert SyncState.objects.using(elsewhere).get().swept_at is not None
+
+
+def test_the_sweep_command_works_on_the_database_it_is_given(
+    elsewhere: str, bell: Bell, bunce: Emulator
+) -> None:
+    Segment.objects.using(elsewhere).bulk_create([Segment(name="VIP")])
+    call_command("bunce_sweep", database=elsewhere, verbosity=0)
+    assert Segment.objects.using(elsewhere).get().status == Status.SYNCED
