@@ -1,0 +1,27 @@
+"""Runs the benchmarks: python -m benchmarks [name [options]]; all of them without a name."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+
+import django
+
+NAMES = ("sustained", "burst", "backlog", "overhead", "save", "scale", "api")
+
+
+def main() -> None:
+    """Run one with its options, or all as they are."""
+    name, options = sys.argv[1:2], sys.argv[2:]
+    if name and name[0] not in NAMES:
+        raise SystemExit(f"no such benchmark: {name[0]}; known: {', '.join(NAMES)}")
+    os.environ["DJANGO_SETTINGS_MODULE"] = "benchmarks.settings"
+    os.environ["CELERY_BROKER_URL"] = "memory://"  # of this process; the sites have their own
+    django.setup()
+    for one in name or NAMES:
+        importlib.import_module(f"benchmarks.{one}").main(options)
+
+
+if __name__ == "__main__":
+    main()

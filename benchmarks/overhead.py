@@ -1,0 +1,151 @@
+"""What a segment costs a worker: CPU time and segments a second, without a limit.
+
+    python -m benchmarks overhead [--count 2000] [--rounds 3]
+
+One worker with one process, on PostgreSQL and Redis. Ours, woken by a message for each segment and
+by one for all; beside the plain task, a message for each; and beside a bare ``requests.Session``
+loop, which neither reads nor keeps anything. CPU is the user and system time of the worker's
+processes, from when all messages are there until the last row is done.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from django.db.models import QuerySet
+
+from benchmarks.machine import cpu_seconds, print_table
+from benchmarks.plain.models import PlainSegment
+from benchmarks.rows import add_segments
+from benchmarks.stack import Stack, stack, wait_until
+from bunce_sync.models import Segment
+
+WARM_UP = 50
+#: Messages live as long as this many seconds, and beat does not run here.
+SWEEP_INTERVAL = "600"
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of all segments of one run, in seconds."""
+
+    wall: float
+    cpu: float
+
+
+def run_bare(count: int) -> Cost:
+    with stack(limit=None) as here:
+        done = subprocess.run(
+            [
+                sys.executable,
+                "-m",
+                "benchmarks.bare",
+                f"{here.bunce.base_url}/segments",
+                str(count),
+            ],
+            capture_output=True,
+            check=True,
+        )
+    return Cost(*json.loads(done.stdout))
+
+
+def run_plain(count: int) -> Cost:
+    with stack(limit=None) as here:
+        worker = here.worker("plain", processes=1, loglevel="WARNING").popen.pid
+
+        def add(number: int) -> QuerySet[PlainSegment]:
+            objects = PlainSegment.objects.using(here.site.alias)
+            objects.bulk_create(PlainSegment(name=f"Segment {n}") for n in range(number))
+            return objects.filter(bunce_id=None)
+
+        def ring() -> None:
+            here.site.shell(
+                "from benchmarks.plain.models import PlainSegment\n"
+                "from benchmarks.plain.tasks import push_plainly\n"
+                "waiting = PlainSegment.objects.filter(bunce_id=None).order_by('pk')\n"
+                "for pk in waiting.values_list('pk', flat=True): push_plainly.delay(pk)"
+            )
+
+        return _cost(worker, add, ring, count)
+
+
+def run_ours(count: int, *, message_each: bool) -> Cost:
+    with stack(limit=None, env={"BUNCE_SWEEP_INTERVAL": SWEEP_INTERVAL}) as here:
+        worker = here.worker(processes=1, loglevel="WARNING").popen.pid
+
+        def add(number: int) -> QuerySet[Segment]:
+            add_segments(here.site.alias, number)
+            return here.site.segments.filter(bunce_id=None)
+
+        return _cost(worker, add, lambda: _ring(here, message_each), count)
+
+
+def _ring(here: Stack, message_each: bool) -> None:
+    which = "" if message_each else "[:1]"
+    here.site.shell(
+        "from bunce_sync.tasks import push_segment\n"
+        f"for row in Segment.objects.due().order_by('pk'){which}: push_segment.delay(row.pk)"
+    )
+
+
+def _cost(
+    worker: int,
+    add: Callable[[int], QuerySet[Segment] | QuerySet[PlainSegment]],
+    ring: Callable[[], None],
+    count: int,
+) -> Cost:
+    """Warm up; then halt the worker until all is there, and let it work."""
+    waiting = add(WARM_UP)
+    ring()
+    wait_until(lambda: not waiting.exists(), "the warm-up is done", seconds=60)
+    os.killpg(worker, signal.SIGSTOP)
+    add(count)
+    ring()
+    cpu, begun = cpu_seconds(worker), time.monotonic()
+    os.killpg(worker, signal.SIGCONT)
+    wait_until(lambda: not waiting.exists(), "all are done", seconds=300)
+    return Cost(time.monotonic() - begun, cpu_seconds(worker) - cpu)
+
+
+def main(arguments: list[str]) -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks overhead")
+    parser.add_argument("--count", type=int, default=2000, help="segments (2000)")
+    parser.add_argument("--rounds", type=int, default=3, help="runs of each; medians count (3)")
+    told = parser.parse_args(arguments)
+    ways: dict[str, Callable[[], Cost]] = {
+        "requests.Session loop": lambda: run_bare(told.count),
+        "plain task": lambda: run_plain(told.count),
+        "bunce_sync, a message for each": lambda: run_ours(told.count, message_each=True),
+        "bunce_sync, a message for all": lambda: run_ours(told.count, message_each=False),
+    }
+    costs: dict[str, list[Cost]] = {name: [] for name in ways}
+    for _ in range(told.rounds):  # taking turns, so that the machine's moods meet all alike
+        for name, run in ways.items():
+            costs[name].append(run())
+    cpu = {
+        name: statistics.median(cost.cpu for cost in one) * 1000 / told.count
+        for name, one in costs.items()
+    }
+    pace = {
+        name: told.count / statistics.median(cost.wall for cost in one)
+        for name, one in costs.items()
+    }
+    print_table(
+        f"overhead: {told.count} segments, one process, no limit, median of {told.rounds} runs",
+        ("way", "segments a second", "CPU ms a segment", "against the plain task"),
+        [
+            (name, f"{pace[name]:.0f}", f"{cpu[name]:.2f}", f"{cpu[name] / cpu['plain task']:.2f}")
+            for name in ways
+        ],
+        "must be at most 1.5 times the CPU of the plain task (aim 1.0)",
+    )
