@@ -14,7 +14,9 @@ class DatabaseNow(Now):
     """The database's time now, in UTC.
 
     Django's ``Now`` is in the session's time zone on MySQL, where a server that does not run in
-    UTC would put every lease and every permit hours away.
+    UTC would put every lease and every permit hours away. On SQLite, which compares times as text,
+    it has three digits behind the second where Django writes six, or none for a whole second: so
+    the same moment would not equal itself once it had been read.
     """
 
     output_field = DateTimeField()
@@ -23,3 +25,10 @@ class DatabaseNow(Now):
         self, compiler: SQLCompiler, connection: BaseDatabaseWrapper, **extra_context: Any
     ) -> tuple[str, Any]:
         return self.as_sql(compiler, connection, template="UTC_TIMESTAMP(6)", **extra_context)
+
+    def as_sqlite(
+        self, compiler: SQLCompiler, connection: BaseDatabaseWrapper, **extra_context: Any
+    ) -> tuple[str, Any]:
+        now = "STRFTIME('%%%%Y-%%%%m-%%%%d %%%%H:%%%%M:%%%%f', 'NOW')"
+        template = f"REPLACE({now} || '000', '.000000', '')"
+        return self.as_sql(compiler, connection, template=template, **extra_context)

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from django.core.exceptions import ValidationError
 from django.db import models, router, transaction
-from django.db.models import Q
+from django.db.models import Expression, Q
 from django.db.models.functions import Length, Trim
 from django.db.models.lookups import GreaterThan
 from django.utils.translation import gettext_lazy as _
@@ -118,12 +118,10 @@ class Segment(models.Model):
         _("check asked for at"), null=True, editable=False, db_index=True
     )
 
-    created_at = models.DateTimeField(
-        _("created at"), auto_now_add=True, db_default=DatabaseNow(), editable=False
-    )
-    updated_at = models.DateTimeField(
-        _("updated at"), auto_now=True, db_default=DatabaseNow(), editable=False
-    )
+    # By the database's clock: whoever reads what changed since a time must not miss the rows that a
+    # host whose clock is slow has saved.
+    created_at = models.DateTimeField(_("created at"), db_default=DatabaseNow(), editable=False)
+    updated_at = models.DateTimeField(_("updated at"), db_default=DatabaseNow(), editable=False)
 
     objects = SegmentQuerySet.as_manager()
 
@@ -192,24 +190,28 @@ class Segment(models.Model):
                 # the row's Bunce id would be gone.
                 kwargs["force_insert"] = True
             super().save(*args, using=using, **kwargs)
+            fields = [field.name for field in self._meta.concrete_fields]
+            unknown = [name for name in fields if isinstance(self.__dict__.get(name), Expression)]
+            if unknown:  # MySQL, unlike all the others, does not tell its defaults
+                self.refresh_from_db(using=self._state.db, fields=unknown)
             return
         names = self._writable(update_fields)
         alias = using or router.db_for_write(type(self), instance=self)
         with transaction.atomic(using=alias):
+            self.updated_at = DatabaseNow()
             super().save(*args, using=using, update_fields=names, **kwargs)
-            if not names & {"name", "description"}:
-                return
-            rows = type(self)._default_manager.using(alias).filter(pk=self.pk)
-            # With some fields only, this instance may differ from the row in the others.
-            stored = self if update_fields is None else rows.get()
-            if rows.exclude(sent_digest=stored.digest).mark_edited():
-                self.refresh_from_db(using=alias, fields=[*self.fresh_start(), "updated_at"])
+            if names & {"name", "description"}:
+                rows = type(self)._default_manager.using(alias).filter(pk=self.pk)
+                # With some fields only, this instance may differ from the row in the others.
+                stored = self if update_fields is None else rows.get()
+                rows.exclude(sent_digest=stored.digest).mark_edited()
+            self.refresh_from_db(using=alias, fields=[*self.fresh_start(), "updated_at"])
 
     def _writable(self, update_fields: Iterable[str] | None) -> set[str]:
         writable = {*self.WANTED, "updated_at"}
         if update_fields is None:
             return writable
-        names = {*update_fields}
+        names = {*update_fields, "updated_at"}
         dates = {f.name for f in self._meta.concrete_fields if isinstance(f, models.DateTimeField)}
         if names >= dates:
             names -= dates - writable  # update_or_create() names every date, wanted or not

@@ -239,16 +239,16 @@ class Migration(migrations.Migration):
                 (
                     "created_at",
                     models.DateTimeField(
-                        auto_now_add=True,
                         db_default=bunce_sync.functions.DatabaseNow(),
+                        editable=False,
                         verbose_name="created at",
                     ),
                 ),
                 (
                     "updated_at",
                     models.DateTimeField(
-                        auto_now=True,
                         db_default=bunce_sync.functions.DatabaseNow(),
+                        editable=False,
                         verbose_name="updated at",
                     ),
                 ),

@@ -14,6 +14,7 @@ from django.db.models import F, Value
 from django.db.models.functions import Concat
 from pytest_django.fixtures import DjangoAssertNumQueries
 
+from bunce_sync.functions import DatabaseNow
 from bunce_sync.models import ApiCall, Segment, SyncState, content_digest
 
 from .core import Status, due, fresh, make, now
@@ -281,12 +282,50 @@ def test_adding_all_customers_is_fixed_once_the_create_was_sent() -> None:
 
 
 def test_saving_costs_few_queries(django_assert_num_queries: DjangoAssertNumQueries) -> None:
-    # An insert; for an edit a savepoint, the update, the mark, and reading the new state back.
+    # An insert; for an edit a savepoint, the update, the mark, and reading the state back.
     with django_assert_num_queries(1):
         row = Segment.objects.create(name="VIP")
     row = make("Gold", status=Status.SYNCED)
-    with django_assert_num_queries(4):
+    with django_assert_num_queries(5):
         row.save()
     row.name = "New"
     with django_assert_num_queries(5):
         row.save()
+
+
+def test_a_row_is_stamped_by_the_databases_clock_and_not_by_this_hosts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    late = datetime(2020, 1, 1, tzinfo=UTC)
+    monkeypatch.setattr("django.utils.timezone.now", lambda: late)
+    row = Segment.objects.create(name="VIP")
+    assert row.updated_at > late
+    assert row.created_at > late
+    before = row.updated_at
+    row.save()
+    assert row.updated_at > before
+    assert fresh(row).updated_at == row.updated_at
+
+
+def test_the_databases_time_equals_itself_once_it_was_read() -> None:
+    row = make()
+    Segment.objects.filter(pk=row.pk).update(name="VIP")
+    assert Segment.objects.filter(updated_at=fresh(row).updated_at).exists()
+
+
+@pytest.mark.skipif(connection.vendor != "sqlite", reason="the others do not compare times as text")
+@pytest.mark.parametrize("fraction", ["", ".5", ".602"])
+def test_sqlites_time_is_written_as_python_writes_it(fraction: str) -> None:
+    text = f"2026-01-31 08:30:00{fraction}"
+    sql = Segment.objects.all().query.get_compiler(connection=connection).compile(DatabaseNow())[0]
+    with connection.cursor() as cursor:
+        cursor.execute(f"SELECT {sql.replace('NOW', text)}", [])
+        assert cursor.fetchone() == (str(datetime.fromisoformat(text)),)
+
+
+def test_a_database_that_does_not_tell_its_defaults_is_asked_for_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(connection.features, "can_return_columns_from_insert", False)
+    row = Segment.objects.create(name="VIP")
+    assert row.due_at == fresh(row).due_at
