@@ -164,14 +164,14 @@ def walk(fetch: Callable[[Position], Page]) -> Iterator[RemoteSegment]:
 def _full(meta: Mapping[str, Any], position: Position, per_page: int) -> int:
     """How many rows a page has at least when it is not the last.
 
-    What the server says of its pages counts more than what was asked of it: it may have a cap.
-    Where it says nothing, the largest page so far is the measure, and for the first page the
-    documented page size.
+    The largest page so far is the measure, and for the first page the documented page size, or
+    what the server says of its pages if that is less. If it says more, that proves nothing: it may
+    repeat what was asked, and have a cap all the same.
     """
     told = meta.get("per_page")
-    if isinstance(told, int) and not isinstance(told, bool) and told > 0:
-        return told
-    return max(position.size, min(per_page, DEFAULT_PER_PAGE))
+    if not isinstance(told, int) or isinstance(told, bool) or told <= 0:
+        told = per_page
+    return max(position.size, min(told, DEFAULT_PER_PAGE))
 
 
 def _rows_and_meta(content: Any) -> tuple[list[Any] | None, Mapping[str, Any]]:

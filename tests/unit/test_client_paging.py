@@ -66,9 +66,17 @@ def test_server_that_gives_fewer_rows_than_asked_for_is_read_to_its_end(total: i
     assert read(numbered(total, cap=50))[0] == all_ids(total)
 
 
-@pytest.mark.parametrize("total", [0, 30, 50, 51, 100])
-def test_page_is_short_by_the_size_that_the_server_tells(total: int) -> None:
-    assert read(numbered(total, cap=50, per_page=50)) == (all_ids(total), total // 50 + 1)
+@pytest.mark.parametrize(("total", "pages"), [(0, 1), (19, 1), (30, 2), (50, 2), (51, 2), (100, 3)])
+def test_page_is_short_by_the_largest_so_far_or_the_documented_size(total: int, pages: int) -> None:
+    assert read(numbered(total, cap=50, per_page=50)) == (all_ids(total), pages)
+
+
+def test_page_may_be_as_small_as_the_server_tells() -> None:
+    assert read(numbered(25, cap=10, per_page=10)) == (all_ids(25), 3)
+
+
+def test_server_that_repeats_the_size_asked_for_and_gives_fewer_is_read_to_its_end() -> None:
+    assert read(numbered(120, cap=50, per_page=100))[0] == all_ids(120)
 
 
 def test_end_that_is_told_is_believed() -> None:
