@@ -20,6 +20,9 @@ logger = logging.getLogger(__name__)
 
 #: Seconds for each step of talking to the broker.
 STEP_SECONDS = 0.3
+#: Seconds that a ring may take in all: a broker that answers, but takes longer, counts as failed.
+#: Its limits are for each step, of which a new connection has many.
+RING_SECONDS = 1.0
 #: Seconds without further tries after one failed.
 SILENCE_SECONDS = 30.0
 #: Seconds after which an idle connection is not trusted any more: brokers and firewalls drop them.
@@ -43,10 +46,15 @@ class Doorbell:
     """The publisher of one process. Safe for threads; after a fork the child makes its own."""
 
     def __init__(self) -> None:
+        self._silent_until = 0.0
+        self._start_anew()
+        # The parent's sockets are neither to be used nor to be closed in a child, and another
+        # thread of the parent may have held the lock, which nobody would release there.
+        os.register_at_fork(after_in_child=self._start_anew)
+
+    def _start_anew(self) -> None:
         self._lock = threading.Lock()
         self._idle: list[tuple[float, Producer]] = []
-        self._silent_until = 0.0
-        self._pid = os.getpid()
 
     def ring(self, task: Task[Any, Any], *args: Any) -> bool:
         """Send the message, or let it be.
@@ -63,6 +71,7 @@ class Doorbell:
             return True
         if time.monotonic() < self._silent_until:
             return False
+        began = time.monotonic()
         try:
             self._publish(task, args)
         except Exception as error:  # noqa: BLE001 - each transport has errors of its own
@@ -75,6 +84,14 @@ class Doorbell:
                 SILENCE_SECONDS,
             )
             return False
+        if (took := time.monotonic() - began) > RING_SECONDS:
+            self._silent_until = time.monotonic() + SILENCE_SECONDS
+            logger.warning(
+                "The broker took %.1f s for one message. So that saving stays quick, it is left"
+                " alone for %.0f s; the sweep rings for rows meanwhile.",
+                took,
+                SILENCE_SECONDS,
+            )
         return True
 
     def reset(self) -> None:
@@ -111,9 +128,6 @@ class Doorbell:
 
     def _take(self) -> Producer | None:
         with self._lock:
-            if self._pid != os.getpid():
-                # The parent's sockets: neither to be used nor to be closed here.
-                self._idle, self._pid = [], os.getpid()
             while self._idle:
                 since, producer = self._idle.pop()
                 if time.monotonic() - since < IDLE_SECONDS:

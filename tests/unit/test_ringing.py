@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ from pytest_django import Settings
 
 from bunce_sync import doorbell as doorbell_module
 from bunce_sync import tasks
-from bunce_sync.doorbell import IDLE_SECONDS, SILENCE_SECONDS, Doorbell, doorbell
+from bunce_sync.doorbell import IDLE_SECONDS, RING_SECONDS, SILENCE_SECONDS, Doorbell, doorbell
 from bunce_sync.emulator import Emulator
 from bunce_sync.models import Segment
 from bunce_sync.signals import ENOUGH
@@ -133,17 +134,22 @@ def test_threads_do_not_share_a_connection(bell: Bell) -> None:
     assert len(bell.rung()) == 8
 
 
-def test_after_a_fork_the_parents_connections_are_left_alone(
-    bell: Bell, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    ours = Doorbell()
-    assert ours.ring(tasks.push_segment, 1, USING)
-    [(_, producer)] = ours._idle
-    assert producer.connection is not None
-    monkeypatch.setattr(os, "getpid", lambda: 1)
-    assert ours._take() is None
-    assert not ours._idle
-    assert producer.connection.connected, "the parent goes on with it"
+def test_a_child_has_a_lock_and_connections_of_its_own() -> None:
+    # In a process without other threads, as Python warns of a fork that would lose some.
+    script = """
+import os, signal
+from bunce_sync.doorbell import Doorbell
+bell = Doorbell()
+bell._idle.append((float("inf"), "a connection of the parent"))
+with bell._lock:
+    child = os.fork()
+    if not child:
+        signal.alarm(10)
+        os._exit(0 if bell._take() is None else 1)
+assert os.waitpid(child, 0)[1] == 0, "the child hangs, or uses what is not its own"
+assert bell._take() == "a connection of the parent"
+"""
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
 
 
 def test_in_eager_mode_the_task_runs_at_once(bell: Bell, bunce: Emulator) -> None:
@@ -153,6 +159,25 @@ def test_in_eager_mode_the_task_runs_at_once(bell: Bell, bunce: Emulator) -> Non
     finally:
         current_app.conf.task_always_eager = False
     assert fresh(row).status == Status.SYNCED
+
+
+def test_a_broker_that_answers_too_slowly_is_left_alone_for_a_while(
+    bell: Bell, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    send = Doorbell._send
+    late = RING_SECONDS + 0.1
+
+    def send_slowly(*args: Any) -> None:
+        clock.now += late
+        send(*args)
+
+    monkeypatch.setattr(Doorbell, "_send", send_slowly)
+    assert ring(), "it did arrive"
+    assert not ring()
+    clock.now += SILENCE_SECONDS
+    late = 0.0
+    assert ring()
+    assert ring()
 
 
 # Very many rows
@@ -173,7 +198,7 @@ def test_the_ring_for_all_the_others_is_kept_for_those_that_wait(bell: Bell) -> 
             row.save()  # without a change
         rows[-1].name = "New"
         rows[-1].save()
-    assert [arguments[0] for _, arguments in bell.rung()] == [rows[-1].pk]
+    assert [arguments[0] for _, arguments in bell.rung()] == [None]
 
 
 def test_rows_saved_after_a_large_savepoint_that_was_rolled_back_ring(bell: Bell) -> None:
