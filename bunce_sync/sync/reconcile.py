@@ -13,11 +13,12 @@ import time
 import uuid
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from enum import Enum, auto
 
 from django.db import IntegrityError, transaction
-from django.db.models import Min, Q, QuerySet
+from django.db.models import Count, Min, Q, QuerySet
 from django.db.models.expressions import CombinedExpression
 
 from bunce_sync.client import Page, RemoteSegment
@@ -141,16 +142,17 @@ def _take(token: uuid.UUID, alias: str) -> Scan | None:
         return None
     kept = _states(alias).values_list("scan", flat=True).get()
     scan = Scan.from_json(kept) if kept else None
-    if scan and timedelta(0) <= now - scan.started_at < STALE:
+    if scan and timedelta(0) <= now - scan.kept_at < STALE:
         return scan
     if Segment.objects.using(alias).checkable().exists():
-        return Scan(started_at=now)
+        return Scan(started_at=now, kept_at=now)
     _states(alias).filter(scan_token=token).update(scan=None)
     return None
 
 
 def _keep(scan: Scan, token: uuid.UUID, alias: str) -> bool:
     """Write the progress down; False when the lease was lost to somebody else."""
+    scan = replace(scan, kept_at=gate.read_state(alias)[1])
     mine = _states(alias).filter(scan_token=token)
     return bool(mine.update(scan=scan.to_json(), scan_lease_until=_page_lease()))
 
@@ -279,10 +281,12 @@ def _doubtful_calls(alias: str, segment_ids: Iterable[int]) -> QuerySet[ApiCall]
 
 def _may_stop(scan: Scan, alias: str) -> bool:
     """Whether the rest of the list cannot matter."""
-    oldest = _considered(scan, alias).aggregate(oldest=Min("sent_at"))["oldest"]
-    if oldest is None:
+    found = _considered(scan, alias).aggregate(rows=Count("pk"), oldest=Min("sent_at"))
+    if not found["rows"]:
         return True  # every row in question has found its match
-    return scan.newest_first and scan.last_created is not None and scan.last_created < oldest - NEAR
+    if found["oldest"] is None or scan.last_created is None:
+        return False
+    return scan.newest_first and scan.last_created < found["oldest"] - NEAR
 
 
 def _was_disturbed(scan: Scan, alias: str) -> bool:
@@ -317,7 +321,9 @@ def _finish(scan: Scan, token: uuid.UUID, alias: str) -> None:
     """
     now = DatabaseNow()
     with transaction.atomic(using=alias, durable=True):
-        absent = list(_considered(scan, alias).locked().values_list("pk", flat=True))
+        # What somebody else holds stays in doubt until the next scan: waiting for several rows at
+        # once could deadlock with an import.
+        absent = list(_considered(scan, alias).not_held().values_list("pk", flat=True))
         rows = Segment.objects.using(alias).filter(pk__in=absent)
         edited = [row.pk for row in rows.iterator() if row.digest != row.sent_digest]
         rows.exclude(pk__in=edited).filter(last_code="conflict").update(status=Status.REJECTED)

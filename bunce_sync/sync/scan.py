@@ -19,6 +19,7 @@ class Scan:
 
     Attributes:
         started_at: the database's time; rows that were ready by then are considered.
+        kept_at: when progress was last written down.
         position: the page to read next.
         pages: pages read so far.
         falls: how often the time of creation fell from one segment to the next; None once it
@@ -28,6 +29,7 @@ class Scan:
     """
 
     started_at: datetime
+    kept_at: datetime
     position: Position = FIRST_PAGE
     pages: int = 0
     falls: int | None = 0
@@ -58,6 +60,7 @@ class Scan:
             last = created or last
         return Scan(
             started_at=self.started_at,
+            kept_at=self.kept_at,
             position=page.next or self.position,
             pages=self.pages + 1,
             falls=falls,
@@ -69,6 +72,7 @@ class Scan:
         """A JSON object to store, for ``from_json``."""
         return {
             "started_at": self.started_at.isoformat(),
+            "kept_at": self.kept_at.isoformat(),
             "position": self.position.to_json(),
             "pages": self.pages,
             "falls": self.falls,
@@ -83,6 +87,7 @@ class Scan:
             last = value["last_created"]
             return cls(
                 started_at=datetime.fromisoformat(value["started_at"]),
+                kept_at=datetime.fromisoformat(value["kept_at"]),
                 position=Position.from_json(value["position"]),
                 pages=value["pages"],
                 falls=value["falls"],

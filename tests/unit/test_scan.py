@@ -260,9 +260,23 @@ def test_a_scan_that_stood_still_for_an_hour_is_begun_anew(
     doubtful()
     look_one_page(monkeypatch)
     kept = state().scan or {}
-    set_state(scan={**kept, "started_at": ago(3700).isoformat()}, scan_lease_until=None)
+    set_state(scan={**kept, "kept_at": ago(3700).isoformat()}, scan_lease_until=None)
     look()
     assert pages_asked_for(bunce) == ["page=1", "page=1", "page=2", "page=3"]
+
+
+def test_a_scan_that_takes_hours_but_goes_forward_comes_to_its_end(
+    bunce: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bunce.set(order="oldest")
+    fill(bunce, 2 * PAGE, age=30_000)
+    row = doubtful(sent=20_000)
+    Segment.objects.filter(pk=row.pk).update(due_at=ago(10_000))
+    look_one_page(monkeypatch)
+    kept = state().scan or {}
+    set_state(scan={**kept, "started_at": ago(9000).isoformat()}, scan_lease_until=None)
+    look()
+    assert pages_asked_for(bunce) == ["page=1", "page=2", "page=3"]
 
 
 @pytest.mark.parametrize("kept", [{}, {"started_at": "soon"}, [], "x", {"position": 7}])
