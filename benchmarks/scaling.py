@@ -41,7 +41,7 @@ def main(rows: int) -> None:
     )
 
     def claim_one() -> None:
-        row = next(push._due_rows("default"))  # noqa: SLF001 - the way a worker finds work
+        row = push._due_rows("default")[0]  # noqa: SLF001 - the way a worker finds work
         if push.claim(row, "default", patience=1.0) is None:
             raise AssertionError("the row was due and is not claimed")
 

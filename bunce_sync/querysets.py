@@ -45,12 +45,40 @@ class SegmentQuerySet(QuerySet["Segment"]):
             return self.select_for_update()
         return self
 
+    def not_held(self) -> SegmentQuerySet:
+        """Lock those of the rows that no other transaction holds, and leave out the others.
+
+        Somebody's import in one transaction may hold a row for minutes; a worker must not wait
+        for that. To be called inside a transaction. Where nothing locks rows, they are all here.
+        """
+        connection = connections[self.db]
+        if not connection.features.has_select_for_update_skip_locked:
+            return self
+        free = self.order_by("pk").select_for_update(skip_locked=True).values_list("pk", flat=True)
+        rows = self.model._default_manager.using(self.db)
+        # PostgreSQL can do both in one query.
+        return rows.filter(pk__in=free if connection.vendor == "postgresql" else [*free])
+
     def mark_edited(self) -> int:
         """Let rows at rest be pushed again, because their content changed.
 
         Rows under way are left alone: recording compares what was sent with what the row then says.
         """
         return self.filter(status__in=self.model.RESTING).update(**self.model.fresh_start())
+
+    def bulk_create(self, *args: Any, **kwargs: Any) -> list[Segment]:
+        """As Django's, but it cannot edit rows.
+
+        Raises:
+            ValueError: ``update_conflicts`` is set. Which of the rows are on their way to Bunce,
+                and must not be sent again, only a row by row look can tell.
+        """
+        if kwargs.get("update_conflicts"):
+            raise ValueError(
+                "Segment.objects.bulk_create() cannot update rows: their edits would not be sent to"
+                " Bunce. Use update_or_create(), save() or update()."
+            )
+        return super().bulk_create(*args, **kwargs)
 
     def update(self, **kwargs: Any) -> int:
         """As Django's, and an edit of name or description lets the row be pushed again.

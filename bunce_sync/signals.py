@@ -38,9 +38,8 @@ def ring_on_commit(
         # Whether an edit lets a row wait is decided after this signal, and by the row as it is.
         due = Segment.objects.using(using).due()
         if bell == OTHERS:
-            oldest = due.order_by("due_at").values_list("pk", flat=True).first()
-            if oldest is not None:
-                doorbell.ring(push_segment, oldest, using)
+            if due.exists():
+                doorbell.ring(push_segment, None, using)
         elif created or due.filter(pk=bell).exists():
             doorbell.ring(push_segment, bell, using)
 

@@ -45,10 +45,13 @@ def go_on(task: Task[Any, Any], *args: Any) -> None:
 
 
 @shared_task(name="bunce_sync.push_segment", base=BunceTask)
-def push_segment(segment_id: int, using: str | None = None) -> None:
+def push_segment(segment_id: int | None, using: str | None = None) -> None:
     """Push the row that rang, then whatever else is due.
 
     A woken worker works off the queue in the database, so that a backlog needs few messages.
+
+    Args:
+        segment_id: None when it was not one row that rang.
     """
     try:
         drain(
@@ -71,7 +74,7 @@ def sweep(using: str | None = None) -> None:
         return
     # Where the bell cannot be rung, or is silent since it could not a moment ago, a worker is here
     # all the same: the one that runs this.
-    if not all(doorbell.ring(push_segment, segment_id, using) for segment_id in found.due):
+    if not all(doorbell.ring(push_segment, None, using) for _ in range(found.workers)):
         drain(seconds=SHIFT, using=using)
     if found.in_doubt and not doorbell.ring(reconcile, using):
         reconcile(using)

@@ -13,10 +13,9 @@ import logging
 import random
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
-from itertools import chain
 from typing import Any
 
 from django.db import (
@@ -85,16 +84,17 @@ def drain(
     *,
     seconds: float,
     first: int | None = None,
-    hand_on: Callable[[int], object] | None = None,
+    hand_on: Callable[[int | None], object] | None = None,
     using: str | None = None,
 ) -> int:
     """Push rows that are due, oldest first, until none is left, time is up or the gate closes.
 
     Args:
         seconds: when to stop beginning new pushes.
-        first: the id of a row to begin with.
-        hand_on: called at the end with the id of a row, when somebody else should go on: this one
-            has worked or waited for long enough, and there is more to do.
+        first: the id of a row to begin with. If somebody else has taken it, that one is awake and
+            does all the rest as well.
+        hand_on: called at the end when somebody else should go on: this one has worked or waited
+            for long enough, and there is more to do. It is given ``first`` if that still waits.
 
     Returns:
         How many requests were made or tried.
@@ -106,47 +106,56 @@ def drain(
     ends = time.monotonic() + seconds
     patience = Patience()
     pushed = 0
-    for row in chain(_row(first, alias), _due_rows(alias)):
-        tired = time.monotonic() >= ends
-        if not tired:
-            try:
-                pushed += _push_row(row, alias, patience)
-            except gate.GateClosed as closed:
-                tired = patience.ended_by(closed)
-                if not tired:
-                    break
-        if tired:
-            if hand_on:
-                hand_on(row.pk)
-            break
+    batch = _due_rows(alias) if first is None else _row(first, alias)
+    while batch:
+        before = pushed
+        for row in batch:
+            rang = row.pk == first
+            tired = time.monotonic() >= ends
+            if not tired:
+                try:
+                    pushed += _push_row(row, alias, patience, lines_up=rang)
+                except gate.GateClosed as closed:
+                    if not patience.ended_by(closed):
+                        return pushed
+                    tired = True
+            if tired:
+                if hand_on:
+                    hand_on(first if rang else None)
+                return pushed
+        # Rows of which none could be had are in other hands, and looking again would not help.
+        batch = _due_rows(alias) if pushed > before else []
     return pushed
 
 
-def _row(segment_id: int | None, alias: str) -> Iterator[Segment]:
+def _row(segment_id: int, alias: str) -> list[Segment]:
     """The row, if it waits."""
-    if segment_id is None:
-        return
     row = Segment.objects.using(alias).filter(pk=segment_id).first()
     if row is None:
         logger.info("Segment %s does not exist (any more); nothing to push.", segment_id)
-    elif row.status == Segment.Status.PENDING:
-        yield row
+    return [row] if row is not None and row.status == Segment.Status.PENDING else []
 
 
-def _due_rows(alias: str) -> Iterator[Segment]:
-    """Rows that are due, a few at a time, as long as there are any."""
-    segments = Segment.objects.using(alias)
-    while True:
-        ids = list(segments.due().order_by("due_at").values_list("pk", flat=True)[:OLDEST])
-        if not ids:
-            return
-        # Workers that go for the same rows would all but one find them taken.
-        yield from segments.filter(pk__in=random.sample(ids, min(BATCH, len(ids))))
+def _due_rows(alias: str) -> list[Segment]:
+    """A few of the rows that have been due for longest, half of them creates if there are any.
+
+    Else an edit of very many rows would hold back every new one until all of them are sent.
+    """
+    due = Segment.objects.using(alias).due().order_by("due_at").values_list("pk", flat=True)
+    oldest = list(due[:OLDEST])
+    creates = list(due.filter(bunce_id=None)[:OLDEST]) if len(oldest) == OLDEST else []
+    # Workers that go for the same rows would all but one find them taken.
+    some = {*_some(creates, BATCH // 2), *_some(oldest, BATCH)}
+    return list(Segment.objects.using(alias).filter(pk__in=[*some][:BATCH]))
 
 
-def _push_row(row: Segment, alias: str, patience: Patience) -> bool:
+def _some(ids: list[int], most: int) -> list[int]:
+    return random.sample(ids, min(most, len(ids)))
+
+
+def _push_row(row: Segment, alias: str, patience: Patience, *, lines_up: bool = False) -> bool:
     for _ in range(2):
-        claimed = claim(row, alias, patience=patience.left)
+        claimed = claim(row, alias, patience=patience.left, lines_up=lines_up)
         if claimed is None:
             return False
         taken, call, permit = claimed
@@ -159,12 +168,13 @@ def _push_row(row: Segment, alias: str, patience: Patience) -> bool:
 
 
 def claim(
-    row: Segment, alias: str, *, patience: float = 0.0
+    row: Segment, alias: str, *, patience: float = 0.0, lines_up: bool = False
 ) -> tuple[Claim, ApiCall, gate.Permit] | None:
     """Transaction 1. ``row`` is as last read; what it says is what will be sent.
 
     Args:
         patience: seconds the caller can wait for its turn at the gate.
+        lines_up: as for ``take_permit``.
 
     Returns:
         None when the row is not due or somebody else has it.
@@ -184,25 +194,24 @@ def claim(
     )
     try:
         with transaction.atomic(using=alias, durable=True):
-            claimed = (
-                Segment.objects.using(alias)
-                .due()
-                # Name and description are compared again when recording. This one only goes out
-                # with a create and cannot be mended by an update.
-                .filter(pk=row.pk, bunce_id=row.bunce_id, add_all_customers=row.add_all_customers)
-                .update(
-                    status=Segment.Status.SENDING,
-                    lease_token=taken.token,
-                    lease_until=DatabaseNow() + timedelta(seconds=conf.LEASE),
-                    attempts=taken.attempts,
-                    sent_digest=taken.digest,
-                    sent_at=DatabaseNow(),
-                )
+            # Name and description are compared again when recording. The last of these only goes
+            # out with a create and cannot be mended by an update.
+            due = Segment.objects.using(alias).due()
+            due = due.filter(
+                pk=row.pk, bunce_id=row.bunce_id, add_all_customers=row.add_all_customers
+            )
+            claimed = due.not_held().update(
+                status=Segment.Status.SENDING,
+                lease_token=taken.token,
+                lease_until=DatabaseNow() + timedelta(seconds=conf.LEASE),
+                attempts=taken.attempts,
+                sent_digest=taken.digest,
+                sent_at=DatabaseNow(),
             )
             if not claimed:
                 return None
             operation = Operation.CREATE if taken.creates else Operation.UPDATE
-            permit = gate.take_permit(operation, alias, patience=patience)
+            permit = gate.take_permit(operation, alias, patience=patience, lines_up=lines_up)
             call = ledger.begin(
                 permit,
                 operation,
@@ -227,8 +236,10 @@ def client() -> BunceClient:
     """This process's client for the site's settings.
 
     Raises:
-        ConfigurationError: the key is missing or a setting cannot be used.
+        ConfigurationError: the key is missing or a setting cannot be used, be it one that is only
+            needed once the request has been made.
     """
+    conf.check()
     return shared_client(
         base_url=conf.base_url,
         api_key=conf.API_KEY,

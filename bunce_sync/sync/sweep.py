@@ -7,6 +7,7 @@ import math
 from dataclasses import dataclass
 from datetime import timedelta
 
+from django.db import transaction
 from django.db.models import Case, Q, Value, When
 
 from bunce_sync.conf import conf
@@ -31,14 +32,13 @@ class Sweep:
     """What a sweep found.
 
     Attributes:
-        due: ids of rows to ring for, oldest first; as many as there is work for workers until
-            the next sweep.
+        workers: how many workers to ring for, for what is due until the next sweep.
         in_doubt: whether rows in doubt wait for a look into Bunce.
         asked: whether somebody asked to see what Bunce has of a row.
         freed: rows whose lease had run out.
     """
 
-    due: list[int]
+    workers: int
     in_doubt: bool
     asked: bool
     freed: int
@@ -52,7 +52,7 @@ def sweep(*, using: str | None = None) -> Sweep:
             the same; there is nothing to ring for.
     """
     alias = database_of(using)
-    gate.read_state(alias)  # makes the row on a new database
+    gate.watch_clock(alias)
     SyncState.objects.using(alias).filter(pk=1).update(swept_at=DatabaseNow())
     freed = free_leases(alias)
     prune_ledger(alias)
@@ -60,10 +60,10 @@ def sweep(*, using: str | None = None) -> Sweep:
     client()
     expected = gate.permits_expected(alias, within=conf.SWEEP_INTERVAL)
     segments = Segment.objects.using(alias)
-    due = segments.due().order_by("due_at").values_list("pk", flat=True)
+    most = math.ceil(expected / PERMITS_A_WORKER)
     scanning = SyncState.objects.using(alias).filter(scan__isnull=False)
     return Sweep(
-        due=list(due[: math.ceil(expected / PERMITS_A_WORKER)]),
+        workers=segments.due().order_by()[:most].count() if most else 0,
         in_doubt=bool(expected) and (segments.checkable().exists() or scanning.exists()),
         asked=bool(expected) and segments.asked().exists(),
         freed=freed,
@@ -74,10 +74,9 @@ def free_leases(alias: str) -> int:
     """Let rows go on whose worker did not record in time: it was killed, or it hangs."""
     grace = DatabaseNow() + timedelta(seconds=conf.GRACE)
     creates = Q(bunce_id__isnull=True)
-    freed = (
-        Segment.objects.using(alias)
-        .abandoned()
-        .update(
+    with transaction.atomic(using=alias, durable=True):
+        rows = Segment.objects.using(alias).abandoned().not_held()
+        freed = rows.update(
             status=Case(When(creates, then=Value(Status.IN_DOUBT)), default=Value(Status.PENDING)),
             due_at=Case(When(creates, then=grace), default=DatabaseNow()),
             lease_token=None,
@@ -85,13 +84,17 @@ def free_leases(alias: str) -> int:
             last_code="worker_lost",
             last_error="",
         )
-    )
     if freed:
         logger.warning("%d segments were left by a worker that died or hangs", freed)
-    ApiCall.objects.using(alias).filter(
+    calls = ApiCall.objects.using(alias).filter(
         outcome=ApiCall.Outcome.UNDER_WAY,
         started_at__lte=DatabaseNow() - timedelta(seconds=conf.LEASE),
-    ).update(outcome=ApiCall.Outcome.ABANDONED, code="worker_lost")
+    )
+    # By their ids: MariaDB would lock an index and then its rows, a recording the other way round,
+    # and the two could deadlock.
+    left = list(calls.order_by().values_list("pk", flat=True))
+    if left:
+        calls.filter(pk__in=left).update(outcome=ApiCall.Outcome.ABANDONED, code="worker_lost")
     return freed
 
 

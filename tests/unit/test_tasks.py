@@ -179,12 +179,12 @@ def test_unusable_settings_are_told_in_one_line_and_nothing_is_sent(
 
 
 def test_the_sweep_rings_for_what_it_found(bell: Bell) -> None:
-    due = make()
+    make()
     doubtful()
     make(status=Status.SYNCED, check_asked_at=now())
     sweep()
     assert bell.rung() == [
-        ("push_segment", [due.pk, None]),
+        ("push_segment", [None, None]),
         ("reconcile", [None]),
         ("check_segments", [None]),
     ]

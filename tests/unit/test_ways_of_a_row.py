@@ -211,3 +211,16 @@ def test_the_sweep_command_works_on_the_database_it_is_given(
     Segment.objects.using(elsewhere).bulk_create([Segment(name="VIP")])
     call_command("bunce_sweep", database=elsewhere, verbosity=0)
     assert Segment.objects.using(elsewhere).get().status == Status.SYNCED
+
+
+@pytest.mark.django_db
+def test_rows_are_not_edited_behind_the_queues_back_by_bulk_create() -> None:
+    row = make(status=Status.SYNCED)
+    with pytest.raises(ValueError, match="update_or_create"):
+        Segment.objects.bulk_create(
+            [Segment(pk=row.pk, name="Edited")],
+            update_conflicts=True,
+            update_fields=["name"],
+            unique_fields=["id"],
+        )
+    assert fresh(row).name == "VIP"
