@@ -7,7 +7,6 @@ late. A value that is unusable raises ``ConfigurationError`` where it is read; t
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from typing import Any, Generic, TypeVar
 from urllib.parse import urlsplit
@@ -24,12 +23,15 @@ BASE_URLS = {
     "sandbox": "https://sandbox.api.bunce.so/v1",
 }
 
+#: Seconds that no time here can sensibly exceed; without a bound a slip would overflow dates.
+LONGEST = 86_400
+
 
 def _seconds(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TypeError("must be a number of seconds")
-    if not (math.isfinite(value) and value > 0):
-        raise ValueError("must be a number of seconds greater than zero")
+    if not 0 < value <= LONGEST:  # nor is NaN
+        raise ValueError("must be a number of seconds greater than zero, and at most a day")
     return float(value)
 
 
@@ -146,6 +148,15 @@ class Conf:
     PAGE_SIZE = Setting(100, _page_size)
     QUEUE = Setting("bunce", _name)
     LEDGER_DAYS = Setting(30, _count)
+
+    def check(self) -> None:
+        """Read every setting, so that one that cannot be used shows before anything is done.
+
+        Raises:
+            ConfigurationError: one cannot; it is named.
+        """
+        for key in SETTINGS:
+            getattr(self, key)
 
     @property
     def base_url(self) -> str:

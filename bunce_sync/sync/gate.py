@@ -20,10 +20,10 @@ from bunce_sync.client import Exchange
 from bunce_sync.client.exchange import Instant
 from bunce_sync.conf import conf
 from bunce_sync.functions import DatabaseNow
-from bunce_sync.models import ApiCall, SyncState
+from bunce_sync.models import ApiCall, Segment, SyncState
 from bunce_sync.sync import clock
 from bunce_sync.sync.outcome import LINKED_ELSEWHERE, PERMIT_EXPIRED, Outcome, Result
-from bunce_sync.sync.window import LONGEST_SPACING, READS, next_turn, room
+from bunce_sync.sync.window import LONGEST_SPACING, next_turn, room
 
 logger = logging.getLogger(__name__)
 
@@ -121,32 +121,32 @@ def _lock_state(using: str) -> None:
         shared.update(permits=F("permits") + 1)
 
 
-def take_permit(operation: ApiCall.Operation, using: str, *, patience: float = 0.0) -> Permit:
+def take_permit(
+    operation: ApiCall.Operation, using: str, *, patience: float = 0.0, lines_up: bool = False
+) -> Permit:
     """Pass the gate, or say how long to wait. To be called inside a transaction.
 
     Args:
         patience: seconds the caller can wait; its turn may lie so far ahead.
+        lines_up: it waits also where others who are awake already could use every turn.
 
     Raises:
         GateClosed: no request may be made now, nor soon enough.
         ClockJumped: nor now, and the caller has to call ``heal_clock`` outside the transaction.
     """
-    # Noted before the database's time is read: the permit ends early rather than late.
-    began = Instant()
     if conf.RATE_LIMIT is not None:
         _lock_state(using)
-    reading = clock.Reading(using)
-    state, now = read_state(using)
+    # Noted before the database's time is read: the permit ends early rather than late.
+    began = Instant()
+    state, now = _read_soundly(using)
     if state.blocked_reason and conf.RATE_LIMIT is None:
         # Without a limit nothing is counted and nobody need wait for the others' commits; but of
         # those who find the gate closed one alone may be let through.
         _lock_state(using)
+        began = Instant()
         state, now = read_state(using)
-    jump = reading.jump(now, state.clock_epoch)
-    if jump:
-        raise ClockJumped(jump, state.clock_epoch)
     _check_closed(state, now)
-    wait = _line_up(operation, state, now, using, patience)
+    wait = _line_up(operation, state, now, using, patience, lines_up)
     probe = bool(state.blocked_reason)
     if probe:
         # The first request after a closing is a probe; the others wait for what it finds.
@@ -162,6 +162,35 @@ def take_permit(operation: ApiCall.Operation, using: str, *, patience: float = 0
     )
 
 
+def _read_soundly(using: str) -> tuple[SyncState, datetime]:
+    """As ``read_state``, once the clock has been looked at.
+
+    Raises:
+        ClockJumped: it cannot be gone by.
+    """
+    reading = clock.Reading(using)
+    state, now = read_state(using)
+    jump = reading.jump(now, state.clock_epoch)
+    if state.swept_at and state.swept_at - now > timedelta(seconds=clock.TOLERANCE):
+        # It went back, whether or not this process had read it before.
+        jump = min(jump, (now - state.swept_at).total_seconds())
+    if jump:
+        raise ClockJumped(jump, state.clock_epoch)
+    return state, now
+
+
+def watch_clock(using: str) -> None:
+    """Look at the clock, and heal it if it jumped.
+
+    For the sweep: after a clock went back nothing is due for a while, so nobody asks for a permit
+    and would notice.
+    """
+    try:
+        _read_soundly(using)
+    except ClockJumped as jumped:
+        heal_clock(jumped, using)
+
+
 def _check_closed(state: SyncState, now: datetime) -> None:
     for until in (state.blocked_until, state.probe_until):
         if until and until > now:
@@ -169,7 +198,12 @@ def _check_closed(state: SyncState, now: datetime) -> None:
 
 
 def _line_up(
-    operation: ApiCall.Operation, state: SyncState, now: datetime, using: str, patience: float
+    operation: ApiCall.Operation,
+    state: SyncState,
+    now: datetime,
+    using: str,
+    patience: float,
+    lines_up: bool,
 ) -> float:
     """Seconds until the caller's turn, if that is soon enough for it."""
     limit = conf.RATE_LIMIT
@@ -186,8 +220,7 @@ def _line_up(
     if turn.line > LONGEST_SPACING + clock.TOLERANCE:
         # Nobody waits so long. The clock went back, and no process is left that saw it before.
         raise ClockJumped(-turn.line, state.clock_epoch)
-    # Reads may always stand in line: a single worker makes them, and pushes would crowd it out.
-    crowded = turn.line > 0 and turn.wait > LINE_SECONDS and operation not in READS
+    crowded = turn.line > 0 and turn.wait > LINE_SECONDS and not lines_up
     if crowded or turn.wait > patience:
         raise GateClosed(turn.wait, crowded=crowded)
     return turn.wait
@@ -269,6 +302,11 @@ def _close(using: str, reason: SyncState.Reason, seconds: float, result: Result)
     state, now = read_state(using)
     until = now + timedelta(seconds=seconds)
     same = state.blocked_reason == reason
+    resumed_at = state.resumed_at
+    if reason == Reason.UNREACHABLE and state.blocked_reason == Reason.RATE_LIMITED:
+        resumed_at = (
+            until  # the probe after a pause failed: what follows begins gently all the same
+        )
     SyncState.objects.using(using).filter(pk=1).update(
         failures=state.failures if reason == Reason.UNREACHABLE else 0,
         blocked_until=max(until, state.blocked_until) if state.blocked_until else until,
@@ -276,6 +314,7 @@ def _close(using: str, reason: SyncState.Reason, seconds: float, result: Result)
         blocked_since=state.blocked_since if same and state.blocked_since else now,
         blocked_detail=result.detail,
         probe_until=None,
+        resumed_at=resumed_at,
     )
     if not same:
         logger.warning("No requests to Bunce for %.0f s: %s", seconds, reason.label)
@@ -303,6 +342,9 @@ def heal_clock(jumped: ClockJumped, using: str) -> None:
         # Segments first, the shared row last, as in a push: the other order could deadlock.
         if jumped.seconds < 0:
             clock.draw_back(using, now=now, by=timedelta(seconds=-jumped.seconds))
+        # How long ago these were sent is not known any more, and Bunce may still be at them.
+        doubtful = Segment.objects.using(using).filter(status=Segment.Status.IN_DOUBT)
+        doubtful.update(due_at=now + timedelta(seconds=conf.GRACE))
         first = (
             SyncState.objects.using(using)
             .filter(pk=1, clock_epoch=jumped.epoch)

@@ -153,9 +153,14 @@ def settle(
             waiting = {"status": Status.PENDING, "attempts": max(claim.attempts - 1, 0)}
             return released | waiting | {"due_at": now}
         case Outcome.NOT_SENT:
-            at_once = result.code == PERMIT_EXPIRED
-            due_at = now if at_once else now + backoff(claim.attempts)
-            return released | {"status": Status.PENDING, "due_at": due_at}
+            # Nothing left, so what goes out with a create alone may still be changed.
+            unsent = released | {"status": Status.PENDING}
+            if row.bunce_id is None:
+                unsent |= {"sent_at": None}
+            if result.code == PERMIT_EXPIRED:
+                # It was not Bunce that could not be reached: that costs no attempt.
+                return unsent | {"due_at": now, "attempts": max(claim.attempts - 1, 0)}
+            return unsent | {"due_at": now + backoff(claim.attempts)}
         case Outcome.REJECTED:
             if row.bunce_id is None and claim.doubted and result.http_status in (409, 422):
                 # Refused as a twin, perhaps, of our own earlier create that did arrive.

@@ -11,7 +11,7 @@ from django.db import transaction
 from bunce_sync.client import Exchange
 from bunce_sync.models import ApiCall
 from bunce_sync.sync import gate, ledger
-from bunce_sync.sync.outcome import Outcome, Result, result_of
+from bunce_sync.sync.outcome import PERMIT_EXPIRED, Outcome, Result, result_of
 from bunce_sync.sync.patience import Patience
 
 logger = logging.getLogger(__name__)
@@ -42,9 +42,25 @@ def read(
     Raises:
         GateClosed: no request may be made now.
     """
+    value, result = _read_once(fetch, operation, path, patience, using, segment_id)
+    if result.code == PERMIT_EXPIRED:
+        # Connecting outlasted the permit. The connection stands now, so try again at once.
+        value, result = _read_once(fetch, operation, path, patience, using, segment_id)
+    return value, result
+
+
+def _read_once(
+    fetch: Callable[[Exchange], T],
+    operation: ApiCall.Operation,
+    path: str,
+    patience: Patience,
+    using: str,
+    segment_id: int | None,
+) -> tuple[T | None, Result]:
     try:
         with transaction.atomic(using=using, durable=True):
-            permit = gate.take_permit(operation, using, patience=patience.left)
+            # In line even where others wait: a single worker reads, and pushes would crowd it out.
+            permit = gate.take_permit(operation, using, patience=patience.left, lines_up=True)
             call = ledger.begin(permit, operation, path, using=using, segment_id=segment_id)
     except gate.ClockJumped as jumped:
         gate.heal_clock(jumped, using)

@@ -8,13 +8,15 @@ from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
 import pytest
+from django.db.models import F
 
 from bunce_sync.emulator import Emulator
-from bunce_sync.models import SyncState
+from bunce_sync.models import Segment, SyncState
 from bunce_sync.sync import clock, gate
 from bunce_sync.sync.clock import Reading
 from bunce_sync.sync.gate import ClockJumped, GateClosed
 from bunce_sync.sync.push import push
+from bunce_sync.sync.sweep import sweep
 
 from .core import (
     USING,
@@ -196,3 +198,35 @@ def test_a_jump_closes_the_gate_for_a_window_whatever_it_was_closed_for(bunce: E
     gate.heal_clock(ClockJumped(+60.0, state().clock_epoch), USING)
     assert state().blocked_reason == Reason.CLOCK
     assert seconds_until(state().blocked_until) > 55
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("known", [True, False], ids=["to_this_process", "to_nobody_who_is_left"])
+def test_a_clock_set_back_while_nothing_is_due_is_noticed_by_the_sweep(
+    bunce: Emulator, known: bool
+) -> None:
+    hour = timedelta(hours=1)
+    row = make()
+    sweep()
+    if known:
+        read_clock()
+    # What was due a moment ago seems to lie an hour ahead, so nobody asks the gate.
+    Segment.objects.update(due_at=F("due_at") + hour)
+    SyncState.objects.update(swept_at=F("swept_at") + hour, blocked_until=ago(-3700))
+    if known:
+        set_clock(-3600)
+    sweep()
+    assert seconds_until(fresh(row).due_at) < 15
+    let_gate_time_pass(gate.window().total_seconds())
+    Segment.objects.update(due_at=ago(0))
+    assert sweep().workers == 1
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("jump", [3600.0, -3600.0])
+def test_after_a_jump_rows_in_doubt_have_their_whole_grace_period_before_them(
+    bunce: Emulator, jump: float
+) -> None:
+    row = make(status=Status.IN_DOUBT, due_at=ago(-5))
+    gate.heal_clock(ClockJumped(jump, state().clock_epoch), USING)
+    assert seconds_until(fresh(row).due_at) > 115

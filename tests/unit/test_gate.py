@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 
 import pytest
 from django.db import transaction
@@ -109,6 +110,16 @@ def test_after_the_pause_one_probe_goes_first_and_the_pace_begins_gently(bunce: 
     now_open = state()
     assert (now_open.blocked_reason, now_open.blocked_until, now_open.failures) == ("", None, 0)
     assert now_open.resumed_at is not None
+    record_calls(0)
+    assert closed().reason == "", "the window is paced"
+
+
+def test_the_pace_begins_gently_also_when_the_probe_after_the_pause_fails(bunce: Emulator) -> None:
+    report(Outcome.RATE_LIMITED, retry_after=30.0)
+    let_it_open()
+    fail(BREAKER_THRESHOLD)
+    let_it_open()
+    report(Outcome.CONFIRMED)
     record_calls(0)
     assert closed().reason == "", "the window is paced"
 
@@ -289,6 +300,20 @@ def test_a_permit_that_waits_for_its_turn_is_not_used_once_the_gate_has_closed(
     assert not gate.is_closed(USING)
     set_state(blocked_until=ago(-5), blocked_reason=Reason.RATE_LIMITED)
     assert gate.is_closed(USING)
+
+
+def test_a_permit_does_not_age_while_others_hold_the_gate(
+    bunce: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock = gate._lock_state
+    later = time.monotonic() + 5
+
+    def lock_late(using: str) -> None:
+        lock(using)
+        monkeypatch.setattr("time.monotonic", lambda: later)
+
+    monkeypatch.setattr(gate, "_lock_state", lock_late)
+    assert not permit().exchange.too_late
 
 
 def test_the_shared_row_is_made_when_it_is_missing(bunce: Emulator) -> None:

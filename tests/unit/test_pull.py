@@ -11,7 +11,9 @@ from pytest_django import Settings
 from bunce_sync.emulator import Emulator, Faults
 from bunce_sync.exceptions import ConfigurationError
 from bunce_sync.models import Segment
+from bunce_sync.sync import gate
 from bunce_sync.sync import pull as pull_module
+from bunce_sync.sync import read as read_module
 from bunce_sync.sync.pull import pull_asked
 from bunce_sync.sync.push import push
 from bunce_sync.sync.read import read
@@ -215,3 +217,21 @@ def test_without_a_key_nothing_is_read(bunce: Emulator, settings: Settings) -> N
     with pytest.raises(ConfigurationError):
         pull()
     assert bunce.served == 0
+
+
+def test_where_connecting_outlasts_the_permit_the_connection_is_used_at_the_second_try(
+    bunce: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = asked(bunce)
+    monkeypatch.setattr(gate, "PERMIT_SECONDS", -1.0)
+    fetched = read_module._fetched
+
+    def fetch_and_mend(*args: Any) -> Any:
+        answer = fetched(*args)
+        monkeypatch.setattr(gate, "PERMIT_SECONDS", 5.0)
+        return answer
+
+    monkeypatch.setattr(read_module, "_fetched", fetch_and_mend)
+    assert pull() == 1
+    assert calls(row) == [(Operation.READ, Outcome.NOT_SENT), (Operation.READ, Outcome.CONFIRMED)]
+    assert bunce.served == 1

@@ -313,6 +313,32 @@ def test_a_permit_that_is_always_too_old_is_tried_twice_and_the_row_stays_due(
     assert (row.status, row.last_code, due(row)) == (Status.PENDING, "permit_expired", True)
     assert calls(row) == [(Operation.CREATE, Outcome.NOT_SENT)] * 2
     assert (bunce.served, state().failures) == (0, 0)
+    assert row.attempts == 0, "Bunce did not fail"
+
+
+def test_what_was_never_sent_may_still_be_changed_in_every_part(
+    bunce: Emulator, settings: Settings
+) -> None:
+    configure(settings, BASE_URL="http://127.0.0.1:1/v1")
+    row = pushed(make())
+    assert calls(row) == [(Operation.CREATE, Outcome.NOT_SENT)]
+    row.add_all_customers = True
+    row.full_clean()
+    row.save()
+    configure(settings, BASE_URL=bunce.base_url)
+    Segment.objects.update(due_at=now())
+    assert pushed(row).bunce_all_customers is True
+
+
+@pytest.mark.parametrize("values", [{"GRACE": "two minutes"}, {"LEDGER_DAYS": 0}])
+def test_a_setting_that_is_needed_only_later_shows_before_anything_is_sent(
+    bunce: Emulator, settings: Settings, values: dict[str, Any]
+) -> None:
+    row = make()
+    configure(settings, **values)
+    with pytest.raises(ConfigurationError):
+        push(row.pk)
+    assert (fresh(row).status, bunce.served) == (Status.PENDING, 0)
 
 
 # The queue is worked off
@@ -333,6 +359,13 @@ def test_draining_ends_when_the_gate_closes_for_long(bunce: Emulator) -> None:
     bunce.set_faults(Faults(limit_429=1.0, retry_seconds=30))
     assert drain(seconds=30) == 1
     assert bunce.served == 1
+
+
+def test_who_is_rung_for_a_row_that_another_has_taken_goes_home(bunce: Emulator) -> None:
+    taken, other = make(status=Status.SENDING), make("Other")
+    assert drain(seconds=30, first=taken.pk) == 0
+    assert fresh(other).status == Status.PENDING, "whoever took the one will take the other too"
+    assert drain(seconds=30) == 1
 
 
 def test_draining_begins_nothing_when_its_time_is_up(bunce: Emulator) -> None:

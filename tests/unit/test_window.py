@@ -12,6 +12,7 @@ from pytest_django import Settings
 from bunce_sync.emulator import Emulator
 from bunce_sync.models import ApiCall, Segment
 from bunce_sync.sync import gate
+from bunce_sync.sync import push as push_module
 from bunce_sync.sync.gate import LINE_SECONDS, PERMIT_SECONDS, GateClosed, Permit
 from bunce_sync.sync.push import drain
 from bunce_sync.sync.window import BURST_SHARE, LONGEST_SPACING, READ_SHARE
@@ -233,3 +234,30 @@ def test_many_workers_together_never_go_over_the_limit(bunce: Emulator, settings
     assert Segment.objects.filter(status=Status.SYNCED).count() == 35
     assert bunce.limited == 0
     assert bunce.worst_window(window) <= limit
+
+
+def test_a_row_that_rang_lines_up_where_a_worker_that_looks_for_work_goes_home() -> None:
+    burst(age=30, count=BURST)
+    record_calls(-LINE_SECONDS)
+    with pytest.raises(GateClosed) as closed, transaction.atomic():
+        gate.take_permit(Operation.CREATE, USING, patience=2)
+    assert closed.value.crowded
+    with transaction.atomic():
+        assert gate.take_permit(Operation.CREATE, USING, patience=2, lines_up=True).wait > 0
+
+
+def test_an_edit_of_very_many_rows_does_not_hold_back_new_ones(
+    bunce: Emulator, settings: Settings
+) -> None:
+    configure(settings, RATE_LIMIT=None)
+    held = [bunce.add_segment(f"Before {number}") for number in range(200)]
+    for one in held:
+        make(f"Edited {one.id}", bunce_id=one.id, due_at=ago(600))
+    for number in range(3):
+        make(f"New {number}")
+    for _ in range(2):
+        for row in push_module._due_rows(USING):
+            push_module.push(row.pk)
+    made = [call.operation for call in ApiCall.objects.all()]
+    assert made.count(Operation.CREATE) == 3
+    assert made.count(Operation.UPDATE) == len(made) - 3 > 10
