@@ -17,6 +17,7 @@ from bunce_sync.conf import SETTINGS, conf, given
 from bunce_sync.exceptions import ConfigurationError
 
 SQLITE = "django.db.backends.sqlite3"
+POSTGRESQL = "django.db.backends.postgresql"
 #: Hosts of bunce-api's "Basics", and the kind of key that belongs to each.
 HOSTS = {"api.bunce.so": "sk_live_", "sandbox.api.bunce.so": "sk_test_"}
 
@@ -40,13 +41,10 @@ def check_settings(**kwargs: Any) -> list[CheckMessage]:
                 )
             )
         elif problem := _problem(key):
-            default = SETTINGS[key].default
             messages.append(
                 Error(
                     problem,
-                    hint=f"Set it to something like {default!r}, or leave it out."
-                    if default != ""
-                    else "Set it to a text, or leave it out.",
+                    hint=f"Set it to something like {SETTINGS[key].example!r}, or leave it out.",
                     id="bunce_sync.E003",
                 )
             )
@@ -90,8 +88,12 @@ def check_address(**kwargs: Any) -> list[CheckMessage]:
         messages.append(
             Error(
                 f"The API key is a {kind} key, but {host} is for keys that begin with {expected}.",
-                hint="Use the other key, or set BUNCE_SYNC['ENV'] to"
-                f" {'live' if kind == 'live' else 'sandbox'!r}.",
+                hint="Use the other key, or "
+                + (
+                    "change or remove BUNCE_SYNC['BASE_URL'], which decides about the host."
+                    if conf.BASE_URL
+                    else f"set BUNCE_SYNC['ENV'] to {'live' if kind == 'live' else 'sandbox'!r}."
+                ),
                 id="bunce_sync.E006",
             )
         )
@@ -116,7 +118,7 @@ def check_times(**kwargs: Any) -> list[CheckMessage]:
 
 
 def check_database(**kwargs: Any) -> list[CheckMessage]:
-    """E008 times without a zone, W009 SQLite that cannot begin a transaction with a read."""
+    """E008, E010 times in the wrong zone, W009 SQLite that cannot begin by reading."""
     messages: list[CheckMessage] = []
     if not django_settings.USE_TZ:
         messages.append(
@@ -129,6 +131,15 @@ def check_database(**kwargs: Any) -> list[CheckMessage]:
     # Where the segments are, as far as the settings say: no connection is made.
     alias = router.db_for_write(apps.get_model("bunce_sync", "Segment"))
     database = django_settings.DATABASES.get(alias, {})
+    if database.get("TIME_ZONE") and database.get("ENGINE") != POSTGRESQL:
+        messages.append(
+            Error(
+                f"The database {alias!r} has a TIME_ZONE: its times would be hours away from those"
+                " that the database's own clock gives.",
+                hint="Remove TIME_ZONE from its entry in DATABASES; times are stored in UTC then.",
+                id="bunce_sync.E010",
+            )
+        )
     mode = database.get("OPTIONS", {}).get("transaction_mode") or ""
     if database.get("ENGINE") == SQLITE and mode.upper() not in ("IMMEDIATE", "EXCLUSIVE"):
         messages.append(

@@ -101,8 +101,9 @@ class Setting(Generic[T]):
     must be.
     """
 
-    def __init__(self, default: T, parse: Callable[[Any], T]) -> None:
+    def __init__(self, default: T, parse: Callable[[Any], T], *, example: Any = None) -> None:
         self.default = default
+        self.example = default if example is None else example
         self.parse = parse
         self.key = ""
 
@@ -135,9 +136,9 @@ class Conf:
     Each access raises ``ConfigurationError`` when the site's value cannot be used.
     """
 
-    API_KEY = Setting("", _key)
+    API_KEY = Setting("", _key, example="sk_test_...")
     ENV = Setting("live", _environment)
-    BASE_URL = Setting("", _base_url)
+    BASE_URL = Setting("", _base_url, example=BASE_URLS["sandbox"])
     CONNECT_TIMEOUT = Setting(3.0, _seconds)
     READ_TIMEOUT = Setting(20.0, _seconds)
     LEASE = Setting(90.0, _seconds)

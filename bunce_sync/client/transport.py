@@ -185,10 +185,10 @@ class _KeyAuth(AuthBase):
 
     def __init__(self, api_key: str) -> None:
         if not api_key:
-            raise ConfigurationError("there is no API key")
+            raise ConfigurationError("There is no API key.")
         if not all("!" <= character <= "~" for character in api_key):
             raise ConfigurationError(
-                "the API key has a space, a line break or another character no key can have"
+                "The API key has a space, a line break or another character no key can have."
             )
         self._key = api_key
 
@@ -274,9 +274,9 @@ def _checked_address(base_url: str) -> tuple[str, str]:
         (parts.hostname or "").encode("idna")
         requests.Request("GET", base_url).prepare()
     except (ValueError, KeyError, requests.RequestException):
-        raise ConfigurationError("the address of Bunce is not an http(s) address") from None
+        raise ConfigurationError("The address of Bunce is not an http(s) address.") from None
     if parts.username or parts.password:
-        raise ConfigurationError("the address of Bunce must not contain a name or password")
+        raise ConfigurationError("The address of Bunce must not contain a name or password.")
     if not parts.hostname or parts.query or parts.fragment:
-        raise ConfigurationError("the address of Bunce needs a host, and nothing behind the path")
+        raise ConfigurationError("The address of Bunce needs a host, and nothing behind the path.")
     return base_url.rstrip("/"), f"{parts.hostname}:{port}"

@@ -108,17 +108,20 @@ def backoff(attempts: int) -> timedelta:
 
 
 def confirmed_fields(remote: RemoteSegment) -> dict[str, Any]:
-    """The ``bunce_`` fields as Bunce gave them."""
-    return {
-        "bunce_id": remote.id,
-        "bunce_name": remote.name,
-        "bunce_description": remote.description or "",
-        "bunce_type": (remote.type or "")[:100],
+    """The ``bunce_`` fields as Bunce gave them; what an answer leaves out stays as it was known."""
+    content = {"bunce_name": remote.name, "bunce_description": remote.description or ""}
+    facts = {
+        "bunce_type": remote.type and remote.type[:100],
         "bunce_all_customers": remote.all_customers,
-        "bunce_conditions": remote.conditions,
         "bunce_customers_count": remote.customers_count,
         "bunce_created_at": remote.created_at,
         "bunce_updated_at": remote.updated_at,
+    }
+    return {
+        "bunce_id": remote.id,
+        "bunce_conditions": remote.conditions,
+        **(content if remote.name else {}),
+        **{name: value for name, value in facts.items() if value is not None},
     }
 
 

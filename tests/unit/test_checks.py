@@ -108,6 +108,45 @@ def test_sqlite_is_to_take_its_write_lock_as_a_transaction_begins(
     assert ids(found(settings, GOOD)) == expected
 
 
+@pytest.mark.parametrize(
+    ("engine", "expected"), [("sqlite3", ["E010"]), ("mysql", ["E010"]), ("postgresql", [])]
+)
+def test_a_database_has_no_zone_that_its_own_clock_does_not_have(
+    monkeypatch: pytest.MonkeyPatch, settings: Settings, engine: str, expected: list[str]
+) -> None:
+    database = {
+        "ENGINE": f"django.db.backends.{engine}",
+        "NAME": "x",
+        "TIME_ZONE": "Asia/Tokyo",
+        "OPTIONS": {"transaction_mode": "IMMEDIATE"},
+    }
+    monkeypatch.setitem(settings.DATABASES, "default", database)
+    assert ids(found(settings, GOOD)) == expected
+
+
+def test_key_and_host_that_disagree_are_mended_where_the_host_is_set(settings: Settings) -> None:
+    live = {"API_KEY": "sk_live_x"}
+    [message] = found(settings, live | {"ENV": "sandbox"})
+    assert "BUNCE_SYNC['ENV'] to 'live'" in str(message.hint)
+    [message] = found(settings, live | {"BASE_URL": "https://sandbox.api.bunce.so/v1"})
+    assert "BUNCE_SYNC['BASE_URL']" in str(message.hint)
+
+
+@pytest.mark.parametrize(
+    ("values", "example"),
+    [
+        ({"BASE_URL": "ftp://x"}, "'https://sandbox.api.bunce.so/v1'"),
+        ({"API_KEY": "sk_test_ 1"}, "'sk_test_...'"),
+        ({"GRACE": "two minutes"}, "120.0"),
+    ],
+)
+def test_a_value_that_cannot_be_used_is_told_with_one_that_can(
+    settings: Settings, values: Mapping[str, object], example: str
+) -> None:
+    [message] = [one for one in found(settings, {**GOOD, **values}) if one.id == "bunce_sync.E003"]
+    assert str(message.hint) == f"Set it to something like {example}, or leave it out."
+
+
 def test_several_mistakes_are_all_named(settings: Settings) -> None:
     values = {"API_KEY": "sk_test_1", "LEASE": 1, "PAGE": 5, "GRACE": None}
     assert sorted(ids(found(settings, values))) == ["E002", "E003", "E006", "E007"]

@@ -40,7 +40,7 @@ def test_the_command_serves_until_a_signal_ends_it_cleanly(ending: signal.Signal
                 line = process.stdout.readline()
                 assert line, "it ended before it was ready"
                 greeting += line
-            address = re.search(r"BUNCE_BASE_URL=(\S+)", greeting)
+            address = re.search(r"connect to +(\S+)", greeting)
             assert address is not None
             answer = requests.post(
                 f"{address[1]}/segments",

@@ -102,6 +102,15 @@ def test_an_error_of_ours_is_named_without_its_text_which_could_hold_anything() 
     )
 
 
+def test_what_an_answer_leaves_out_stays_as_it_was_known() -> None:
+    under = claim(bunce_id=BUNCE_ID)
+    linked = row(bunce_id=BUNCE_ID, bunce_name="VIP", bunce_type="manual", bunce_created_at=NOW)
+    partial = RemoteSegment(id=BUNCE_ID, name="")
+    changes = settled(Outcome.CONFIRMED, of=linked, under=under, segment=partial)
+    assert changes["status"] == Status.SYNCED
+    assert not {"bunce_name", "bunce_type", "bunce_created_at"} & changes.keys()
+
+
 def test_a_confirmed_create_is_synced_with_all_that_bunce_said() -> None:
     changes = settled(Outcome.CONFIRMED, segment=REMOTE)
     assert changes["status"] == Status.SYNCED
