@@ -8,7 +8,15 @@ PYTEST_ARGS ?= -n 2
 BIN = .venv/bin
 INSTALLED = .venv/.installed
 
-.PHONY: help demo test faults bench screenshots lint fmt requirements clean
+# What `make versions` tries: the oldest that pyproject.toml allows, and the newest there is.
+OLDEST_PYTHON ?= python3.11
+NEWEST_PYTHON ?= python3.13
+OLDEST = Django==5.2 celery==5.4.0 requests==2.32.2 urllib3==2.0.7 djangorestframework==3.16.0 \
+	drf-spectacular==0.28.0 django-filter==25.1
+TESTED_WITH = 'celery[redis]' dj-database-url 'psycopg[binary]' PyMySQL greenlet hypothesis \
+	jsonschema pytest pytest-django pytest-randomly pytest-xdist
+
+.PHONY: help demo test faults bench screenshots versions lint fmt requirements clean
 .DEFAULT_GOAL := help
 
 help: ## List the targets
@@ -17,7 +25,7 @@ help: ## List the targets
 demo: $(INSTALLED) ## Run the whole thing here; PORT and EMULATOR_PORT choose the ports
 	@$(BIN)/python -m project.demo --port $(PORT) --emulator-port $(EMULATOR_PORT)
 
-test: $(INSTALLED) ## Run all tests, with every service that answers; PYTEST_ARGS adds options
+test: $(INSTALLED) ## Run all tests, with every service that answers; PYTEST_ARGS="-n 2" are its options
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 # Its trials wait most of the time.
@@ -30,6 +38,17 @@ bench: $(INSTALLED) ## Measure pace, cost and scale (half an hour); BENCH names 
 
 screenshots: $(INSTALLED) ## Make the pictures of docs/images anew
 	SCREENSHOTS=1 $(BIN)/python -m pytest tests/browser/test_looks.py -k pictures
+
+versions: ## Run the unit tests on the oldest and the newest versions; OLDEST_PYTHON, NEWEST_PYTHON
+	$(call try,oldest,$(OLDEST_PYTHON),$(OLDEST))
+	$(call try,newest,$(NEWEST_PYTHON),)
+
+define try
+	$(2) -m venv .venv/$(1)
+	.venv/$(1)/bin/python -m pip install --quiet --disable-pip-version-check '.[api]' $(TESTED_WITH) $(3)
+	.venv/$(1)/bin/python -m pip list --disable-pip-version-check | grep -iE '^(celery|django|djangorestframework|requests|urllib3) '
+	.venv/$(1)/bin/python -m pytest tests/unit -q -n 2
+endef
 
 lint: $(INSTALLED) ## Style, types, migrations and Django's checks
 	$(BIN)/ruff check .

@@ -13,6 +13,8 @@ import shutil
 import socket
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +34,8 @@ SAMPLES: list[dict[str, Any]] = [
 ]
 #: Seconds for the worker to take the first sample, before people are told to look.
 FIRST_SEGMENT = 20
-#: Requests that went well.
-HUSH_WEB = re.compile(r'" [23]\d\d \d+$')
+#: Requests that went well, and the icon that each browser asks for.
+HUSH_WEB = re.compile(r'" [23]\d\d \d+$|/favicon\.ico')
 
 WELCOME = """
   The site is running.
@@ -42,37 +44,45 @@ WELCOME = """
     "Bunce"   http://{host}:{emulator_port}/   a local stand-in, starts empty each time
 
   Try this:
-    1. Log in and open Segments: three samples, which the worker has just created in Bunce.
-    2. Add a segment, save, and reload the list: it is Synced, and the id, type and time that
-       Bunce gave it are shown.
+    1. Log in and open Segments: the samples there have just been created in Bunce.
+    2. Add a segment and save: a moment later the list shows it as Synced, with the id, type and
+       time that Bunce gave it.
     3. Look at "Bunce": it holds each segment exactly once.
 
   Ctrl-C ends everything.
 """
 
 
+RUNNING = "The demo is running already, in another terminal: end it there."
+
+
 def main() -> int:
     """Run the demo until it is ended; the exit status."""
     options = _options()
-    for port, variable in ((options.port, "PORT"), (options.emulator_port, "EMULATOR_PORT")):
-        if not _is_free(port):
-            return _complain(
-                f"Port {port} of {HOST} is taken by another program. Nothing was started."
-                f" Choose another one: make demo {variable}={port + 1}"
-            )
     folder: Path = options.folder.resolve()
+    ports = {"PORT": options.port, "EMULATOR_PORT": options.emulator_port}
+    for variable, port in ports.items():
+        if _is_free(port):
+            continue
+        if _is_running(folder):
+            return _complain(RUNNING)
+        others = ports | {variable: port + 1 if port < 65535 else port - 1}
+        return _complain(
+            f"Port {port} of {HOST} is taken by another program. Nothing was started. Choose"
+            f" another: make demo {' '.join(f'{name}={value}' for name, value in others.items())}"
+        )
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            return _complain("The demo is running already, in another terminal: end it there.")
+            return _complain(RUNNING)
         try:
             _run(folder, options.port, options.emulator_port)
         except Died as death:
             return _complain(f"\n{death}\nSo the demo has ended, and all its other programs too.")
         except Stopped:
-            _say("\nThe demo has ended, and all its programs too.")
+            _say("The demo has ended, and all its programs too.")
     return 0
 
 
@@ -90,7 +100,7 @@ def _run(folder: Path, port: int, emulator_port: int) -> None:
         "-A",
         "project",
     ]
-    with Foreground() as foreground:
+    with Foreground() as foreground, _ending_told():
         _say("Preparing a database, a login and sample segments …")
         _prepare(env)
         _say("Starting the local Bunce, the worker and the web server …")
@@ -119,6 +129,15 @@ def _run(folder: Path, port: int, emulator_port: int) -> None:
             )
         )
         foreground.watch()
+
+
+@contextmanager
+def _ending_told() -> Iterator[None]:
+    try:
+        yield
+    except Stopped:
+        _say("\nEnding …")
+        raise
 
 
 def _prepare(env: dict[str, str]) -> None:
@@ -186,6 +205,18 @@ def _port(text: str) -> int:
     if not (text.isascii() and text.isdigit() and 0 < int(text) < 65536):
         raise argparse.ArgumentTypeError(f"{text!r} is no port; choose a number from 1 to 65535")
     return int(text)
+
+
+def _is_running(folder: Path) -> bool:
+    """Whether a demo holds the lock of the folder."""
+    try:
+        with (folder / "lock").open("r+") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
 
 
 def _is_free(port: int) -> bool:

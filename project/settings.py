@@ -81,7 +81,8 @@ LOGGING = {
     "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
     "root": {"handlers": ["console"], "level": "INFO"},
     # Named, so that a worker started with `-l WARNING` still says what it did for each segment.
-    "loggers": {"bunce_sync": {"level": "INFO"}},
+    # Django's own handler would say a second time what the root's says.
+    "loggers": {"bunce_sync": {"level": "INFO"}, "django": {"handlers": []}},
 }
 
 # Services send a token (`manage.py drf_create_token <user>`); people are logged in already.

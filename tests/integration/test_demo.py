@@ -147,7 +147,8 @@ def test_a_taken_port_is_named_before_anything_starts(taken: str, tmp_path: Path
         done = run(tmp_path / "demo", *ports)
     assert done.returncode == 1
     assert f"Port {port} of 127.0.0.1 is taken" in done.stderr
-    assert f"make demo {taken}=" in done.stderr
+    others = {"PORT": ports[0], "EMULATOR_PORT": ports[1]} | {taken: port + 1}
+    assert "make demo PORT={PORT} EMULATOR_PORT={EMULATOR_PORT}\n".format(**others) in done.stderr
     assert not (tmp_path / "demo").exists()
 
 
@@ -161,7 +162,8 @@ def test_the_same_port_twice_is_refused(tmp_path: Path) -> None:
 def test_a_second_demo_beside_the_first_is_refused(
     start: Callable[[], Demo], tmp_path: Path
 ) -> None:
-    start()
-    done = run(tmp_path, free_port(), free_port())
-    assert done.returncode == 1
-    assert "running already" in done.stderr
+    first = start()
+    for ports in ((free_port(), free_port()), (first.port, first.emulator_port)):
+        done = run(tmp_path, *ports)
+        assert done.returncode == 1
+        assert "running already" in done.stderr

@@ -113,7 +113,8 @@ class Command(BaseCommand):
         self.stdout.write(
             f"Local Bunce is ready.\n"
             f"  look at it   {emulator.url}/\n"
-            f"  connect to   BUNCE_BASE_URL={emulator.base_url}  with {key}\n"
+            f"  connect to   {emulator.base_url} with {key}\n"
+            "               (BUNCE_SYNC['BASE_URL']; in the sample site BUNCE_BASE_URL)\n"
             f"  rate limit   {limit}\n"
             f"  faults       {listed} (change: PUT {emulator.url}/control/faults)\n"
             f"Everything is kept in memory. Ctrl-C ends it."
