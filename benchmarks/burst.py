@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import time
 
-from benchmarks.machine import print_table
+from benchmarks.machine import Goal, print_table
 from benchmarks.stack import Stack, stack, wait_until
 from benchmarks.sustained import PROCESSES, WORKERS
 
@@ -48,7 +48,7 @@ def run(name: str, code: str, count: int) -> tuple[object, ...]:
 
 def _server(here: Stack) -> tuple[object, ...]:
     state = here.bunce.state()
-    return state["limited"], state["twins"]
+    return state["limited"], state["twins"], state["worst_window"]
 
 
 def main(arguments: list[str]) -> None:
@@ -56,12 +56,21 @@ def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks burst")
     parser.add_argument("--count", type=int, default=200, help="segments (200)")
     count = parser.parse_args(arguments).count
+    rows = [
+        run("one by one", ONE_BY_ONE, count),
+        run("in one transaction", AT_ONCE, count),
+    ]
     print_table(
         f"burst: {count} segments saved into an idle gate",
-        ("saved", "segments", "seconds to save", "seconds until all synced", "429s", "twins"),
-        [
-            run("one by one", ONE_BY_ONE, count),
-            run("in one transaction", AT_ONCE, count),
-        ],
-        "counted from the first row's commit; must be at most 15 s (aim 8 s)",
-    )
+        (
+            "saved", "segments", "seconds to save", "seconds until all synced", "429s", "twins",
+            "most in a window",
+        ),
+        rows,
+        "counted from the first row's commit",
+        *(
+            Goal(f"seconds until all are synced, saved {row[0]}", float(str(row[3])), 15, 8,
+                 form="{:.1f}")
+            for row in rows
+        ),
+    )  # fmt: skip

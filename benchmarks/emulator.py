@@ -1,9 +1,9 @@
 """How many creates a second the local Bunce answers.
 
-    python benchmarks/emulator.py [--clients 4] [--requests 20000]
+    python -m benchmarks emulator [--clients 4] [--requests 20000]
 
 The emulator runs in a process of its own; one process with a few kept-alive raw sockets asks, one
-request at a time on each. Prints a line of a Markdown table.
+request at a time on each.
 """
 
 from __future__ import annotations
@@ -13,13 +13,10 @@ import json
 import multiprocessing
 import selectors
 import socket
-import sys
 from multiprocessing.connection import Connection
-from pathlib import Path
 from time import perf_counter
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
+from benchmarks.machine import Goal, percentile, print_table
 from bunce_sync.emulator import Emulator
 
 
@@ -74,29 +71,27 @@ def measure(port: int, clients: int, total: int) -> tuple[float, list[float]]:
     return seconds, sorted(latencies)
 
 
-def main() -> None:
+def main(arguments: list[str]) -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks emulator")
     parser.add_argument("--clients", type=int, default=4, help="connections (4)")
     parser.add_argument("--requests", type=int, default=20_000, help="creates (20000)")
-    arguments = parser.parse_args()
+    told = parser.parse_args(arguments)
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe()
     server = context.Process(target=serve, args=(there,), daemon=True)
     server.start()
-    seconds, latencies = measure(here.recv(), arguments.clients, arguments.requests)
+    seconds, latencies = measure(here.recv(), told.clients, told.requests)
     here.send(None)
     stored = here.recv()
     server.join()
-    if stored != arguments.requests:
-        raise SystemExit(f"{arguments.requests} creates were answered, {stored} are stored")
-    half, most = latencies[len(latencies) // 2], latencies[int(len(latencies) * 0.99)]
-    print("| clients | creates | seconds | creates/s | p50 ms | p99 ms |")
-    print(
-        f"| {arguments.clients} | {arguments.requests:,} | {seconds:.2f} "
-        f"| {arguments.requests / seconds:,.0f} | {half * 1000:.2f} | {most * 1000:.2f} |"
+    if stored != told.requests:
+        raise SystemExit(f"{told.requests} creates were answered, {stored} are stored")
+    half, most = percentile(latencies, 0.5), percentile(latencies, 0.99)
+    pace = told.requests / seconds
+    print_table(
+        f"emulator: {told.requests:,} creates over {told.clients} connections",
+        ("creates a second", "p50 ms", "p99 ms"),
+        [(f"{pace:,.0f}", f"{half * 1000:.2f}", f"{most * 1000:.2f}")],
+        Goal("creates a second", pace, 1000, least=True, form="{:,.0f}"),
     )
-
-
-if __name__ == "__main__":
-    main()

@@ -4,37 +4,82 @@ from __future__ import annotations
 
 import os
 import platform
+import sqlite3
 import subprocess
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+
+from tests import services
+
+#: The figures that missed what they must reach, for ``__main__`` to end with.
+missed: list[str] = []
 
 PACKAGES = ("Django", "celery", "kombu", "requests", "urllib3", "psycopg")
 
 
+@dataclass(frozen=True)
+class Goal:
+    """A figure that is held to something.
+
+    Attributes:
+        must: what it has to reach; ``aim`` is better.
+        least: whether more is better.
+        form: how numbers are printed.
+    """
+
+    name: str
+    value: float
+    must: float
+    aim: float | None = None
+    least: bool = False
+    form: str = "{:.2f}"
+
+    def __str__(self) -> str:
+        says = "at least" if self.least else "at most"
+        aim = "" if self.aim is None else f", aim {self.form.format(self.aim)}"
+        verdict = "MISSED"
+        if self._reaches(self.must):
+            verdict = "reached" if self.aim is None or self._reaches(self.aim) else "must reached"
+        return (
+            f"{self.name}: {self.form.format(self.value)}"
+            f" (must be {says} {self.form.format(self.must)}{aim}): {verdict}"
+        )
+
+    @property
+    def is_missed(self) -> bool:
+        return not self._reaches(self.must)
+
+    def _reaches(self, bound: float) -> bool:
+        return self.value >= bound if self.least else self.value <= bound
+
+
 def print_table(
-    title: str, header: Sequence[str], rows: Iterable[Sequence[object]], *notes: str
+    title: str, header: Sequence[str], rows: Iterable[Sequence[object]], *notes: str | Goal
 ) -> None:
     """Print a Markdown table with the machine below its title.
 
     Args:
         header: the names of the columns.
         rows: their values, printed as they are.
-        notes: lines below the table, such as the ratios that an aim is set for.
+        notes: lines below the table; a ``Goal`` that was missed is remembered.
     """
     lines = [f"\n## {title}", "", machine(), "", _line(header), _line(["---"] * len(header))]
     lines += [_line([str(value) for value in row]) for row in rows]
     lines += ["", *(f"- {note}" for note in notes)]
     print("\n".join(lines), flush=True)
+    missed.extend(str(note) for note in notes if isinstance(note, Goal) and note.is_missed)
 
 
 def machine() -> str:
     """Processor, load and versions, in one sentence."""
     parts = [
-        f"{_processor()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}",
+        f"{_processor()}, {os.cpu_count()} cores, {_gibibytes():.0f} GiB, load {_load():.1f}",
         f"Python {platform.python_version()}",
         *(f"{name} {version(name)}" for name in PACKAGES),
-        _first_line("psql", "--version").replace("psql (PostgreSQL)", "PostgreSQL").split(" (")[0],
+        _postgresql(),
+        f"SQLite {sqlite3.sqlite_version}",
         " ".join(_first_line("redis-server", "--version").split()[:3]).replace(" server v=", " "),
     ]
     return "; ".join(part for part in parts if part) + "."
@@ -70,6 +115,20 @@ def _processor() -> str:
         if line.startswith("model name"):
             return line.partition(":")[2].strip()
     return platform.machine()
+
+
+def _load() -> float:
+    return os.getloadavg()[0]
+
+
+def _gibibytes() -> float:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+
+
+def _postgresql() -> str:
+    with services.connect_postgres(services.POSTGRES.address) as server:
+        row = server.execute("SHOW server_version").fetchone()
+    return f"PostgreSQL {str(row[0]).split()[0]}" if row else ""
 
 
 def _first_line(*command: str) -> str:

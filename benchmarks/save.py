@@ -14,7 +14,7 @@ import json
 import signal
 import statistics
 
-from benchmarks.machine import percentile, print_table
+from benchmarks.machine import Goal, percentile, print_table
 from benchmarks.stack import Stack, free_port, stack
 
 Times = dict[str, list[float]]
@@ -42,14 +42,27 @@ def _row(name: str, times: Times) -> tuple[object, ...]:
     return (
         name,
         *(_two(way) for way in (ours, silent, plain)),
-        f"{(percentile(ours, 0.99) - percentile(silent, 0.99)) * 1000:+.1f}",
+        f"{_added(times):+.1f}",
         f"{ours[0] * 1000:.0f}",
         f"{max(ours[1:]) * 1000:.0f}",
     )
 
 
+def _added(times: Times) -> float:
+    """What the app adds to the 99th percentile, in ms."""
+    return (percentile(times["ours"], 0.99) - percentile(times["silent"], 0.99)) * 1000
+
+
 def _two(times: list[float]) -> str:
     return f"{statistics.median(times) * 1000:.1f} / {percentile(times, 0.99) * 1000:.1f}"
+
+
+def _goals(broker: str, times: Times) -> list[Goal]:
+    first, others = times["ours"][0], percentile(times["ours"][1:], 0.99)
+    return [
+        Goal(f"first save, broker {broker}, ms", first * 1000, 1000, form="{:.0f}"),
+        Goal(f"p99 of the others, broker {broker}, ms", others * 1000, 50, form="{:.1f}"),
+    ]
 
 
 def main(arguments: list[str]) -> None:
@@ -71,6 +84,7 @@ def main(arguments: list[str]) -> None:
             "added p99", "first save", "slowest of the others",
         ),
         [_row("up", up), _row("refused", refused), _row("frozen", frozen)],
-        "with the broker up the added p99 must be at most 10 ms (aim 3 ms)",
-        "with the broker down at most 1000 ms for the first save after it, 50 ms for the others",
+        Goal("added p99 with the broker up, ms", _added(up), 10, 3, form="{:.1f}"),
+        *_goals("refused", refused),
+        *_goals("frozen", frozen),
     )  # fmt: skip

@@ -149,11 +149,14 @@ class Stack:
     def count_received(self, task: str) -> int:
         """How many messages of a task the workers have received; they must log at INFO."""
         line = re.compile(rf"Task {re.escape(task)}\[\S+\] received")
-        return sum(
+        count = sum(
             len(line.findall(process.output))
             for process in self.site.processes
             if process.name.startswith("worker")
         )
+        if not count:
+            raise AssertionError(f"the workers' logs name no message of {task}")
+        return count
 
 
 @contextmanager
