@@ -41,7 +41,7 @@ def ring_on_commit(
             if due.exists():
                 doorbell.ring(push_segment, None, using)
         elif created or due.filter(pk=bell).exists():
-            doorbell.ring(push_segment, bell, using)
+            doorbell.ring_now_and_then(push_segment, bell, using)
 
     ring.bell = bell  # type: ignore[attr-defined]  # found again by the next save
     # Robust: an error here would reach the one who saved, and skip other apps' callbacks.

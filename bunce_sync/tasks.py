@@ -12,7 +12,7 @@ from typing import Any
 from celery import Task, shared_task
 
 from bunce_sync.conf import conf
-from bunce_sync.doorbell import doorbell
+from bunce_sync.doorbell import RINGS_A_SECOND, doorbell
 from bunce_sync.exceptions import ConfigurationError
 from bunce_sync.sync.pull import pull_asked
 from bunce_sync.sync.push import drain
@@ -23,6 +23,9 @@ logger = logging.getLogger(__name__)
 
 #: Seconds after which a task begins nothing new, so that a worker slot is not held for long.
 SHIFT = 5.0
+#: Seconds after which a worker that has found nothing more looks once again: the doorbell does not
+#: ring for each of the rows that are saved in quick succession.
+LINGER = 2 / RINGS_A_SECOND
 
 
 class BunceTask(Task):  # type: ignore[type-arg]  # Task is generic in the stubs alone
@@ -57,6 +60,7 @@ def push_segment(segment_id: int | None, using: str | None = None) -> None:
         drain(
             seconds=SHIFT,
             first=segment_id,
+            linger=0.0 if push_segment.app.conf.task_always_eager else LINGER,
             hand_on=lambda next_id: go_on(push_segment, next_id, using),
             using=using,
         )

@@ -84,6 +84,7 @@ def drain(
     *,
     seconds: float,
     first: int | None = None,
+    linger: float = 0.0,
     hand_on: Callable[[int | None], object] | None = None,
     using: str | None = None,
 ) -> int:
@@ -93,6 +94,7 @@ def drain(
         seconds: when to stop beginning new pushes.
         first: the id of a row to begin with. If somebody else has taken it, that one is awake and
             does all the rest as well.
+        linger: seconds after which to look once more when nothing is left.
         hand_on: called at the end when somebody else should go on: this one has worked or waited
             for long enough, and there is more to do. It is given ``first`` if that still waits.
 
@@ -123,8 +125,12 @@ def drain(
                 if hand_on:
                     hand_on(first if rang else None)
                 return pushed
-        # Rows of which none could be had are in other hands, and looking again would not help.
-        batch = _due_rows(alias) if pushed > before else []
+        if pushed == before:
+            break  # these are in other hands, and looking again would not help
+        batch = _due_rows(alias)
+        if linger and not batch:
+            time.sleep(linger)
+            batch = _due_rows(alias)
     return pushed
 
 

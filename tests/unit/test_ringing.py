@@ -19,7 +19,15 @@ from pytest_django import Settings
 
 from bunce_sync import doorbell as doorbell_module
 from bunce_sync import tasks
-from bunce_sync.doorbell import IDLE_SECONDS, RING_SECONDS, SILENCE_SECONDS, Doorbell, doorbell
+from bunce_sync.doorbell import (
+    BURST,
+    IDLE_SECONDS,
+    RING_SECONDS,
+    RINGS_A_SECOND,
+    SILENCE_SECONDS,
+    Doorbell,
+    doorbell,
+)
 from bunce_sync.emulator import Emulator
 from bunce_sync.models import Segment
 from bunce_sync.signals import ENOUGH
@@ -181,6 +189,33 @@ def test_a_broker_that_answers_too_slowly_is_left_alone_for_a_while(
 
 
 # Very many rows
+
+
+def test_rows_saved_in_quick_succession_ring_now_and_then(bell: Bell, clock: Clock) -> None:
+    rows = [Segment.objects.create(name=f"Segment {number}") for number in range(BURST + 30)]
+    assert [arguments[0] for _, arguments in bell.rung()] == [row.pk for row in rows[:BURST]]
+    clock.now += 1 / RINGS_A_SECOND
+    later = [Segment.objects.create(name="Later") for _ in range(2)]
+    assert [arguments[0] for _, arguments in bell.rung()] == [later[0].pk]
+    clock.now += 60
+    for _ in range(BURST + 1):
+        Segment.objects.create(name="Much later")
+    assert len(bell.rung()) == BURST
+
+
+def test_a_row_that_nobody_rang_for_is_found_by_whoever_was_woken_before(
+    bell: Bell, bunce: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = make()
+
+    def save_meanwhile(seconds: float) -> None:
+        assert seconds > 1 / RINGS_A_SECOND
+        if not Segment.objects.filter(name="Meanwhile").exists():
+            make("Meanwhile")
+
+    monkeypatch.setattr("bunce_sync.sync.push.time.sleep", save_meanwhile)
+    tasks.push_segment(row.pk)
+    assert [segment.name for segment in bunce.segments] == ["VIP", "Meanwhile"]
 
 
 def test_a_large_transaction_rings_for_some_and_once_for_all_the_others(bell: Bell) -> None:
