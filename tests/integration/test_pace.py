@@ -123,6 +123,17 @@ def test_a_long_scan_and_a_backlog_of_pushes_do_not_starve_each_other(
     assert bunce.worst_window(WINDOW) <= LIMIT
 
 
+def test_a_segment_saved_during_a_long_import_does_not_wait_for_the_import(
+    site: Site, bunce: Emulator
+) -> None:
+    add_backlog(site, LIMIT * 10)
+    bunce.wait_for(lambda bunce: len(bunce.segments) >= LIMIT, timeout=60)
+    site.shell("for n in range(3): Segment.objects.create(name=f'Urgent {n}')")
+    urgent = site.segments.filter(name__startswith="Urgent")
+    site.wait_until(lambda: urgent.filter(status="synced").count() == 3, "they are created")
+    assert site.segments.filter(status="pending").count() > LIMIT * 3, "and the import goes on"
+
+
 def put_in_doubt(site: Site) -> None:
     """A row whose create had an unknown outcome a while ago; Bunce's list does not have it."""
     before = timezone.now() - timedelta(seconds=60)
