@@ -86,6 +86,14 @@ class Segment(models.Model):
     bunce_created_at = models.DateTimeField(_("created in Bunce"), null=True, editable=False)
     bunce_updated_at = models.DateTimeField(_("updated in Bunce"), null=True, editable=False)
 
+    bunce_duplicate_id = models.CharField(  # noqa: DJ001 - hardly any row has one
+        _("second segment in Bunce"),
+        max_length=255,
+        null=True,
+        editable=False,
+        help_text=_("Created by a request whose answer came when the row had its segment already."),
+    )
+
     status = models.CharField(
         _("status"),
         max_length=16,
@@ -139,6 +147,11 @@ class Segment(models.Model):
             models.Index(fields=["name", "id"], name="bunce_segment_name"),
             # A type that few rows have, or none: else the whole table is read to find them.
             models.Index(fields=["bunce_type"], name="bunce_segment_type"),
+            models.Index(
+                fields=["bunce_duplicate_id"],
+                name="bunce_segment_duplicate",
+                condition=Q(bunce_duplicate_id__isnull=False),
+            ),
         ]
         constraints = [
             models.CheckConstraint(

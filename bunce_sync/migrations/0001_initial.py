@@ -151,6 +151,16 @@ class Migration(migrations.Migration):
                     ),
                 ),
                 (
+                    "bunce_duplicate_id",
+                    models.CharField(
+                        editable=False,
+                        help_text="Created by a request whose answer came when the row had its segment already.",
+                        max_length=255,
+                        null=True,
+                        verbose_name="second segment in Bunce",
+                    ),
+                ),
+                (
                     "status",
                     models.CharField(
                         choices=[
@@ -264,6 +274,11 @@ class Migration(migrations.Migration):
                     models.Index(fields=["updated_at", "id"], name="bunce_segment_updated"),
                     models.Index(fields=["name", "id"], name="bunce_segment_name"),
                     models.Index(fields=["bunce_type"], name="bunce_segment_type"),
+                    models.Index(
+                        condition=models.Q(("bunce_duplicate_id__isnull", False)),
+                        fields=["bunce_duplicate_id"],
+                        name="bunce_segment_duplicate",
+                    ),
                 ],
                 "constraints": [
                     models.CheckConstraint(

@@ -185,7 +185,7 @@ def _confirm(
 ) -> dict[str, Any]:
     if row.bunce_id is not None and row.bunce_id != remote.id:
         # A late answer: the row has its segment, and Bunce has one more. Never overwrite.
-        told = {"last_code": "duplicate", "last_error": remote.id}
+        told = {"bunce_duplicate_id": remote.id}
         held = content_digest(row.bunce_name, row.bunce_description)
         return (_rest(row, held, now) if mine else {}) | told
     changes = confirmed_fields(remote)

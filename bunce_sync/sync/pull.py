@@ -8,10 +8,11 @@ from collections.abc import Callable
 
 from django.db import IntegrityError, transaction
 
-from bunce_sync.client import Exchange, RemoteSegment
+from bunce_sync.client import RemoteSegment
+from bunce_sync.exceptions import NotFound
 from bunce_sync.models import ApiCall, Segment
 from bunce_sync.sync import gate
-from bunce_sync.sync.outcome import checked
+from bunce_sync.sync.outcome import Result, checked
 from bunce_sync.sync.patience import Patience
 from bunce_sync.sync.push import client, database_of
 from bunce_sync.sync.read import read
@@ -20,6 +21,7 @@ logger = logging.getLogger(__name__)
 
 #: Rows read by one call at most; the sweep rings for the rest.
 BATCH = 100
+NOT_FOUND = NotFound.code
 
 
 def pull_asked(
@@ -60,7 +62,7 @@ def pull_asked(
 
 
 def pull(row: Segment, patience: Patience, alias: str) -> bool:
-    """Read one segment and note what Bunce has.
+    """Read one segment and note what Bunce has, and whether a second one is still there.
 
     Args:
         patience: how long to wait for a turn at the gate.
@@ -77,26 +79,33 @@ def pull(row: Segment, patience: Patience, alias: str) -> bool:
         Segment.objects.using(alias).filter(pk=row.pk).update(check_asked_at=None)
         return False
 
-    def fetch(exchange: Exchange) -> RemoteSegment:
-        return client().get_segment(bunce_id, exchange=exchange)
-
-    remote, result = read(
-        fetch,
-        operation=ApiCall.Operation.READ,
-        path=f"/segments/{bunce_id}",
-        patience=patience,
-        using=alias,
-        segment_id=row.pk,
-    )
+    duplicate = row.bunce_duplicate_id
+    removed = duplicate is not None and _fetch(row, duplicate, patience, alias)[1].code == NOT_FOUND
+    remote, result = _fetch(row, bunce_id, patience, alias)
     try:
         with transaction.atomic(using=alias, durable=True):
             current = Segment.objects.using(alias).locked().filter(pk=row.pk).first()
             if current is None or current.bunce_id != bunce_id:
                 return False
             changes = checked(current, result, remote)
+            if removed and current.bunce_duplicate_id == duplicate:
+                changes |= {"bunce_duplicate_id": None}
             if changes:
                 Segment.objects.using(alias).filter(pk=row.pk).update(**changes)
     except IntegrityError:
         logger.exception("What Bunce has of segment %s cannot be stored", row.pk)
         Segment.objects.using(alias).filter(pk=row.pk).update(check_asked_at=None)
     return remote is not None
+
+
+def _fetch(
+    row: Segment, bunce_id: str, patience: Patience, alias: str
+) -> tuple[RemoteSegment | None, Result]:
+    return read(
+        lambda exchange: client().get_segment(bunce_id, exchange=exchange),
+        operation=ApiCall.Operation.READ,
+        path=f"/segments/{bunce_id}",
+        patience=patience,
+        using=alias,
+        segment_id=row.pk,
+    )

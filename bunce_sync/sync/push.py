@@ -290,22 +290,24 @@ def record(taken: Claim, call: ApiCall, permit: gate.Permit, result: Result, ali
         connections[alias].close()
         _record(taken, call, permit, result, alias)
     except IntegrityError:
-        if result.segment is None or not _is_linked(result.segment.id, alias):
+        linked = _unless_linked(result, alias)
+        if linked is result:
             raise
-        # Reconciliation has given this id to another row with the same content, whose own
-        # segment may be there as well. Rows of the same content are interchangeable: this
-        # one now has to look for the other.
-        linked = Result(
-            Outcome.UNKNOWN,
-            code=LINKED_ELSEWHERE,
-            detail=result.segment.id,
-            http_status=result.http_status,
-        )
         _record(taken, call, permit, linked, alias)
 
 
-def _is_linked(bunce_id: str, alias: str) -> bool:
-    return Segment.objects.using(alias).filter(bunce_id=bunce_id).exists()
+def _unless_linked(result: Result, alias: str) -> Result:
+    """The result, unless its segment belongs to another row already.
+
+    Reconciliation has given it to one with the same content, whose own segment may be there as
+    well. Rows of the same content are interchangeable: this one has to look for the other.
+    """
+    segment = result.segment
+    if segment is None or not Segment.objects.using(alias).filter(bunce_id=segment.id).exists():
+        return result
+    return replace(
+        result, outcome=Outcome.UNKNOWN, segment=None, code=LINKED_ELSEWHERE, detail=segment.id
+    )
 
 
 def _record(taken: Claim, call: ApiCall, permit: gate.Permit, result: Result, alias: str) -> None:
@@ -320,13 +322,15 @@ def _record(taken: Claim, call: ApiCall, permit: gate.Permit, result: Result, al
                 result.outcome.label,
             )
         else:
+            if result.segment and row.bunce_id not in (None, result.segment.id):
+                result = _unless_linked(result, alias)
             if result.outcome == Outcome.REJECTED and taken.creates:
                 taken = replace(taken, doubted=_was_in_doubt(row, call, alias))
             grace = timedelta(seconds=conf.GRACE)
             changes = settle(row, taken, result, now=DatabaseNow(), grace=grace)
-            if changes.get("last_code") == "duplicate":
+            if twin := changes.get("bunce_duplicate_id"):
                 result = replace(result, outcome=Outcome.DUPLICATE)
-                logger.error("Segment %s exists twice in Bunce: %s", row.pk, changes["last_error"])
+                logger.error("Segment %s exists twice in Bunce, also as %s", row.pk, twin)
             if changes:
                 Segment.objects.using(alias).filter(pk=row.pk).update(**changes)
             if changes.get("status") == Segment.Status.SYNCED:

@@ -252,10 +252,15 @@ def _adopt(row: Segment, remote: RemoteSegment, alias: str) -> Adoption:
             if current is None:
                 return Adoption.ROW_SETTLED
             changes = adopted(current, remote, now=now)
-            Segment.objects.using(alias).filter(pk=row.pk).update(**changes)
+            segments = Segment.objects.using(alias)
+            segments.filter(pk=row.pk).update(**changes)
             _doubtful_calls(alias, [row.pk]).update(
                 decision=Decision.ADOPTED, decided_at=now, bunce_id=remote.id
             )
+            # Another row's segment too many, it was thought; now it is this row's own.
+            told = list(segments.filter(bunce_duplicate_id=remote.id).values_list("pk", flat=True))
+            if told:
+                segments.filter(pk__in=told).update(bunce_duplicate_id=None)
     except IntegrityError:
         if not Segment.objects.using(alias).filter(bunce_id=remote.id).exists():
             raise  # it must not count as absent, or it would be created again

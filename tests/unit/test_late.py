@@ -10,13 +10,16 @@ from typing import Any
 import pytest
 from django.db import IntegrityError, OperationalError
 
+from bunce_sync import actions
 from bunce_sync.client.parse import segment_of
 from bunce_sync.emulator import Emulator
 from bunce_sync.models import ApiCall, Segment
 from bunce_sync.sync import push as push_module
 from bunce_sync.sync.gate import Permit
 from bunce_sync.sync.outcome import Claim, Result
+from bunce_sync.sync.pull import pull_asked
 from bunce_sync.sync.push import claim, push, record, send
+from bunce_sync.sync.reconcile import reconcile
 from bunce_sync.sync.sweep import free_leases
 
 from .core import (
@@ -25,6 +28,7 @@ from .core import (
     Outcome,
     Status,
     calls,
+    doubtful,
     due,
     fresh,
     let_time_pass,
@@ -216,8 +220,8 @@ def test_a_segment_that_exists_twice_is_reported_and_nothing_overwritten(
         row = slow.records()
     twin = next(segment.id for segment in bunce.segments if segment.id != kept)
     assert (row.status, row.bunce_id) == (Status.SYNCED, kept)
-    assert (row.last_code, row.last_error) == ("duplicate", twin)
-    assert f"exists twice in Bunce: {twin}" in caplog.text
+    assert row.bunce_duplicate_id == twin
+    assert f"exists twice in Bunce, also as {twin}" in caplog.text
     assert (Operation.CREATE, Outcome.DUPLICATE) in calls(row)
 
 
@@ -230,8 +234,72 @@ def test_a_late_success_during_the_second_create_is_kept_and_the_second_reported
     row = slow.records()
     assert (row.status, row.bunce_id) == (Status.SENDING, bunce.segments[0].id)
     row = quick.records()
-    assert (row.status, row.last_code) == (Status.SYNCED, "duplicate")
-    assert row.bunce_id == bunce.segments[0].id
+    assert row.status == Status.SYNCED
+    first, second = bunce.segments
+    assert (row.bunce_id, row.bunce_duplicate_id) == (first.id, second.id)
+
+
+def twice(bunce: Emulator) -> Segment:
+    """A row of which Bunce has two segments, as a late answer has shown."""
+    slow = Worker.claims(make()).sends()
+    as_if_absent(lose(slow))
+    Worker.claims(Segment.objects.get()).sends().records()
+    row = slow.records()
+    assert row.bunce_duplicate_id
+    return row
+
+
+def test_that_it_exists_twice_stays_told_whatever_happens_to_the_row(bunce: Emulator) -> None:
+    row = twice(bunce)
+    told = row.bunce_duplicate_id
+    row.name = "Edited"
+    row.save()
+    assert push(row.pk)
+    assert (fresh(row).status, fresh(row).bunce_duplicate_id) == (Status.SYNCED, told)
+    actions.check(Segment.objects.all())
+    assert pull_asked(seconds=30) == 1
+    assert fresh(row).bunce_duplicate_id == told
+
+
+def test_a_second_segment_that_somebody_removed_is_noticed_by_the_next_look(
+    bunce: Emulator,
+) -> None:
+    row = twice(bunce)
+    removed = "7c9e6679-7425-40de-944b-e07fc1f90ae7"
+    Segment.objects.filter(pk=row.pk).update(bunce_duplicate_id=removed)
+    actions.check(Segment.objects.all())
+    assert pull_asked(seconds=30) == 1
+    row = fresh(row)
+    assert (row.status, row.bunce_duplicate_id, row.check_asked_at) == (Status.SYNCED, None, None)
+
+
+def rows_that_took_each_others_segments(bunce: Emulator) -> tuple[Segment, Worker]:
+    """One whose create never arrived was given the segment of another, whose answer is late."""
+    first = doubtful()
+    slow = Worker.claims(make()).sends()
+    lose(slow)
+    reconcile(seconds=30)
+    first = fresh(first)
+    assert first.bunce_id == bunce.segments[0].id
+    return first, slow
+
+
+def test_a_segment_that_belongs_to_another_row_is_no_duplicate(bunce: Emulator) -> None:
+    first, slow = rows_that_took_each_others_segments(bunce)
+    let_time_pass(130)
+    reconcile(seconds=30)
+    assert push(slow.taken.segment_id)
+    row = slow.records()
+    assert (row.status, row.bunce_duplicate_id) == (Status.SYNCED, None)
+    assert {first.bunce_id, row.bunce_id} == {segment.id for segment in bunce.segments}
+
+
+def test_a_duplicate_that_another_row_turns_out_to_own_is_none_any_more(bunce: Emulator) -> None:
+    row = twice(bunce)
+    other = doubtful()
+    reconcile(seconds=30)
+    assert fresh(other).bunce_id == row.bunce_duplicate_id
+    assert fresh(row).bunce_duplicate_id is None
 
 
 def test_a_second_create_refused_as_a_twin_of_the_first_which_answers_late(

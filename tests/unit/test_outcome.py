@@ -222,15 +222,14 @@ def test_a_late_failure_says_nothing() -> None:
 def test_a_late_success_with_another_id_is_told_as_a_duplicate_and_overwrites_nothing() -> None:
     held = row(status=Status.SYNCED, lease_token=None, lease_until=None, bunce_id=OTHER_ID)
     assert settled(Outcome.CONFIRMED, segment=REMOTE, of=held) == {
-        "last_code": "duplicate",
-        "last_error": BUNCE_ID,
+        "bunce_duplicate_id": BUNCE_ID,
     }
 
 
 def test_a_create_confirmed_under_its_lease_with_another_id_ends_at_rest_and_is_told() -> None:
     linked = row(bunce_id=OTHER_ID, bunce_name="VIP")
     changes = settled(Outcome.CONFIRMED, segment=REMOTE, of=linked)
-    assert (changes["status"], changes["last_code"]) == (Status.SYNCED, "duplicate")
+    assert (changes["status"], changes["bunce_duplicate_id"]) == (Status.SYNCED, BUNCE_ID)
     assert "bunce_id" not in changes
     assert changes["lease_token"] is None
 
