@@ -77,21 +77,32 @@ class Trial:
         """The rows that are not at rest."""
         return self.site.segments.exclude(RESTING)
 
-    def settle(self, *, seconds: float) -> None:
-        """Wait until every row rests and Bunce has nothing more up its sleeve."""
-        eventually(lambda: not self.bunce.unsettled and not self.restless.exists(), seconds)
+    def settle(self, *, seconds: float, supervised: bool = False) -> None:
+        """Wait until every row rests and Bunce has nothing more up its sleeve.
+
+        Args:
+            supervised: start a worker that ended anew, as systemd would.
+        """
+
+        def rests() -> bool:
+            if supervised and not any(process.running for process in self.site.processes):
+                self.site.start_worker()
+            return not self.bunce.unsettled and not self.restless.exists()
+
+        eventually(rests, seconds)
 
     def note_fault(self) -> None:
         """A fault that the test made itself happened just now."""
         self.last_fault = time.monotonic()
 
-    def rest(self, *, slack: float) -> None:
+    def rest(self, *, slack: float, supervised: bool = False) -> None:
         """Wait for rest, and hold it to the time that is promised after the last fault.
 
         Args:
             slack: seconds allowed on top, for the work itself on a slow machine.
+            supervised: as for ``settle``.
         """
-        self.settle(seconds=240)
+        self.settle(seconds=240, supervised=supervised)
         ended = time.monotonic()
         last = max([self.last_fault, *(one.at for one in self.bunce.requests if one.fault)])
         self.verdict()
