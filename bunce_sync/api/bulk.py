@@ -42,7 +42,7 @@ class BulkView(ApiView):
         }
         | schema.refusals(409, 410, 422, *schema.WITH_BODY),
     )
-    def post(self, request: Request) -> Response:
+    def post(self, request: Request, **kwargs: Any) -> Response:
         """Store 1 to 1,000 segments, all or none.
 
         When one cannot be accepted, none is stored, and `errors` names every field of every row

@@ -36,7 +36,7 @@ class SchemaView(ApiView):
     required_permissions: ClassVar = {"get": ("bunce_sync.view_segment",)}
 
     @schema.describe(exclude=True)
-    def get(self, request: Request) -> Response:
+    def get(self, request: Request, **kwargs: Any) -> Response:
         """Return the description."""
         prefix = self.address("status").removesuffix("/status/")
         return Response({**committed(), **self._of_this_site(prefix)})
@@ -74,7 +74,7 @@ class DocsView(ApiView):
     required_permissions: ClassVar = {"get": ("bunce_sync.view_segment",)}
 
     @schema.describe(exclude=True)
-    def get(self, request: Request) -> TemplateResponse:
+    def get(self, request: Request, **kwargs: Any) -> TemplateResponse:
         """Return the page; works under a strict Content-Security-Policy."""
         page = TemplateResponse(
             request._request,  # noqa: SLF001 - Django's own request, for its context processors

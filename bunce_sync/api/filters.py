@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,9 +11,6 @@ from django.utils.dateparse import parse_date, parse_datetime
 from django.utils.translation import gettext as _
 from django_filters import rest_framework as filters
 from django_filters.fields import IsoDateTimeField
-from rest_framework.exceptions import ValidationError
-from rest_framework.filters import BaseFilterBackend
-from rest_framework.request import Request
 
 from bunce_sync.models import Segment
 
@@ -81,6 +77,14 @@ class SegmentFilter(filters.FilterSet):
         model = Segment
         fields: list[str] = []
 
+    @classmethod
+    def parameters(cls) -> dict[str, bool]:
+        """The query parameters that are read here, and whether each may be repeated."""
+        return {
+            name: isinstance(filter_, filters.MultipleChoiceFilter)
+            for name, filter_ in cls.base_filters.items()
+        }
+
     def filter_status(
         self, queryset: QuerySet[Segment], name: str, value: list[str]
     ) -> QuerySet[Segment]:
@@ -94,34 +98,3 @@ class SegmentFilter(filters.FilterSet):
         return queryset.filter(
             Q(name__icontains=value) | Q(description__icontains=value) | Q(bunce_id=value)
         )
-
-
-class KnownParameters(BaseFilterBackend):
-    """Refuses parameters that nobody reads, and empty ones.
-
-    A slip in a filter's name, or a variable that was never set, would list everything.
-    """
-
-    def filter_queryset(
-        self, request: Request, queryset: QuerySet[Any], view: Any
-    ) -> QuerySet[Any]:
-        """Return the rows as they are.
-
-        Raises:
-            ValidationError: a parameter is unknown or empty.
-        """
-        known = {*view.paginator.parameters()}
-        if filterset := getattr(view, "filterset_class", None):
-            known |= filterset.base_filters.keys()
-        errors = {}
-        for name in sorted(request.query_params.keys() - known)[:20]:
-            near = difflib.get_close_matches(name, known, 1) or sorted(known)
-            message = _("There is no such parameter. Perhaps %(near)s?")
-            shown = name.encode("utf-8", "backslashreplace").decode()[:60]
-            errors[shown] = [message % {"near": ", ".join(near)}]
-        for name in request.query_params.keys() & known:
-            if not all(value.strip() for value in request.query_params.getlist(name)):
-                errors[name] = [_("Send a value, or leave the parameter out.")]
-        if errors:
-            raise ValidationError(errors)
-        return queryset

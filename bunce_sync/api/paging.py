@@ -173,9 +173,10 @@ class KeysetPagination(BasePagination):
             )
         return [{"in": "query", "required": False, **parameter} for parameter in parameters]
 
-    def parameters(self) -> set[str]:
-        """The names of the query parameters that are read here."""
-        return {CURSOR, SIZE} | ({ORDERING} if self.orderings else set())
+    @classmethod
+    def parameters(cls) -> dict[str, bool]:
+        """The query parameters that are read here, none of which may be repeated."""
+        return dict.fromkeys((CURSOR, SIZE, ORDERING) if cls.orderings else (CURSOR, SIZE), False)
 
     def _choices(self) -> list[str]:
         return [f"{sign}{field}" for field in self.orderings for sign in ("", "-")]

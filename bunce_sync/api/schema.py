@@ -171,7 +171,7 @@ WHY = {
     422: "The `Idempotency-Key` was used with another body.",
     429: "Too many requests; `Retry-After` says when to go on.",
 }
-ALWAYS = (401, 403, 406, 429)
+ALWAYS = (400, 401, 403, 406, 429)
 WITH_BODY = (400, 413, 415)
 
 BLANK_NAME = OpenApiExample(

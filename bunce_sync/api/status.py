@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from drf_spectacular.utils import OpenApiResponse, inline_serializer
 from rest_framework import serializers
@@ -107,6 +107,6 @@ class StatusView(ApiView):
         operation_id="status",
         responses={200: OpenApiResponse(StatusSerializer)} | schema.refusals(),
     )
-    def get(self, request: Request) -> Response:
+    def get(self, request: Request, **kwargs: Any) -> Response:
         """Counts by state, use of the rate limit, the gate, the last sweep, the last hour."""
         return Response(StatusSerializer(overview()).data)

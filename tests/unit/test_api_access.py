@@ -32,7 +32,7 @@ OPERATIONS = [
     ("GET", "status/", 200, {"view_segment"}),
     ("GET", "schema/", 200, {"view_segment"}),
     ("GET", "docs/", 200, {"view_segment"}),
-    ("OPTIONS", "segments/", 200, {"view_segment"}),
+    ("OPTIONS", "segments/", 204, {"view_segment"}),
 ]
 BODIES = {
     "segments/": {"name": "New"},

@@ -116,11 +116,14 @@ def test_by_dates_from_and_until_just_before(client: APIClient, field: str) -> N
         ({"status": ["pending", ""]}, "status"),
         ({"search": "  "}, "search"),
         ({"cursor": ""}, "cursor"),
+        ({"name": ["a", "b"]}, "name"),
+        ({"updated_since": ["2026-01-01", "2026-01-02"]}, "updated_since"),
+        ({"page_size": ["1", "1"]}, "page_size"),
         ({"cursor": "rubbish"}, "cursor"),
     ],
 )
 def test_a_parameter_that_cannot_be_used_is_refused(
-    client: APIClient, query: dict[str, str], field: str
+    client: APIClient, query: dict[str, Any], field: str
 ) -> None:
     problem = is_problem(get(client, "segments/", query), 400, "invalid")
     assert list(problem["errors"]) == [field]
