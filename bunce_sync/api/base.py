@@ -57,9 +57,11 @@ class ApiView(APIView):
         return [*(permission() for permission in site), SegmentPermissions()]
 
     def get_throttles(self) -> list[BaseThrottle]:
-        """Return the site's throttles and ours."""
+        """Return the site's throttles and ours; the site may name that too, but it counts once."""
         site = cast("list[type[BaseThrottle]]", api_settings.DEFAULT_THROTTLE_CLASSES)
-        return [*(throttle() for throttle in site), BunceThrottle()]
+        if not any(issubclass(throttle, BunceThrottle) for throttle in site):
+            site = [*site, BunceThrottle]
+        return [throttle() for throttle in site]
 
     def get_exception_handler(self) -> Callable[..., Any]:
         """Return the handler of this API, which leaves the site's own views alone."""
