@@ -11,7 +11,7 @@ import binascii
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from django.db.models import DateTimeField, F, Func, QuerySet, TextField, Value
@@ -81,7 +81,11 @@ class Cursor:
             moment = datetime.fromisoformat(value)
             if moment.tzinfo is None:
                 raise ValueError("not a cursor")
-            return cls(ordering, back, moment, pk)
+            try:
+                # In UTC: some databases take no other zone, and none takes the year 0 or 10000.
+                return cls(ordering, back, moment.astimezone(UTC), pk)
+            except OverflowError as error:
+                raise ValueError("not a cursor") from error
         return cls(ordering, back, value, pk)
 
 
