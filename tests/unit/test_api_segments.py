@@ -175,6 +175,13 @@ def test_an_address_without_a_segment_is_a_404(client: APIClient, word: str) -> 
         is_problem(response, 404, "not_found")
 
 
+def test_a_segment_has_one_address(client: APIClient) -> None:
+    segment = stored()
+    assert get(client, f"segments/{segment.pk}/").status_code == 200
+    is_problem(get(client, f"segments/0{segment.pk}/"), 404, "not_found")
+    is_problem(get(client, f"segments/{segment.pk}%0A/"), 404, "not_found")
+
+
 def test_the_name_of_an_internal_error_is_kept_back(client: APIClient) -> None:
     segment = stored(Status.REJECTED, last_code="internal", last_error="KeyError")
     now = timezone.now()
