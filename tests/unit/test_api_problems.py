@@ -54,6 +54,8 @@ def send(client: APIClient, body: Any, content_type: str = JSON) -> Any:
         b"[" * 100_000,
         b'{"name": ' + b"9" * 5000 + b"}",
         b"\0",
+        b'{"name": "VIP", "name": "VIP"}',
+        b'{"name": {"VIP": 1, "VIP": 2}}',
     ],
 )
 def test_a_body_that_is_not_json_is_refused_without_being_repeated(
