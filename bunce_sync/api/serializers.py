@@ -111,7 +111,11 @@ class WantedSerializer(PlainSerializer):
         return wanted
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
-        """Hold the model's own rules, which say what a tidy value is too."""
+        """Hold the model's own rules, which say what a tidy value is too.
+
+        A create says all that is wanted, so that it is the same whether a default was written
+        out or not.
+        """
         before = self.instance if isinstance(self.instance, Segment) else None
         segment = copy.copy(before) if before else Segment()
         for name, value in attrs.items():
@@ -121,7 +125,8 @@ class WantedSerializer(PlainSerializer):
             segment.clean()
         except ModelError as error:
             raise ValidationError(error.message_dict) from None
-        return {name: getattr(segment, name) for name in attrs}
+        names = attrs if self.partial else Segment.WANTED
+        return {name: getattr(segment, name) for name in names}
 
 
 class _Rows(RowsSerializer):

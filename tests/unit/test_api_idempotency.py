@@ -51,6 +51,22 @@ def test_the_body_is_the_same_however_it_is_written(client: APIClient) -> None:
     assert Segment.objects.count() == 1
 
 
+def test_a_default_may_be_written_out_or_left_out(client: APIClient) -> None:
+    rows: list[dict[str, Any]] = [
+        {"name": "VIP"},
+        {"name": "VIP", "description": None},
+        {"name": "VIP", "description": ""},
+        {"name": "VIP", "description": " "},
+        {"name": "VIP", "add_all_customers": False},
+        {"add_all_customers": False, "description": None, "name": "VIP"},
+    ]
+    for row in rows:
+        assert post(client, "segments/", row, Idempotency_Key="a").status_code == 201
+        bulk = post(client, "segments/bulk/", {"segments": [row]}, Idempotency_Key="b")
+        assert bulk.status_code == 201
+    assert Segment.objects.count() == 2
+
+
 def test_a_repeat_shows_the_segment_as_it_is_by_now(client: APIClient) -> None:
     post(client, "segments/", BODY, Idempotency_Key="a")
     Segment.objects.update(status="synced", bunce_id="b")
