@@ -6,7 +6,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from django.core.exceptions import ValidationError as FormError
-from django.db.models import Q, QuerySet
+from django.db import connections
+from django.db.models import F, Func, Q, QuerySet, TextField, Value
+from django.db.models.lookups import Exact
 from django.utils.dateparse import parse_date, parse_datetime
 from django.utils.translation import gettext as _
 from django_filters import rest_framework as filters
@@ -48,6 +50,24 @@ class MomentFilter(filters.IsoDateTimeFilter):
     field_class = MomentField
 
 
+class _Bytes(Func):
+    """A text that MySQL compares by its characters, whatever the column's charset and collation."""
+
+    template = "CONVERT(%(expressions)s USING utf8mb4) COLLATE utf8mb4_bin"
+    output_field = TextField()
+
+
+class ExactFilter(filters.CharFilter):
+    """Finds a text exactly, where MySQL by itself takes "VIP" and "víp" for the same."""
+
+    def filter(self, qs: QuerySet[Any], value: str) -> QuerySet[Any]:
+        """Narrow by the collation, which has the index, then by the characters."""
+        found: QuerySet[Any] = super().filter(qs, value)
+        if value and connections[found.db].vendor == "mysql":
+            found = found.filter(Exact(_Bytes(F(str(self.field_name))), Value(value)))
+        return found
+
+
 class SegmentFilter(filters.FilterSet):
     """Every filter can be combined with every other."""
 
@@ -56,11 +76,11 @@ class SegmentFilter(filters.FilterSet):
         method="filter_status",
         label="In one of these states; repeat the parameter for several.",
     )
-    type = filters.CharFilter(
+    type = ExactFilter(
         field_name="bunce_type", max_length=MAX_TEXT, label="The type that Bunce gave it, exactly."
     )
-    name = filters.CharFilter(max_length=MAX_TEXT, label="The name, exactly.")
-    bunce_id = filters.CharFilter(max_length=MAX_TEXT, label="The id in Bunce, exactly.")
+    name = ExactFilter(max_length=MAX_TEXT, label="The name, exactly.")
+    bunce_id = ExactFilter(max_length=MAX_TEXT, label="The id in Bunce, exactly.")
     search = filters.CharFilter(
         method="filter_search",
         max_length=MAX_TEXT,
