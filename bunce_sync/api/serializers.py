@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from django.core.exceptions import ValidationError as ModelError
 from django.db import models
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy
+from django.utils.translation import gettext_lazy, ngettext
 from rest_framework import serializers
 from rest_framework.exceptions import ValidationError
 from rest_framework.settings import api_settings
@@ -29,6 +30,8 @@ else:
 
 #: Rows of one bulk request.
 MAX_ROWS = 1000
+#: Rows of one bulk request whose errors are told; who has made more mistakes made the same often.
+MAX_TOLD = 100
 #: Unknown fields told of one object; more of them are no help.
 MAX_UNKNOWN = 10
 
@@ -136,7 +139,7 @@ class _Rows(RowsSerializer):
         """Read all rows.
 
         Raises:
-            ValidationError: one or more cannot be accepted; it names all of them.
+            ValidationError: one or more cannot be accepted; it names the first hundred.
         """
         whole = api_settings.NON_FIELD_ERRORS_KEY
         if not isinstance(data, list):
@@ -151,6 +154,14 @@ class _Rows(RowsSerializer):
                 rows.append(self.run_child_validation(row))
             except ValidationError as error:
                 errors[str(place)] = error.detail
+        if (more := len(errors) - MAX_TOLD) > 0:
+            errors = dict(itertools.islice(errors.items(), MAX_TOLD))
+            message = ngettext(
+                "%(more)d more row cannot be accepted.",
+                "%(more)d more rows cannot be accepted.",
+                more,
+            )
+            errors[whole] = [message % {"more": more}]
         if errors:
             raise ValidationError(errors)
         return rows
