@@ -12,7 +12,7 @@ from typing import Any
 
 import jsonschema
 import pytest
-from django.test import modify_settings
+from django.test import modify_settings, override_settings
 from drf_spectacular.generators import SchemaGenerator
 from drf_spectacular.settings import patched_settings
 from rest_framework.test import APIClient
@@ -94,6 +94,29 @@ def test_the_page_takes_everything_from_the_site_and_nothing_inline(client: APIC
     policy = response["Content-Security-Policy"]
     assert "unsafe" not in policy
     assert "default-src 'none'" in policy
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("static_url", "origin"),
+    [
+        ("https://static.example.com/files/", "https://static.example.com"),
+        ("https://static.example.com:8443/", "https://static.example.com:8443"),
+        ("//static.example.com/", "static.example.com"),
+    ],
+)
+def test_the_page_may_load_the_sites_static_files_from_another_host(
+    client: APIClient, static_url: str, origin: str
+) -> None:
+    with override_settings(STATIC_URL=static_url):
+        response = get(client, "docs/")
+    assert f'src="{static_url}bunce_sync/api_docs.js"' in response.content.decode()
+    allowed = dict(
+        directive.split(None, 1) for directive in response["Content-Security-Policy"].split("; ")
+    )
+    for kind in ("script-src", "style-src", "img-src", "font-src"):
+        assert allowed[kind].split()[:2] == ["'self'", origin]
+    assert allowed["connect-src"] == "'self'"
 
 
 def test_the_assets_of_the_page_are_packaged() -> None:
