@@ -38,11 +38,14 @@ class BulkView(ApiView):
             schema.REPLAYED_HEADER,
             schema.RETRY_AFTER_CONFLICT,
         ],
-        examples=[schema.BULK_EXAMPLE, schema.BULK_PROBLEM_EXAMPLE],
+        examples=[schema.BULK_EXAMPLE],
         responses={
             201: OpenApiResponse(BulkAnswerSerializer, "All are stored and will be sent."),
         }
-        | schema.refusals(409, 410, 422, *schema.WITH_BODY),
+        | schema.refusals(
+            *(409, 410, 422, *schema.WITH_BODY),
+            examples=[schema.BULK_WITHOUT_NAME, schema.KEY_IN_USE],
+        ),
     )
     def post(self, request: Request, **kwargs: Any) -> Response:
         """Store 1 to 1,000 segments, all or none.

@@ -42,7 +42,7 @@ class CallViewSet(ApiView, CallGenericViewSet):
         summary="List the calls made for a segment",
         operation_id="segments_calls_list",
         parameters=[schema.ID],
-        responses={200: ApiCallSerializer(many=True)} | schema.refusals(400, 404),
+        responses={200: ApiCallSerializer(many=True)} | schema.refusals(404),
     )
     def list(self, request: Request, id: str, **kwargs: Any) -> Response:  # noqa: A002 - the address's word
         """The requests to Bunce that were made for a segment, the last one first."""

@@ -66,7 +66,8 @@ class SegmentViewSet(ApiView, SegmentGenericViewSet):
 
     @schema.describe(
         summary="List segments",
-        responses={200: SegmentSerializer(many=True)} | schema.refusals(400),
+        responses={200: SegmentSerializer(many=True)}
+        | schema.refusals(examples=[schema.UNKNOWN_PARAMETER]),
     )
     def list(self, request: Request, **kwargs: Any) -> Response:
         """A page of segments, newest first unless another order is asked for."""
@@ -89,7 +90,9 @@ class SegmentViewSet(ApiView, SegmentGenericViewSet):
                 SegmentSerializer, "It is stored and will be sent.", [schema.WAITING_EXAMPLE]
             )
         }
-        | schema.refusals(409, 410, 422, *schema.WITH_BODY),
+        | schema.refusals(
+            *(409, 410, 422, *schema.WITH_BODY), examples=[schema.BLANK_NAME, schema.KEY_IN_USE]
+        ),
     )
     def create(self, request: Request, **kwargs: Any) -> Response:
         """Store a segment; a worker will create it in Bunce."""
@@ -131,7 +134,9 @@ class SegmentViewSet(ApiView, SegmentGenericViewSet):
         request=WantedSerializer(partial=True),
         parameters=[schema.ID, schema.IF_MATCH, schema.ETAG],
         responses={200: OpenApiResponse(SegmentSerializer, examples=[schema.WAITING_EXAMPLE])}
-        | schema.refusals(404, 412, *schema.WITH_BODY),
+        | schema.refusals(
+            *(404, 412, *schema.WITH_BODY), examples=[schema.BLANK_NAME, schema.CHANGED_SINCE]
+        ),
     )
     def partial_update(self, request: Request, id: str, **kwargs: Any) -> Response:  # noqa: A002 - as above
         """Change some of what is wanted; what changed will be sent to Bunce."""
@@ -155,7 +160,9 @@ class SegmentViewSet(ApiView, SegmentGenericViewSet):
         summary="Delete a segment here",
         parameters=[schema.ID, schema.IF_MATCH, schema.RETRY_AFTER_CONFLICT],
         responses={204: OpenApiResponse(description="It is gone here. Bunce keeps its segment.")}
-        | schema.refusals(404, 409, 412),
+        | schema.refusals(
+            *(404, 409, 412), examples=[schema.NOT_DELETED_YET, schema.CHANGED_SINCE]
+        ),
     )
     def destroy(self, request: Request, id: str, **kwargs: Any) -> Response:  # noqa: A002 - as above
         """Forget a segment. Bunce keeps it: its API has no call that deletes one.
@@ -175,8 +182,12 @@ class SegmentViewSet(ApiView, SegmentGenericViewSet):
         operation_id="segments_push",
         request=None,
         parameters=[schema.ID, schema.RETRY_AFTER_ACCEPTED, schema.RETRY_AFTER_CONFLICT],
-        responses={202: OpenApiResponse(SegmentSerializer, "A worker was rung for.")}
-        | schema.refusals(404, 409),
+        responses={
+            202: OpenApiResponse(
+                SegmentSerializer, "A worker was rung for.", [schema.WAITING_EXAMPLE]
+            )
+        }
+        | schema.refusals(404, 409, examples=[schema.BEING_SENT]),
     )
     def push(self, request: Request, id: str, **kwargs: Any) -> Response:  # noqa: A002 - as above
         """Have a worker send it without further waiting, or again if Bunce's copy has drifted."""
@@ -190,8 +201,12 @@ class SegmentViewSet(ApiView, SegmentGenericViewSet):
         operation_id="segments_retry",
         request=None,
         parameters=[schema.ID, schema.RETRY_AFTER_ACCEPTED, schema.RETRY_AFTER_CONFLICT],
-        responses={202: OpenApiResponse(SegmentSerializer, "A worker was rung for.")}
-        | schema.refusals(404, 409),
+        responses={
+            202: OpenApiResponse(
+                SegmentSerializer, "A worker was rung for.", [schema.WAITING_EXAMPLE]
+            )
+        }
+        | schema.refusals(404, 409, examples=[schema.BEING_SENT]),
     )
     def retry(self, request: Request, id: str, **kwargs: Any) -> Response:  # noqa: A002 - as above
         """Have a worker send what Bunce once refused, as it stands."""

@@ -191,6 +191,12 @@ class ApiCallSerializer(CallModelSerializer):
 
     serializer_field_mapping = SegmentSerializer.serializer_field_mapping
     message = serializers.SerializerMethodField(help_text="Bunce's message or a technical remark.")
+    # Said here, for a field that is only read is described without the empty choice.
+    decision = serializers.ChoiceField(
+        choices=[("", "None"), *ApiCall.Decision.choices],
+        read_only=True,
+        help_text="What a look into Bunce found out about a create of unknown outcome.",
+    )
 
     class Meta:
         model = ApiCall

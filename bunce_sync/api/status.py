@@ -105,7 +105,8 @@ class StatusView(ApiView):
     @schema.describe(
         summary="See where everything stands",
         operation_id="status",
-        responses={200: OpenApiResponse(StatusSerializer)} | schema.refusals(),
+        responses={200: OpenApiResponse(StatusSerializer, examples=[schema.STATUS_EXAMPLE])}
+        | schema.refusals(),
     )
     def get(self, request: Request, **kwargs: Any) -> Response:
         """Counts by state, use of the rate limit, the gate, the last sweep, the last hour."""
