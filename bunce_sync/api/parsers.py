@@ -77,6 +77,6 @@ def _reason(error: ValueError) -> str:
         case UnicodeDecodeError():
             return f"{error.reason}, byte {error.start}"
         case _Twice():
-            return "an object has the same key twice"
+            return _("an object has the same key twice")
         case _:
-            return "a number that is too long, or NaN or Infinity"
+            return _("a number that is too long, or NaN or Infinity")
