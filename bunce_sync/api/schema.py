@@ -180,8 +180,9 @@ WHY = {
     415: "The body is not `application/json`.",
     422: "The `Idempotency-Key` was used with another body.",
     429: "Too many requests; `Retry-After` says when to go on.",
+    500: "An error that nobody foresaw; the site's log says which.",
 }
-ALWAYS = (400, 401, 403, 406, 429)
+ALWAYS = (400, 401, 403, 406, 429, 500)
 WITH_BODY = (400, 413, 415)
 
 

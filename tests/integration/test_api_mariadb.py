@@ -129,3 +129,23 @@ def test_a_filter_that_says_exactly_tells_case_and_accents_apart(site: Site) -> 
     # The index is still what finds the rows.
     plan = SegmentFilter({"name": "vip"}, queryset=site.segments).qs.explain()
     assert "bunce_segment_name" in plan
+
+
+#: As on MySQL itself, which does not tell the ids of the rows of one INSERT.
+MANY = """
+from django.db import connection, transaction
+
+from bunce_sync.api.bulk import create_many
+
+type(connection.features).can_return_rows_from_bulk_insert = False
+with transaction.atomic():
+    print(create_many([{"name": name} for name in ("B", "a", "C")], using="default"))
+"""
+
+
+def test_many_rows_are_known_by_their_ids_where_the_database_does_not_tell_them(
+    site: Site,
+) -> None:
+    ids = json.loads(site.shell(MANY).splitlines()[-1])
+    assert [site.segments.get(pk=pk).name for pk in ids] == ["B", "a", "C"]
+    assert site.segments.due().filter(bunce_id=None).count() == 3
