@@ -16,7 +16,7 @@ from tests.site import Broker, Site
 #: How it logs in, and which refusals are right; with the reasons.
 CONFIG = Path(__file__).with_name("api_schemathesis.toml")
 #: Examples of each operation, and of sequences; with the seed they are the same each time.
-EXAMPLES = 10
+EXAMPLES = 5
 SEED = 1
 #: Seconds after which something hangs, however slow the machine.
 PATIENCE = 300
