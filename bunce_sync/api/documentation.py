@@ -6,11 +6,13 @@ import json
 from functools import cache
 from importlib.resources import files
 from typing import Any, ClassVar
+from urllib.parse import urlsplit
 
 from django.apps import apps
 from django.conf import settings
 from django.middleware.csrf import get_token
 from django.template.response import TemplateResponse
+from django.templatetags.static import static
 from django.utils.translation import gettext_lazy
 from drf_spectacular.extensions import OpenApiAuthenticationExtension
 from drf_spectacular.openapi import AutoSchema
@@ -22,13 +24,6 @@ from rest_framework.response import Response
 from bunce_sync.api import schema
 from bunce_sync.api.base import ApiView
 
-#: Swagger UI's icons are data: addresses; its scripts and styles come from the site alone.
-CONTENT_SECURITY_POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:;"
-    " font-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none';"
-    " frame-ancestors 'none'"
-)
-
 
 class SchemaView(ApiView):
     """The description as OpenAPI 3.1, with this site's address and ways to log in."""
@@ -36,7 +31,7 @@ class SchemaView(ApiView):
     required_permissions: ClassVar = {"get": ("bunce_sync.view_segment",)}
 
     @schema.describe(exclude=True)
-    def get(self, request: Request) -> Response:
+    def get(self, request: Request, **kwargs: Any) -> Response:
         """Return the description."""
         prefix = self.address("status").removesuffix("/status/")
         return Response({**committed(), **self._of_this_site(prefix)})
@@ -74,7 +69,7 @@ class DocsView(ApiView):
     required_permissions: ClassVar = {"get": ("bunce_sync.view_segment",)}
 
     @schema.describe(exclude=True)
-    def get(self, request: Request) -> TemplateResponse:
+    def get(self, request: Request, **kwargs: Any) -> TemplateResponse:
         """Return the page; works under a strict Content-Security-Policy."""
         page = TemplateResponse(
             request._request,  # noqa: SLF001 - Django's own request, for its context processors
@@ -87,8 +82,23 @@ class DocsView(ApiView):
                 "csrf_token": get_token(request._request),  # noqa: SLF001 - as above
             },
         )
-        page["Content-Security-Policy"] = CONTENT_SECURITY_POLICY
+        page["Content-Security-Policy"] = content_security_policy()
         return page
+
+
+def content_security_policy() -> str:
+    """What the page may load: this API's answers from the site, and static files from their host.
+
+    Swagger UI's icons are data: addresses.
+    """
+    parts = urlsplit(static("bunce_sync/api_docs.js"))
+    scheme = f"{parts.scheme}://" if parts.scheme else ""
+    assets = f"'self' {scheme}{parts.netloc}" if parts.netloc else "'self'"
+    return (
+        f"default-src 'none'; script-src {assets}; style-src {assets}; img-src {assets} data:;"
+        f" font-src {assets}; connect-src 'self'; base-uri 'none'; form-action 'none';"
+        " frame-ancestors 'none'"
+    )
 
 
 @cache

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from django.db import DatabaseError, IntegrityError, router, transaction
+from django.db import DatabaseError, IntegrityError, OperationalError, router, transaction
 from django.utils.translation import gettext as _
 from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
@@ -39,6 +39,11 @@ PATTERN = "^[!-~]+$"
 LEASE = timedelta(seconds=60)
 #: Seconds that a client is told to wait for the request at work.
 WAIT = 1
+#: What MySQL says when it ends a transaction for the sake of another: a lock waited for too long,
+#: a deadlock. It does the latter to all but one of those that wait for a key which is given back.
+MYSQL_YIELDS = (1205, 1213)
+#: The same of PostgreSQL: a serialization failure, a deadlock, a lock waited for too long.
+POSTGRES_YIELDS = ("40001", "40P01", "55P03")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,14 +83,20 @@ def make_once(request: Request, *, scope: str, body: Any, make: Callable[[str], 
             return Made(make(alias), replayed=False)
     key = _Key(_digest(f"{request.user.pk}\0{_valid(header)}"), _digest(json.dumps([scope, body])))
     token = uuid.uuid4()
-    ids = _begin(key, token, alias)
-    if ids is not None:
-        return Made(ids, replayed=True)
     try:
-        return Made(_make(make, key, token, alias), replayed=False)
-    except BaseException:
-        _give_back(key, token, alias)
-        raise
+        ids = _begin(key, token, alias)
+        if ids is not None:
+            return Made(ids, replayed=True)
+        try:
+            return Made(_make(make, key, token, alias), replayed=False)
+        except BaseException:
+            _give_back(key, token, alias)
+            raise
+    except OperationalError as error:
+        if not _yielded(error):
+            raise
+        # Where a transaction spans the request, all of it is lost: the client has to repeat it.
+        raise _in_use() from error
 
 
 def _make(make: Callable[[str], list[int]], key: _Key, token: uuid.UUID, alias: str) -> list[int]:
@@ -142,6 +153,12 @@ def _give_back(key: _Key, token: uuid.UUID, alias: str) -> None:
     except DatabaseError as error:
         # The first error is the one to tell; the key is taken over when its lease has run out.
         logger.warning("An idempotency key could not be given back: %s", type(error).__name__)
+
+
+def _yielded(error: OperationalError) -> bool:
+    """Whether the database ended this transaction for the sake of another, and is well itself."""
+    code = error.args[0] if error.args else None
+    return code in MYSQL_YIELDS or getattr(error.__cause__, "sqlstate", None) in POSTGRES_YIELDS
 
 
 def _in_use() -> Conflict:

@@ -11,7 +11,7 @@ import binascii
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from django.db.models import DateTimeField, F, Func, QuerySet, TextField, Value
@@ -81,7 +81,11 @@ class Cursor:
             moment = datetime.fromisoformat(value)
             if moment.tzinfo is None:
                 raise ValueError("not a cursor")
-            return cls(ordering, back, moment, pk)
+            try:
+                # In UTC: some databases take no other zone, and none takes the year 0 or 10000.
+                return cls(ordering, back, moment.astimezone(UTC), pk)
+            except OverflowError as error:
+                raise ValueError("not a cursor") from error
         return cls(ordering, back, value, pk)
 
 
@@ -173,9 +177,10 @@ class KeysetPagination(BasePagination):
             )
         return [{"in": "query", "required": False, **parameter} for parameter in parameters]
 
-    def parameters(self) -> set[str]:
-        """The names of the query parameters that are read here."""
-        return {CURSOR, SIZE} | ({ORDERING} if self.orderings else set())
+    @classmethod
+    def parameters(cls) -> dict[str, bool]:
+        """The query parameters that are read here, none of which may be repeated."""
+        return dict.fromkeys((CURSOR, SIZE, ORDERING) if cls.orderings else (CURSOR, SIZE), False)
 
     def _choices(self) -> list[str]:
         return [f"{sign}{field}" for field in self.orderings for sign in ("", "-")]

@@ -43,13 +43,26 @@ class JSONBodyParser(BaseParser):
         if limit is not None and len(content) > limit:
             raise TooLarge(limit)
         try:
-            return json.loads(content.decode("utf-8"), parse_constant=_refuse)
+            return json.loads(
+                content.decode("utf-8"), parse_constant=_refuse, object_pairs_hook=_object
+            )
         except RecursionError:
             raise ParseError(_("The body is nested too deeply.")) from None
         except ValueError as error:
             raise ParseError(
                 _("The body is not JSON in UTF-8: %(why)s") % {"why": _reason(error)}
             ) from None
+
+
+class _Twice(ValueError):
+    """An object names a key twice; Python would forget the first of the two."""
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise _Twice
+    return found
 
 
 def _refuse(name: str) -> None:
@@ -63,5 +76,7 @@ def _reason(error: ValueError) -> str:
             return f"{error.msg}, line {error.lineno}, column {error.colno}"
         case UnicodeDecodeError():
             return f"{error.reason}, byte {error.start}"
+        case _Twice():
+            return _("an object has the same key twice")
         case _:
-            return "a number that is too long, or NaN or Infinity"
+            return _("a number that is too long, or NaN or Infinity")

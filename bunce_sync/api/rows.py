@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -66,7 +67,8 @@ def find(word: str, rows: Any) -> Segment:
     Raises:
         NotFound: there is none.
     """
-    number = int(word) if word.isascii() and word.isdigit() and len(word) < 20 else 0
+    # One address for each: 0001 is not another way to write 1.
+    number = int(word) if re.fullmatch(r"[1-9][0-9]{,18}", word) else 0
     segment: Segment | None = rows.filter(pk=number).first() if 0 < number <= MAX_ID else None
     if segment is None:
         raise NotFound(_("There is no such segment."))

@@ -9,7 +9,7 @@ it is stale. To make it anew, in the project's folder::
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from http import HTTPStatus
 from typing import Any, TypeVar
 
@@ -41,6 +41,11 @@ No call of this API makes a request to Bunce: a segment is stored, and a worker 
 * **Errors** are `application/problem+json` (RFC 9457): `code` is for programs, `detail` for
   people, `errors` says what is wrong with which field.
 * Fields that cannot be written, and parameters that do not exist, are refused rather than ignored.
+* **To follow what changes**, ask with `updated_since` for all that changed from a minute before you
+  last asked, and expect segments that you know already: a change is dated when it is made, and is
+  seen when it is committed, which may be a little later.
+* **An `ETag` that begins with `W/`** was weakened by something on the way, such as a site's
+  compression of its answers (Django's GZipMiddleware). Send it in `If-Match` without the `W/`.
 """
 
 #: What can be done with a segment that was created.
@@ -53,9 +58,12 @@ OF_ONE_SEGMENT = (
     "segments_retry",
 )
 
-#: Text that a database can store, and text that is more than spaces as well.
+#: Text that a database can store, and text that is more than spaces as well. Which characters are
+#: spaces is what Python's strip() says: the \s of a pattern means others, and not the same ones in
+#: every language.
 STORABLE = r"^[^\u0000]*$"
-NOT_BLANK = r"^[^\u0000]*[^\s\u0000][^\u0000]*$"
+SPACES = r"\t-\r\u001c-\u0020\u0085\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
+NOT_BLANK = rf"^[^\u0000]*[^{SPACES}\u0000][^\u0000]*$"
 
 
 T = TypeVar("T", bound=Callable[..., Any])
@@ -65,7 +73,9 @@ def describe(**options: Any) -> Callable[[T], T]:
     """drf-spectacular's ``extend_schema`` for a method of a view.
 
     By itself that builds on the site's DEFAULT_SCHEMA_CLASS, which need not be drf-spectacular's.
+    The headers that every operation may answer with are added.
     """
+    options["parameters"] = [*options.get("parameters", []), *ALWAYS_SENT]
 
     def decorate(method: T) -> T:
         method.kwargs = {"schema": AutoSchema}  # type: ignore[attr-defined]  # where it looks first
@@ -170,31 +180,82 @@ WHY = {
     415: "The body is not `application/json`.",
     422: "The `Idempotency-Key` was used with another body.",
     429: "Too many requests; `Retry-After` says when to go on.",
+    500: "An error that nobody foresaw; the site's log says which.",
 }
-ALWAYS = (401, 403, 406, 429)
+ALWAYS = (400, 401, 403, 406, 429, 500)
 WITH_BODY = (400, 413, 415)
 
-BLANK_NAME = OpenApiExample(
-    "A name of spaces",
-    {
+
+def _example(name: str, status: HTTPStatus, code: str, detail: str, **more: Any) -> OpenApiExample:
+    problem = {
         "type": "about:blank",
-        "title": "Bad Request",
-        "status": 400,
-        "code": "invalid",
-        "detail": "Some of it cannot be accepted; 'errors' says what and why.",
-        "errors": {"name": ["Enter a name. Spaces alone are not one."]},
-    },
-    response_only=True,
+        "title": status.phrase,
+        "status": int(status),
+        "code": code,
+        "detail": detail,
+    }
+    return OpenApiExample(name, problem | more, response_only=True)
+
+
+_SOME_OF_IT = "Some of it cannot be accepted; 'errors' says what and why."
+BLANK_NAME = _example(
+    "A name of spaces",
+    HTTPStatus.BAD_REQUEST,
+    "invalid",
+    _SOME_OF_IT,
+    errors={"name": ["Enter a name. Spaces alone are not one."]},
+)
+BULK_WITHOUT_NAME = _example(
+    "The second of them has no name",
+    HTTPStatus.BAD_REQUEST,
+    "invalid",
+    _SOME_OF_IT,
+    errors={"segments.1.name": ["This field is required."]},
+)
+UNKNOWN_PARAMETER = _example(
+    "A slip in a filter's name",
+    HTTPStatus.BAD_REQUEST,
+    "invalid",
+    _SOME_OF_IT,
+    errors={"staus": ["There is no such parameter. Perhaps status?"]},
+)
+KEY_IN_USE = _example(
+    "The first request is at work",
+    HTTPStatus.CONFLICT,
+    "idempotency_key_in_use",
+    "A request with this Idempotency-Key is at work. Repeat it in a moment.",
+)
+BEING_SENT = _example(
+    "A worker has it",
+    HTTPStatus.CONFLICT,
+    "segment_sending",
+    "It is being sent right now. Look again in a moment.",
+)
+NOT_DELETED_YET = _example(
+    "A worker has it",
+    HTTPStatus.CONFLICT,
+    "segment_sending",
+    "It is being sent right now: were it deleted, its segment in Bunce would belong to nobody.",
+)
+CHANGED_SINCE = _example(
+    "Somebody else has edited it",
+    HTTPStatus.PRECONDITION_FAILED,
+    "precondition_failed",
+    "The segment has changed since you read it. Read it again, then decide.",
 )
 
 
-def refusals(*statuses: int) -> dict[Any, OpenApiResponse]:
-    """The errors an operation can answer, in addition to those that every one can."""
+def refusals(*statuses: int, examples: Sequence[OpenApiExample] = ()) -> dict[Any, OpenApiResponse]:
+    """The errors an operation can answer, in addition to those that every one can.
+
+    Args:
+        examples: some of the problems that it answers.
+    """
     return {
         (status, problems.MEDIA_TYPE): OpenApiResponse(
             Problem,
             WHY[status],
-            examples=[BLANK_NAME] if status == HTTPStatus.BAD_REQUEST else [],
+            examples=[example for example in examples if example.value["status"] == status],
         )
         for status in sorted({*statuses, *ALWAYS})
     }
@@ -232,10 +293,13 @@ IF_NONE_MATCH = OpenApiParameter(
     OpenApiParameter.HEADER,
     description="The `ETag` of the representation at hand; 304 when it is still the same.",
 )
-ETAG = header("ETag", "The version of this representation.", 200)
+ETAG = header("ETag", "The version of this representation.", 200, 304)
 ETAG_CREATED = header("ETag", "The version of this representation.", 201)
 LOCATION = header("Location", "The address of the segment.", 201)
 REPLAYED_HEADER = header(REPLAYED, "`true` when an earlier request had made it.", 201)
+WWW_AUTHENTICATE = header("WWW-Authenticate", "How callers identify themselves.", 401)
+RETRY_AFTER_THROTTLED = header("Retry-After", "Seconds after which to go on.", 429)
+ALWAYS_SENT = (WWW_AUTHENTICATE, RETRY_AFTER_THROTTLED)
 RETRY_AFTER_CONFLICT = header("Retry-After", "Seconds after which to ask again.", 409)
 RETRY_AFTER_ACCEPTED = header(
     "Retry-After", "Seconds until requests to Bunce go on, when they are paused.", 202
@@ -299,9 +363,26 @@ BULK_EXAMPLE = OpenApiExample(
     {"segments": [{"name": "Spring"}, {"name": "Summer", "description": "From June"}]},
     request_only=True,
 )
-BULK_PROBLEM_EXAMPLE = OpenApiExample(
-    "The second of them has no name",
-    {**BLANK_NAME.value, "errors": {"segments.1.name": ["This field is required."]}},
+STATUS_EXAMPLE = OpenApiExample(
+    "All is well",
+    {
+        "now": "2026-01-31T08:30:05.250Z",
+        "counts": {
+            "pending": {"value": 3, "precision": "exact"},
+            "sending": {"value": 1, "precision": "exact"},
+            "synced": {"value": 120000, "precision": "about"},
+            "in_doubt": {"value": 0, "precision": "exact"},
+            "rejected": {"value": 2, "precision": "exact"},
+        },
+        "usage": {"used": 41, "limit": 500, "seconds": 60.0},
+        "gate": {"state": "open", "reason": "", "until": None, "since": None, "detail": ""},
+        "trouble": "",
+        "key_missing": False,
+        "sweep": {"at": "2026-01-31T08:30:00.120Z", "age": 5.13, "late": False},
+        "scan": None,
+        "hour": [
+            {"start": "2026-01-31T08:25:00Z", "accepted": 40, "rejected": 1, "failed": 0},
+        ],
+    },
     response_only=True,
-    status_codes=["400"],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from django.db import transaction
@@ -16,7 +17,7 @@ from rest_framework.viewsets import GenericViewSet
 from bunce_sync import actions
 from bunce_sync.api import etags, schema
 from bunce_sync.api.base import ApiView
-from bunce_sync.api.filters import KnownParameters, SegmentFilter
+from bunce_sync.api.filters import SegmentFilter
 from bunce_sync.api.idempotency import REPLAYED, make_once
 from bunce_sync.api.paging import KeysetPagination
 from bunce_sync.api.problems import Gone
@@ -43,7 +44,7 @@ class SegmentViewSet(ApiView, SegmentGenericViewSet):
 
     queryset = Segment.objects.all()
     serializer_class = SegmentSerializer
-    filter_backends = [KnownParameters, DjangoFilterBackend]
+    filter_backends = [DjangoFilterBackend]
     filterset_class = SegmentFilter
     pagination_class = SegmentPagination
     lookup_field = "id"
@@ -57,11 +58,18 @@ class SegmentViewSet(ApiView, SegmentGenericViewSet):
         "retry": ("bunce_sync.view_segment", "bunce_sync.push_segment"),
     }
 
+    def parameters(self) -> Mapping[str, bool]:
+        """Those of the list; the other actions take none."""
+        if self.action != "list":
+            return {}
+        return SegmentPagination.parameters() | SegmentFilter.parameters()
+
     @schema.describe(
         summary="List segments",
-        responses={200: SegmentSerializer(many=True)} | schema.refusals(400),
+        responses={200: SegmentSerializer(many=True)}
+        | schema.refusals(examples=[schema.UNKNOWN_PARAMETER]),
     )
-    def list(self, request: Request) -> Response:
+    def list(self, request: Request, **kwargs: Any) -> Response:
         """A page of segments, newest first unless another order is asked for."""
         rows = self.paginate_queryset(self.filter_queryset(self.get_queryset()))
         return self.get_paginated_response(self.get_serializer(rows, many=True).data)
@@ -82,9 +90,11 @@ class SegmentViewSet(ApiView, SegmentGenericViewSet):
                 SegmentSerializer, "It is stored and will be sent.", [schema.WAITING_EXAMPLE]
             )
         }
-        | schema.refusals(409, 410, 422, *schema.WITH_BODY),
+        | schema.refusals(
+            *(409, 410, 422, *schema.WITH_BODY), examples=[schema.BLANK_NAME, schema.KEY_IN_USE]
+        ),
     )
-    def create(self, request: Request) -> Response:
+    def create(self, request: Request, **kwargs: Any) -> Response:
         """Store a segment; a worker will create it in Bunce."""
         serializer = WantedSerializer(data=request.data)
         serializer.is_valid(raise_exception=True)
@@ -98,7 +108,7 @@ class SegmentViewSet(ApiView, SegmentGenericViewSet):
         if segment is None:
             raise Gone(_("The segment made with this Idempotency-Key has been deleted since."))
         response = self._answer(segment, 201)
-        response["Location"] = self.address("segment", segment.pk)
+        response["Location"] = self.address("segment", id=segment.pk)
         if made.replayed:
             response[REPLAYED] = "true"
         return response
@@ -112,7 +122,7 @@ class SegmentViewSet(ApiView, SegmentGenericViewSet):
         }
         | schema.refusals(404),
     )
-    def retrieve(self, request: Request, id: str) -> Response:  # noqa: A002 - the address's word
+    def retrieve(self, request: Request, id: str, **kwargs: Any) -> Response:  # noqa: A002 - the address's word
         """One segment, and where it stands."""
         response = self._answer(self._segment(id, self.get_queryset()))
         if etags.is_known(request, response["ETag"]):
@@ -124,9 +134,11 @@ class SegmentViewSet(ApiView, SegmentGenericViewSet):
         request=WantedSerializer(partial=True),
         parameters=[schema.ID, schema.IF_MATCH, schema.ETAG],
         responses={200: OpenApiResponse(SegmentSerializer, examples=[schema.WAITING_EXAMPLE])}
-        | schema.refusals(404, 412, *schema.WITH_BODY),
+        | schema.refusals(
+            *(404, 412, *schema.WITH_BODY), examples=[schema.BLANK_NAME, schema.CHANGED_SINCE]
+        ),
     )
-    def partial_update(self, request: Request, id: str) -> Response:  # noqa: A002 - as above
+    def partial_update(self, request: Request, id: str, **kwargs: Any) -> Response:  # noqa: A002 - as above
         """Change some of what is wanted; what changed will be sent to Bunce."""
         with transaction.atomic(using=written().write_alias):
             segment = self._segment(id, written().locked())
@@ -148,9 +160,11 @@ class SegmentViewSet(ApiView, SegmentGenericViewSet):
         summary="Delete a segment here",
         parameters=[schema.ID, schema.IF_MATCH, schema.RETRY_AFTER_CONFLICT],
         responses={204: OpenApiResponse(description="It is gone here. Bunce keeps its segment.")}
-        | schema.refusals(404, 409, 412),
+        | schema.refusals(
+            *(404, 409, 412), examples=[schema.NOT_DELETED_YET, schema.CHANGED_SINCE]
+        ),
     )
-    def destroy(self, request: Request, id: str) -> Response:  # noqa: A002 - as above
+    def destroy(self, request: Request, id: str, **kwargs: Any) -> Response:  # noqa: A002 - as above
         """Forget a segment. Bunce keeps it: its API has no call that deletes one.
 
         Refused while it is being sent or checked.
@@ -168,10 +182,14 @@ class SegmentViewSet(ApiView, SegmentGenericViewSet):
         operation_id="segments_push",
         request=None,
         parameters=[schema.ID, schema.RETRY_AFTER_ACCEPTED, schema.RETRY_AFTER_CONFLICT],
-        responses={202: OpenApiResponse(SegmentSerializer, "A worker was rung for.")}
-        | schema.refusals(404, 409),
+        responses={
+            202: OpenApiResponse(
+                SegmentSerializer, "A worker was rung for.", [schema.WAITING_EXAMPLE]
+            )
+        }
+        | schema.refusals(404, 409, examples=[schema.BEING_SENT]),
     )
-    def push(self, request: Request, id: str) -> Response:  # noqa: A002 - as above
+    def push(self, request: Request, id: str, **kwargs: Any) -> Response:  # noqa: A002 - as above
         """Have a worker send it without further waiting, or again if Bunce's copy has drifted."""
         segment = self._segment(id, written())
         if not actions.push_now(written().filter(pk=segment.pk)):
@@ -183,10 +201,14 @@ class SegmentViewSet(ApiView, SegmentGenericViewSet):
         operation_id="segments_retry",
         request=None,
         parameters=[schema.ID, schema.RETRY_AFTER_ACCEPTED, schema.RETRY_AFTER_CONFLICT],
-        responses={202: OpenApiResponse(SegmentSerializer, "A worker was rung for.")}
-        | schema.refusals(404, 409),
+        responses={
+            202: OpenApiResponse(
+                SegmentSerializer, "A worker was rung for.", [schema.WAITING_EXAMPLE]
+            )
+        }
+        | schema.refusals(404, 409, examples=[schema.BEING_SENT]),
     )
-    def retry(self, request: Request, id: str) -> Response:  # noqa: A002 - as above
+    def retry(self, request: Request, id: str, **kwargs: Any) -> Response:  # noqa: A002 - as above
         """Have a worker send what Bunce once refused, as it stands."""
         segment = self._segment(id, written())
         if not actions.retry(written().filter(pk=segment.pk)):

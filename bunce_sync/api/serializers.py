@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from django.core.exceptions import ValidationError as ModelError
 from django.db import models
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy
+from django.utils.translation import gettext_lazy, ngettext
 from rest_framework import serializers
 from rest_framework.exceptions import ValidationError
 from rest_framework.settings import api_settings
@@ -29,6 +30,8 @@ else:
 
 #: Rows of one bulk request.
 MAX_ROWS = 1000
+#: Rows of one bulk request whose errors are told; who has made more mistakes made the same often.
+MAX_TOLD = 100
 #: Unknown fields told of one object; more of them are no help.
 MAX_UNKNOWN = 10
 
@@ -111,7 +114,11 @@ class WantedSerializer(PlainSerializer):
         return wanted
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
-        """Hold the model's own rules, which say what a tidy value is too."""
+        """Hold the model's own rules, which say what a tidy value is too.
+
+        A create says all that is wanted, so that it is the same whether a default was written
+        out or not.
+        """
         before = self.instance if isinstance(self.instance, Segment) else None
         segment = copy.copy(before) if before else Segment()
         for name, value in attrs.items():
@@ -121,7 +128,8 @@ class WantedSerializer(PlainSerializer):
             segment.clean()
         except ModelError as error:
             raise ValidationError(error.message_dict) from None
-        return {name: getattr(segment, name) for name in attrs}
+        names = attrs if self.partial else Segment.WANTED
+        return {name: getattr(segment, name) for name in names}
 
 
 class _Rows(RowsSerializer):
@@ -131,7 +139,7 @@ class _Rows(RowsSerializer):
         """Read all rows.
 
         Raises:
-            ValidationError: one or more cannot be accepted; it names all of them.
+            ValidationError: one or more cannot be accepted; it names the first hundred.
         """
         whole = api_settings.NON_FIELD_ERRORS_KEY
         if not isinstance(data, list):
@@ -146,6 +154,14 @@ class _Rows(RowsSerializer):
                 rows.append(self.run_child_validation(row))
             except ValidationError as error:
                 errors[str(place)] = error.detail
+        if (more := len(errors) - MAX_TOLD) > 0:
+            errors = dict(itertools.islice(errors.items(), MAX_TOLD))
+            message = ngettext(
+                "%(more)d more row cannot be accepted.",
+                "%(more)d more rows cannot be accepted.",
+                more,
+            )
+            errors[whole] = [message % {"more": more}]
         if errors:
             raise ValidationError(errors)
         return rows
@@ -175,6 +191,12 @@ class ApiCallSerializer(CallModelSerializer):
 
     serializer_field_mapping = SegmentSerializer.serializer_field_mapping
     message = serializers.SerializerMethodField(help_text="Bunce's message or a technical remark.")
+    # Said here, for a field that is only read is described without the empty choice.
+    decision = serializers.ChoiceField(
+        choices=[("", "None"), *ApiCall.Decision.choices],
+        read_only=True,
+        help_text="What a look into Bunce found out about a create of unknown outcome.",
+    )
 
     class Meta:
         model = ApiCall

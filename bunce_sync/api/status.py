@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from drf_spectacular.utils import OpenApiResponse, inline_serializer
 from rest_framework import serializers
@@ -105,8 +105,9 @@ class StatusView(ApiView):
     @schema.describe(
         summary="See where everything stands",
         operation_id="status",
-        responses={200: OpenApiResponse(StatusSerializer)} | schema.refusals(),
+        responses={200: OpenApiResponse(StatusSerializer, examples=[schema.STATUS_EXAMPLE])}
+        | schema.refusals(),
     )
-    def get(self, request: Request) -> Response:
+    def get(self, request: Request, **kwargs: Any) -> Response:
         """Counts by state, use of the rate limit, the gate, the last sweep, the last hour."""
         return Response(StatusSerializer(overview()).data)

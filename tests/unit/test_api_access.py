@@ -6,13 +6,13 @@ import json
 from typing import Any
 
 import pytest
+from django.core.cache import cache
 from django.test import override_settings
-from rest_framework.exceptions import PermissionDenied
 from rest_framework.permissions import BasePermission
 from rest_framework.settings import api_settings
 from rest_framework.test import APIClient
 
-from bunce_sync.api.base import ApiView
+from bunce_sync.api.throttling import BunceThrottle
 from bunce_sync.models import Segment
 from tests.unit.api_client import ALL, JSON, client_for, get, is_problem, user_with
 
@@ -32,7 +32,7 @@ OPERATIONS = [
     ("GET", "status/", 200, {"view_segment"}),
     ("GET", "schema/", 200, {"view_segment"}),
     ("GET", "docs/", 200, {"view_segment"}),
-    ("OPTIONS", "segments/", 200, {"view_segment"}),
+    ("OPTIONS", "segments/", 204, {"view_segment"}),
 ]
 BODIES = {
     "segments/": {"name": "New"},
@@ -40,6 +40,12 @@ BODIES = {
     "segments/{id}/": {"description": "New"},
 }
 each_operation = pytest.mark.parametrize(("method", "path", "status", "needed"), OPERATIONS)
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_counted() -> None:
+    """Forget the requests of other tests, whose users had the same ids."""
+    cache.clear()
 
 
 def call(client: APIClient, method: str, path: str) -> Any:
@@ -132,14 +138,28 @@ def test_the_sites_own_permissions_hold_too() -> None:
         assert get(client_for(user_with(*ALL, name="boss")), "segments/").status_code == 200
 
 
-def test_the_sites_own_rules_for_objects_hold_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(view: ApiView, request: Any, obj: Any) -> None:
-        raise PermissionDenied
+class NotTheVips(BasePermission):
+    """A site's own rule for some of the segments."""
 
-    monkeypatch.setattr(ApiView, "check_object_permissions", refuse)
-    for method, path, _status, _needed in OPERATIONS:
-        if "{id}" in path:
-            is_problem(call(client_for(user_with(*ALL, name=method + path)), method, path), 403)
+    message = "Not this one."
+
+    def has_object_permission(self, request: Any, view: Any, obj: Any) -> bool:
+        assert isinstance(obj, Segment)
+        return obj.name != "VIP"
+
+
+def test_the_sites_own_rules_for_objects_hold_too() -> None:
+    path = f"{__name__}.NotTheVips"
+    of_one = [operation for operation in OPERATIONS if "{id}" in operation[1]]
+    assert len(of_one) == 6
+    with override_settings(REST_FRAMEWORK={"DEFAULT_PERMISSION_CLASSES": [path]}):
+        for method, path, _status, _needed in of_one:
+            client = client_for(user_with(*ALL, name=method + path))
+            problem = is_problem(call(client, method, path), 403, "permission_denied")
+            assert problem["detail"] == "Not this one."
+        assert Segment.objects.filter(name="VIP", description=None).count() == len(of_one)
+        other = Segment.objects.create(name="Other")
+        assert get(client, f"segments/{other.pk}/").status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -170,3 +190,19 @@ def test_the_throttle_acts_as_soon_as_a_rate_is_set() -> None:
         response = get(client, "status/")
         is_problem(response, 429, "throttled")
         assert 0 < int(response["Retry-After"]) <= 60
+
+
+class OfTheSite(BunceThrottle):
+    """As a site may name it, to count all of its views together."""
+
+
+@pytest.mark.parametrize("throttle", [BunceThrottle, OfTheSite])
+def test_the_throttle_counts_once_where_the_site_names_it_too(throttle: type[Any]) -> None:
+    client = client_for(user_with(*ALL))
+    setting = {
+        "DEFAULT_THROTTLE_RATES": {"bunce_sync": "4/min"},
+        "DEFAULT_THROTTLE_CLASSES": [f"{throttle.__module__}.{throttle.__name__}"],
+    }
+    with override_settings(REST_FRAMEWORK=setting):
+        seen = [get(client, "segments/").status_code for _ in range(5)]
+    assert seen == [200, 200, 200, 200, 429]

@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.db import transaction
+from django.db import OperationalError, transaction
 from django.db.models.signals import post_save
 from django.utils import timezone
 from rest_framework.test import APIClient
@@ -49,6 +49,22 @@ def test_the_body_is_the_same_however_it_is_written(client: APIClient) -> None:
     body = {"description": "The best ", "name": " VIP"}
     assert post(client, "segments/", body, Idempotency_Key="a").status_code == 201
     assert Segment.objects.count() == 1
+
+
+def test_a_default_may_be_written_out_or_left_out(client: APIClient) -> None:
+    rows: list[dict[str, Any]] = [
+        {"name": "VIP"},
+        {"name": "VIP", "description": None},
+        {"name": "VIP", "description": ""},
+        {"name": "VIP", "description": " "},
+        {"name": "VIP", "add_all_customers": False},
+        {"add_all_customers": False, "description": None, "name": "VIP"},
+    ]
+    for row in rows:
+        assert post(client, "segments/", row, Idempotency_Key="a").status_code == 201
+        bulk = post(client, "segments/bulk/", {"segments": [row]}, Idempotency_Key="b")
+        assert bulk.status_code == 201
+    assert Segment.objects.count() == 2
 
 
 def test_a_repeat_shows_the_segment_as_it_is_by_now(client: APIClient) -> None:
@@ -147,6 +163,46 @@ def test_a_create_that_failed_can_be_repeated_at_once(
             post(client, "segments/", BODY, Idempotency_Key="a")
     assert post(client, "segments/", BODY, Idempotency_Key="a").status_code == 201
     assert Segment.objects.count() == 1
+
+
+def failing_with(*args: Any, cause: Exception | None = None) -> Any:
+    def fail(*_args: Any, **_fields: Any) -> None:
+        raise OperationalError(*args) from cause
+
+    return fail
+
+
+class OfPostgres(Exception):
+    sqlstate = "40P01"
+
+
+@pytest.mark.parametrize(
+    "fail",
+    [
+        failing_with(1213, "Deadlock found when trying to get lock"),
+        failing_with(1205, "Lock wait timeout exceeded"),
+        failing_with("deadlock detected", cause=OfPostgres()),
+    ],
+)
+@pytest.mark.parametrize("model", [IdempotencyKey, Segment])
+def test_a_create_that_gave_way_to_another_is_to_be_repeated(
+    client: APIClient, monkeypatch: pytest.MonkeyPatch, model: Any, fail: Any
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(model, "save", fail)
+        response = post(client, "segments/", BODY, Idempotency_Key="a")
+    is_problem(response, 409, "idempotency_key_in_use")
+    assert response["Retry-After"] == "1"
+    assert post(client, "segments/", BODY, Idempotency_Key="a").status_code == 201
+    assert Segment.objects.count() == 1
+
+
+def test_an_outage_of_the_database_is_no_conflict(
+    client: APIClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(IdempotencyKey, "save", failing_with(2006, "Server has gone away"))
+    client.raise_request_exception = False
+    is_problem(post(client, "segments/", BODY, Idempotency_Key="a"), 500, "internal")
 
 
 def test_it_holds_within_a_transaction_of_the_whole_request(client: APIClient) -> None:

@@ -116,11 +116,14 @@ def test_by_dates_from_and_until_just_before(client: APIClient, field: str) -> N
         ({"status": ["pending", ""]}, "status"),
         ({"search": "  "}, "search"),
         ({"cursor": ""}, "cursor"),
+        ({"name": ["a", "b"]}, "name"),
+        ({"updated_since": ["2026-01-01", "2026-01-02"]}, "updated_since"),
+        ({"page_size": ["1", "1"]}, "page_size"),
         ({"cursor": "rubbish"}, "cursor"),
     ],
 )
 def test_a_parameter_that_cannot_be_used_is_refused(
-    client: APIClient, query: dict[str, str], field: str
+    client: APIClient, query: dict[str, Any], field: str
 ) -> None:
     problem = is_problem(get(client, "segments/", query), 400, "invalid")
     assert list(problem["errors"]) == [field]
@@ -211,6 +214,8 @@ def test_a_cursor_is_good_for_its_own_order_only(client: APIClient) -> None:
         ["-created_at", False, "2026-01-31T12:00:00+00:00", True],
         ["-created_at", False, "2026-01-31T12:00:00+00:00", 1.5],
         ["-created_at", 0, "2026-01-31T12:00:00+00:00", 1],
+        ["-created_at", False, "0001-01-01T00:00:00+14:00", 1],
+        ["-created_at", False, "9999-12-31T23:59:59-14:00", 1],
         ["-created_at", False],
         {"a": 1, "b": 2, "c": 3, "d": 4},
         None,
@@ -224,6 +229,14 @@ def test_a_forged_cursor_is_refused(client: APIClient, place: Any) -> None:
     ordering = place[0] if isinstance(place, list) else "-created_at"
     query = {"cursor": cursor, "ordering": ordering}
     assert list(is_problem(get(client, "segments/", query), 400)["errors"]) == ["cursor"]
+
+
+def test_a_cursor_is_a_moment_in_whatever_zone_it_is_written(client: APIClient) -> None:
+    add("before", created_at=START - timedelta(days=2))
+    add("after", created_at=START)
+    place = ["-created_at", False, f"{START:%Y-%m-%dT%H:%M:%S}+23:59:59.999999", 1]
+    cursor = base64.urlsafe_b64encode(json.dumps(place).encode()).decode().rstrip("=")
+    assert names(client, cursor=cursor) == ["before"]
 
 
 def test_a_long_list_of_calls_comes_in_pages(client: APIClient) -> None:

@@ -2,11 +2,31 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from typing import Any
 
 import pytest
+from django.core.exceptions import PermissionDenied as DjangoPermissionDenied
+from django.core.exceptions import SuspiciousOperation
+from django.core.signals import got_request_exception
+from django.db import connection
+from django.http import Http404, HttpRequest
+from django.test import override_settings
+from django.urls import include, path
+from rest_framework.exceptions import (
+    APIException,
+    NotAuthenticated,
+    PermissionDenied,
+    ValidationError,
+)
+from rest_framework.permissions import IsAdminUser
+from rest_framework.response import Response
 from rest_framework.test import APIClient
+from rest_framework.views import APIView
 
+from bunce_sync.api.permissions import SegmentPermissions
+from bunce_sync.api.problems import field_map
 from bunce_sync.models import Segment
 from tests.unit.api_client import ALL, JSON, client_for, get, is_problem, user_with
 
@@ -34,6 +54,8 @@ def send(client: APIClient, body: Any, content_type: str = JSON) -> Any:
         b"[" * 100_000,
         b'{"name": ' + b"9" * 5000 + b"}",
         b"\0",
+        b'{"name": "VIP", "name": "VIP"}',
+        b'{"name": {"VIP": 1, "VIP": 2}}',
     ],
 )
 def test_a_body_that_is_not_json_is_refused_without_being_repeated(
@@ -67,22 +89,169 @@ def test_only_json_is_spoken(client: APIClient) -> None:
     is_problem(get(client, "segments/", Accept="text/csv"), 406, "not_acceptable")
 
 
-def test_a_site_of_its_own_error_style_keeps_it_elsewhere() -> None:
-    from rest_framework.settings import api_settings
-
-    from bunce_sync.api.problems import problem_handler
-
-    assert api_settings.EXCEPTION_HANDLER is not problem_handler
+def in_the_sites_style(exc: Exception, context: Any) -> Response:
+    return Response({"the site says": "no"}, 418)
 
 
-def test_an_error_that_nobody_foresaw_is_left_to_the_site(
-    client: APIClient, monkeypatch: pytest.MonkeyPatch
+class OfTheSite(APIView):
+    """One of the site's own views, in REST framework as well."""
+
+    permission_classes = [IsAdminUser]
+
+    def get(self, request: Any) -> Response:
+        return Response()
+
+
+urlpatterns = [
+    path("api/", include("bunce_sync.api.urls")),
+    path("own/", OfTheSite.as_view()),
+]
+
+
+def test_a_site_of_its_own_error_style_keeps_it_elsewhere(client: APIClient) -> None:
+    style = {"EXCEPTION_HANDLER": f"{__name__}.in_the_sites_style"}
+    with override_settings(ROOT_URLCONF=__name__, REST_FRAMEWORK=style):
+        theirs = client.get("/own/")
+        assert (theirs.status_code, theirs.json()) == (418, {"the site says": "no"})
+        is_problem(get(client, "segments/0/"), 404, "not_found")
+
+
+class SiteError(APIException):
+    status_code = 499
+    default_detail = "The site has had enough."
+    default_code = "enough"
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "told"),
+    [
+        (SiteError(), 499, {"title": "Error", "code": "enough"}),
+        (SiteError(""), 499, {"detail": "Error"}),
+        (PermissionDenied("Ask the boss.", "boss"), 403, {"code": "boss"}),
+        (PermissionDenied(["Not now.", "Not here."]), 403, {"detail": "Not now. Not here."}),
+        (
+            PermissionDenied({"reason": "Not now.", "where": ["Not here."]}),
+            403,
+            {
+                "detail": "Not now. Not here.",
+                "code": "permission_denied",
+                "errors": {"reason": ["Not now."], "where": ["Not here."]},
+            },
+        ),
+        (
+            # As djangorestframework-simplejwt does.
+            NotAuthenticated({"detail": "The token has expired.", "messages": [{"a": "b"}]}),
+            401,
+            {"detail": "The token has expired.", "code": "not_authenticated"},
+        ),
+        (PermissionDenied({}), 403, {"detail": "Forbidden", "code": "error"}),
+        (DjangoPermissionDenied(), 403, {"code": "permission_denied"}),
+        (Http404("No such tenant"), 404, {"detail": "No such tenant"}),
+        (ValidationError([{"a": ["b", {"c": "d"}]}, "e"]), 400, {"code": "invalid"}),
+        (ValidationError({"a": [{"b": "c"}, {}]}), 400, {"errors": {"a": ["c"]}}),
+    ],
+)
+def test_the_sites_own_errors_are_told_whatever_their_shape(
+    client: APIClient,
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
+    status: int,
+    told: dict[str, Any],
 ) -> None:
+    def refuse(*args: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(SegmentPermissions, "has_permission", refuse)
+    problem = is_problem(get(client, "segments/"), status)
+    assert problem.items() >= told.items()
+
+
+def test_an_unknown_field_is_told_under_its_own_name_however_odd(client: APIClient) -> None:
+    body = json.dumps({"name": " ", ".name": 1, "": 2, "non_field_errors": 3})
+    errors = is_problem(send(client, body), 400, "invalid")["errors"]
+    assert errors.keys() == {"name", ".name", "", "non_field_errors"}
+    assert "Spaces alone" in errors["name"][0]
+    assert all("no such field" in errors[name][0] for name in errors.keys() - {"name"})
+
+
+def test_no_error_hides_another_of_the_same_place() -> None:
+    errors = {"a": {"b": ["one"]}, "a.b": ["two"], "c": {"non_field_errors": ["three"]}}
+    assert field_map(errors) == {"a.b": ["one", "two"], "c": ["three"]}
+
+
+# Errors that nobody foresaw
+
+
+@pytest.fixture
+def broken(client: APIClient, monkeypatch: pytest.MonkeyPatch) -> APIClient:
+    """A client of an API whose status fails after it has written a row."""
+
     def fail(*args: Any) -> None:
+        Segment.objects.create(name="half done")
         raise RuntimeError("sk_live_secret")
 
     monkeypatch.setattr("bunce_sync.api.status.overview", fail)
     client.raise_request_exception = False
-    response = get(client, "status/")
-    assert response.status_code == 500
+    return client
+
+
+def test_an_error_that_nobody_foresaw_is_a_problem_that_tells_nothing(broken: APIClient) -> None:
+    response = get(broken, "status/")
+    problem = is_problem(response, 500, "internal")
+    assert problem.keys() == {"type", "title", "status", "code", "detail"}
     assert b"secret" not in response.content
+    assert b"RuntimeError" not in response.content
+
+
+def test_an_error_that_nobody_foresaw_reaches_the_sites_log_and_its_watchers(
+    broken: APIClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    seen: list[Any] = []
+
+    def watch(sender: Any, request: HttpRequest, **kwargs: Any) -> None:
+        seen.append((request.path, sys.exc_info()[0]))
+
+    got_request_exception.connect(watch)
+    try:
+        get(broken, "status/")
+    finally:
+        got_request_exception.disconnect(watch)
+    assert seen == [("/api/status/", RuntimeError)]
+    [record] = [record for record in caplog.records if record.name == "django.request"]
+    assert (record.levelname, record.getMessage()) == (
+        "ERROR",
+        "Internal Server Error: /api/status/",
+    )
+    assert record.exc_info
+    assert record.exc_info[0] is RuntimeError
+    assert vars(record)["status_code"] == 500
+    assert isinstance(vars(record)["request"], HttpRequest)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_an_error_that_nobody_foresaw_leaves_nothing_behind_where_requests_are_atomic(
+    broken: APIClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    get(broken, "status/")
+    assert Segment.objects.count() == 1
+    monkeypatch.setitem(connection.settings_dict, "ATOMIC_REQUESTS", True)
+    is_problem(get(broken, "status/"), 500)
+    assert Segment.objects.count() == 1
+
+
+def test_developers_are_shown_djangos_own_page(broken: APIClient) -> None:
+    with override_settings(DEBUG=True):
+        response = get(broken, "status/")
+    assert response.status_code == 500
+    assert b"RuntimeError" in response.content
+
+
+def test_what_django_calls_a_bad_request_is_none_of_the_servers_errors(
+    client: APIClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*args: Any) -> None:
+        raise SuspiciousOperation
+
+    monkeypatch.setattr("bunce_sync.api.status.overview", refuse)
+    client.raise_request_exception = False
+    assert get(client, "status/").status_code == 400

@@ -6,19 +6,31 @@ import json
 import re
 import subprocess
 import sys
+from datetime import timedelta
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import jsonschema
 import pytest
-from django.test import modify_settings
+from django.core.cache import cache
+from django.test import modify_settings, override_settings
 from drf_spectacular.generators import SchemaGenerator
 from drf_spectacular.settings import patched_settings
 from rest_framework.test import APIClient
 
 from bunce_sync.api import schema, urls
-from tests.unit.api_client import ALL, client_for, get, is_problem, post, user_with
+from bunce_sync.models import ApiCall, IdempotencyKey, Segment, SyncState
+from tests.unit.api_client import (
+    ALL,
+    client_for,
+    delete,
+    get,
+    is_problem,
+    patch,
+    post,
+    user_with,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -50,7 +62,8 @@ def test_it_is_openapi_3_1_and_every_operation_tells_its_answers() -> None:
             where = f"{method} {path}"
             assert operation["summary"], where
             assert operation["description"], where
-            assert {"401", "403", "429"} <= operation["responses"].keys(), where
+            always = {"400", "401", "403", "406", "429", "500"}
+            assert always <= operation["responses"].keys(), where
             assert any(status < "300" for status in operation["responses"]), where
 
 
@@ -96,6 +109,29 @@ def test_the_page_takes_everything_from_the_site_and_nothing_inline(client: APIC
     assert "default-src 'none'" in policy
 
 
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("static_url", "origin"),
+    [
+        ("https://static.example.com/files/", "https://static.example.com"),
+        ("https://static.example.com:8443/", "https://static.example.com:8443"),
+        ("//static.example.com/", "static.example.com"),
+    ],
+)
+def test_the_page_may_load_the_sites_static_files_from_another_host(
+    client: APIClient, static_url: str, origin: str
+) -> None:
+    with override_settings(STATIC_URL=static_url):
+        response = get(client, "docs/")
+    assert f'src="{static_url}bunce_sync/api_docs.js"' in response.content.decode()
+    allowed = dict(
+        directive.split(None, 1) for directive in response["Content-Security-Policy"].split("; ")
+    )
+    for kind in ("script-src", "style-src", "img-src", "font-src"):
+        assert allowed[kind].split()[:2] == ["'self'", origin]
+    assert allowed["connect-src"] == "'self'"
+
+
 def test_the_assets_of_the_page_are_packaged() -> None:
     from django.contrib.staticfiles import finders
 
@@ -116,22 +152,131 @@ def test_without_the_assets_the_page_says_what_to_do(client: APIClient) -> None:
     assert "<script" not in page
 
 
+def test_the_description_knows_a_blank_name_as_the_api_does() -> None:
+    # Which characters those are differs from language to language.
+    assert not re.search(r"\\[sSwWdD]", schema.NOT_BLANK)
+    for number in range(0x110000):
+        character = chr(number)
+        if number and not 0xD800 <= number < 0xE000:
+            assert bool(re.search(schema.NOT_BLANK, character)) == bool(character.strip()), number
+
+
+def test_every_operation_says_when_to_go_on_and_how_to_log_in() -> None:
+    for path, operations in described()["paths"].items():
+        for method, operation in operations.items():
+            where = f"{method} {path}"
+            assert "Retry-After" in operation["responses"]["429"]["headers"], where
+            assert "WWW-Authenticate" in operation["responses"]["401"]["headers"], where
+
+
+def test_every_operation_on_a_segment_shows_an_answer_and_a_refusal() -> None:
+    made = described()
+    for path, operations in made["paths"].items():
+        for method, operation in operations.items():
+            shown = {
+                status
+                for status, answer in operation["responses"].items()
+                for media in answer.get("content", {}).values()
+                if media.get("examples")
+            }
+            if method != "get":
+                assert shown & {"400", "409"}, f"{method} {path}"
+            if path.endswith(("/push/", "/retry/", "/status/")):
+                assert shown & {"200", "202"}, f"{method} {path}"
+
+
 @pytest.mark.django_db
 def test_answers_are_as_the_description_says(client: APIClient) -> None:
     made = described()
+    seen: dict[str, set[int]] = {}
 
-    def check(response: Any, method: str, path: str) -> None:
-        answer = made["paths"][path][method]["responses"][str(response.status_code)]
+    def check(response: Any, status: int, method: str, path: str, operation: str = "") -> None:
+        described_as = made["paths"][operation or f"/{path}"][method]
+        assert response.status_code == status, response.content
+        seen.setdefault(described_as["operationId"], set()).add(status)
+        answer = described_as["responses"][str(status)]
+        assert {"ETag", "Location", "Retry-After"} & response.headers.keys() <= answer.get(
+            "headers", {}
+        ).keys()
+        if status in (204, 304):
+            assert "content" not in answer
+            assert not response.content
+            return
         media = answer["content"][response["Content-Type"]]
         whole = {**media["schema"], "components": made["components"]}
         jsonschema.Draft202012Validator(whole).validate(response.json())
 
-    check(post(client, "segments/", {"name": "VIP"}), "post", "/segments/")
-    check(post(client, "segments/", {"name": ""}), "post", "/segments/")
-    check(post(client, "segments/bulk/", {"segments": [{"name": "A"}]}), "post", "/segments/bulk/")
-    check(get(client, "segments/"), "get", "/segments/")
-    check(get(client, "segments/0/"), "get", "/segments/{id}/")
-    check(get(client, "status/"), "get", "/status/")
+    segments, one = "segments/", "/segments/{id}/"
+    body = {"name": "VIP"}
+    check(post(client, segments, body, Idempotency_Key="a"), 201, "post", segments)
+    check(post(client, segments, body, Idempotency_Key="a"), 201, "post", segments)
+    check(post(client, segments, {"name": "B"}, Idempotency_Key="a"), 422, "post", segments)
+    IdempotencyKey.objects.update(segment_ids=None)
+    check(post(client, segments, body, Idempotency_Key="a"), 409, "post", segments)
+    IdempotencyKey.objects.update(segment_ids=[0])
+    check(post(client, segments, body, Idempotency_Key="a"), 410, "post", segments)
+    check(post(client, segments, {"name": ""}), 400, "post", segments)
+    plain = client.post("/api/segments/", "VIP", content_type="text/plain")
+    check(plain, 415, "post", segments)
+    bulk = "segments/bulk/"
+    check(post(client, bulk, {"segments": [body]}), 201, "post", bulk)
+    check(post(client, bulk, {"segments": []}), 400, "post", bulk)
+    check(get(client, segments), 200, "get", segments)
+    check(get(client, segments, {"staus": "x"}), 400, "get", segments)
+    check(get(client, segments, Accept="text/csv"), 406, "get", segments)
+    check(get(client_for(None), segments), 401, "get", segments)
+    check(get(client_for(user_with(name="nobody")), segments), 403, "get", segments)
+    check(get(client, "status/"), 200, "get", "status/")
+
+    row = Segment.objects.create(name="VIP", description="The best")
+    path = f"segments/{row.pk}/"
+    read = get(client, path)
+    check(read, 200, "get", path, one)
+    check(get(client, path, If_None_Match=read["ETag"]), 304, "get", path, one)
+    check(get(client, "segments/0/"), 404, "get", path, one)
+    check(patch(client, path, {"name": "B"}), 200, "patch", path, one)
+    check(patch(client, path, {"name": "C"}, If_Match=read["ETag"]), 412, "patch", path, one)
+    check(patch(client, path, {"name": ""}), 400, "patch", path, one)
+    check(patch(client, "segments/0/", {}), 404, "patch", path, one)
+    ApiCall.objects.create(
+        segment=row, operation="create", path="/segments", body={"name": "B"}, started_at=row.due_at
+    )
+    check(get(client, f"{path}calls/"), 200, "get", path, f"{one}calls/")
+    check(get(client, "segments/0/calls/"), 404, "get", path, f"{one}calls/")
+    check(post(client, f"{path}push/"), 202, "post", path, f"{one}push/")
+    check(post(client, f"{path}retry/"), 409, "post", path, f"{one}retry/")
+    Segment.objects.filter(pk=row.pk).update(status="rejected")
+    check(post(client, f"{path}push/"), 409, "post", path, f"{one}push/")
+    check(post(client, f"{path}retry/"), 202, "post", path, f"{one}retry/")
+    SyncState.objects.update_or_create(
+        pk=1, defaults={"blocked_until": row.due_at + timedelta(hours=1)}
+    )
+    paused = post(client, f"{path}push/")
+    assert paused["Retry-After"]
+    check(paused, 202, "post", path, f"{one}push/")
+    check(delete(client, path, If_Match='"old"'), 412, "delete", path, one)
+    Segment.objects.filter(pk=row.pk).update(status="in_doubt")
+    check(delete(client, path), 409, "delete", path, one)
+    Segment.objects.filter(pk=row.pk).update(status="rejected")
+    check(delete(client, path), 204, "delete", path, one)
+
+    operations = {
+        operation["operationId"]
+        for methods in made["paths"].values()
+        for operation in methods.values()
+    }
+    assert seen.keys() == operations
+
+
+@pytest.mark.django_db
+def test_too_many_requests_are_refused_as_the_description_says(client: APIClient) -> None:
+    cache.clear()
+    with override_settings(REST_FRAMEWORK={"DEFAULT_THROTTLE_RATES": {"bunce_sync": "1/min"}}):
+        get(client, "status/")
+        response = get(client, "status/")
+    answer = described()["paths"]["/status/"]["get"]["responses"]["429"]
+    is_problem(response, 429)
+    assert response.headers.keys() & answer["headers"].keys() == {"Retry-After"}
 
 
 BLOCKER = """

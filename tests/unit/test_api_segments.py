@@ -8,12 +8,19 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from django.db.models import Model
+from django.test import override_settings
 from django.utils import timezone
+from pytest_django import Settings
 from rest_framework.test import APIClient
 
 from bunce_sync.doorbell import doorbell
 from bunce_sync.models import ApiCall, Segment, SyncState
+from bunce_sync.sync.push import push
 from tests.unit.api_client import ALL, client_for, delete, get, is_problem, patch, post, user_with
+from tests.unit.client_attempts import KEY
+from tests.unit.core import configure
+from tests.unit.raw_server import RawServer, answering, http
 
 pytestmark = pytest.mark.django_db
 
@@ -175,6 +182,13 @@ def test_an_address_without_a_segment_is_a_404(client: APIClient, word: str) -> 
         is_problem(response, 404, "not_found")
 
 
+def test_a_segment_has_one_address(client: APIClient) -> None:
+    segment = stored()
+    assert get(client, f"segments/{segment.pk}/").status_code == 200
+    is_problem(get(client, f"segments/0{segment.pk}/"), 404, "not_found")
+    is_problem(get(client, f"segments/{segment.pk}%0A/"), 404, "not_found")
+
+
 def test_the_name_of_an_internal_error_is_kept_back(client: APIClient) -> None:
     segment = stored(Status.REJECTED, last_code="internal", last_error="KeyError")
     now = timezone.now()
@@ -183,6 +197,48 @@ def test_the_name_of_an_internal_error_is_kept_back(client: APIClient) -> None:
     )
     assert b"KeyError" not in get(client, f"segments/{segment.pk}/").content
     assert b"KeyError" not in get(client, f"segments/{segment.pk}/calls/").content
+
+
+@pytest.mark.parametrize("status", [422, 401, 409, 429, 500])
+def test_a_key_that_bunce_repeats_to_us_is_repeated_to_nobody(
+    client: APIClient, settings: Settings, status: int
+) -> None:
+    echo = {"message": f"What about {KEY}?", "errors": {"name": [f"Bearer {KEY}"]}}
+    with RawServer(answering(http(status, echo))) as server:
+        configure(settings, API_KEY=KEY, BASE_URL=server.url, READ_TIMEOUT=2)
+        segment = stored()
+        assert push(segment.pk)
+        assert KEY.encode() in server.requests[0]
+    told = get(client, f"segments/{segment.pk}/")
+    calls = get(client, f"segments/{segment.pk}/calls/")
+    assert (told.json()["last_error"] or calls.json()["results"][0]["message"]).startswith("What")
+    for response in (told, calls, get(client, "segments/"), get(client, "status/")):
+        assert KEY.encode() not in response.content
+
+
+class ReadingFromAReplica:
+    """A router of a site whose replica is always behind: a read of it is a mistake here."""
+
+    def db_for_read(self, model: type[Model], **hints: Any) -> str | None:
+        assert model._meta.app_label != "bunce_sync", "read from the replica"
+        return None
+
+
+def test_what_is_changed_is_never_read_from_a_replica(client: APIClient) -> None:
+    get(client, "status/")  # now the user's permissions are known
+    with override_settings(DATABASE_ROUTERS=[ReadingFromAReplica()]):
+        for _ in range(2):
+            made = post(client, "segments/", {"name": "VIP"}, Idempotency_Key="a")
+            rows = {"segments": [{"name": "A"}, {"name": "B"}]}
+            assert post(client, "segments/bulk/", rows, Idempotency_Key="b").status_code == 201
+        path = f"segments/{made.json()['id']}/"
+        etag = patch(client, path, {"description": "New"}, If_Match=made["ETag"])["ETag"]
+        assert patch(client, path, {"name": "New"}, If_Match=etag).status_code == 200
+        assert post(client, f"{path}push/").status_code == 202
+        assert post(client, f"{path}retry/").status_code == 409
+        assert delete(client, path).status_code == 204
+        with pytest.raises(AssertionError, match="replica"):
+            get(client, "segments/")
 
 
 def test_the_calls_made_for_a_segment_are_listed_last_first(client: APIClient) -> None:
