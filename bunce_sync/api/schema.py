@@ -337,6 +337,7 @@ _WAITING = {
     "bunce_customers_count": None,
     "bunce_created_at": None,
     "bunce_updated_at": None,
+    "bunce_duplicate_id": None,
 }
 WAITING_EXAMPLE = OpenApiExample("Waiting to be sent", _WAITING, response_only=True)
 SYNCED_EXAMPLE = OpenApiExample(

@@ -43,6 +43,8 @@ class SegmentSerializer(SegmentModelSerializer):
         **serializers.ModelSerializer.serializer_field_mapping,
         models.DateTimeField: Moment,
     }
+    # Named here: before 3.18 REST framework took it for any text, as the database has a default.
+    status = serializers.ChoiceField(choices=Segment.Status.choices, read_only=True)
     last_error = serializers.SerializerMethodField(
         help_text="Bunce's own message or a technical remark; empty when all is well."
     )
@@ -70,6 +72,7 @@ class SegmentSerializer(SegmentModelSerializer):
             "bunce_customers_count",
             "bunce_created_at",
             "bunce_updated_at",
+            "bunce_duplicate_id",
         )
         read_only_fields = fields
 
