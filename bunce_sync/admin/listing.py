@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from django.contrib import admin
 from django.core.exceptions import PermissionDenied
@@ -35,6 +35,20 @@ class SegmentChangeList(ChangeList):
 
     paginator: CappedPaginator
     unfold = UNFOLD
+
+    def get_ordering(self, request: HttpRequest, queryset: QuerySet[Segment]) -> list[Any]:
+        """One column and, in the same direction, the key: what an index has in order.
+
+        Django's own order would go back and forth, as in "name, -id", and take further columns.
+        """
+        first = str(super().get_ordering(request, queryset)[0])
+        if first in ("-pk", "-id"):
+            return [first]
+        return [first, "-pk" if first.startswith("-") else "pk"]
+
+    def get_ordering_field_columns(self) -> dict[int, Literal["asc", "desc"]]:
+        """The one column by which the rows are really ordered."""
+        return dict(list(super().get_ordering_field_columns().items())[:1])
 
     def get_results(self, request: HttpRequest) -> None:
         super().get_results(request)
@@ -77,7 +91,7 @@ class Listing(ModelAdmin):
     )
     search_fields = ("name", "description", "bunce_id")
     search_help_text = gettext_lazy("Name, description or Bunce id")
-    #: Only what an index keeps in order.
+    #: Only what an index keeps in order, together with the key.
     sortable_by = ("name", "updated_cell")
     date_hierarchy = FIELD
     list_per_page = 50
