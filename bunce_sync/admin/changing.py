@@ -25,6 +25,7 @@ from bunce_sync.admin.timeline import timeline
 from bunce_sync.models import Segment, content_digest
 from bunce_sync.overview import Overview, overview
 from bunce_sync.telling import segment_told
+from bunce_sync.texts import Right
 
 Status = Segment.Status
 
@@ -74,7 +75,7 @@ class Changing(Asking):
         """The parts of the page that change by themselves, by name."""
         state = {
             "badge": cells.badge(segment, now=seen.now, gate_until=seen.gate.until),
-            "told": segment_told(segment, seen),
+            "told": segment_told(segment, seen, self._rights(request, segment)),
             "answered": segment.last_code in texts.ANSWERED,
             "asks": [ask for ask in self._asks(request, segment) if ask["applies"]],
         }
@@ -83,6 +84,15 @@ class Changing(Asking):
             "remote": _render("remote", {"facts": facts(segment), "segment": segment}),
             "calls": _render("timeline", self._calls(request, segment, seen.now)),
         }
+
+    def _rights(self, request: HttpRequest, segment: Segment) -> set[Right]:
+        may: dict[Right, bool] = {
+            "change": self.has_change_permission(request, segment),
+            "push": self.has_push_permission(request),
+            "replace": self.has_add_permission(request)
+            and self.has_delete_permission(request, segment),
+        }
+        return {right for right, granted in may.items() if granted}
 
     def _calls(self, request: HttpRequest, segment: Segment, now: datetime) -> dict[str, Any]:
         if not request.user.has_perm("bunce_sync.view_apicall"):

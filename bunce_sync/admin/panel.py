@@ -16,7 +16,7 @@ from bunce_sync.admin.icons import icon
 from bunce_sync.counting import Count
 from bunce_sync.models import Segment
 from bunce_sync.overview import Overview, Usage
-from bunce_sync.telling import Told, gate_told, obstacles
+from bunce_sync.telling import Told, hindrances
 
 Status = Segment.Status
 
@@ -45,10 +45,9 @@ class Tile:
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """Something that keeps all requests waiting; ``urgent`` when somebody has to act."""
+    """Something that keeps all requests waiting."""
 
     told: Told
-    urgent: bool
     icon: SafeString
 
 
@@ -77,12 +76,9 @@ def panel(overview: Overview, admin_name: str) -> SafeString:
 
 def notices(overview: Overview) -> list[Notice]:
     """What keeps everything waiting, the urgent first."""
-    found = [Notice(told, urgent=True, icon=icon("rejected")) for told in obstacles(overview)]
-    told = gate_told(overview.gate, overview.now)
-    if told:
-        urgent = overview.gate.reason == "key_refused"
-        found.append(Notice(told, urgent, icon("rejected" if urgent else "paused")))
-    return found
+    return [
+        Notice(told, icon("rejected" if told.urgent else "paused")) for told in hindrances(overview)
+    ]
 
 
 def number(count: Count) -> str:

@@ -9,7 +9,7 @@ from typing import Final
 from bunce_sync import texts
 from bunce_sync.admin.curl import curl, method
 from bunce_sync.models import ApiCall, Segment
-from bunce_sync.telling import cause, decision_told, moment
+from bunce_sync.telling import cause, decision_told, moment, remark
 
 Outcome = ApiCall.Outcome
 
@@ -80,7 +80,7 @@ def _entry(call: ApiCall, now: datetime) -> Entry:
         duration=_duration(call.duration_ms),
         meaning=str(texts.OUTCOME[outcome]),
         why="" if call.code in REPEATING | texts.DETAIL_IS_ID else cause(call.code),
-        said=call.message,
+        said=remark(call.code, call.message),
         decision=decision_told(call, now),
         curl=curl(call),
         caution=str(texts.CURL_CREATES) if call.operation == ApiCall.Operation.CREATE else "",

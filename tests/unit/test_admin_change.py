@@ -155,6 +155,26 @@ class TestWhereItStands:
         assert count() == few <= 10
 
 
+@pytest.mark.parametrize(
+    ("permissions", "told"),
+    [
+        ((), "Ask somebody who may change segments"),
+        (("change_segment",), "somebody who may push segments can send it unchanged"),
+        (("push_segment",), "“Retry” sends it unchanged"),
+    ],
+)
+def test_what_to_do_next_is_something_that_the_person_may_do(
+    permissions: tuple[str, ...], told: str
+) -> None:
+    segment = row("rejected")
+    who = person("view_segment", *permissions)
+    fragments = json.loads(html(who, page(segment, "live")))["fragments"]
+    for shown in (html(who, page(segment)), fragments["bunce-state"]):
+        assert told in shown
+        assert ("Change it below" in shown) is ("change_segment" in permissions)
+        assert ("“Retry”" in shown) is ("push_segment" in permissions)
+
+
 class TestTimeline:
     def test_tells_each_call_newest_first(self, client: Client) -> None:
         segment = row("synced")
@@ -162,8 +182,8 @@ class TestTimeline:
         call(
             segment,
             outcome="unknown",
-            code="read_timeout",
-            message="no answer in time",
+            code="closed",
+            message="connection lost",
             duration_ms=20004,
             decision="adopted",
             decided_at=now,
@@ -178,8 +198,8 @@ class TestTimeline:
             "Outcome unknown",
             "20.0 s",
             "Bunce may have acted",
-            "Bunce did not answer in time.",
-            "no answer in time",
+            "The connection was closed before Bunce had answered.",
+            "connection lost",
             "Found in Bunce&#x27;s list at",
             "running this creates one more segment",
         ):

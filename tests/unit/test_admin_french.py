@@ -92,6 +92,11 @@ def test_translations_take_the_same_values() -> None:
         assert sorted(values.findall(text)) == sorted(values.findall(key)), key
 
 
+def test_quotes_and_marks_are_set_with_spaces_that_do_not_break() -> None:
+    loose = re.compile("«[^\u202f]|[^\u202f]»| [;:!?]")
+    assert [text for text in written().values() if loose.search(text)] == []
+
+
 @pytest.fixture
 def client() -> Client:
     client = editor()
