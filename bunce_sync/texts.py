@@ -73,9 +73,13 @@ WHAT_ELSE: Final[Mapping[tuple[str, str], Text]] = {
     (Status.REJECTED, "not_found"): _("No longer in Bunce."),
 }
 
+#: The types Bunce documents; any other is shown as it comes.
+TYPES: Final[Mapping[str, Text]] = {"automatic": _("Automatic"), "manual": _("Manual")}
+
 #: In the list the state is a word: the label of ``Segment.Status``, or one of these.
 BADGE_RETRYING = _("Retrying")
 BADGE_PAUSED = _("Paused, goes on")
+BADGE_GONE = _("No longer here")
 BADGE_SYNCED: Final = {"drift": _("Changed in Bunce"), "duplicate": _("Twice in Bunce")}
 #: After one of the two words above; with a script the second, third or fourth stands there.
 AT_TIME = _("at %(time)s")
@@ -348,8 +352,14 @@ AGO_SECONDS = _("%(n)s s ago")
 AGO_MINUTES = _("%(n)s min ago")
 COPY = _("Copy")
 COPIED = _("Copied")
+COPY_COMMAND = _("Copy the command")
+ZONE = _("Times are those of %(zone)s.")
 COPY_ID = _("Copy the Bunce id %(id)s")
 NOT_UPDATED = _("This page is no longer kept up to date: reload it.")
+NO_ANSWER = _(
+    "The site does not answer: what you see is as it was at %(time)s. It is asked again by itself."
+)
+GOES_ON = _("Nothing keeps requests waiting any more.")
 UNSAVED = _(
     "You changed something that is not saved yet. Save it first: that sends the segment as well."
 )
@@ -401,9 +411,12 @@ ALL_ASKED = _("All of them were asked for already. What comes of it shows here."
 # ── Deleting ──────────────────────────────────────────────────────────────────────────────────
 
 BUNCE_KEEPS = _(
-    "Deleting removes the segment here only. Bunce keeps it, as its API has no call to delete"
-    " one: remove it in Bunce's dashboard as well."
+    "Deleting removes segments here only. Bunce keeps those it has, as its API has no call to"
+    " delete one: remove them in Bunce's dashboard as well."
 )
+BUNCE_HAS_NONE = _("Bunce never confirmed that it has it, so nothing should stay there.")
+NEVER_SENT = _("Nothing was ever sent to Bunce, so nothing stays there.")
+NOTHING_DELETED = _("Nothing was deleted.")
 BUSY: Final = {
     Status.SENDING: _("“%(name)s” is being sent right now: delete it when Bunce has answered."),
     Status.IN_DOUBT: _(

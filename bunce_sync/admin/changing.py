@@ -21,6 +21,7 @@ from django.utils.translation import gettext as _
 from bunce_sync import texts
 from bunce_sync.admin import cells, live
 from bunce_sync.admin.asking import ASKS, Asking
+from bunce_sync.admin.icons import icon
 from bunce_sync.admin.timeline import timeline
 from bunce_sync.models import Segment, content_digest
 from bunce_sync.overview import Overview, overview
@@ -97,7 +98,11 @@ class Changing(Asking):
     def _calls(self, request: HttpRequest, segment: Segment, now: datetime) -> dict[str, Any]:
         if not request.user.has_perm("bunce_sync.view_apicall"):
             return {"forbidden": True}
-        return {"timeline": timeline(segment, now)}
+        return {
+            "timeline": timeline(segment, now),
+            "copy": icon("copy"),
+            "copied": icon("synced"),
+        }
 
     def _asks(self, request: HttpRequest, segment: Segment) -> list[dict[str, Any]]:
         """The forms behind the buttons; a button that does not apply now may do so later."""

@@ -9,10 +9,8 @@ from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 
+from bunce_sync import texts
 from bunce_sync.models import Segment
-
-#: The types Bunce documents.
-KNOWN_TYPES = ("automatic", "manual")
 
 
 class TypeFilter(admin.SimpleListFilter):
@@ -21,8 +19,7 @@ class TypeFilter(admin.SimpleListFilter):
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
         return [
-            ("automatic", _("Automatic")),
-            ("manual", _("Manual")),
+            *texts.TYPES.items(),
             ("other", _("Another")),
             ("none", _("None yet")),
         ]
@@ -30,7 +27,7 @@ class TypeFilter(admin.SimpleListFilter):
     def queryset(self, request: HttpRequest, queryset: QuerySet[Segment]) -> QuerySet[Segment]:
         match self.value():
             case "other":
-                return queryset.exclude(bunce_type__in=("", *KNOWN_TYPES))
+                return queryset.exclude(bunce_type__in=("", *texts.TYPES))
             case "none":
                 return queryset.filter(bunce_type="")
             case str() as known:

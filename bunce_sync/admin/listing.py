@@ -125,7 +125,7 @@ class Listing(ModelAdmin):
         context = getattr(response, "context_data", None)
         if context and "cl" in context:
             seen = overview()
-            context["panel"] = panel(seen, self.admin_site.name)
+            context["panel"] = panel(seen, self.admin_site.name, whole=True)
             context["live"] = live.root(
                 seen,
                 reverse("admin:bunce_sync_segment_live_list", current_app=self.admin_site.name),
@@ -145,8 +145,9 @@ class Listing(ModelAdmin):
         ids = [int(value) for value in named if value.isdecimal() and len(value) < 19]
         rows = list(self.get_queryset(request).filter(pk__in=ids)) if ids else []
         seen = overview()
-        fragments = {
-            cells.cell_id(name, row): draw(row)
+        fragments = {cells.cell_id("badge", pk): cells.gone() for pk in ids}
+        fragments |= {
+            cells.cell_id(name, row.pk): draw(row)
             for row in rows
             for name, draw in cells.CELLS.items()
         }

@@ -29,11 +29,12 @@ class Entry:
     Attributes:
         look: ``good``, ``bad`` or ``open``, beside the words.
         why: what went wrong, when the sentence on the outcome does not say it.
+        pk: as text, since a template would put separators into a number.
         said: Bunce's message, or a technical remark.
         caution: what running the command line would do.
     """
 
-    pk: int
+    pk: str
     at: str
     at_iso: str
     title: str
@@ -69,7 +70,7 @@ def timeline(segment: Segment, now: datetime) -> Timeline:
 def _entry(call: ApiCall, now: datetime) -> Entry:
     outcome = Outcome(call.outcome)
     return Entry(
-        pk=call.pk,
+        pk=str(call.pk),
         at=moment(call.started_at, now),
         at_iso=call.started_at.isoformat(),
         title=str(call.get_operation_display()),

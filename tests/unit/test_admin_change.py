@@ -108,7 +108,7 @@ class TestWhereItStands:
         shown = html(client, page(segment)).split('id="bunce-remote"')[1].split("</section>")[0]
         assert shown.count("differs from what is wanted") == 1
         assert 'class="bunce-differs"><dt>Name</dt><dd>VIPs' in shown
-        for part in (segment.bunce_id or "", "12,345", "manual", "&lt;country&gt;"):
+        for part in (segment.bunce_id or "", "12,345", "Manual", "&lt;country&gt;"):
             assert part in shown
 
     def test_the_state_its_cause_and_what_next_are_told_with_bunces_words(
@@ -211,6 +211,14 @@ class TestTimeline:
         segment = row("synced")
         call(segment, outcome=outcome, code="a_code_of_tomorrow")
         assert str(ApiCall.Outcome(outcome).label) in html(client, page(segment))
+
+    def test_ids_in_the_page_have_no_separators(self, client: Client, settings: Settings) -> None:
+        settings.USE_THOUSAND_SEPARATOR = True
+        segment = row("synced")
+        call(segment, pk=12345)
+        shown = html(client, page(segment))
+        for part in ("call", "request", "line", "copy"):
+            assert f'id="bunce-{part}-12345"' in shown
 
     def test_a_long_history_ends_with_a_word_on_the_rest(self, client: Client) -> None:
         segment = row("synced")

@@ -106,8 +106,9 @@ def client() -> Client:
 
 @pytest.mark.django_db
 def test_the_list_speaks_french(client: Client) -> None:
-    row("synced")
+    row("synced", bunce_type="automatic")
     shown = client.get(LIST).content.decode()
+    assert "Automatique" in shown.split('class="field-type_cell')[1].split("</td>")[0]
     for words in ("Synchronisé", "requêtes sur 500 utilisées cette minute", "Aucun worker n"):
         assert words in shown
     for words in ("Synced", "Waiting", "requests", "Copy"):

@@ -1,12 +1,14 @@
 """The list of segments: what it shows, and how few queries it takes."""
 
 from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
 
 import pytest
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
+from pytest_django import Settings
 
 from bunce_sync import counting
 from bunce_sync.models import Segment, SyncState
@@ -234,6 +236,24 @@ def test_the_panel_shows_the_figures_in_words_and_as_bars(client: Client) -> Non
     assert "celery -A project worker -B" in shown
     assert f'href="{LIST}?status__exact=rejected"' in shown
     assert "style=" not in shown.split('id="bunce-panel"')[1].split("</section>")[0]
+
+
+def test_the_panel_names_its_time_zone_and_without_script_the_time_of_the_last_sweep(
+    client: Client, settings: Settings
+) -> None:
+    settings.TIME_ZONE = "Africa/Lagos"
+    at = timezone.now()
+    SyncState.objects.update_or_create(pk=1, defaults={"swept_at": at})
+    shown = html(client)
+    assert "Times are those of Africa/Lagos." in shown
+    local = timezone.localtime(at, ZoneInfo("Africa/Lagos"))
+    assert f"<span data-bunce-swept>at {local:%H:%M:%S}</span>" in shown
+
+
+def test_the_command_that_starts_a_worker_can_be_copied(client: Client) -> None:
+    shown = html(client)
+    assert ">celery -A project worker -B</code>" in shown
+    assert 'data-bunce-copy="celery -A project worker -B"' in shown
 
 
 def test_figures_are_whole_in_every_language(client: Client) -> None:
