@@ -340,6 +340,7 @@ DECISION: Final = {
     Decision.ADOPTED: _("Found in Bunce's list at %(time)s and linked: it had arrived."),
     Decision.ABSENT: _("Not in Bunce's list at %(time)s, so it was safe to send again."),
 }
+NO_CALLS = ngettext_lazy("No calls in the last %(n)d day.", "No calls in the last %(n)d days.", "n")
 CURL_CREATES = _("Careful: running this creates one more segment in Bunce.")
 
 # ── Figures ───────────────────────────────────────────────────────────────────────────────────

@@ -119,14 +119,15 @@ def bunce_type(segment: Segment) -> SafeString:
 
 
 def bunce_created_at(segment: Segment) -> SafeString:
-    return _time(segment.bunce_created_at)
+    return time(segment.bunce_created_at)
 
 
 def updated_at(segment: Segment) -> SafeString:
-    return _time(segment.updated_at)
+    return time(segment.updated_at)
 
 
-def _time(at: datetime | None) -> SafeString:
+def time(at: datetime | None, *, seconds: bool = False) -> SafeString:
+    """A moment in the site's zone, or what stands for none."""
     if at is None:
         return NONE
     local = timezone.localtime(at)
@@ -134,7 +135,7 @@ def _time(at: datetime | None) -> SafeString:
         '<time class="bunce-time" datetime="{}"><span>{}</span> <span>{}</span></time>',
         at.isoformat(),
         formats.date_format(local, "SHORT_DATE_FORMAT"),
-        formats.time_format(local, "TIME_FORMAT"),
+        formats.time_format(local, "H:i:s" if seconds else "TIME_FORMAT"),
     )
 
 

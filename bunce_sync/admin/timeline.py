@@ -76,9 +76,9 @@ def _entry(call: ApiCall, now: datetime) -> Entry:
         title=str(call.get_operation_display()),
         request=f"{method(call)} {call.path}",
         outcome=str(outcome.label),
-        look="good" if outcome in GOOD else "bad" if outcome in BAD else "open",
+        look=look(call),
         status=str(call.http_status or ""),
-        duration=_duration(call.duration_ms),
+        duration=duration(call.duration_ms),
         meaning=str(texts.OUTCOME[outcome]),
         why="" if call.code in REPEATING | texts.DETAIL_IS_ID else cause(call.code),
         said=remark(call.code, call.message),
@@ -88,7 +88,13 @@ def _entry(call: ApiCall, now: datetime) -> Entry:
     )
 
 
-def _duration(milliseconds: int | None) -> str:
+def look(call: ApiCall) -> str:
+    """How a call went, in one word for the style: ``good``, ``bad`` or ``open``."""
+    return "good" if call.outcome in GOOD else "bad" if call.outcome in BAD else "open"
+
+
+def duration(milliseconds: int | None) -> str:
+    """How long a call took, for people; empty when that is not known."""
     if milliseconds is None:
         return ""
     return f"{milliseconds} ms" if milliseconds < 10_000 else f"{milliseconds / 1000:.1f} s"

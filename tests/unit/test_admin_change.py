@@ -75,6 +75,25 @@ class TestChanging:
         sent.refresh_from_db()
         assert sent.add_all_customers is True
 
+    def test_what_is_fixed_is_told_in_a_word_and_not_with_a_red_cross(self, client: Client) -> None:
+        for added, word in ((False, "No"), (True, "Yes")):
+            shown = html(client, page(row("synced", add_all_customers=added)))
+            field = shown.split('field-added_all_customers"')[1].split("</fieldset>")[0]
+            assert f'<div class="readonly">{word}</div>' in field
+            assert "<img" not in field
+        viewer = html(person("view_segment"), page(row()))
+        assert '<div class="readonly">No</div>' in viewer
+
+    def test_a_save_that_failed_marks_no_differences_to_what_is_not_saved(
+        self, client: Client
+    ) -> None:
+        segment = row("synced", "VIP", bunce_name="VIP", bunce_description="")
+        answer = client.post(page(segment), {"name": "", "description": "Not saved"})
+        shown = answer.content.decode()
+        assert "This field is required." in shown
+        assert "Not saved</textarea>" in shown
+        assert "differs from what is wanted" not in shown
+
     def test_an_id_recorded_while_the_page_was_open_is_not_taken_away(
         self, client: Client, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -119,6 +138,10 @@ class TestWhereItStands:
         assert "Bunce's message:" in shown
         assert "name is &lt;taken&gt;" in shown
         assert "Change it below and save" in shown
+
+    def test_the_id_of_a_second_one_in_bunce_can_be_copied(self, client: Client) -> None:
+        shown = html(client, page(row("synced", last_code="duplicate", last_error="b7")))
+        assert 'id="bunce-copy-twin" data-bunce-copy="b7"' in shown
 
     def test_a_technical_remark_is_not_shown_as_bunces_words(self, client: Client) -> None:
         shown = html(client, page(row(last_code="refused", last_error="127.0.0.1:1: refused")))
@@ -226,7 +249,15 @@ class TestTimeline:
             call(segment)
         shown = html(client, page(segment))
         assert shown.count('<li class="bunce-open"') == 50
-        assert "Older calls are in the ledger." in shown
+        address = "/admin/bunce_sync/apicall/"
+        assert f'<a href="{address}?q={segment.pk}">Older calls are in the ledger.</a>' in shown
+        assert "51 API calls" in html(client, f"{address}?q={segment.pk}")
+
+    def test_a_segment_without_calls_says_how_far_back_that_is_known(
+        self, client: Client, settings: Settings
+    ) -> None:
+        settings.BUNCE_SYNC = {"LEDGER_DAYS": 7}
+        assert "No calls in the last 7 days." in html(client, page(row()))
 
     def test_needs_the_permission_to_see_calls(self) -> None:
         segment = row("synced")

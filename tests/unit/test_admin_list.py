@@ -1,10 +1,13 @@
 """The list of segments: what it shows, and how few queries it takes."""
 
+import re
 from datetime import UTC, datetime, timedelta
+from html import unescape
 from zoneinfo import ZoneInfo
 
 import pytest
 from django.db import connection
+from django.http import QueryDict
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
@@ -100,6 +103,37 @@ def test_search_finds_by_name_description_and_part_of_the_id(client: Client, que
     row("synced", "Newsletter", description="All subscribers", bunce_id="9da67caa-b803-4691")
     row("synced", "Other")
     assert names(client, query) == {"Newsletter"}
+
+
+@pytest.mark.parametrize(("term", "looks"), [("9da6-7c", True), ("cafe", True), ("gold", False)])
+def test_ids_are_looked_into_only_for_what_can_be_part_of_one(
+    client: Client, term: str, looks: bool
+) -> None:
+    with CaptureQueriesContext(connection) as queries:
+        names(client, f"?q={term}")
+    [search] = [query["sql"] for query in queries if "LIKE" in query["sql"]]
+    assert ('"bunce_id" LIKE' in search) is looks
+    assert '"name" LIKE' in search
+
+
+def test_a_search_without_hits_can_be_taken_back_without_losing_the_rest(client: Client) -> None:
+    row()
+    query = "_popup=1&_to_field=id&q=nobody&status__exact=pending"
+    shown = html(client, f"?{query}")
+    [address] = re.findall(r'<a href="([^"]*)">Clear search</a>', shown)
+    assert QueryDict(unescape(address)[1:]).dict() == {
+        "_popup": "1",
+        "_to_field": "id",
+        "status__exact": "pending",
+    }
+
+
+def test_filters_are_named_as_the_columns_are(client: Client) -> None:
+    row()
+    titles = [spec.title for spec in client.get(LIST).context["cl"].filter_specs]
+    assert titles == [
+        *("status", "type", "all customers", "problem", "creation in Bunce", "last change")
+    ]
 
 
 @pytest.mark.parametrize("shape", [str.lower, str.upper])
@@ -213,6 +247,26 @@ class TestDates:
     def test_a_date_that_is_none_leads_back_to_the_list(self, client: Client) -> None:
         answer = client.get(LIST + "?created_at__year=2025&created_at__month=13")
         assert answer.status_code == 302
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        *(
+            "year=9999",
+            "year=9999&created_at__month=12",
+            "year=0",
+            "year=99999",
+            "month=3",
+            "day=4",
+        ),
+        "year=9999&created_at__month=12&created_at__day=31",
+        "year=1&created_at__month=1&created_at__day=1",
+    ],
+)
+def test_a_date_that_no_clock_shows_is_no_error(client: Client, query: str) -> None:
+    row()
+    assert client.get(f"{LIST}?created_at__{query}").status_code in (200, 302)
 
 
 def test_a_list_without_rows_has_no_dates(client: Client) -> None:
