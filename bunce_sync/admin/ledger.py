@@ -27,7 +27,7 @@ class ApiCallAdmin(Capped):
     """The calls of all segments, also of those that are gone."""
 
     list_display = (
-        *("when", "operation", "segment_cell", "outcome_cell", "http_status"),
+        *("when", "operation", "segment_cell", "outcome_cell", "status_cell"),
         *("duration", "message_cell"),
     )
     list_filter = ("outcome", "operation")
@@ -97,9 +97,13 @@ class ApiCallAdmin(Capped):
         words = call.get_outcome_display()
         return format_html('<span class="bunce-outcome bunce-{}">{}</span>', look(call), words)
 
+    @admin.display(description=_("status"))
+    def status_cell(self, call: ApiCall) -> SafeString | str:
+        return str(call.http_status) if call.http_status else cells.NONE
+
     @admin.display(description=_("duration"))
-    def duration(self, call: ApiCall) -> str:
-        return duration(call.duration_ms) or "-"
+    def duration(self, call: ApiCall) -> SafeString | str:
+        return duration(call.duration_ms) or cells.NONE
 
     @admin.display(description=_("message"))
     def message_cell(self, call: ApiCall) -> SafeString | str:
