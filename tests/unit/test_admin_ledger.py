@@ -75,11 +75,12 @@ def test_needs_the_permission_to_see_calls() -> None:
     assert person("view_segment").get(LEDGER).status_code == 403
 
 
-@pytest.mark.parametrize("query", ["", "?q=1", "?outcome__exact=under_way"])
+@pytest.mark.parametrize("query", ["", "?q={pk}", "?outcome__exact=under_way"])
 def test_the_number_of_queries_does_not_grow_and_none_counts_the_table(
     client: Client, query: str
 ) -> None:
-    segment = row("synced", pk=1)
+    segment = row("synced")
+    query = query.format(pk=segment.pk)
 
     def made() -> list[str]:
         with CaptureQueriesContext(connection) as queries:
@@ -103,4 +104,5 @@ def test_more_calls_than_can_be_paged_through_are_not_counted(
     monkeypatch.setattr(counting, "CAP", 5)
     for _ in range(8):
         call(None)
+    monkeypatch.setattr(counting, "estimated_rows", lambda *_: None)
     assert "The first 5 API calls of more" in client.get(LEDGER).content.decode()

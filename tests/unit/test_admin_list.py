@@ -112,8 +112,8 @@ def test_ids_are_looked_into_only_for_what_can_be_part_of_one(
     with CaptureQueriesContext(connection) as queries:
         names(client, f"?q={term}")
     [search] = [query["sql"] for query in queries if "LIKE" in query["sql"]]
-    assert ('"bunce_id" LIKE' in search) is looks
-    assert '"name" LIKE' in search
+    assert ("bunce_id" in search) is looks
+    assert "description" in search
 
 
 def test_a_search_without_hits_can_be_taken_back_without_losing_the_rest(client: Client) -> None:
