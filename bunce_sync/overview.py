@@ -180,6 +180,12 @@ def configuration_trouble() -> str:
     return ""
 
 
+def ledger_days() -> int:
+    """For how many days the ledger keeps calls."""
+    days: int = _setting("LEDGER_DAYS")
+    return days
+
+
 def _setting(key: str) -> Any:
     """The setting, or its default while the site's value cannot be used: the panel says so."""
     try:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
+from typing import get_args
 
 from celery import current_app
 from django.utils import formats, timezone
@@ -11,7 +13,7 @@ from django.utils import formats, timezone
 from bunce_sync import texts
 from bunce_sync.models import ApiCall, Segment, SyncState
 from bunce_sync.overview import Gate, Overview
-from bunce_sync.texts import Template, Text
+from bunce_sync.texts import Right, Step, Template, Text, Todo
 
 Status = Segment.Status
 Reason = SyncState.Reason
@@ -26,29 +28,39 @@ class Told:
         why: what caused it.
         todo: what to do next, if only "nothing".
         said: Bunce's message or a technical remark, as it came and untranslated; often empty.
+        urgent: nothing goes on before somebody acts.
     """
 
     what: str
     why: str
     todo: str
     said: str = ""
+    urgent: bool = False
 
 
-def segment_told(segment: Segment, overview: Overview) -> Told:
+def segment_told(
+    segment: Segment, overview: Overview, rights: Collection[Right] = get_args(Right)
+) -> Told:
     """Where a segment stands.
 
     Args:
         segment: the row, as it is now.
         overview: where all stands, for what keeps a waiting row waiting.
+        rights: what the reader may do, so that nobody is told to press a button that is not there.
     """
-    status, code = Status(segment.status), segment.last_code
+    status, code = Status(segment.status), segment.trouble
     usual = texts.WHAT_CREATE if segment.creates else texts.WHAT_UPDATE
     what = texts.WHAT_ELSE.get((status, code), usual[status])
-    todo = str(_todo(segment, overview))
+    todo = " ".join(str(_step(step, rights)) for step in _todo(segment, overview))
     if segment.check_asked_at is not None:
         todo = f"{todo} {texts.TODO_CHECK_ASKED}"
-    said = "" if status == Status.SENDING or code in texts.DETAIL_IS_ID else segment.last_error
+    said = "" if status == Status.SENDING else remark(code, segment.last_error)
     return Told(str(what), str(_why(segment, overview)), todo, said)
+
+
+def remark(code: str, detail: str) -> str:
+    """What is worth showing of a detail beside the sentence on its code."""
+    return "" if code in texts.DETAIL_IS_ID | texts.DETAIL_REPEATS else detail
 
 
 def cause(code: str, said: str = "") -> str:
@@ -59,7 +71,7 @@ def cause(code: str, said: str = "") -> str:
 
 
 def _why(segment: Segment, overview: Overview) -> Text:
-    code, now = segment.last_code, overview.now
+    code, now = segment.trouble, overview.now
     match Status(segment.status):
         case Status.SENDING:
             return _fill(texts.WHY_SENDING, time=moment(segment.sent_at, now))
@@ -74,51 +86,53 @@ def _why(segment: Segment, overview: Overview) -> Text:
         case Status.IN_DOUBT if code in texts.REFUSALS:
             return texts.WHY_TWIN
         case _:
-            return cause(code, segment.last_error)
+            return cause(code, segment.bunce_duplicate_id or segment.last_error)
 
 
-def _todo(segment: Segment, overview: Overview) -> Text:
+def _todo(segment: Segment, overview: Overview) -> Todo:
     status, now = Status(segment.status), overview.now
     if status == Status.SENDING:
-        return _fill(texts.TODO_SENDING, time=moment(segment.lease_until, now))
+        return (_fill(texts.TODO_SENDING, time=moment(segment.lease_until, now)),)
     if status == Status.SYNCED:
-        return texts.TODO_SYNCED.get(segment.last_code, texts.TODO_LOOK_AGAIN)
+        return texts.TODO_SYNCED.get(segment.trouble, (texts.TODO_LOOK_AGAIN,))
     if status == Status.REJECTED:
         return texts.TODO_NOT_FOUND if segment.last_code == "not_found" else texts.TODO_REJECTED
     for obstacle in obstacles(overview):
-        return f"{obstacle.what} {obstacle.todo}"
+        return obstacle.what, obstacle.todo
     if overview.gate.state != "open":
-        return _todo_gate(overview.gate, now)
-    due = segment.due_at if segment.due_at > now else None
+        return (_todo_gate(overview.gate, now),)
+    due = moment(segment.due_at, now) if segment.due_at > now else ""
+    if status == Status.PENDING and due:
+        return _fill(texts.TODO_RETRY, time=due), texts.TODO_HURRY
     if status == Status.PENDING:
-        return _fill(texts.TODO_RETRY, time=moment(due, now)) if due else texts.TODO_SOON
-    return _fill(texts.TODO_LOOK_AT, time=moment(due, now)) if due else texts.TODO_LOOKING
+        return (texts.TODO_SOON,)
+    return (_fill(texts.TODO_LOOK_AT, time=due) if due else texts.TODO_LOOKING,)
 
 
 def _todo_gate(gate: Gate, now: datetime) -> Text:
-    match gate.reason:
-        case Reason.RATE_LIMITED if gate.until:
-            return _fill(texts.TODO_AFTER_PAUSE, time=moment(gate.until, now))
-        case Reason.KEY_REFUSED:
-            return texts.TODO_AFTER_KEY
-        case Reason.UNREACHABLE:
-            return texts.TODO_AFTER_OUTAGE
-        case _:
-            return texts.TODO_AFTER_CLOCK
+    choice = texts.TODO_GATE_CLOSED if gate.state == "closed" else texts.TODO_GATE_PROBING
+    return _fill(choice[_reason(gate)], until=moment(gate.until, now))
+
+
+def _step(step: Text | Step, rights: Collection[Right]) -> Text:
+    if isinstance(step, Step):
+        return step.do if step.right in rights else step.ask
+    return step
 
 
 def obstacles(overview: Overview) -> list[Told]:
     """What has to be put right by somebody before anything is sent."""
     found = []
     if overview.trouble:
-        found.append(_filled(texts.BAD_SETTING, trouble=overview.trouble))
+        found.append(_filled(texts.BAD_SETTING, urgent=True, trouble=overview.trouble))
     elif overview.key_missing:
-        found.append(_filled(texts.NO_KEY))
+        found.append(_filled(texts.NO_KEY, urgent=True))
     if overview.sweep.late:
         at = overview.sweep.at
         found.append(
             _filled(
                 texts.SWEEP_LATE if at else texts.NEVER_SWEPT,
+                urgent=True,
                 time=moment(at, overview.now),
                 seconds=f"{overview.sweep.interval:g}",
                 command=worker_command(),
@@ -131,10 +145,25 @@ def gate_told(gate: Gate, now: datetime) -> Told | None:
     """Why the gate is not open; None when it is."""
     if gate.state == "open":
         return None
+    reason = _reason(gate)
     choice = texts.GATE_CLOSED if gate.state == "closed" else texts.GATE_PROBING
-    reason = Reason(gate.reason) if gate.reason in Reason.values else Reason.UNREACHABLE
     times = {"until": moment(gate.until, now), "since": moment(gate.since, now)}
-    return _filled(choice[reason], said=gate.detail, **times)
+    urgent = reason == Reason.KEY_REFUSED
+    return _filled(choice[reason], urgent=urgent, said=gate.detail, **times)
+
+
+def hindrances(overview: Overview) -> list[Told]:
+    """All that keeps requests waiting, what somebody has to put right first."""
+    found = obstacles(overview)
+    told = gate_told(overview.gate, overview.now)
+    # Without a worker nobody tries anything.
+    if told and not (overview.gate.state == "probing" and overview.sweep.late):
+        found.append(told)
+    return found
+
+
+def _reason(gate: Gate) -> Reason:
+    return Reason(gate.reason) if gate.reason in Reason.values else Reason.UNREACHABLE
 
 
 def decision_told(call: ApiCall, now: datetime) -> str:
@@ -162,10 +191,11 @@ def _fill(text: Text, **values: str) -> str:
     return str(text) % values
 
 
-def _filled(text: Template, *, said: str = "", **values: str) -> Told:
+def _filled(text: Template, *, urgent: bool = False, said: str = "", **values: str) -> Told:
     return Told(
         what=_fill(text.what, **values),
         why=_fill(text.why, **values),
         todo=_fill(text.todo, **values),
         said=said,
+        urgent=urgent,
     )

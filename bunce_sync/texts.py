@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
@@ -34,6 +34,23 @@ class Template:
     todo: Text
 
 
+#: What somebody may do about a segment; ``replace`` is to add one and delete another.
+Right: TypeAlias = Literal["change", "push", "replace"]
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Something to do next: in one sentence for those who may, in another for those who may not."""
+
+    right: Right
+    do: Text
+    ask: Text
+
+
+#: What to do next, one after the other.
+Todo: TypeAlias = tuple[Text | Step, ...]
+
+
 NOTHING_TO_DO = _("There is nothing to do.")
 
 # ── What: the state of a segment ──────────────────────────────────────────────────────────────
@@ -56,9 +73,13 @@ WHAT_ELSE: Final[Mapping[tuple[str, str], Text]] = {
     (Status.REJECTED, "not_found"): _("No longer in Bunce."),
 }
 
+#: The types Bunce documents; any other is shown as it comes.
+TYPES: Final[Mapping[str, Text]] = {"automatic": _("Automatic"), "manual": _("Manual")}
+
 #: In the list the state is a word: the label of ``Segment.Status``, or one of these.
 BADGE_RETRYING = _("Retrying")
 BADGE_PAUSED = _("Paused, goes on")
+BADGE_GONE = _("No longer here")
 BADGE_SYNCED: Final = {"drift": _("Changed in Bunce"), "duplicate": _("Twice in Bunce")}
 #: After one of the two words above; with a script the second, third or fourth stands there.
 AT_TIME = _("at %(time)s")
@@ -127,7 +148,8 @@ WHY_LOOK_FAILED = _("Bunce confirmed it before, but the last look into Bunce fai
 # ── What to do next ───────────────────────────────────────────────────────────────────────────
 
 TODO_SOON = _("A worker sends it within seconds. There is nothing to do.")
-TODO_RETRY = _("It is tried again by itself at %(time)s. “Push now” tries at once.")
+TODO_RETRY = _("It is tried again by itself at %(time)s.")
+TODO_HURRY = Step("push", _("“Push now” tries at once."), NOTHING_TO_DO)
 TODO_SENDING = _(
     "The answer shows here as soon as it comes. Should the worker stop before, others take over"
     " after %(time)s. There is nothing to do."
@@ -140,36 +162,92 @@ TODO_LOOKING = _(
     "Bunce's list is being searched for it. It is sent again only if it is not there, so it"
     " cannot end up twice. There is nothing to do."
 )
-TODO_REJECTED = _(
-    "Change it below and save: that sends it again. If the cause is gone, “Retry” sends it"
-    " unchanged."
-)
-TODO_NOT_FOUND = _(
-    "If it is still wanted, add it here anew and delete this one. If the key was changed by"
-    " mistake, put the former one back and choose “Check with Bunce”."
-)
-TODO_SYNCED: Final[Mapping[str, Text]] = {
-    "": NOTHING_TO_DO,
-    "drift": _(
-        "“Push now” sends what is wanted here. To keep Bunce's content, copy it below and save."
+TODO_REJECTED: Final[Todo] = (
+    Step(
+        "change",
+        _("Change it below and save: that sends it again."),
+        _("Ask somebody who may change segments to correct it: that sends it again."),
     ),
-    "duplicate": _("Remove the other one in Bunce's dashboard; this one stays linked."),
-}
-TODO_LOOK_AGAIN = _("“Check with Bunce” looks again.")
-TODO_AFTER_PAUSE = _(
-    "Bunce asked for a pause: it goes on by itself at %(time)s or soon after. There is nothing to"
-    " do."
+    Step(
+        "push",
+        _("If the cause is gone, “Retry” sends it unchanged."),
+        _("If the cause is gone, somebody who may push segments can send it unchanged."),
+    ),
 )
-TODO_AFTER_KEY = _(
+TODO_NOT_FOUND: Final[Todo] = (
+    Step(
+        "replace",
+        _("If it is still wanted, add it here anew and delete this one."),
+        _(
+            "If it is still wanted, ask somebody who may add and delete segments to add it anew"
+            " and delete this one."
+        ),
+    ),
+    Step(
+        "push",
+        _(
+            "If the key was changed by mistake, put the former one back and choose “Check with"
+            " Bunce”."
+        ),
+        _(
+            "If the key was changed by mistake, somebody who may push segments can have it looked"
+            " up again once the former one is back."
+        ),
+    ),
+)
+TODO_LOOK_AGAIN = Step(
+    "push",
+    _("“Check with Bunce” looks again."),
+    _("Somebody who may push segments can have it looked up again."),
+)
+TODO_SYNCED: Final[Mapping[str, Todo]] = {
+    "": (NOTHING_TO_DO,),
+    "drift": (
+        Step(
+            "push",
+            _("“Push now” sends what is wanted here."),
+            _("Somebody who may push segments can send what is wanted here."),
+        ),
+        Step(
+            "change",
+            _("To keep Bunce's content, copy it below and save."),
+            _("To keep Bunce's content, ask somebody who may change segments to copy it here."),
+        ),
+    ),
+    "duplicate": (
+        _("Remove the other one in Bunce's dashboard; this one stays linked."),
+        TODO_LOOK_AGAIN,
+    ),
+}
+_AFTER_KEY = _(
     "Bunce refused the API key. Set a valid one and restart web server and workers; it goes on by"
     " itself once Bunce accepts the key."
 )
-TODO_AFTER_OUTAGE = _(
+_AFTER_OUTAGE = _(
     "Bunce is not answering: it goes on by itself once Bunce does. There is nothing to do."
 )
-TODO_AFTER_CLOCK = _(
-    "All requests pause for about a minute; it goes on by itself then. There is nothing to do."
+_AFTER_PROBE = _(
+    "The pause is over. One request goes first, and this goes on by itself when Bunce answers"
+    " that one. There is nothing to do."
 )
+TODO_GATE_CLOSED: Final = {
+    Reason.RATE_LIMITED: _(
+        "Bunce asked for a pause: it goes on by itself at %(until)s or soon after. There is"
+        " nothing to do."
+    ),
+    Reason.KEY_REFUSED: _AFTER_KEY,
+    Reason.UNREACHABLE: _AFTER_OUTAGE,
+    Reason.CLOCK: _(
+        "All requests pause until %(until)s, as the database's clock jumped; it goes on by itself"
+        " then. There is nothing to do."
+    ),
+}
+TODO_GATE_PROBING: Final = {
+    Reason.RATE_LIMITED: _AFTER_PROBE,
+    Reason.KEY_REFUSED: _AFTER_KEY,
+    Reason.UNREACHABLE: _AFTER_OUTAGE,
+    Reason.CLOCK: _AFTER_PROBE,
+}
 TODO_CHECK_ASKED = _("A worker was asked to look into Bunce; what it finds shows here.")
 
 # ── What keeps everything waiting ─────────────────────────────────────────────────────────────
@@ -265,6 +343,7 @@ DECISION: Final = {
     Decision.ADOPTED: _("Found in Bunce's list at %(time)s and linked: it had arrived."),
     Decision.ABSENT: _("Not in Bunce's list at %(time)s, so it was safe to send again."),
 }
+NO_CALLS = ngettext_lazy("No calls in the last %(n)d day.", "No calls in the last %(n)d days.", "n")
 CURL_CREATES = _("Careful: running this creates one more segment in Bunce.")
 
 # ── Figures ───────────────────────────────────────────────────────────────────────────────────
@@ -277,8 +356,14 @@ AGO_SECONDS = _("%(n)s s ago")
 AGO_MINUTES = _("%(n)s min ago")
 COPY = _("Copy")
 COPIED = _("Copied")
+COPY_COMMAND = _("Copy the command")
+ZONE = _("Times are those of %(zone)s.")
 COPY_ID = _("Copy the Bunce id %(id)s")
 NOT_UPDATED = _("This page is no longer kept up to date: reload it.")
+NO_ANSWER = _(
+    "The site does not answer: what you see is as it was at %(time)s. It is asked again by itself."
+)
+GOES_ON = _("Nothing keeps requests waiting any more.")
 UNSAVED = _(
     "You changed something that is not saved yet. Save it first: that sends the segment as well."
 )
@@ -290,16 +375,18 @@ PUSH_MANY = _("Push selected segments now")
 RETRY_MANY = _("Retry selected segments")
 CHECK_MANY = _("Check selected segments with Bunce")
 PUSHED = ngettext_lazy(
-    "%(n)d segment is pushed by a worker now.", "%(n)d segments are pushed by a worker now.", "n"
+    "%(n)d segment was marked to be sent; what comes of it shows here.",
+    "%(n)d segments were marked to be sent; what comes of it shows here.",
+    "n",
 )
 RETRIED = ngettext_lazy(
-    "%(n)d segment is sent again by a worker now.",
-    "%(n)d segments are sent again by a worker now.",
+    "%(n)d segment was marked to be sent again; what comes of it shows here.",
+    "%(n)d segments were marked to be sent again; what comes of it shows here.",
     "n",
 )
 CHECKED = ngettext_lazy(
-    "A worker looks what Bunce has of %(n)d segment; what it finds shows here.",
-    "A worker looks what Bunce has of %(n)d segments; what it finds shows here.",
+    "A worker will look up %(n)d segment in Bunce; what it finds shows here.",
+    "A worker will look up %(n)d segments in Bunce; what it finds shows here.",
     "n",
 )
 NOT_PUSHED = ngettext_lazy(
@@ -318,18 +405,22 @@ NOT_CHECKED = ngettext_lazy(
     "n",
 )
 LOOKED_FOR = ngettext_lazy(
-    "%(n)d segment is looked for in Bunce's list, once Bunce has surely finished with it.",
-    "%(n)d segments are looked for in Bunce's list, once Bunce has surely finished with them.",
+    "%(n)d segment will be looked for in Bunce's list, once Bunce has surely finished with it.",
+    "%(n)d segments will be looked for in Bunce's list, once Bunce has surely finished with them.",
     "n",
 )
-TOO_MANY = _("Only the first %(n)s were looked at. Do the same again for the others.")
+TOO_MANY = _("These were the first %(n)s. Do the same again for the others.")
+ALL_ASKED = _("All of them were asked for already. What comes of it shows here.")
 
 # ── Deleting ──────────────────────────────────────────────────────────────────────────────────
 
 BUNCE_KEEPS = _(
-    "Deleting removes the segment here only. Bunce keeps it, as its API has no call to delete"
-    " one: remove it in Bunce's dashboard as well."
+    "Deleting removes segments here only. Bunce keeps those it has, as its API has no call to"
+    " delete one: remove them in Bunce's dashboard as well."
 )
+BUNCE_HAS_NONE = _("Bunce never confirmed that it has it, so nothing should stay there.")
+NEVER_SENT = _("Nothing was ever sent to Bunce, so nothing stays there.")
+NOTHING_DELETED = _("Nothing was deleted.")
 BUSY: Final = {
     Status.SENDING: _("“%(name)s” is being sent right now: delete it when Bunce has answered."),
     Status.IN_DOUBT: _(
@@ -351,6 +442,8 @@ ANSWERED: Final = frozenset(
         *("server_error", "says_failed"),
     }
 )
+#: Codes whose detail only says once more, and technically, what the sentence above says.
+DETAIL_REPEATS: Final = frozenset({"read_timeout", "deadline", "reset"})
 #: Codes whose detail is an id, which is part of a sentence above.
 DETAIL_IS_ID: Final = frozenset({"duplicate", "linked_elsewhere"})
 REFUSALS: Final = frozenset({"rejected", "conflict"})

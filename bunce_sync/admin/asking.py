@@ -15,16 +15,20 @@ from django.contrib.admin.utils import unquote
 from django.contrib.auth import get_permission_codename
 from django.core.exceptions import PermissionDenied
 from django.db import transaction
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.urls import URLPattern, path, reverse
+from django.utils import translation
 from django.views.decorators.http import require_POST
 
 from bunce_sync import actions, counting, texts
 from bunce_sync.admin.skin import ModelAdmin
+from bunce_sync.functions import DatabaseNow
 from bunce_sync.models import Segment
+from bunce_sync.overview import overview
 from bunce_sync.querysets import SegmentQuerySet
+from bunce_sync.telling import hindrances
 from bunce_sync.texts import Text
 
 Status = Segment.Status
@@ -43,6 +47,7 @@ class Ask:
         applies: whether it makes sense for a row; the action itself looks again.
         run: marks the rows and says how many.
         done, skipped: messages with a count ``n``.
+        open: the rows for which asking changes anything; those asked before are not among them.
     """
 
     name: str
@@ -51,6 +56,7 @@ class Ask:
     run: Callable[[SegmentQuerySet], int]
     done: Any
     skipped: Any
+    open: Q
 
 
 PUSH: Final = Ask(
@@ -62,6 +68,7 @@ PUSH: Final = Ask(
     actions.push_now,
     texts.PUSHED,
     texts.NOT_PUSHED,
+    Q(status=Status.PENDING, due_at__gt=DatabaseNow()) | Q(status=Status.SYNCED, last_code="drift"),
 )
 RETRY: Final = Ask(
     "retry",
@@ -70,6 +77,7 @@ RETRY: Final = Ask(
     actions.retry,
     texts.RETRIED,
     texts.NOT_RETRIED,
+    Q(status=Status.REJECTED),
 )
 CHECK: Final = Ask(
     "check",
@@ -78,6 +86,7 @@ CHECK: Final = Ask(
     actions.check,
     texts.CHECKED,
     texts.NOT_CHECKED,
+    Q(bunce_id__isnull=False, check_asked_at__isnull=True),
 )
 ASKS: Final = (PUSH, RETRY, CHECK)
 
@@ -95,7 +104,8 @@ def ask_for(request: HttpRequest, ask: Ask, ids: Sequence[int]) -> None:
                 continue
             marked += ask.run(Segment.objects.using(alias).filter(pk__in=[row.pk for row in rows]))
             looked_for += sum(row.status == Status.IN_DOUBT for row in rows)
-            LogEntry.objects.log_actions(user, rows, CHANGE, str(ask.label))
+            with translation.override(None):  # the log is read by people of other languages
+                LogEntry.objects.log_actions(user, rows, CHANGE, str(ask.label))
     skipped = len(ids) - marked - looked_for
     if marked:
         messages.success(request, ask.done % {"n": marked})
@@ -103,6 +113,13 @@ def ask_for(request: HttpRequest, ask: Ask, ids: Sequence[int]) -> None:
         messages.info(request, texts.LOOKED_FOR % {"n": looked_for})
     if skipped > 0:
         messages.warning(request, ask.skipped % {"n": skipped})
+    if marked or looked_for:
+        for told in hindrances(overview())[:1]:
+            messages.warning(request, f"{told.what} {told.todo}")
+
+
+def _first(rows: QuerySet[Segment]) -> list[int]:
+    return list(rows.values_list("pk", flat=True)[: counting.CAP + 1])
 
 
 class Asking(ModelAdmin):
@@ -133,7 +150,12 @@ class Asking(ModelAdmin):
     def _ask_for_selected(
         self, request: HttpRequest, ask: Ask, queryset: QuerySet[Segment]
     ) -> None:
-        ids = list(queryset.values_list("pk", flat=True)[: counting.CAP + 1])
+        ids = _first(queryset)
+        if len(ids) > counting.CAP:
+            # Else the same first ones would be asked for each time.
+            ids = _first(queryset.filter(ask.open))
+            if not ids:
+                messages.info(request, texts.ALL_ASKED)
         ask_for(request, ask, ids[: counting.CAP])
         if len(ids) > counting.CAP:
             messages.warning(request, texts.TOO_MANY % {"n": counting.CAP})

@@ -50,17 +50,28 @@ def badge(segment: Segment, *, now: datetime, gate_until: datetime | None) -> Sa
         if until is not None:
             look = "paused" if closed else look
             word = str(texts.BADGE_PAUSED if closed else texts.BADGE_RETRYING)
-    elif segment.status == Status.SYNCED and segment.last_code in texts.BADGE_SYNCED:
-        look, word = "drift", str(texts.BADGE_SYNCED[segment.last_code])
+    elif segment.status == Status.SYNCED and segment.trouble in texts.BADGE_SYNCED:
+        look, word = "drift", str(texts.BADGE_SYNCED[segment.trouble])
     return format_html(
         '<span class="bunce-badge bunce-badge-{}" data-bunce-status="{}" data-bunce-say="{}">'
         "{}<span>{}{}</span></span>",
         look,
         look,
-        f"{segment.name}: {word}",
+        f"{segment.name}: {word}.",
         icon(look),
         word,
         _countdown(until, now) if until else "",
+    )
+
+
+def gone() -> SafeString:
+    """In place of the badge of a row that was deleted while its list was open."""
+    return format_html(
+        '<span class="bunce-badge bunce-badge-gone" data-bunce-status="gone" data-bunce-say="{}">'
+        "{}<span>{}</span></span>",
+        f"{texts.BADGE_GONE}.",
+        icon("gone"),
+        texts.BADGE_GONE,
     )
 
 
@@ -78,32 +89,45 @@ def bunce_id(segment: Segment) -> SafeString:
     """The id with a button that copies it."""
     if not segment.bunce_id:
         return NONE
+    return with_copy(segment.bunce_id, f"id-{segment.pk}", texts.COPY_ID % {"id": segment.bunce_id})
+
+
+def with_copy(text: str, name: str, label: str) -> SafeString:
+    """A text with a button that copies it, and shows for a moment that it did.
+
+    Args:
+        name: tells this button from the others of the page.
+        label: for those who do not see beside what it stands.
+    """
     return format_html(
         '<span class="bunce-id"><code title="{}">{}</code><button type="button" class="bunce-copy"'
-        ' id="bunce-copy-id-{}" data-bunce-copy="{}" title="{}" aria-label="{}">{}</button></span>',
-        segment.bunce_id,
-        segment.bunce_id,
-        segment.pk,
-        segment.bunce_id,
+        ' id="bunce-copy-{}" data-bunce-copy="{}" title="{}" aria-label="{}">{}{}</button></span>',
+        text,
+        text,
+        name,
+        text,
         texts.COPY,
-        texts.COPY_ID % {"id": segment.bunce_id},
+        label,
         icon("copy"),
+        icon("synced"),
     )
 
 
 def bunce_type(segment: Segment) -> SafeString:
-    return format_html("{}", segment.bunce_type) if segment.bunce_type else NONE
+    known = segment.bunce_type
+    return format_html("{}", texts.TYPES.get(known, known)) if known else NONE
 
 
 def bunce_created_at(segment: Segment) -> SafeString:
-    return _time(segment.bunce_created_at)
+    return time(segment.bunce_created_at)
 
 
 def updated_at(segment: Segment) -> SafeString:
-    return _time(segment.updated_at)
+    return time(segment.updated_at)
 
 
-def _time(at: datetime | None) -> SafeString:
+def time(at: datetime | None, *, seconds: bool = False) -> SafeString:
+    """A moment in the site's zone, or what stands for none."""
     if at is None:
         return NONE
     local = timezone.localtime(at)
@@ -111,7 +135,7 @@ def _time(at: datetime | None) -> SafeString:
         '<time class="bunce-time" datetime="{}"><span>{}</span> <span>{}</span></time>',
         at.isoformat(),
         formats.date_format(local, "SHORT_DATE_FORMAT"),
-        formats.time_format(local, "TIME_FORMAT"),
+        formats.time_format(local, "H:i:s" if seconds else "TIME_FORMAT"),
     )
 
 
@@ -131,9 +155,9 @@ CELLS: Final[Mapping[str, Callable[[Any], SafeString]]] = {
 
 def cell(name: str, row: Any) -> SafeString:
     """A cell with its id."""
-    return format_html('<span id="{}">{}</span>', cell_id(name, row), CELLS[name](row))
+    return format_html('<span id="{}">{}</span>', cell_id(name, row.pk), CELLS[name](row))
 
 
-def cell_id(name: str, row: Any) -> str:
+def cell_id(name: str, pk: int) -> str:
     """The id of a cell in the page."""
-    return f"bunce-{name}-{row.pk}"
+    return f"bunce-{name}-{pk}"

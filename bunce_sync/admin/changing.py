@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from django.contrib import admin
 from django.contrib.admin.utils import unquote
+from django.contrib.admin.views.main import SEARCH_VAR
 from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
@@ -17,14 +19,17 @@ from django.utils import formats, timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from bunce_sync import texts
 from bunce_sync.admin import cells, live
 from bunce_sync.admin.asking import ASKS, Asking
+from bunce_sync.admin.icons import icon
 from bunce_sync.admin.timeline import timeline
 from bunce_sync.models import Segment, content_digest
-from bunce_sync.overview import Overview, overview
+from bunce_sync.overview import Overview, ledger_days, overview
 from bunce_sync.telling import segment_told
+from bunce_sync.texts import Right
 
 Status = Segment.Status
 
@@ -41,18 +46,33 @@ class Fact:
 class Changing(Asking):
     """Three fields to fill in, all else to look at and kept up to date."""
 
-    fields = Segment.WANTED
     save_on_top = False
 
-    def get_readonly_fields(self, request: HttpRequest, obj: Segment | None = None) -> Any:
+    def get_fields(self, request: HttpRequest, obj: Segment | None = None) -> Any:
+        if not self._is_fixed(request, obj):
+            return [*Segment.WANTED]
+        return [*Segment.WANTED[:-1], "added_all_customers"]
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Segment | None = None) -> list[str]:
+        return ["added_all_customers"] if self._is_fixed(request, obj) else []
+
+    def _is_fixed(self, request: HttpRequest, segment: Segment | None) -> bool:
+        """Whether ``add_all_customers`` can only be looked at."""
+        if segment is None:
+            return False
         # Bunce has no call that changes it.
-        return ("add_all_customers",) if obj is not None and obj.sent_at is not None else ()
+        return segment.sent_at is not None or not self.has_change_permission(request, segment)
+
+    @admin.display(description=gettext_lazy("add all customers"))
+    def added_all_customers(self, segment: Segment) -> str:
+        """In a word, for Django's red cross for "no" looks like something that went wrong."""
+        return _("Yes") if segment.add_all_customers else _("No")
 
     def get_form(
         self, request: HttpRequest, obj: Segment | None = None, change: bool = False, **kwargs: Any
     ) -> Any:
         if obj is not None and obj.sent_at is not None:
-            kwargs["help_texts"] = {"add_all_customers": texts.FIXED_AFTER_SENDING}
+            kwargs["help_texts"] = {"added_all_customers": texts.FIXED_AFTER_SENDING}
         return super().get_form(request, obj, change=change, **kwargs)
 
     def render_change_form(
@@ -61,6 +81,8 @@ class Changing(Asking):
         segment: Segment | None = context.get("original")
         if segment is not None:
             seen = overview()
+            if request.method == "POST":  # the form has put what was typed into the other one
+                segment = self.get_object(request, str(segment.pk)) or segment
             context |= {
                 "fragments": self.fragments(request, segment, seen),
                 "live": live.root(seen, self.segment_url("live", segment)),
@@ -74,8 +96,9 @@ class Changing(Asking):
         """The parts of the page that change by themselves, by name."""
         state = {
             "badge": cells.badge(segment, now=seen.now, gate_until=seen.gate.until),
-            "told": segment_told(segment, seen),
-            "answered": segment.last_code in texts.ANSWERED,
+            "told": segment_told(segment, seen, self._rights(request, segment)),
+            "answered": segment.trouble in texts.ANSWERED,
+            "twin": _twin(segment),
             "asks": [ask for ask in self._asks(request, segment) if ask["applies"]],
         }
         return {
@@ -84,10 +107,25 @@ class Changing(Asking):
             "calls": _render("timeline", self._calls(request, segment, seen.now)),
         }
 
+    def _rights(self, request: HttpRequest, segment: Segment) -> set[Right]:
+        may: dict[Right, bool] = {
+            "change": self.has_change_permission(request, segment),
+            "push": self.has_push_permission(request),
+            "replace": self.has_add_permission(request)
+            and self.has_delete_permission(request, segment),
+        }
+        return {right for right, granted in may.items() if granted}
+
     def _calls(self, request: HttpRequest, segment: Segment, now: datetime) -> dict[str, Any]:
         if not request.user.has_perm("bunce_sync.view_apicall"):
             return {"forbidden": True}
-        return {"timeline": timeline(segment, now)}
+        return {
+            "timeline": timeline(segment, now),
+            "nothing": texts.NO_CALLS % {"n": ledger_days()},
+            "ledger": self._ledger(segment),
+            "copy": icon("copy"),
+            "copied": icon("synced"),
+        }
 
     def _asks(self, request: HttpRequest, segment: Segment) -> list[dict[str, Any]]:
         """The forms behind the buttons; a button that does not apply now may do so later."""
@@ -102,6 +140,11 @@ class Changing(Asking):
             }
             for ask in ASKS
         ]
+
+    def _ledger(self, segment: Segment) -> str:
+        """The address of all calls made for a segment."""
+        calls = reverse("admin:bunce_sync_apicall_changelist", current_app=self.admin_site.name)
+        return f"{calls}?{SEARCH_VAR}={segment.pk}"
 
     def get_urls(self) -> list[URLPattern]:
         view = self.admin_site.admin_view(self.live_view)
@@ -152,6 +195,14 @@ def facts(segment: Segment) -> list[Fact]:
         Fact(_("Updated"), _long_time(segment.bunce_updated_at)),
         Fact(_("Conditions"), _conditions(segment.bunce_conditions)),
     ]
+
+
+def _twin(segment: Segment) -> SafeString | str:
+    """The id of a second one in Bunce, to be copied."""
+    other = segment.bunce_duplicate_id
+    if other is None:
+        return ""
+    return cells.with_copy(other, "twin", texts.COPY_ID % {"id": other})
 
 
 def _count(number: int | None) -> SafeString | str:

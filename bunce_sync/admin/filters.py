@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib import admin
+from django.contrib.admin import FieldListFilter
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 
+from bunce_sync import texts
 from bunce_sync.models import Segment
-
-#: The types Bunce documents.
-KNOWN_TYPES = ("automatic", "manual")
+from bunce_sync.texts import Text
 
 
 class TypeFilter(admin.SimpleListFilter):
@@ -21,8 +21,7 @@ class TypeFilter(admin.SimpleListFilter):
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
         return [
-            ("automatic", _("Automatic")),
-            ("manual", _("Manual")),
+            *texts.TYPES.items(),
             ("other", _("Another")),
             ("none", _("None yet")),
         ]
@@ -30,7 +29,7 @@ class TypeFilter(admin.SimpleListFilter):
     def queryset(self, request: HttpRequest, queryset: QuerySet[Segment]) -> QuerySet[Segment]:
         match self.value():
             case "other":
-                return queryset.exclude(bunce_type__in=("", *KNOWN_TYPES))
+                return queryset.exclude(bunce_type__in=("", *texts.TYPES))
             case "none":
                 return queryset.filter(bunce_type="")
             case str() as known:
@@ -40,17 +39,28 @@ class TypeFilter(admin.SimpleListFilter):
 
 
 class ErrorFilter(admin.SimpleListFilter):
-    title = _("has error")
+    title = _("problem")
     parameter_name = "error"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
-        return [("yes", _("Yes")), ("no", _("No"))]
+        return [("yes", _("With a problem")), ("no", _("Without one"))]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Segment]) -> QuerySet[Segment]:
         match self.value():
             case "yes":
-                return queryset.filter(~Q(last_code=""))
+                return queryset.filter(~Q(last_code="") | Q(bunce_duplicate_id__isnull=False))
             case "no":
-                return queryset.filter(last_code="")
+                return queryset.filter(last_code="", bunce_duplicate_id=None)
             case _:
                 return queryset
+
+
+def titled(kind: type[FieldListFilter], title: Text) -> type[FieldListFilter]:
+    """A filter of Django's with words of ours after "By"; its own come from the field."""
+
+    class Titled(kind):  # type: ignore[valid-type, misc]  # which one is known when it is called
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+            self.title = title
+
+    return Titled

@@ -17,6 +17,7 @@ PATHS: Final = {
     "drift": "M3 6h9l-3-3m4 7H4l3 3",
     "paused": "M5.5 3v10M10.5 3v10",
     "copy": "M5.5 5.5v-3h8v8h-3m-8-5h8v8h-8v-8Z",
+    "gone": "M3 8h10",
     "info": "M8 7.5V11M8 5v.01M14 8A6 6 0 1 1 2 8a6 6 0 0 1 12 0Z",
 }
 

@@ -6,103 +6,66 @@ import re
 from typing import Any, Final
 
 from django.contrib import admin
+from django.contrib.admin.views.main import SEARCH_VAR
 from django.core.exceptions import PermissionDenied
-from django.core.paginator import Paginator
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.urls import URLPattern, path, reverse
-from django.utils import formats
 from django.utils.safestring import SafeString
-from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from bunce_sync import counting
 from bunce_sync.admin import cells, live
+from bunce_sync.admin.capped import Capped
 from bunce_sync.admin.dates import FIELD, hierarchy
-from bunce_sync.admin.filters import ErrorFilter, TypeFilter
-from bunce_sync.admin.paginator import CappedPaginator
+from bunce_sync.admin.filters import ErrorFilter, TypeFilter, titled
 from bunce_sync.admin.panel import panel
-from bunce_sync.admin.skin import UNFOLD, ChangeList, ModelAdmin
 from bunce_sync.models import Segment
 from bunce_sync.overview import overview
 
+#: What can be part of a Bunce id.
+ID_PART: Final = re.compile(r"[0-9a-f-]+", re.IGNORECASE)
 UUID: Final = re.compile(r"[0-9a-f]{8}(-?[0-9a-f]{4}){3}-?[0-9a-f]{12}", re.IGNORECASE)
 
 
-class SegmentChangeList(ChangeList):
-    """The rows of one page, found by the ids that were read for counting."""
-
-    paginator: CappedPaginator
-    unfold = UNFOLD
-
-    def get_results(self, request: HttpRequest) -> None:
-        super().get_results(request)
-        self.capped = self.paginator.capped
-        if not self.multi_page or (self.show_all and self.can_show_all):
-            self.result_list = self.paginator.rows()
-
-    @property
-    def capped_text(self) -> str:
-        """Why not every row can be paged to, and how to get at the others."""
-        total = None
-        if not self.get_filters_params() and not self.query:
-            total = counting.estimated_rows(self.model, self.queryset.db)
-        shown = _grouped(counting.CAP)
-        if total and total > counting.CAP:
-            rounded = round(total, 2 - len(str(total)) + 1)
-            text = _(
-                "The first %(shown)s of about %(total)s segments. The number is estimated, as"
-                " counting them would take long. Search, filter or choose a date to see others."
-            )
-            return text % {"shown": shown, "total": _grouped(rounded)}
-        text = _(
-            "The first %(shown)s segments of more, which are not counted, as that would take long."
-            " Search, filter or choose a date to see others."
-        )
-        return text % {"shown": shown}
-
-
-class Listing(ModelAdmin):
+class Listing(Capped):
     """The columns, filters and search, and the panel above."""
 
     list_display = ("name", "badge", "bunce_id_cell", "type_cell", "created_cell", "updated_cell")
     list_filter = (
         "status",
         TypeFilter,
-        "add_all_customers",
+        ("add_all_customers", titled(admin.BooleanFieldListFilter, gettext_lazy("all customers"))),
         ErrorFilter,
-        ("bunce_created_at", admin.DateFieldListFilter),
-        ("updated_at", admin.DateFieldListFilter),
+        ("bunce_created_at", titled(admin.DateFieldListFilter, gettext_lazy("creation in Bunce"))),
+        ("updated_at", titled(admin.DateFieldListFilter, gettext_lazy("last change"))),
     )
     search_fields = ("name", "description", "bunce_id")
     search_help_text = gettext_lazy("Name, description or Bunce id")
-    #: Only what an index keeps in order.
+    #: Only what an index keeps in order, together with the key.
     sortable_by = ("name", "updated_cell")
     date_hierarchy = FIELD
-    list_per_page = 50
-    list_max_show_all = 200
-    paginator = CappedPaginator
-    show_full_result_count = False
-    show_facets = admin.ShowFacets.NEVER
-
-    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
-        return SegmentChangeList
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Segment]:
         return cells.annotated(super().get_queryset(request))
 
-    def get_paginator(self, *args: Any, **kwargs: Any) -> Paginator[Segment]:
-        return CappedPaginator(*args[1:], **kwargs)
-
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Segment], search_term: str
     ) -> tuple[QuerySet[Segment], bool]:
+        """A whole id is found by its index; for all else the whole table is read.
+
+        "Contains" has no index that all databases know. With 400,000 rows it takes 0.3 s on
+        PostgreSQL and on MariaDB (0.5 s where ids are looked into as well), and grows with them.
+        """
         term = search_term.strip()
         if UUID.fullmatch(term):
-            # Found by its index, where "contains" would read the whole table.
             return queryset.filter(bunce_id__in=(term, term.lower())), False
         return super().get_search_results(request, queryset, search_term)
+
+    def get_search_fields(self, request: HttpRequest) -> Any:
+        term = request.GET.get(SEARCH_VAR, "").strip()
+        # Each field costs a comparison for each row.
+        return self.search_fields if ID_PART.fullmatch(term) else ("name", "description")
 
     def changelist_view(
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
@@ -111,7 +74,7 @@ class Listing(ModelAdmin):
         context = getattr(response, "context_data", None)
         if context and "cl" in context:
             seen = overview()
-            context["panel"] = panel(seen, self.admin_site.name)
+            context["panel"] = panel(seen, self.admin_site.name, whole=True)
             context["live"] = live.root(
                 seen,
                 reverse("admin:bunce_sync_segment_live_list", current_app=self.admin_site.name),
@@ -131,8 +94,9 @@ class Listing(ModelAdmin):
         ids = [int(value) for value in named if value.isdecimal() and len(value) < 19]
         rows = list(self.get_queryset(request).filter(pk__in=ids)) if ids else []
         seen = overview()
-        fragments = {
-            cells.cell_id(name, row): draw(row)
+        fragments = {cells.cell_id("badge", pk): cells.gone() for pk in ids}
+        fragments |= {
+            cells.cell_id(name, row.pk): draw(row)
             for row in rows
             for name, draw in cells.CELLS.items()
         }
@@ -158,7 +122,3 @@ class Listing(ModelAdmin):
     @admin.display(description=gettext_lazy("last change"), ordering="updated_at")
     def updated_cell(self, row: Segment) -> SafeString:
         return cells.cell("updated", row)
-
-
-def _grouped(number: int) -> str:
-    return formats.number_format(number, use_l10n=True, force_grouping=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -18,7 +19,10 @@ from django.utils.functional import Promise
 
 from bunce_sync import texts
 from bunce_sync.overview import Overview
+from bunce_sync.telling import moment
 
+#: A value to be filled in, as Python writes it.
+VALUE = re.compile(r"%\((\w+)\)s")
 #: Rows of a list that are kept up to date at once.
 MOST_ROWS = 200
 
@@ -31,18 +35,20 @@ class Root:
         url: where to ask.
         now: the database's time, in seconds since 1970.
         swept: the age of the last sweep in seconds; empty when none ran yet.
+        time: when that was, for people.
         texts: the words the script needs, as JSON.
     """
 
     url: str
     now: str
     swept: str
+    time: str
     texts: str
 
 
 def root(overview: Overview, url: str) -> Root:
     """The beginning; later answers go on from it."""
-    return Root(url, _now(overview), _swept(overview), _texts())
+    return Root(url, _now(overview), _swept(overview), _time(overview), _texts())
 
 
 def answer(
@@ -55,6 +61,7 @@ def answer(
     response = get_conditional_response(request, etag=etag, response=fresh) or fresh
     response.headers["Bunce-Now"] = _now(overview)
     response.headers["Bunce-Sweep-Age"] = _swept(overview)
+    response.headers["Bunce-Time"] = _time(overview)
     return response
 
 
@@ -66,6 +73,10 @@ def _swept(overview: Overview) -> str:
     return "" if overview.sweep.age is None else f"{overview.sweep.age:.1f}"
 
 
+def _time(overview: Overview) -> str:
+    return moment(overview.now, overview.now)
+
+
 def _texts() -> str:
     words: dict[str, str | Promise] = {
         "inSeconds": texts.IN_SECONDS,
@@ -74,7 +85,10 @@ def _texts() -> str:
         "agoSeconds": texts.AGO_SECONDS,
         "agoMinutes": texts.AGO_MINUTES,
         "copied": texts.COPIED,
-        "stale": texts.NOT_UPDATED,
+        "ended": texts.NOT_UPDATED,
+        "unanswered": texts.NO_ANSWER,
+        "goesOn": texts.GOES_ON,
         "unsaved": texts.UNSAVED,
     }
-    return json.dumps({name: str(word).replace("%(n)s", "{n}") for name, word in words.items()})
+    # The script fills in {n} and {time}.
+    return json.dumps({name: VALUE.sub(r"{\1}", str(word)) for name, word in words.items()})

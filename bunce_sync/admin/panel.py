@@ -7,16 +7,17 @@ from typing import Final
 
 from django.template.loader import render_to_string
 from django.urls import reverse
-from django.utils import formats
+from django.utils import formats, timezone
 from django.utils.safestring import SafeString
 
 from bunce_sync import texts
+from bunce_sync.admin.cells import with_copy
 from bunce_sync.admin.chart import chart
 from bunce_sync.admin.icons import icon
 from bunce_sync.counting import Count
 from bunce_sync.models import Segment
 from bunce_sync.overview import Overview, Usage
-from bunce_sync.telling import Told, gate_told, obstacles
+from bunce_sync.telling import Told, hindrances, moment, worker_command
 
 Status = Segment.Status
 
@@ -45,18 +46,21 @@ class Tile:
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """Something that keeps all requests waiting; ``urgent`` when somebody has to act."""
+    """Something that keeps all requests waiting; ``command`` puts an end to it, if one does."""
 
     told: Told
-    urgent: bool
     icon: SafeString
+    todo: str
+    command: SafeString | str
 
 
-def panel(overview: Overview, admin_name: str) -> SafeString:
+def panel(overview: Overview, admin_name: str, *, whole: bool = False) -> SafeString:
     """The panel as HTML. It holds no age and no countdown, so it changes only with the facts.
 
     Args:
         admin_name: of the admin site, for the links.
+        whole: with the time of the last sweep, for a browser without script; for one with it, the
+            age stands there instead.
     """
     changelist = reverse("admin:bunce_sync_segment_changelist", current_app=admin_name)
     return render_to_string(
@@ -69,6 +73,8 @@ def panel(overview: Overview, admin_name: str) -> SafeString:
             "usage_width": _width(overview.usage),
             "bar_width": BAR_WIDTH,
             "sweep": overview.sweep,
+            "swept": _at(overview) if whole else "",
+            "zone_text": texts.ZONE % {"zone": timezone.get_current_timezone_name()},
             "scan": overview.scan,
             "chart": chart(overview.hour),
         },
@@ -77,12 +83,18 @@ def panel(overview: Overview, admin_name: str) -> SafeString:
 
 def notices(overview: Overview) -> list[Notice]:
     """What keeps everything waiting, the urgent first."""
-    found = [Notice(told, urgent=True, icon=icon("rejected")) for told in obstacles(overview)]
-    told = gate_told(overview.gate, overview.now)
-    if told:
-        urgent = overview.gate.reason == "key_refused"
-        found.append(Notice(told, urgent, icon("rejected" if urgent else "paused")))
-    return found
+    return [_notice(told) for told in hindrances(overview)]
+
+
+def _notice(told: Told) -> Notice:
+    looks = icon("rejected" if told.urgent else "paused")
+    todo, command, _ = told.todo.partition(worker_command())
+    copied = with_copy(command, "command", str(texts.COPY_COMMAND)) if command else ""
+    return Notice(told, looks, todo, copied)
+
+
+def _at(overview: Overview) -> str:
+    return str(texts.AT_TIME % {"time": moment(overview.sweep.at, overview.now)})
 
 
 def number(count: Count) -> str:

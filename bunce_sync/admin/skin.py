@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from django.apps import apps
 from django.contrib import admin
 from django.contrib.admin.views import main
 
-from bunce_sync.models import Segment
-
 UNFOLD = apps.is_installed("unfold")
 
 if TYPE_CHECKING:
-    ModelAdmin = admin.ModelAdmin[Segment]
+    ModelAdmin = admin.ModelAdmin[Any]
     ChangeList = main.ChangeList
 elif UNFOLD:
     from unfold.admin import ModelAdmin

@@ -9,7 +9,7 @@ from typing import Final
 from bunce_sync import texts
 from bunce_sync.admin.curl import curl, method
 from bunce_sync.models import ApiCall, Segment
-from bunce_sync.telling import cause, decision_told, moment
+from bunce_sync.telling import cause, decision_told, moment, remark
 
 Outcome = ApiCall.Outcome
 
@@ -29,11 +29,12 @@ class Entry:
     Attributes:
         look: ``good``, ``bad`` or ``open``, beside the words.
         why: what went wrong, when the sentence on the outcome does not say it.
+        pk: as text, since a template would put separators into a number.
         said: Bunce's message, or a technical remark.
         caution: what running the command line would do.
     """
 
-    pk: int
+    pk: str
     at: str
     at_iso: str
     title: str
@@ -69,25 +70,31 @@ def timeline(segment: Segment, now: datetime) -> Timeline:
 def _entry(call: ApiCall, now: datetime) -> Entry:
     outcome = Outcome(call.outcome)
     return Entry(
-        pk=call.pk,
+        pk=str(call.pk),
         at=moment(call.started_at, now),
         at_iso=call.started_at.isoformat(),
         title=str(call.get_operation_display()),
         request=f"{method(call)} {call.path}",
         outcome=str(outcome.label),
-        look="good" if outcome in GOOD else "bad" if outcome in BAD else "open",
+        look=look(call),
         status=str(call.http_status or ""),
-        duration=_duration(call.duration_ms),
+        duration=duration(call.duration_ms),
         meaning=str(texts.OUTCOME[outcome]),
         why="" if call.code in REPEATING | texts.DETAIL_IS_ID else cause(call.code),
-        said=call.message,
+        said=remark(call.code, call.message),
         decision=decision_told(call, now),
         curl=curl(call),
         caution=str(texts.CURL_CREATES) if call.operation == ApiCall.Operation.CREATE else "",
     )
 
 
-def _duration(milliseconds: int | None) -> str:
+def look(call: ApiCall) -> str:
+    """How a call went, in one word for the style: ``good``, ``bad`` or ``open``."""
+    return "good" if call.outcome in GOOD else "bad" if call.outcome in BAD else "open"
+
+
+def duration(milliseconds: int | None) -> str:
+    """How long a call took, for people; empty when that is not known."""
     if milliseconds is None:
         return ""
     return f"{milliseconds} ms" if milliseconds < 10_000 else f"{milliseconds / 1000:.1f} s"

@@ -270,6 +270,7 @@ class Migration(migrations.Migration):
                 "permissions": [("push_segment", "Can push segments to Bunce")],
                 "indexes": [
                     models.Index(fields=["status", "due_at"], name="bunce_segment_status_due"),
+                    models.Index(fields=["status", "id"], name="bunce_segment_status_id"),
                     models.Index(fields=["created_at", "id"], name="bunce_segment_created"),
                     models.Index(fields=["updated_at", "id"], name="bunce_segment_updated"),
                     models.Index(fields=["name", "id"], name="bunce_segment_name"),

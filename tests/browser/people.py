@@ -15,6 +15,7 @@ from tests.site import Site
 #: Milliseconds for what is to be seen, on a busy machine.
 PATIENCE = 60_000
 LIST = "/admin/bunce_sync/segment/"
+LEDGER = "/admin/bunce_sync/apicall/"
 
 expect.set_options(timeout=PATIENCE)
 

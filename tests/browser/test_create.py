@@ -18,7 +18,7 @@ def test_a_segment_added_in_the_admin_is_seen_to_become_synced_with_bunces_id(
     expect(row).to_contain_text("Synced")
     [stored] = bunce.segments
     expect(row).to_contain_text(stored.id)
-    expect(row).to_contain_text("manual")
+    expect(row).to_contain_text("Manual")
     person.assert_not_reloaded()
 
     person.open_segment("Newsletter readers")

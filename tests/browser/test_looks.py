@@ -2,21 +2,26 @@
 
 import os
 from collections.abc import Callable
+from datetime import timedelta
 from importlib import resources
 from pathlib import Path
 from typing import Literal
 
 import pytest
+from django.utils import timezone
 from playwright.sync_api import Locator, expect
 
+from bunce_sync.models import SyncState
 from tests.browser import states
-from tests.browser.people import LIST, Person
+from tests.browser.people import LEDGER, LIST, Person
 from tests.site import ROOT, Site
 
 #: With SCREENSHOTS=1 the README's pictures are made anew.
 IMAGES = ROOT / "docs" / "images" if os.environ.get("SCREENSHOTS") else None
 
 
+#: A segment that Bunce has.
+LINKED = "Loyal since 2019"
 AXE = resources.files("axe_playwright_python").joinpath("axe.min.js").read_text("utf-8")
 
 
@@ -47,28 +52,63 @@ def test_axe_finds_no_violation(
     person.open_list()
     expect(person.row("Trial users")).to_be_visible()
     assert violations(person) == []
-    person.open(f"{LIST}add/")
-    assert violations(person) == []
+    refused, allowed = (full_site.segments.get(name=n).pk for n in ("Trial users", LINKED))
+    call = full_site.calls.filter(segment=allowed)[0].pk
+    for path in (
+        *(f"{LIST}add/", f"{LIST}{refused}/delete/", f"{LIST}{allowed}/delete/"),
+        *(LEDGER, f"{LEDGER}{call}/change/"),
+    ):
+        person.open(path)
+        assert violations(person) == [], path
     for name in full_site.segments.values_list("name", flat=True):
         person.open_segment(name)
         for details in person.page.locator("details").all():
             details.evaluate("details => { details.open = true }")
         assert violations(person) == [], name
 
+    # When something is in the way, on a phone, and when a form was filled in wrongly.
+    person.page.set_viewport_size({"width": 360, "height": 740})
+    SyncState.objects.using(full_site.alias).update(
+        blocked_until=timezone.now() + timedelta(minutes=9), blocked_reason="key_refused"
+    )
+    person.open_list()
+    expect(person.panel).to_contain_text("Bunce refused the key.")
+    assert violations(person) == []
+    person.open_segment(LINKED)
+    person.page.get_by_label("Name").fill(" ")
+    person.press("Save")
+    expect(person.page.get_by_text("This field is required.")).to_be_visible()
+    assert violations(person) == []
 
-def test_nothing_is_wider_than_a_phone(full_site: Site, visit: Callable[..., Person]) -> None:
-    person = visit(full_site, viewport={"width": 360, "height": 740}).arrive_as_admin()
-    pk = full_site.segments.get(name="VIP customers").pk
-    for path in (LIST, f"{LIST}add/", f"{LIST}{pk}/change/", f"{LIST}{pk}/delete/"):
+
+#: Texts, buttons and fields that reach out of the screen, or out of the list they belong to.
+OUTSIDE = """() => {
+  const list = document.querySelector('#changelist-form .results');
+  const edge = (one) => list?.contains(one)
+    ? list.getBoundingClientRect().right : document.documentElement.clientWidth;
+  const all = document.querySelectorAll(
+    '[class^=bunce-], #result_list *, #changelist-search *, .vTextField, h2, .breadcrumbs'
+  );
+  return [...all].filter((one) => one.getBoundingClientRect().right > edge(one) + 1)
+    .filter((one) => one.offsetWidth > 1).map((one) => one.className || one.tagName);
+}"""
+
+
+def test_nothing_is_wider_than_the_screen_whatever_a_name_is(
+    full_site: Site, visit: Callable[..., Person]
+) -> None:
+    person = visit(full_site).arrive_as_admin()
+    rejected, linked = (full_site.segments.get(name=n).pk for n in ("VIP customers", LINKED))
+    name = "Averylongname" * 19
+    full_site.segments.filter(pk__in=(rejected, linked)).update(name=name, bunce_name=name)
+    pages = (LIST, f"{LIST}add/", f"{LIST}{rejected}/change/", f"{LIST}{linked}/change/", LEDGER)
+    for path in (*pages, f"{LIST}{rejected}/delete/"):
         person.open(path)
         expect(person.page.get_by_role("heading").first).to_be_visible()
-        assert person.page.evaluate("document.documentElement.scrollWidth") <= 360, path
-        outside = person.page.evaluate(
-            "() => [...document.querySelectorAll('[class^=bunce-], #result_list *, .vTextField')]"
-            ".filter((one) => one.getBoundingClientRect().right > 361 && one.offsetWidth > 1)"
-            ".map((one) => one.className)"
-        )
-        assert outside == [], path
+        for width in (360, 768, 1024, 1280, 1460):  # at the last the rows are no cards any more
+            person.page.set_viewport_size({"width": width, "height": 740})
+            assert person.page.evaluate("document.documentElement.scrollWidth") <= width, path
+            assert person.page.evaluate(OUTSIDE) == [], f"{path} at {width}"
 
 
 def test_the_readmes_pictures(

@@ -24,7 +24,7 @@ def test_a_rejected_segment_is_understood_retried_changed_and_synced(
     expect(person.state).to_contain_text("Bunce refused to create it.")
     expect(person.state).to_contain_text("already")  # Bunce's own words
     person.press("Retry")
-    expect(person.page.get_by_text("1 segment is sent again by a worker now.")).to_be_visible()
+    expect(person.page.get_by_text("1 segment was marked to be sent again")).to_be_visible()
     site.wait_until(lambda: site.calls.filter(http_status=422).count() == 2, "it is refused anew")
     expect(person.state).to_contain_text("Needs attention")
 
@@ -32,6 +32,14 @@ def test_a_rejected_segment_is_understood_retried_changed_and_synced(
     person.press("Retry")  # what was typed is not thrown away
     expect(person.page.get_by_role("alert")).to_contain_text("not saved yet")
     assert person.page.get_by_label("Name").input_value() == "VIP customers"
+    person.page.get_by_label("Name").fill("   ")
+    person.page.get_by_label("Description").fill("Typed with care")
+    person.press("Save and continue editing")
+    expect(person.page.get_by_text("This field is required.")).to_be_visible()
+    person.press("Retry")  # nor what a save that failed left in the form
+    expect(person.page.get_by_role("alert")).to_contain_text("not saved yet")
+    assert person.page.get_by_label("Description").input_value() == "Typed with care"
+    person.page.get_by_label("Name").fill("VIP customers")
     person.press("Save and continue editing")
     person.mark()
     expect(person.state).to_contain_text("Synced")

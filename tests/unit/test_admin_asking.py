@@ -1,27 +1,37 @@
 """ "Push now", "Retry" and "Check with Bunce": who may ask, and what it does to rows."""
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from django.contrib.admin.models import LogEntry
-from django.contrib.messages import get_messages
 from django.test import Client
 from django.utils import timezone
+from pytest_django import Settings
 
 from bunce_sync import counting
 from bunce_sync.admin import asking
 from bunce_sync.client import BunceClient
-from bunce_sync.models import Segment
+from bunce_sync.functions import DatabaseNow
+from bunce_sync.models import Segment, SyncState
 from tests.unit.admin_people import LIST, page, person, row
 
 pytestmark = pytest.mark.django_db
 
+NO_WORKER = "No worker has run yet. Start one: celery -A project worker -B"
 ASKS = ["push", "retry", "check"]
 
 
 @pytest.fixture
 def client() -> Client:
     return person("view_segment", "push_segment")
+
+
+@pytest.fixture(autouse=True)
+def worker(settings: Settings) -> None:
+    """A site that can send, whose worker has just looked after the rows."""
+    settings.BUNCE_SYNC = {"API_KEY": "sk_test_asking"}
+    SyncState.objects.update_or_create(pk=1, defaults={"swept_at": DatabaseNow()})
 
 
 @pytest.fixture(autouse=True)
@@ -37,7 +47,8 @@ def no_request(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def ask(client: Client, name: str, *segments: Segment, everywhere: bool = False) -> list[str]:
     """Choose an action for rows of the list, and return what the person is told."""
-    answer = client.post(
+    return told(
+        client,
         LIST,
         {
             "action": f"{name}_selected",
@@ -45,8 +56,13 @@ def ask(client: Client, name: str, *segments: Segment, everywhere: bool = False)
             "select_across": "1" if everywhere else "0",
         },
     )
-    assert answer.status_code == 302
-    return [str(message) for message in get_messages(answer.wsgi_request)]
+
+
+def told(client: Client, address: str, form: dict[str, Any] | None = None) -> list[str]:
+    """Post a form and return what the person reads on the page that follows."""
+    answer = client.post(address, form, follow=True)
+    assert answer.redirect_chain
+    return [str(message) for message in answer.context["messages"]]
 
 
 def buttons(client: Client, segment: Segment) -> list[str]:
@@ -106,12 +122,31 @@ class TestOneSegment:
 
     def test_what_makes_no_sense_changes_nothing_and_says_so(self, client: Client) -> None:
         segment = row("synced")
-        answer = client.post(page(segment, "retry"))
-        [message] = get_messages(answer.wsgi_request)
-        assert "only those that need attention can be retried" in str(message)
+        [message] = told(client, page(segment, "retry"))
+        assert "only those that need attention can be retried" in message
         assert not LogEntry.objects.exists()
         segment.refresh_from_db()
         assert segment.status == "synced"
+
+    def test_the_history_is_kept_in_one_language_whatever_the_actors(self, client: Client) -> None:
+        client.cookies["django_language"] = "fr"
+        client.post(page(row("rejected"), "retry"))
+        assert LogEntry.objects.get().change_message == "Retry"
+
+    @pytest.mark.parametrize("name", ASKS)
+    def test_what_keeps_it_from_being_sent_is_told_at_once(self, client: Client, name: str) -> None:
+        status = {"push": "pending", "retry": "rejected", "check": "synced"}[name]
+
+        def warnings() -> list[str]:
+            return told(client, page(row(status), name))[1:]
+
+        assert warnings() == []
+        SyncState.objects.update(
+            blocked_until=timezone.now() + timedelta(seconds=30), blocked_reason="rate_limited"
+        )
+        assert warnings()[0].startswith("Bunce asked us to pause until")
+        SyncState.objects.update(swept_at=None)
+        assert warnings() == [NO_WORKER]
 
     @pytest.mark.parametrize("name", ASKS)
     def test_only_a_post_does_it(self, client: Client, name: str) -> None:
@@ -149,24 +184,24 @@ class TestOneSegment:
 
 class TestManySegments:
     def test_counts_what_it_did_and_what_it_left_alone(self, client: Client) -> None:
-        told = ask(client, "retry", row("rejected"), row("rejected", "B"), row("synced", "C"))
-        assert told == [
-            "2 segments are sent again by a worker now.",
+        answer = ask(client, "retry", row("rejected"), row("rejected", "B"), row("synced", "C"))
+        assert answer == [
+            "2 segments were marked to be sent again; what comes of it shows here.",
             "1 segment was left alone: only those that need attention can be retried.",
         ]
         assert Segment.objects.filter(status="pending").count() == 2
         assert LogEntry.objects.count() == 2
 
     def test_push_now(self, client: Client) -> None:
-        told = ask(client, "push", row(), row("synced", "B", last_code="drift"), row("sending"))
-        assert told[0] == "2 segments are pushed by a worker now."
-        assert "1 segment was left alone" in told[1]
+        answer = ask(client, "push", row(), row("synced", "B", last_code="drift"), row("sending"))
+        assert answer[0] == "2 segments were marked to be sent; what comes of it shows here."
+        assert "1 segment was left alone" in answer[1]
 
     def test_check_tells_apart_what_is_looked_for_anyway(self, client: Client) -> None:
-        told = ask(client, "check", row("synced"), row("in_doubt"), row("pending"))
-        assert [line.split()[0] for line in told] == ["A", "1", "1"]
-        assert "looked for in Bunce's list" in told[1]
-        assert "Bunce does not have it yet" in told[2]
+        answer = ask(client, "check", row("synced"), row("in_doubt"), row("pending"))
+        assert [line.split()[0] for line in answer] == ["A", "1", "1"]
+        assert "looked for in Bunce's list" in answer[1]
+        assert "Bunce does not have it yet" in answer[2]
         assert Segment.objects.asked().count() == 1
 
     def test_all_rows_that_match_in_batches(
@@ -174,8 +209,8 @@ class TestManySegments:
     ) -> None:
         monkeypatch.setattr(asking, "BATCH", 7)
         rows = [row("rejected", f"S{number}") for number in range(20)]
-        told = ask(client, "retry", rows[0], everywhere=True)
-        assert told == ["20 segments are sent again by a worker now."]
+        answer = ask(client, "retry", rows[0], everywhere=True)
+        assert answer == ["20 segments were marked to be sent again; what comes of it shows here."]
         assert LogEntry.objects.count() == 20
 
     def test_no_more_than_the_list_shows_at_once(
@@ -183,10 +218,27 @@ class TestManySegments:
     ) -> None:
         monkeypatch.setattr(counting, "CAP", 5)
         rows = [row("rejected", f"S{number}") for number in range(8)]
-        told = ask(client, "retry", rows[0], everywhere=True)
-        assert told[0] == "5 segments are sent again by a worker now."
-        assert told[1] == "Only the first 5 were looked at. Do the same again for the others."
+        answer = ask(client, "retry", rows[0], everywhere=True)
+        assert answer[0] == "5 segments were marked to be sent again; what comes of it shows here."
+        assert answer[1] == "These were the first 5. Do the same again for the others."
         assert Segment.objects.filter(status="rejected").count() == 3
+
+    @pytest.mark.parametrize("name", ASKS)
+    def test_asking_again_for_more_than_the_list_shows_goes_on_with_the_others(
+        self, client: Client, monkeypatch: pytest.MonkeyPatch, name: str
+    ) -> None:
+        monkeypatch.setattr(counting, "CAP", 5)
+        later = timezone.now() + timedelta(hours=1)
+        status = {"push": "pending", "retry": "rejected", "check": "synced"}[name]
+        rows = [row(status, f"S{number}", due_at=later) for number in range(8)]
+        ask(client, name, rows[0], everywhere=True)
+        answer = ask(client, name, rows[0], everywhere=True)
+        assert answer[0].startswith(("3 segments were marked", "A worker will look up 3 segments"))
+        if name != "retry":  # of those nothing is left to be told
+            [message] = ask(client, name, rows[0], everywhere=True)
+            assert message.startswith("All of them were asked for already.")
+        asked_for = {entry.object_id for entry in LogEntry.objects.all()}
+        assert asked_for == {str(segment.pk) for segment in rows}
 
     def test_are_offered_only_to_those_who_may(self) -> None:
         row()

@@ -75,6 +75,25 @@ class TestChanging:
         sent.refresh_from_db()
         assert sent.add_all_customers is True
 
+    def test_what_is_fixed_is_told_in_a_word_and_not_with_a_red_cross(self, client: Client) -> None:
+        for added, word in ((False, "No"), (True, "Yes")):
+            shown = html(client, page(row("synced", add_all_customers=added)))
+            field = shown.split('field-added_all_customers"')[1].split("</fieldset>")[0]
+            assert f'<div class="readonly">{word}</div>' in field
+            assert "<img" not in field
+        viewer = html(person("view_segment"), page(row()))
+        assert '<div class="readonly">No</div>' in viewer
+
+    def test_a_save_that_failed_marks_no_differences_to_what_is_not_saved(
+        self, client: Client
+    ) -> None:
+        segment = row("synced", "VIP", bunce_name="VIP", bunce_description="")
+        answer = client.post(page(segment), {"name": "", "description": "Not saved"})
+        shown = answer.content.decode()
+        assert "This field is required." in shown
+        assert "Not saved</textarea>" in shown
+        assert "differs from what is wanted" not in shown
+
     def test_an_id_recorded_while_the_page_was_open_is_not_taken_away(
         self, client: Client, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -108,7 +127,7 @@ class TestWhereItStands:
         shown = html(client, page(segment)).split('id="bunce-remote"')[1].split("</section>")[0]
         assert shown.count("differs from what is wanted") == 1
         assert 'class="bunce-differs"><dt>Name</dt><dd>VIPs' in shown
-        for part in (segment.bunce_id or "", "12,345", "manual", "&lt;country&gt;"):
+        for part in (segment.bunce_id or "", "12,345", "Manual", "&lt;country&gt;"):
             assert part in shown
 
     def test_the_state_its_cause_and_what_next_are_told_with_bunces_words(
@@ -119,6 +138,10 @@ class TestWhereItStands:
         assert "Bunce's message:" in shown
         assert "name is &lt;taken&gt;" in shown
         assert "Change it below and save" in shown
+
+    def test_the_id_of_a_second_one_in_bunce_can_be_copied(self, client: Client) -> None:
+        shown = html(client, page(row("synced", bunce_duplicate_id="b7")))
+        assert 'id="bunce-copy-twin" data-bunce-copy="b7"' in shown
 
     def test_a_technical_remark_is_not_shown_as_bunces_words(self, client: Client) -> None:
         shown = html(client, page(row(last_code="refused", last_error="127.0.0.1:1: refused")))
@@ -155,6 +178,26 @@ class TestWhereItStands:
         assert count() == few <= 10
 
 
+@pytest.mark.parametrize(
+    ("permissions", "told"),
+    [
+        ((), "Ask somebody who may change segments"),
+        (("change_segment",), "somebody who may push segments can send it unchanged"),
+        (("push_segment",), "“Retry” sends it unchanged"),
+    ],
+)
+def test_what_to_do_next_is_something_that_the_person_may_do(
+    permissions: tuple[str, ...], told: str
+) -> None:
+    segment = row("rejected")
+    who = person("view_segment", *permissions)
+    fragments = json.loads(html(who, page(segment, "live")))["fragments"]
+    for shown in (html(who, page(segment)), fragments["bunce-state"]):
+        assert told in shown
+        assert ("Change it below" in shown) is ("change_segment" in permissions)
+        assert ("“Retry”" in shown) is ("push_segment" in permissions)
+
+
 class TestTimeline:
     def test_tells_each_call_newest_first(self, client: Client) -> None:
         segment = row("synced")
@@ -162,8 +205,8 @@ class TestTimeline:
         call(
             segment,
             outcome="unknown",
-            code="read_timeout",
-            message="no answer in time",
+            code="closed",
+            message="connection lost",
             duration_ms=20004,
             decision="adopted",
             decided_at=now,
@@ -178,8 +221,8 @@ class TestTimeline:
             "Outcome unknown",
             "20.0 s",
             "Bunce may have acted",
-            "Bunce did not answer in time.",
-            "no answer in time",
+            "The connection was closed before Bunce had answered.",
+            "connection lost",
             "Found in Bunce&#x27;s list at",
             "running this creates one more segment",
         ):
@@ -192,13 +235,29 @@ class TestTimeline:
         call(segment, outcome=outcome, code="a_code_of_tomorrow")
         assert str(ApiCall.Outcome(outcome).label) in html(client, page(segment))
 
+    def test_ids_in_the_page_have_no_separators(self, client: Client, settings: Settings) -> None:
+        settings.USE_THOUSAND_SEPARATOR = True
+        segment = row("synced")
+        call(segment, pk=12345)
+        shown = html(client, page(segment))
+        for part in ("call", "request", "line", "copy"):
+            assert f'id="bunce-{part}-12345"' in shown
+
     def test_a_long_history_ends_with_a_word_on_the_rest(self, client: Client) -> None:
         segment = row("synced")
         for _ in range(51):
             call(segment)
         shown = html(client, page(segment))
         assert shown.count('<li class="bunce-open"') == 50
-        assert "Older calls are in the ledger." in shown
+        address = "/admin/bunce_sync/apicall/"
+        assert f'<a href="{address}?q={segment.pk}">Older calls are in the ledger.</a>' in shown
+        assert "51 API calls" in html(client, f"{address}?q={segment.pk}")
+
+    def test_a_segment_without_calls_says_how_far_back_that_is_known(
+        self, client: Client, settings: Settings
+    ) -> None:
+        settings.BUNCE_SYNC = {"LEDGER_DAYS": 7}
+        assert "No calls in the last 7 days." in html(client, page(row()))
 
     def test_needs_the_permission_to_see_calls(self) -> None:
         segment = row("synced")

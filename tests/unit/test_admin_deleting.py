@@ -1,11 +1,17 @@
 """Deleting segments: what Bunce keeps, and what may not be deleted."""
 
+import re
+import uuid
+
 import pytest
 from django.contrib.admin.models import LogEntry
 from django.contrib.messages import get_messages
+from django.db.models import QuerySet
+from django.http import HttpRequest
 from django.test import Client
 from django.utils import timezone
 
+from bunce_sync.admin import SegmentAdmin
 from bunce_sync.models import ApiCall, Segment
 from tests.unit.admin_people import LIST, editor, page, person, row
 
@@ -23,7 +29,7 @@ def test_says_that_bunce_keeps_the_segment_and_keeps_the_ledger(client: Client) 
         segment=segment, operation="create", path="/segments", started_at=timezone.now()
     )
     shown = client.get(page(segment, "delete")).content.decode()
-    assert "Bunce keeps it, as its API has no call to delete one" in shown
+    assert "Bunce keeps those it has, as its API has no call to delete one" in shown
     assert client.post(page(segment, "delete"), {"post": "yes"}).status_code == 302
     assert not Segment.objects.exists()
     assert ApiCall.objects.filter(segment_id=segment.pk).exists()
@@ -47,17 +53,68 @@ def test_is_refused_while_nobody_knows_what_bunce_has(
     assert Segment.objects.exists()
 
 
-def test_is_refused_when_a_worker_took_the_row_a_moment_ago(
-    client: Client, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    segment = row("sending")
-    monkeypatch.setattr(
-        "bunce_sync.admin.deleting.Deleting.get_deleted_objects",
-        lambda *_: ([], {}, set(), []),
-    )
-    assert client.post(page(segment, "delete"), {"post": "yes"}).status_code == 403
+@pytest.fixture
+def taken_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker takes all rows between the look at them and the deleting."""
+    log_deletions = SegmentAdmin.log_deletions
+
+    def take(self: SegmentAdmin, request: HttpRequest, queryset: QuerySet[Segment]) -> object:
+        Segment.objects.filter(name="Taken").update(
+            status="sending", lease_token=uuid.uuid4(), lease_until=timezone.now()
+        )
+        return log_deletions(self, request, queryset)
+
+    monkeypatch.setattr(SegmentAdmin, "log_deletions", take)
+
+
+@pytest.mark.usefixtures("taken_meanwhile")
+@pytest.mark.parametrize("viewer", [True, False])
+def test_is_refused_in_words_when_a_worker_took_the_row_a_moment_ago(viewer: bool) -> None:
+    segment = row("pending", "Taken")
+    client = person("delete_segment", *(["view_segment"] if viewer else []))
+    answer = client.post(page(segment, "delete"), {"post": "yes"}, follow=True)
+    [(address, _)] = answer.redirect_chain
+    assert address == (LIST if viewer else "/admin/")
+    [message] = answer.context["messages"]
+    assert "Nothing was deleted. “Taken” is being sent right now" in str(message)
     assert Segment.objects.exists()
     assert not LogEntry.objects.exists()
+
+
+@pytest.mark.usefixtures("taken_meanwhile")
+def test_of_many_none_is_deleted_or_logged_when_a_worker_took_one_a_moment_ago(
+    client: Client,
+) -> None:
+    rows = [row("synced", "Done"), row("pending", "Taken")]
+    form = {
+        "action": "delete_selected",
+        "_selected_action": [segment.pk for segment in rows],
+        "post": "yes",
+    }
+    answer = client.post(LIST, form, follow=True)
+    [message] = answer.context["messages"]
+    assert str(message).startswith("Nothing was deleted. “Taken” is being sent right now")
+    assert Segment.objects.count() == 2
+    assert not LogEntry.objects.exists()
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        ({"status": "synced"}, "Bunce keeps those it has"),
+        ({"status": "rejected"}, "Bunce never confirmed that it has it"),
+        ({"status": "pending"}, "Nothing was ever sent to Bunce, so nothing stays there."),
+    ],
+)
+def test_that_bunce_keeps_it_is_said_only_of_what_bunce_has(
+    client: Client, values: dict[str, str], told: str
+) -> None:
+    segment = row(**values)
+    chosen = {"action": "delete_selected", "_selected_action": [segment.pk]}
+    for answer in (client.get(page(segment, "delete")), client.post(LIST, chosen)):
+        [notice] = re.findall(r'<p class="bunce-notice">(.*?)</p>', answer.content.decode())
+        assert told in notice
+        assert ("Bunce keeps" in notice) is (segment.bunce_id is not None)
 
 
 def test_of_many_names_those_that_are_in_the_way(client: Client) -> None:
@@ -79,7 +136,7 @@ def test_of_many_says_that_bunce_keeps_them(client: Client) -> None:
         "action": "delete_selected",
         "_selected_action": [segment.pk for segment in rows],
     }
-    assert "Bunce keeps it" in client.post(LIST, chosen).content.decode()
+    assert "Bunce keeps those it has" in client.post(LIST, chosen).content.decode()
     client.post(LIST, {**chosen, "post": "yes"})
     assert not Segment.objects.exists()
 

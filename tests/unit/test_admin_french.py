@@ -91,6 +91,11 @@ def test_translations_take_the_same_values() -> None:
         assert sorted(values.findall(text)) == sorted(values.findall(key)), key
 
 
+def test_quotes_and_marks_are_set_with_spaces_that_do_not_break() -> None:
+    loose = re.compile("«[^\u202f]|[^\u202f]»| [;:!?]")
+    assert [text for text in written().values() if loose.search(text)] == []
+
+
 @pytest.fixture
 def client() -> Client:
     client = editor()
@@ -100,8 +105,9 @@ def client() -> Client:
 
 @pytest.mark.django_db
 def test_the_list_speaks_french(client: Client) -> None:
-    row("synced")
+    row("synced", bunce_type="automatic")
     shown = client.get(LIST).content.decode()
+    assert "Automatique" in shown.split('class="field-type_cell')[1].split("</td>")[0]
     for words in ("Synchronisé", "requêtes sur 500 utilisées cette minute", "Aucun worker n"):
         assert words in shown
     for words in ("Synced", "Waiting", "requests", "Copy"):

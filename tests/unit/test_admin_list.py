@@ -1,12 +1,17 @@
 """The list of segments: what it shows, and how few queries it takes."""
 
+import re
 from datetime import UTC, datetime, timedelta
+from html import unescape
+from zoneinfo import ZoneInfo
 
 import pytest
 from django.db import connection
+from django.http import QueryDict
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
+from pytest_django import Settings
 
 from bunce_sync import counting
 from bunce_sync.models import Segment, SyncState
@@ -73,7 +78,7 @@ def test_a_row_that_waits_for_the_gate_says_until_when(client: Client) -> None:
 
 def test_synced_rows_that_need_a_look_say_so(client: Client) -> None:
     row("synced", last_code="drift")
-    row("synced", "B", last_code="duplicate", last_error="another-id")
+    row("synced", "B", bunce_duplicate_id="another-id")
     shown = html(client)
     assert "Changed in Bunce" in shown
     assert "Twice in Bunce" in shown
@@ -98,6 +103,37 @@ def test_search_finds_by_name_description_and_part_of_the_id(client: Client, que
     row("synced", "Newsletter", description="All subscribers", bunce_id="9da67caa-b803-4691")
     row("synced", "Other")
     assert names(client, query) == {"Newsletter"}
+
+
+@pytest.mark.parametrize(("term", "looks"), [("9da6-7c", True), ("cafe", True), ("gold", False)])
+def test_ids_are_looked_into_only_for_what_can_be_part_of_one(
+    client: Client, term: str, looks: bool
+) -> None:
+    with CaptureQueriesContext(connection) as queries:
+        names(client, f"?q={term}")
+    [search] = [query["sql"] for query in queries if "LIKE" in query["sql"]]
+    assert ("bunce_id" in search) is looks
+    assert "description" in search
+
+
+def test_a_search_without_hits_can_be_taken_back_without_losing_the_rest(client: Client) -> None:
+    row()
+    query = "_popup=1&_to_field=id&q=nobody&status__exact=pending"
+    shown = html(client, f"?{query}")
+    [address] = re.findall(r'<a href="([^"]*)">Clear search</a>', shown)
+    assert QueryDict(unescape(address)[1:]).dict() == {
+        "_popup": "1",
+        "_to_field": "id",
+        "status__exact": "pending",
+    }
+
+
+def test_filters_are_named_as_the_columns_are(client: Client) -> None:
+    row()
+    titles = [spec.title for spec in client.get(LIST).context["cl"].filter_specs]
+    assert titles == [
+        *("status", "type", "all customers", "problem", "creation in Bunce", "last change")
+    ]
 
 
 @pytest.mark.parametrize("shape", [str.lower, str.upper])
@@ -213,6 +249,26 @@ class TestDates:
         assert answer.status_code == 302
 
 
+@pytest.mark.parametrize(
+    "query",
+    [
+        *(
+            "year=9999",
+            "year=9999&created_at__month=12",
+            "year=0",
+            "year=99999",
+            "month=3",
+            "day=4",
+        ),
+        "year=9999&created_at__month=12&created_at__day=31",
+        "year=1&created_at__month=1&created_at__day=1",
+    ],
+)
+def test_a_date_that_no_clock_shows_is_no_error(client: Client, query: str) -> None:
+    row()
+    assert client.get(f"{LIST}?created_at__{query}").status_code in (200, 302)
+
+
 def test_a_list_without_rows_has_no_dates(client: Client) -> None:
     assert client.get(LIST).context["dates"] is None
 
@@ -234,6 +290,24 @@ def test_the_panel_shows_the_figures_in_words_and_as_bars(client: Client) -> Non
     assert "celery -A project worker -B" in shown
     assert f'href="{LIST}?status__exact=rejected"' in shown
     assert "style=" not in shown.split('id="bunce-panel"')[1].split("</section>")[0]
+
+
+def test_the_panel_names_its_time_zone_and_without_script_the_time_of_the_last_sweep(
+    client: Client, settings: Settings
+) -> None:
+    settings.TIME_ZONE = "Africa/Lagos"
+    at = timezone.now()
+    SyncState.objects.update_or_create(pk=1, defaults={"swept_at": at})
+    shown = html(client)
+    assert "Times are those of Africa/Lagos." in shown
+    local = timezone.localtime(at, ZoneInfo("Africa/Lagos"))
+    assert f"<span data-bunce-swept>at {local:%H:%M:%S}</span>" in shown
+
+
+def test_the_command_that_starts_a_worker_can_be_copied(client: Client) -> None:
+    shown = html(client)
+    assert ">celery -A project worker -B</code>" in shown
+    assert 'data-bunce-copy="celery -A project worker -B"' in shown
 
 
 def test_figures_are_whole_in_every_language(client: Client) -> None:

@@ -9,6 +9,7 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
+from pytest_django import Settings
 
 from bunce_sync.functions import DatabaseNow
 from bunce_sync.models import Segment, SyncState
@@ -62,6 +63,23 @@ def test_each_part_has_its_place_in_the_page(client: Client) -> None:
         shown = client.get(address).content.decode()
         for part in parts(client, ask_at):
             assert f'id="{part}"' in shown
+
+
+def test_a_row_that_was_deleted_meanwhile_is_said_to_be_gone(client: Client) -> None:
+    gone, kept = row("synced"), row("synced", "B")
+    Segment.objects.filter(pk=gone.pk).delete()
+    got = parts(client, f"{LIVE}?ids={gone.pk},{kept.pk}")
+    assert "No longer here" in got[f"bunce-badge-{gone.pk}"]
+    assert "Synced" in got[f"bunce-badge-{kept.pk}"]
+
+
+def test_an_answer_tells_its_time_as_people_read_it(client: Client, settings: Settings) -> None:
+    settings.TIME_ZONE = "Asia/Kolkata"
+    SyncState.objects.update(swept_at=DatabaseNow())
+    now = timezone.localtime(SyncState.objects.get().swept_at)
+    told = ask(client, LIVE).headers["Bunce-Time"]
+    assert told[:3] == f"{now:%H:}"
+    assert len(told) == len("12:03:21")
 
 
 def test_what_is_no_id_is_ignored(client: Client) -> None:

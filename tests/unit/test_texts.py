@@ -10,7 +10,15 @@ import pytest
 from bunce_sync import exceptions, texts
 from bunce_sync.models import ApiCall, Segment, SyncState
 from bunce_sync.overview import Gate, Overview, Sweep, Usage
-from bunce_sync.telling import Told, cause, decision_told, gate_told, obstacles, segment_told
+from bunce_sync.telling import (
+    Told,
+    cause,
+    decision_told,
+    gate_told,
+    hindrances,
+    obstacles,
+    segment_told,
+)
 
 NOW = datetime(2026, 3, 4, 12, 0, 0, tzinfo=UTC)
 LATER = NOW + timedelta(seconds=201)
@@ -18,7 +26,7 @@ Status = Segment.Status
 
 #: Codes that are set outside the tree of errors.
 OWN_CODES = {
-    *("worker_lost", "permit_expired", "linked_elsewhere", "duplicate", "drift"),
+    *("worker_lost", "permit_expired", "linked_elsewhere", "drift"),
     *("not_in_bunce", "internal", "row_deleted"),
 }
 
@@ -95,6 +103,63 @@ def test_every_closed_gate_says_so_in_the_panel_and_with_each_row_that_waits(
         assert row.todo != str(texts.TODO_SOON)
 
 
+AFTER_PAUSE = (
+    "Bunce asked for a pause: it goes on by itself at 12:03:21 or soon after. There is nothing to"
+    " do."
+)
+AFTER_CLOCK = (
+    "All requests pause until 12:03:21, as the database's clock jumped; it goes on by itself then."
+    " There is nothing to do."
+)
+AFTER_PROBE = (
+    "The pause is over. One request goes first, and this goes on by itself when Bunce answers that"
+    " one. There is nothing to do."
+)
+AFTER_KEY = (
+    "Bunce refused the API key. Set a valid one and restart web server and workers; it goes on by"
+    " itself once Bunce accepts the key."
+)
+AFTER_OUTAGE = (
+    "Bunce is not answering: it goes on by itself once Bunce does. There is nothing to do."
+)
+
+
+@pytest.mark.parametrize(
+    ("state", "reason", "todo"),
+    [
+        ("closed", "rate_limited", AFTER_PAUSE),
+        ("closed", "key_refused", AFTER_KEY),
+        ("closed", "unreachable", AFTER_OUTAGE),
+        ("closed", "clock", AFTER_CLOCK),
+        ("probing", "rate_limited", AFTER_PROBE),
+        ("probing", "key_refused", AFTER_KEY),
+        ("probing", "unreachable", AFTER_OUTAGE),
+        ("probing", "clock", AFTER_PROBE),
+    ],
+)
+def test_a_row_that_waits_for_the_gate_says_what_it_waits_for(
+    state: Any, reason: str, todo: str
+) -> None:
+    gate = Gate(state, reason, LATER if state == "closed" else None, NOW)
+    for status in ("pending", "in_doubt"):
+        assert segment_told(segment(status), everything(gate=gate)).todo == todo
+
+
+def test_that_it_is_tried_again_is_not_told_while_no_worker_could_try() -> None:
+    probing = Gate("probing", "rate_limited", None, NOW)
+    late = Sweep(NOW, 99.0, True, 10.0)
+    assert [told.what for told in hindrances(everything(gate=probing, sweep=late))] == [
+        "No worker is running."
+    ]
+    closed = Gate("closed", "rate_limited", LATER, NOW)
+    assert [told.what for told in hindrances(everything(gate=closed, sweep=late))] == [
+        "No worker is running.",
+        "Bunce asked us to pause until 12:03:21.",
+    ]
+    [told] = hindrances(everything(gate=probing))
+    assert told.what == "The pause that Bunce asked for is over."
+
+
 def test_an_open_gate_needs_no_words() -> None:
     assert gate_told(Gate(), NOW) is None
 
@@ -118,6 +183,45 @@ def test_a_row_that_waits_for_another_try_says_when_and_how_to_hurry() -> None:
     assert told.todo == "It is tried again by itself at 12:03:21. “Push now” tries at once."
 
 
+@pytest.mark.parametrize(
+    ("status", "code", "button"),
+    [
+        ("pending", "refused", "“Push now”"),
+        ("rejected", "conflict", "“Retry”"),
+        ("rejected", "not_found", "“Check with Bunce”"),
+        ("synced", "drift", "“Push now”"),
+        ("synced", "server_error", "“Check with Bunce”"),
+    ],
+)
+def test_nobody_is_told_to_press_a_button_or_fill_in_a_form_that_is_not_there(
+    status: str, code: str, button: str
+) -> None:
+    row = segment(status, code, bunce_id="a1", due_at=LATER)
+    assert button in segment_told(row, everything()).todo
+    assert button in segment_told(row, everything(), {"push"}).todo
+    for nobody in (True, False):
+        todo = segment_told(row, everything(), () if nobody else ("change", "replace")).todo
+        assert "“" not in todo
+        assert "omebody who may push segments" in todo or todo.endswith("nothing to do.")
+    assert "below" not in segment_told(row, everything(), {"push"}).todo
+
+
+def test_who_may_only_look_is_told_whom_to_ask() -> None:
+    told = segment_told(segment("rejected", "conflict"), everything(), ())
+    assert told.todo == (
+        "Ask somebody who may change segments to correct it: that sends it again. If the cause is"
+        " gone, somebody who may push segments can send it unchanged."
+    )
+    told = segment_told(segment("pending", "refused", due_at=LATER), everything(), ())
+    assert told.todo == "It is tried again by itself at 12:03:21. There is nothing to do."
+
+
+def test_what_a_sentence_says_is_not_said_once_more_in_other_words() -> None:
+    row = segment("pending", "read_timeout", last_error="no answer in time")
+    told = segment_told(row, everything())
+    assert (told.why, told.said) == ("Bunce did not answer in time.", "")
+
+
 def test_a_rejected_row_shows_bunces_own_words() -> None:
     told = segment_told(segment("rejected", "conflict", last_error="name is taken"), everything())
     assert told.said == "name is taken"
@@ -125,9 +229,7 @@ def test_a_rejected_row_shows_bunces_own_words() -> None:
 
 
 def test_a_duplicate_names_the_other_one_and_shows_no_bare_id() -> None:
-    told = segment_told(
-        segment("synced", "duplicate", last_error="b7", bunce_id="a1"), everything()
-    )
+    told = segment_told(segment("synced", bunce_duplicate_id="b7", bunce_id="a1"), everything())
     assert "as b7." in told.why
     assert told.said == ""
 

@@ -11,6 +11,7 @@
   const FASTEST = 2000; // milliseconds between two questions after a change
   const SLOWEST = 30000; // and when nothing has changed for long
   const SLOWDOWN = 1.5;
+  const PATIENCE = 2; // questions without an answer before the page says so
   const COPIED = 2000; // how long a button says that it copied
 
   document.addEventListener("DOMContentLoaded", () => {
@@ -26,7 +27,7 @@
 
   function keepUpToDate(root) {
     const texts = JSON.parse(root.dataset.bunceTexts);
-    const clock = { now: 0, swept: null, read: 0 };
+    const clock = { now: 0, swept: null, read: 0, told: root.dataset.bunceTime };
     const url = new URL(root.dataset.bunceLive, location.href);
     const rows = [...document.querySelectorAll("#result_list [id^='bunce-badge-']")];
     if (rows.length) {
@@ -36,6 +37,7 @@
     let etag = null;
     let timer = null;
     let asking = false;
+    let failures = 0;
 
     function setClock(now, swept) {
       clock.now = Number(now);
@@ -63,32 +65,46 @@
       try {
         const headers = etag ? { "If-None-Match": etag } : {};
         const answer = await fetch(url, { headers, cache: "no-store", redirect: "manual" });
+        if (ended(answer)) {
+          complain(texts.ended);
+          return; // until somebody comes back to the tab
+        }
         if (answer.status === 200) {
           const { fragments } = await answer.json();
           etag = answer.headers.get("ETag");
-          if (exchange(fragments)) wait = FASTEST / SLOWDOWN;
-        } else if (answer.status >= 500) {
-          throw new Error(`status ${answer.status}`);
+          if (exchange(fragments, texts)) wait = FASTEST / SLOWDOWN;
         } else if (answer.status !== 304) {
-          giveUp(); // logged out, no longer allowed, or the segment is gone
-          return;
+          throw new Error(`status ${answer.status}`);
         }
+        failures = 0;
+        complain("");
         setClock(answer.headers.get("Bunce-Now"), answer.headers.get("Bunce-Sweep-Age"));
+        clock.told = answer.headers.get("Bunce-Time");
         wait = Math.min(wait * SLOWDOWN, SLOWEST);
         tick();
       } catch {
-        wait = SLOWEST; // the site does not answer just now
+        failures += 1; // the site does not answer just now
+        if (failures >= PATIENCE) complain(texts.unanswered.replace("{time}", clock.told));
+        wait = failures < PATIENCE ? FASTEST : SLOWEST;
       } finally {
         asking = false;
       }
       timer = setTimeout(ask, wait);
     }
 
-    function giveUp() {
-      const stale = root.querySelector("[data-bunce-stale]");
-      stale.textContent = texts.stale;
-      stale.hidden = false;
-      document.removeEventListener("visibilitychange", wake);
+    /* Logged out (a redirect to the login), no longer allowed, or the segment is gone. */
+    function ended(answer) {
+      return answer.type === "opaqueredirect" || [401, 403, 404].includes(answer.status);
+    }
+
+    /* What is shown is old: say so, and no longer count an age on that nobody knows. */
+    function complain(text) {
+      const notice = root.querySelector("[data-bunce-stale]");
+      if (notice.textContent === text) return;
+      notice.textContent = text;
+      notice.hidden = !text;
+      root.classList.toggle("bunce-old", Boolean(text));
+      if (text) announce(text);
     }
 
     function wake() {
@@ -106,8 +122,8 @@
     setInterval(tick, 1000);
   }
 
-  /* Put in what changed and say which states did. Focus and opened details stay as they are. */
-  function exchange(fragments) {
+  /* Put in what changed and say which states and notices did. Focus and opened details stay. */
+  function exchange(fragments, texts) {
     const said = [];
     let changed = false;
     for (const [id, html] of Object.entries(fragments)) {
@@ -118,16 +134,30 @@
       if (first && sameText(place, html)) continue;
       changed = true;
       const before = statusOf(place)?.dataset.bunceStatus;
-      const focused = place.contains(document.activeElement) ? document.activeElement.id : "";
+      const noticesBefore = noticesOf(place);
+      const focused = place.contains(document.activeElement) ? document.activeElement.id : null;
       const open = [...place.querySelectorAll("details[open]")].map((details) => details.id);
       place.innerHTML = html;
       for (const details of open) document.getElementById(details)?.setAttribute("open", "");
-      if (focused) document.getElementById(focused)?.focus();
+      if (focused !== null) focusOn(document.getElementById(focused) ?? place);
       const after = statusOf(place);
       if (after && after.dataset.bunceStatus !== before) said.push(after.dataset.bunceSay);
+      const notices = noticesOf(place);
+      said.push(...notices.filter((notice) => !noticesBefore.includes(notice)));
+      if (noticesBefore.length && !notices.length) said.push(texts.goesOn);
     }
-    if (said.length) announce(said.join(". "));
+    if (said.length) announce(said.join(" "));
     return changed;
+  }
+
+  /* A button that is gone leaves the focus where it stood, not at the page's beginning. */
+  function focusOn(element) {
+    if (element.tabIndex < 0) element.tabIndex = -1;
+    element.focus({ preventScroll: true });
+  }
+
+  function noticesOf(place) {
+    return [...place.querySelectorAll("[data-bunce-notice]")].map((one) => one.dataset.bunceNotice);
   }
 
   function statusOf(place) {
@@ -167,11 +197,19 @@
     const button = event.target.closest("[data-bunce-copy]");
     if (!button) return;
     const root = document.querySelector("[data-bunce-live]");
-    const copied = root ? JSON.parse(root.dataset.bunceTexts).copied : "";
     if (!(await write(button.dataset.bunceCopy))) return;
+    const { copied } = JSON.parse(root?.dataset.bunceTexts ?? "{}");
+    clearTimeout(button.bunceTimer);
+    button.bunceLabel ??= button.getAttribute("aria-label");
     button.classList.add("bunce-copied");
-    announce(copied);
-    setTimeout(() => button.classList.remove("bunce-copied"), COPIED);
+    if (copied) {
+      button.setAttribute("aria-label", copied);
+      announce(copied);
+    }
+    button.bunceTimer = setTimeout(() => {
+      button.classList.remove("bunce-copied");
+      button.setAttribute("aria-label", button.bunceLabel);
+    }, COPIED);
   }
 
   async function write(text) {
@@ -203,7 +241,9 @@
     const form = document.getElementById("segment_form");
     const note = root.querySelector("[data-bunce-unsaved]");
     if (!form || !note) return;
-    const saved = snapshot(form);
+    // After a save that failed the form holds what is saved nowhere.
+    const failed = document.querySelector(".errornote, .errorlist");
+    const saved = failed ? null : snapshot(form);
     for (const asked of document.querySelectorAll("form[data-bunce-ask]")) {
       asked.addEventListener("submit", (event) => {
         if (snapshot(form) === saved) return;
