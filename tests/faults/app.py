@@ -100,11 +100,11 @@ def remember_row() -> None:
     """Note which row is at work, for the points to know."""
     push_row: Callable[..., bool] = push._push_row
 
-    def wrapped(row: Segment, *args: Any) -> bool:
+    def wrapped(row: Segment, *args: Any, **options: Any) -> bool:
         global _row
         _row = row
         try:
-            return push_row(row, *args)
+            return push_row(row, *args, **options)
         finally:
             _row = None
 
