@@ -26,6 +26,8 @@ from django.db import (
     router,
     transaction,
 )
+from django.db.models import Value
+from django.db.models.functions import Coalesce
 
 from bunce_sync.client import BunceClient, Exchange, shared_client
 from bunce_sync.conf import conf
@@ -147,12 +149,17 @@ def _due_rows(alias: str) -> list[Segment]:
 
     Else an edit of very many rows would hold back every new one until all of them are sent.
     """
-    due = Segment.objects.using(alias).due().order_by("due_at").values_list("pk", flat=True)
-    oldest = list(due[:OLDEST])
-    creates = list(due.filter(bunce_id=None)[:OLDEST]) if len(oldest) == OLDEST else []
+    due = Segment.objects.using(alias).due().order_by("due_at")
+    oldest = dict(due.values_list("pk", "bunce_id")[:OLDEST])
+    creates = [pk for pk, bunce_id in oldest.items() if bunce_id is None]
+    if len(oldest) == OLDEST and len(creates) < BATCH // 2:
+        # Not "without an id": for that SQLite would take the index of ids, and sort what it finds.
+        new = due.alias(known=Coalesce("bunce_id", Value(""))).filter(known="")
+        creates = list(new.values_list("pk", flat=True)[:OLDEST])
     # Workers that go for the same rows would all but one find them taken.
-    some = {*_some(creates, BATCH // 2), *_some(oldest, BATCH)}
-    return list(Segment.objects.using(alias).filter(pk__in=[*some][:BATCH]))
+    some = _some(creates, BATCH // 2)
+    some += _some([pk for pk in oldest if pk not in some], BATCH - len(some))
+    return list(Segment.objects.using(alias).filter(pk__in=some))
 
 
 def _some(ids: list[int], most: int) -> list[int]:
