@@ -4,7 +4,7 @@
 
 Time and number of queries, medians. Four of five rows are synced, the others are rejected, in
 doubt, or wait for a backoff that is not over; the ledger has as many rows as there are segments,
-500 of them within the last minute. Statistics are fresh (ANALYZE), as autovacuum leaves them.
+500 of them within the last minute. Tables are analysed, on PostgreSQL as autovacuum leaves them.
 """
 
 from __future__ import annotations

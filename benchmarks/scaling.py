@@ -86,7 +86,7 @@ def _fill(rows: int) -> None:
     with connection.cursor() as cursor:
         for statement in _statements(connection.vendor):
             cursor.execute(statement, {"rows": rows, "recent": RECENT_CALLS})
-        cursor.execute("ANALYZE")
+        cursor.execute("VACUUM ANALYZE" if connection.vendor == "postgresql" else "ANALYZE")
 
 
 def _statements(vendor: str) -> tuple[str, str]:
