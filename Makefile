@@ -3,7 +3,7 @@
 PYTHON ?= python3
 PORT ?= 8000
 EMULATOR_PORT ?= 8790
-PYTEST_ARGS ?= -n 2
+PYTEST_ARGS ?= -n 2 --dist worksteal
 
 BIN = .venv/bin
 INSTALLED = .venv/.installed
@@ -25,7 +25,7 @@ help: ## List the targets
 demo: $(INSTALLED) ## Run the whole thing here; PORT and EMULATOR_PORT choose the ports
 	@$(BIN)/python -m project.demo --port $(PORT) --emulator-port $(EMULATOR_PORT)
 
-test: $(INSTALLED) ## Run all tests, with every service that answers; PYTEST_ARGS="-n 2" are its options
+test: $(INSTALLED) ## Run all tests, with every service that answers; PYTEST_ARGS are its options
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 # Its trials wait most of the time.
