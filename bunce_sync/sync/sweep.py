@@ -1,4 +1,4 @@
-"""The safety net: frees rows whose worker died, and says which rows are to be rung for."""
+"""The safety net: frees rows whose worker died, and says how many workers have enough to do."""
 
 from __future__ import annotations
 
