@@ -153,18 +153,19 @@ def overview(using: str | None = None) -> Overview:
     alias = database_of(using)
     state, now, counts = _state_and_counts(alias)
     trouble = configuration_trouble()
+    requests = requests_since(alias, since=now - _window())
     return Overview(
         now=now,
         counts=counts,
         usage=Usage(
-            used=requests_since(alias, since=now - _window()).used,
+            used=requests.used,
             limit=_setting("RATE_LIMIT"),
             seconds=_setting("RATE_WINDOW"),
         ),
         gate=_gate(state, now),
         trouble=trouble,
         key_missing=not trouble and not conf.API_KEY,
-        sweep=_sweep(state, now),
+        sweep=_sweep(state, now, first_request=requests.oldest),
         scan=_scan(state),
         hour=_hour(alias, now),
     )
@@ -241,12 +242,15 @@ def _gate(state: SyncState, now: datetime) -> Gate:
     )
 
 
-def _sweep(state: SyncState, now: datetime) -> Sweep:
+def _sweep(state: SyncState, now: datetime, *, first_request: datetime | None) -> Sweep:
     interval: float = _setting("SWEEP_INTERVAL")
+    patience = timedelta(seconds=LATE_INTERVALS * interval)
     if state.swept_at is None:
-        return Sweep(at=None, age=None, late=True, interval=interval)
+        # Beat's first sweep comes an interval after its start: a worker has just begun, perhaps.
+        begun = first_request is not None and now - first_request <= patience
+        return Sweep(at=None, age=None, late=not begun, interval=interval)
     age = max((now - state.swept_at).total_seconds(), 0.0)
-    late = age > LATE_INTERVALS * interval
+    late = now - state.swept_at > patience
     return Sweep(at=state.swept_at, age=age, late=late, interval=interval)
 
 

@@ -286,10 +286,15 @@ def test_the_panel_shows_the_figures_in_words_and_as_bars(client: Client) -> Non
     assert "4 of 500 requests used this minute" in shown
     assert "3 accepted, 1 failed" in shown
     assert 'role="img"' in shown
-    assert "No worker has run yet." in shown
-    assert "celery -A project worker -B" in shown
+    assert "No worker has run yet." not in shown, "one has made these requests"
     assert f'href="{LIST}?status__exact=rejected"' in shown
     assert "style=" not in shown.split('id="bunce-panel"')[1].split("</section>")[0]
+
+
+def test_the_panel_says_that_no_worker_has_run_and_how_to_start_one(client: Client) -> None:
+    shown = html(client)
+    assert "No worker has run yet." in shown
+    assert "celery -A project worker -B" in shown
 
 
 def test_the_panel_names_its_time_zone_and_without_script_the_time_of_the_last_sweep(

@@ -148,6 +148,16 @@ def test_a_sweep_is_late_after_three_intervals(seconds: int, late: bool) -> None
     assert seconds <= sweep.age < seconds + 4
 
 
+@pytest.mark.parametrize(("ages", "late"), [((), True), ((5,), False), ((45, 5), True)])
+def test_a_worker_that_has_just_begun_is_not_missed_before_its_first_sweep(
+    ages: tuple[float, ...], late: bool
+) -> None:
+    now = shared(swept_at=None)
+    for age in ages:
+        call("confirmed", now - timedelta(seconds=age))
+    assert overview().sweep.late is late
+
+
 def test_a_scan_under_way_says_how_far_it_is() -> None:
     shared(scan={"started_at": "2026-01-02T03:04:05+00:00", "pages": 17})
     scan = overview().scan
