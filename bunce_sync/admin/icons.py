@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Final
 
 from django.utils.html import format_html
@@ -22,6 +23,7 @@ PATHS: Final = {
 }
 
 
+@cache
 def icon(name: str) -> SafeString:
     """An icon beside a word that says the same: hidden from screen readers."""
     return format_html(
