@@ -21,6 +21,7 @@ from types import TracebackType
 from typing import Self
 
 import requests
+from django.core.management import call_command
 from django.db import connections
 from django.db.models import QuerySet
 
@@ -168,7 +169,7 @@ class Site:
             {"default": self._database}
         )["default"]
         try:
-            self.manage("migrate", "--verbosity", "0")
+            call_command("migrate", database=self.alias, verbosity=0, skip_checks=True)
         except BaseException:
             self._forget_database()
             raise

@@ -21,9 +21,9 @@ from tests.site import Process, Site, eventually
 LONG = os.environ.get("FAULTS_LONG", "").lower() in {"1", "true", "yes"}
 SEEDS = range(int(os.environ.get("FAULTS_SEEDS") or (20 if LONG else 1)))
 
-LEASE = 15.0
-GRACE = 5.0
-SWEEP = 2.0
+LEASE = 9.0
+GRACE = 4.0
+SWEEP = 1.0
 ENV = {
     "BUNCE_LEASE": f"{LEASE:g}",
     "BUNCE_GRACE": f"{GRACE:g}",
