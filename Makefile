@@ -3,7 +3,8 @@
 PYTHON ?= python3
 PORT ?= 8000
 EMULATOR_PORT ?= 8790
-PYTEST_ARGS ?= -n 2 --dist worksteal
+# More processes than cores, as the long tests wait half of the time; one test at a time for each.
+PYTEST_ARGS ?= -n 3 --maxschedchunk 1
 
 BIN = .venv/bin
 INSTALLED = .venv/.installed
