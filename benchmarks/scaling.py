@@ -1,9 +1,8 @@
-"""Inside a site: fills its database and measures. Started by ``scale.py``; prints JSON."""
+"""Inside a site: fills its database, or measures. Started by ``scale.py``; prints JSON."""
 
 from __future__ import annotations
 
 import json
-import statistics
 import sys
 import time
 from collections.abc import Callable
@@ -14,24 +13,37 @@ from django.core.management import call_command
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-ROUNDS = 30
+ROUNDS = 10
 CLAIMS = 100
+ADMIN = {"is_staff": True, "is_superuser": True}
 RECENT_CALLS = 500
 
+#: Milliseconds of each round, and the number of queries of one.
+Figure = tuple[list[float], int]
 
-def main(rows: int) -> None:
-    """Fill, measure, print."""
-    django.setup()
 
+def fill(rows: int) -> None:
+    """Make the tables, and the rows in them."""
+    call_command("migrate", verbosity=0)
+    with connection.cursor() as cursor:
+        for statement in _statements(connection.vendor):
+            cursor.execute(statement, {"rows": rows, "recent": RECENT_CALLS})
+        cursor.execute("VACUUM ANALYZE" if connection.vendor == "postgresql" else "ANALYZE")
+
+
+def looks() -> dict[str, Figure]:
+    """What leaves the rows as they are: the sweep, and the admin's list."""
+    from bunce_sync.sync import sweep
+
+    return {"sweep with nothing due": _timed(sweep.sweep)} | _admin_lists()
+
+
+def claims(rows: int) -> dict[str, Figure]:
+    """Finding and claiming a few of the rows, from anywhere, whose time has come."""
     from bunce_sync.functions import DatabaseNow
     from bunce_sync.models import Segment
-    from bunce_sync.sync import push, sweep
+    from bunce_sync.sync import push
 
-    call_command("migrate", verbosity=0)
-    _fill(rows)
-    figures = {"sweep with nothing due": _median(sweep.sweep)}
-    figures |= _admin_lists()
-    # A few of the rows, from anywhere, whose time has come.
     step = max(1, rows // (CLAIMS * 2))
     due = Segment.objects.filter(pk__in=range(1, rows, step))
     due.update(
@@ -45,16 +57,16 @@ def main(rows: int) -> None:
         if push.claim(row, "default", patience=1.0) is None:
             raise AssertionError("the row was due and is not claimed")
 
-    figures["finding and claiming a row"] = _median(claim_one, rounds=CLAIMS)
-    print(json.dumps(figures))
+    return {"finding and claiming a row": _timed(claim_one, rounds=CLAIMS)}
 
 
-def _admin_lists() -> dict[str, tuple[float, int]]:
+def _admin_lists() -> dict[str, Figure]:
     from django.contrib.auth import get_user_model
     from django.test import Client
 
     client = Client()
-    client.force_login(get_user_model().objects.create_superuser("admin", password="scale"))
+    users = get_user_model().objects
+    client.force_login(users.get_or_create(username="admin", defaults=ADMIN)[0])
 
     def get(query: str) -> Callable[[], None]:
         def view() -> None:
@@ -64,11 +76,11 @@ def _admin_lists() -> dict[str, tuple[float, int]]:
 
         return view
 
-    return {"admin list": _median(get("")), "admin list, page 10": _median(get("?p=10"))}
+    return {"admin list": _timed(get("")), "admin list, page 10": _timed(get("?p=10"))}
 
 
-def _median(work: Callable[[], object], *, rounds: int = ROUNDS) -> tuple[float, int]:
-    """Milliseconds of one round, and its number of queries (transaction statements apart)."""
+def _timed(work: Callable[[], object], *, rounds: int = ROUNDS) -> Figure:
+    """Each round, and the queries of one (transaction statements apart)."""
     work()  # imports, templates and plans are not measured cold
     with CaptureQueriesContext(connection) as captured:
         work()
@@ -79,14 +91,7 @@ def _median(work: Callable[[], object], *, rounds: int = ROUNDS) -> tuple[float,
         begun = time.perf_counter()
         work()
         times.append((time.perf_counter() - begun) * 1000)
-    return statistics.median(times), queries
-
-
-def _fill(rows: int) -> None:
-    with connection.cursor() as cursor:
-        for statement in _statements(connection.vendor):
-            cursor.execute(statement, {"rows": rows, "recent": RECENT_CALLS})
-        cursor.execute("VACUUM ANALYZE" if connection.vendor == "postgresql" else "ANALYZE")
+    return times, queries
 
 
 def _statements(vendor: str) -> tuple[str, str]:
@@ -127,4 +132,13 @@ def _statements(vendor: str) -> tuple[str, str]:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]))
+    django.setup()
+    match sys.argv[1:]:
+        case ["fill", rows]:
+            fill(int(rows))
+        case ["looks"]:
+            print(json.dumps(looks()))
+        case ["claims", rows]:
+            print(json.dumps(claims(int(rows))))
+        case unknown:
+            raise SystemExit(f"{unknown} is not known here")

@@ -27,27 +27,38 @@ BY_KEY: Final = ("-pk", "-id")
 
 
 class CappedPaginator(AnyPaginator):
-    """Reads the ids of the first rows once, counts those, and takes every page from them.
+    """Counts only the first rows; those beyond ``counting.CAP`` are reached by narrowing down.
 
-    A search has to read the table anyway: this way it does so once, not once to count and once
-    more for the page. Rows beyond ``counting.CAP`` are reached by narrowing the list down.
+    A search or a filter may have to read the table: this way it does so once, for the ids, from
+    which the count and the page are taken. The first rows of all are counted in an index, and a
+    page of them is read as it comes.
     """
 
     object_list: QuerySet[Any]
 
+    @property
+    def _narrowed(self) -> bool:
+        return bool(self.object_list.query.where)
+
     @cached_property
-    def ids(self) -> list[int]:
+    def _ids(self) -> list[int]:
         """The primary keys of the first rows, at most one more than can be paged through."""
         return list(self.object_list.values_list("pk", flat=True)[: counting.CAP + 1])
+
+    @cached_property
+    def _found(self) -> int:
+        if self._narrowed:
+            return len(self._ids)
+        return self.object_list[: counting.CAP + 1].count()
 
     @property
     def capped(self) -> bool:
         """Whether there are more rows than can be paged through."""
-        return len(self.ids) > counting.CAP
+        return self._found > counting.CAP
 
     @cached_property
     def count(self) -> int:
-        return min(len(self.ids), counting.CAP)
+        return min(self._found, counting.CAP)
 
     def page(self, number: int | str) -> Page[Any]:
         valid = self.validate_number(number)
@@ -57,13 +68,14 @@ class CappedPaginator(AnyPaginator):
 
     def rows(self, first: int = 0, last: int | None = None) -> QuerySet[Any]:
         """Some of the rows, by their places in the list."""
-        return self.object_list.filter(
-            pk__in=self.ids[first : self.count if last is None else last]
-        )
+        end = self.count if last is None else last
+        if self._narrowed:
+            return self.object_list.filter(pk__in=self._ids[first:end])
+        return self.object_list[first:end]
 
 
 class CappedChangeList(ChangeList):
-    """The rows of one page, found by the ids that were read for counting."""
+    """The rows of one page, in an order that an index has."""
 
     paginator: CappedPaginator
     unfold = UNFOLD
