@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from django.db import transaction
 from django.utils.translation import gettext as _
@@ -30,6 +30,17 @@ if TYPE_CHECKING:
     SegmentGenericViewSet = GenericViewSet[Segment]
 else:
     SegmentGenericViewSet = GenericViewSet
+
+
+#: How the calls are described that have a worker send a segment.
+RUNG_FOR: Final[Mapping[str, Any]] = {
+    "request": None,
+    "parameters": [schema.ID, schema.RETRY_AFTER_ACCEPTED, schema.RETRY_AFTER_CONFLICT],
+    "responses": {
+        202: OpenApiResponse(SegmentSerializer, "A worker was rung for.", [schema.WAITING_EXAMPLE])
+    }
+    | schema.refusals(404, 409, examples=[schema.BEING_SENT]),
+}
 
 
 class SegmentPagination(KeysetPagination):
@@ -180,14 +191,7 @@ class SegmentViewSet(ApiView, SegmentGenericViewSet):
     @schema.describe(
         summary="Send a waiting segment now",
         operation_id="segments_push",
-        request=None,
-        parameters=[schema.ID, schema.RETRY_AFTER_ACCEPTED, schema.RETRY_AFTER_CONFLICT],
-        responses={
-            202: OpenApiResponse(
-                SegmentSerializer, "A worker was rung for.", [schema.WAITING_EXAMPLE]
-            )
-        }
-        | schema.refusals(404, 409, examples=[schema.BEING_SENT]),
+        **RUNG_FOR,
     )
     def push(self, request: Request, id: str, **kwargs: Any) -> Response:  # noqa: A002 - as above
         """Have a worker send it without further waiting, or again if Bunce's copy has drifted."""
@@ -199,14 +203,7 @@ class SegmentViewSet(ApiView, SegmentGenericViewSet):
     @schema.describe(
         summary="Send a refused segment again",
         operation_id="segments_retry",
-        request=None,
-        parameters=[schema.ID, schema.RETRY_AFTER_ACCEPTED, schema.RETRY_AFTER_CONFLICT],
-        responses={
-            202: OpenApiResponse(
-                SegmentSerializer, "A worker was rung for.", [schema.WAITING_EXAMPLE]
-            )
-        }
-        | schema.refusals(404, 409, examples=[schema.BEING_SENT]),
+        **RUNG_FOR,
     )
     def retry(self, request: Request, id: str, **kwargs: Any) -> Response:  # noqa: A002 - as above
         """Have a worker send what Bunce once refused, as it stands."""

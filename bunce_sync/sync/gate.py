@@ -304,9 +304,8 @@ def _close(using: str, reason: SyncState.Reason, seconds: float, result: Result)
     same = state.blocked_reason == reason
     resumed_at = state.resumed_at
     if reason == Reason.UNREACHABLE and state.blocked_reason == Reason.RATE_LIMITED:
-        resumed_at = (
-            until  # the probe after a pause failed: what follows begins gently all the same
-        )
+        # The probe after a pause failed: what follows begins gently all the same.
+        resumed_at = until
     SyncState.objects.using(using).filter(pk=1).update(
         failures=state.failures if reason == Reason.UNREACHABLE else 0,
         blocked_until=max(until, state.blocked_until) if state.blocked_until else until,
