@@ -29,8 +29,8 @@ demo: $(INSTALLED) ## Run the whole thing here; PORT and EMULATOR_PORT choose th
 test: $(INSTALLED) ## Run all tests, with every service that answers; PYTEST_ARGS are its options
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
-# Its trials wait most of the time.
-faults: PYTEST_ARGS = -n 4
+# Its trials wait most of the time; those of the long form do not.
+faults: PYTEST_ARGS = -n $(if $(FAULTS_LONG),2,4) --maxschedchunk 1
 faults: $(INSTALLED) ## Run the fault tests alone, with their report; FAULTS_LONG=1: all of it (FAULTS_SEEDS: how often)
 	$(BIN)/python -m pytest tests/faults $(PYTEST_ARGS)
 

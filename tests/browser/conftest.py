@@ -35,6 +35,12 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture
+def settings_module() -> str:
+    """The site's: a strict Content-Security-Policy, unless a module of tests names others."""
+    return "tests.browser.settings"
+
+
+@pytest.fixture
 def site(
     browser: Browser,
     database_access: None,
@@ -42,9 +48,10 @@ def site(
     sqlite_database: str,
     filesystem_broker: Broker,
     bunce: Emulator,
+    settings_module: str,
 ) -> Iterator[Site]:
-    """The sample site under a strict Content-Security-Policy; its web server runs."""
-    env = {"DJANGO_SETTINGS_MODULE": "tests.browser.settings", "BUNCE_SWEEP_INTERVAL": "2"}
+    """The sample site, its web server running."""
+    env = {"DJANGO_SETTINGS_MODULE": settings_module, "BUNCE_SWEEP_INTERVAL": "2"}
     with Site(tmp_path, sqlite_database, filesystem_broker, bunce.base_url, env) as site:
         site.start_web()
         yield site

@@ -1,29 +1,17 @@
 """The page that shows the API, in a browser, under the policy that it sends itself."""
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import expect
 
-from bunce_sync.emulator import Emulator
 from tests.browser.people import Person
-from tests.site import Broker, Site
+from tests.site import Site
 
 
 @pytest.fixture
-def site(
-    browser: Browser,
-    database_access: None,
-    tmp_path: Path,
-    sqlite_database: str,
-    filesystem_broker: Broker,
-    bunce: Emulator,
-) -> Iterator[Site]:
-    """The sample site as it is; its web server runs."""
-    with Site(tmp_path, sqlite_database, filesystem_broker, bunce.base_url) as site:
-        site.start_web()
-        yield site
+def settings_module() -> str:
+    return "project.settings"
 
 
 def test_the_api_can_be_read_and_tried_out_by_somebody_logged_in(

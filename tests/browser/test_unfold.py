@@ -1,31 +1,20 @@
 """The same pages in a site that uses django-unfold, whose templates and classes are others."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import expect
 
 from bunce_sync.emulator import Emulator
 from tests.browser import states
 from tests.browser.people import LIST, Person
-from tests.site import Broker, Site
+from tests.site import Site
 
 
 @pytest.fixture
-def site(
-    browser: Browser,
-    database_access: None,
-    tmp_path: Path,
-    sqlite_database: str,
-    filesystem_broker: Broker,
-    bunce: Emulator,
-) -> Iterator[Site]:
-    """The sample site with django-unfold; its web server and a worker run."""
-    env = {"DJANGO_SETTINGS_MODULE": "tests.browser.unfold_settings", "BUNCE_SWEEP_INTERVAL": "2"}
-    with Site(tmp_path, sqlite_database, filesystem_broker, bunce.base_url, env) as site:
-        site.start_web()
-        yield site
+def settings_module() -> str:
+    return "tests.browser.unfold_settings"
 
 
 def test_segments_are_added_watched_retried_and_deleted_in_unfold(

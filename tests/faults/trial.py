@@ -32,6 +32,8 @@ ENV = {
     "BUNCE_SWEEP_INTERVAL": f"{SWEEP:g}",
     "BUNCE_RATE_LIMIT": "none",
 }
+#: Rows that one process saves, so that it ends in time on a busy machine.
+PORTION = 500
 #: After the last fault all is at rest within this time (and what a busy machine adds to it).
 REST = LEASE + GRACE + 3 * SWEEP
 
@@ -62,9 +64,15 @@ class Trial:
 
     def save(self, count: int, name: str = "Segment") -> None:
         """Save rows as a site does, one by one, each ringing the doorbell."""
-        for first in range(0, count, 500):
-            numbers = range(first, min(first + 500, count))
+        for first in range(0, count, PORTION):
+            numbers = range(first, min(first + PORTION, count))
             self.site.shell(f"for n in {numbers}: Segment.objects.create(name=f'{name} {{n}}')")
+
+    def edit(self, addition: str) -> None:
+        """Change the name of every row, as ``save`` does."""
+        rows = f"Segment.objects.exclude(name__endswith={addition!r})[:{PORTION}]"
+        while self.site.segments.exclude(name__endswith=addition).exists():
+            self.site.shell(f"for one in {rows}: one.name += {addition!r}; one.save()")
 
     def insert(self, count: int, name: str = "Segment") -> None:
         """Insert rows behind the doorbell's back; the sweep finds them."""
