@@ -53,8 +53,8 @@ def database(url: str, *, base: Path) -> dict[str, Any]:
     return config
 
 
-def broker(url: str, *, folder: Path) -> tuple[str, dict[str, Any]]:
-    """CELERY_BROKER_URL and CELERY_BROKER_TRANSPORT_OPTIONS.
+def broker(url: str, *, folder: Path) -> tuple[str, str | None, dict[str, Any]]:
+    """CELERY_BROKER_URL, CELERY_BROKER_TRANSPORT and CELERY_BROKER_TRANSPORT_OPTIONS.
 
     Args:
         url: redis://, amqp:// or another of kombu's; filesystem://localhost keeps the messages
@@ -63,15 +63,16 @@ def broker(url: str, *, folder: Path) -> tuple[str, dict[str, Any]]:
     """
     parts = urlsplit(url)
     if parts.scheme != "filesystem":
-        return url, {}
+        return url, None, {}
     if parts.path.strip("/"):
         folder = Path(parts.path)
     messages = folder / "messages"
     messages.mkdir(parents=True, exist_ok=True)
-    return url, {
+    options = {
         "data_folder_in": str(messages),
         "data_folder_out": str(messages),
         "control_folder": str(folder / "control"),
         "store_processed": False,
         "polling_interval": 0.25,
     }
+    return url, "project.filesystem:Transport", options

@@ -161,17 +161,17 @@ def test_an_address_that_cannot_be_read_is_refused_without_being_repeated(url: s
 
 
 def test_the_filesystem_broker_makes_its_folder(tmp_path: Path) -> None:
-    _, options = services.broker("filesystem://localhost", folder=tmp_path / "a" / "b")
+    *_, options = services.broker("filesystem://localhost", folder=tmp_path / "a" / "b")
     assert options["data_folder_in"] == options["data_folder_out"]
     assert Path(options["data_folder_in"]).is_dir()
     assert Path(options["data_folder_in"]).is_relative_to(tmp_path / "a" / "b")
 
 
 def test_the_filesystem_broker_can_be_put_elsewhere(tmp_path: Path) -> None:
-    _, options = services.broker(f"filesystem://localhost{tmp_path}/here", folder=BASE)
+    *_, options = services.broker(f"filesystem://localhost{tmp_path}/here", folder=BASE)
     assert Path(options["data_folder_in"]).is_relative_to(tmp_path / "here")
 
 
 @pytest.mark.parametrize("url", ["redis://10.0.0.1/3", "amqp://guest:guest@10.0.0.1/vhost"])
 def test_any_other_broker_is_taken_as_it_is(url: str) -> None:
-    assert services.broker(url, folder=BASE) == (url, {})
+    assert services.broker(url, folder=BASE) == (url, None, {})
