@@ -114,7 +114,7 @@ def test_while_workers_are_killed_every_two_seconds_each_row_gets_exactly_one_se
     trial.insert(rows(300))
     trial.site.start_beat()
     workers = Workers(trial.site, 4, seed=seed)
-    untouched = trial.site.segments.filter(attempts=0)
+    untouched = trial.site.segments.filter(bunce_id=None, attempts=0)
     ends = time.monotonic() + (600 if LONG else 20)
     while untouched.exists() and time.monotonic() < ends:
         if not eventually(lambda: not untouched.exists(), 2):
@@ -122,6 +122,4 @@ def test_while_workers_are_killed_every_two_seconds_each_row_gets_exactly_one_se
             trial.note_fault()
     assert trial.last_fault, "no worker was killed: the rows were too few"
     trial.bunce.set_faults()
-    ended = time.monotonic()
-    assert eventually(lambda: not untouched.exists(), 240)  # a backlog takes its time
-    trial.rest(slack=8 + time.monotonic() - ended)
+    trial.rest(slack=8)
