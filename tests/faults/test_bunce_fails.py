@@ -44,7 +44,7 @@ def test_under_a_mix_of_faults_each_row_has_exactly_one_segment(
     for beat in (True, False):
         trial.site.start_worker(beat=beat, processes=2)
     trial.save(rows(400))
-    trial.rest(slack=10)
+    trial.rest(slack=8)
 
 
 @pytest.mark.parametrize("seed", SEEDS[:3])

@@ -21,8 +21,9 @@ from tests.site import Process, Site, eventually
 LONG = os.environ.get("FAULTS_LONG", "").lower() in {"1", "true", "yes"}
 SEEDS = range(int(os.environ.get("FAULTS_SEEDS") or (20 if LONG else 1)))
 
-LEASE = 9.0
-GRACE = 4.0
+#: LEASE, GRACE and READ_TIMEOUT are those with which the promises are to be shown.
+LEASE = 15.0
+GRACE = 5.0
 SWEEP = 1.0
 ENV = {
     "BUNCE_LEASE": f"{LEASE:g}",
