@@ -3,8 +3,7 @@
 PYTHON ?= python3
 PORT ?= 8000
 EMULATOR_PORT ?= 8790
-# More processes than cores, as the long tests wait half of the time; one test at a time for each.
-PYTEST_ARGS ?= -n 3 --maxschedchunk 1
+PYTEST_ARGS ?= -n 2 --dist worksteal
 
 BIN = .venv/bin
 INSTALLED = .venv/.installed

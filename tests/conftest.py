@@ -19,15 +19,6 @@ hypothesis_settings.register_profile(
 hypothesis_settings.load_profile("default")
 
 
-@pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let the long tests begin first, in random order, and the short ones fill up the end.
-
-    Else one process may have a minute left to wait for when the others have nothing more to do.
-    """
-    items.sort(key=lambda item: item.nodeid.startswith("tests/unit/"))
-
-
 @pytest.fixture(scope="session")
 def django_db_modify_db_settings(
     django_db_modify_db_settings_parallel_suffix: None,
