@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from datetime import datetime, timedelta
+from itertools import pairwise
 
 import pytest
 from django.db import transaction
@@ -135,8 +136,9 @@ def test_turns_line_up_one_after_the_other_until_the_line_is_long_enough(
     with pytest.raises(GateClosed) as closed:
         line_up()
     assert closed.value.crowded
-    assert 2 < len(turns) < 20
-    assert turns == sorted(set(turns))
+    assert len(turns) > 2
+    # 199 are left for the eleven seconds until the window frees itself.
+    assert all(timedelta(seconds=0.04) < late - early for early, late in pairwise(turns))
     assert (turns[-1] - now()).total_seconds() < LINE_SECONDS
 
 
