@@ -6,12 +6,15 @@ from html import unescape
 from zoneinfo import ZoneInfo
 
 import pytest
+from django.contrib import admin
+from django.contrib.admin import site
 from django.db import connection
 from django.http import QueryDict
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from pytest_django import Settings
+from pytest_django.asserts import assertHTMLEqual
 
 from bunce_sync import counting
 from bunce_sync.models import Segment, SyncState
@@ -52,6 +55,14 @@ def test_a_state_is_an_icon_and_a_word(client: Client, status: str, word: str) -
     badge = html(client).split('class="bunce-badge ')[1].split("</span></span>")[0]
     assert f"<span>{word}" in badge
     assert "<svg" in badge
+
+
+def test_the_box_that_chooses_a_row_is_what_django_draws() -> None:
+    shown = site.get_model_admin(Segment)
+    segment = row("synced", "A & <b>")
+    segment.pk = 1234
+    djangos = admin.ModelAdmin.action_checkbox(shown, segment)
+    assertHTMLEqual(shown.action_checkbox(segment), djangos)
 
 
 def test_a_row_that_will_be_retried_says_when_and_the_browser_gets_the_moment(
