@@ -34,7 +34,7 @@ ENV = {
     "BUNCE_RATE_LIMIT": "none",
 }
 #: Rows that one process saves, so that it ends in time on a busy machine.
-PORTION = 500
+PORTION = 200
 #: After the last fault all is at rest within this time (and what a busy machine adds to it).
 REST = LEASE + GRACE + 3 * SWEEP
 
