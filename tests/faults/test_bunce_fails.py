@@ -23,7 +23,7 @@ MIX = Faults(
 )
 
 
-#: Seconds that a failed update waits: so long, after five failures of one of the 2,000 rows.
+#: Seconds allowed for the backoff of a failed update; of 2,000 rows one may well fail five times.
 BACKOFF = 40 if LONG else 15
 
 #: In the short form unique names are tried on one stack only.
