@@ -77,13 +77,14 @@ def sweep(using: str | None = None) -> None:
         logger.error("Nothing is sent to Bunce: %s", error)
         return
     # Where the bell cannot be rung, or is silent since it could not a moment ago, a worker is here
-    # all the same: the one that runs this.
-    if not all(doorbell.ring(push_segment, None, using) for _ in range(found.workers)):
-        drain(seconds=SHIFT, using=using)
+    # all the same: the one that runs this. The many come last: behind a backlog's messages the two
+    # that are rung for once would lie until they expire, sweep after sweep.
     if found.in_doubt and not doorbell.ring(reconcile, using):
         reconcile(using)
     if found.asked and not doorbell.ring(check_segments, using):
         check_segments(using)
+    if not all(doorbell.ring(push_segment, None, using) for _ in range(found.workers)):
+        drain(seconds=SHIFT, using=using)
 
 
 @shared_task(name="bunce_sync.reconcile", base=BunceTask)

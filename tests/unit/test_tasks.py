@@ -178,15 +178,15 @@ def test_unusable_settings_are_told_in_one_line_and_nothing_is_sent(
 # sweep and the others
 
 
-def test_the_sweep_rings_for_what_it_found(bell: Bell) -> None:
+def test_the_sweep_rings_for_what_it_found_and_for_a_backlog_last(bell: Bell) -> None:
     make()
     doubtful()
     make(status=Status.SYNCED, check_asked_at=now())
     sweep()
     assert bell.rung() == [
-        ("push_segment", [None, None]),
         ("reconcile", [None]),
         ("check_segments", [None]),
+        ("push_segment", [None, None]),
     ]
 
 
