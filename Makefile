@@ -3,7 +3,8 @@
 PYTHON ?= python3
 PORT ?= 8000
 EMULATOR_PORT ?= 8790
-PYTEST_ARGS ?= -n 2 --dist worksteal
+# Tests that start processes wait much of the time: three at once keep two processors busy.
+PYTEST_ARGS ?= -n 3 --dist worksteal
 
 BIN = .venv/bin
 INSTALLED = .venv/.installed
