@@ -1,13 +1,16 @@
-"""Celery's broker in a folder, mended: a message is there as a whole or not at all.
+"""Celery's broker in a folder, mended: a file is read as a whole or not at all.
 
-kombu's own creates the file and then writes it. A worker that looks in between takes a message that
-is empty, cannot read it, and ends (kombu's issue 1551).
+kombu's own creates a message's file and then writes it. A worker that looks in between takes a
+message that is empty, cannot read it, and ends (kombu's issue 1551). The same with the files that
+say which queues there are, when two processes are the first to use a folder.
 """
 
 from __future__ import annotations
 
 import time
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +20,7 @@ from kombu.utils.json import dumps
 
 
 class Channel(filesystem.Channel):
-    """Writes a message under a name that nobody looks for, and then gives it its own."""
+    """Gives a message its name once it is written, and has the queues looked up one at a time."""
 
     def _put(self, queue: str, message: Any, **kwargs: Any) -> None:  # type: ignore[override]
         # (the stubs of kombu's own two classes do not agree on the names)
@@ -29,6 +32,22 @@ class Channel(filesystem.Channel):
             unfinished.rename(folder / name)
         except OSError as error:
             raise ChannelError(f"Cannot add a message to {folder}") from error
+
+    def _queue_bind(self, *args: Any) -> None:
+        with self._alone():
+            super()._queue_bind(*args)
+
+    def get_table(self, exchange: str) -> Any:
+        with self._alone():
+            return super().get_table(exchange)
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Nobody else reads or writes which queues there are."""
+        self.control_folder.mkdir(parents=True, exist_ok=True)
+        with (self.control_folder / ".lock").open("w") as file:
+            filesystem.lock(file, filesystem.LOCK_EX)  # type: ignore[attr-defined]  # by platform
+            yield  # closing the file gives the lock back
 
 
 class Transport(filesystem.Transport):

@@ -68,8 +68,12 @@ def main() -> None:
 
 
 def held_up() -> float:
-    """Seconds so far in which this thread could have run and had no processor, as Linux counts."""
-    return int(Path("/proc/thread-self/schedstat").read_text().split()[1]) / 1e9
+    """Seconds so far in which this thread could have run and had no processor.
+
+    As Linux counts them; other systems do not tell.
+    """
+    counted = Path("/proc/thread-self/schedstat")
+    return int(counted.read_text().split()[1]) / 1e9 if counted.exists() else 0.0
 
 
 if __name__ == "__main__":
