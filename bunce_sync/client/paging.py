@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
 from ..exceptions import UnusableAnswer
@@ -29,15 +29,16 @@ class Position:
         page: the number of the page, from 1; counted also when a cursor is followed.
         cursor: what Bunce gave to continue with.
         size: rows of the largest page so far: a server may give fewer than asked for.
-        seen: a digest of the ids on the page before, to notice a server that repeats itself.
-        repeats: how many pages before this one were the same as the one before them.
+        seen: a digest of the ids on the page read before, to notice a server that repeats itself,
+            be it in another order.
+        again: the page is read once more, as the one after it was the same.
     """
 
     page: int = 1
     cursor: str | None = None
     size: int = 0
     seen: str = ""
-    repeats: int = 0
+    again: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """A JSON object to store, for ``from_json``."""
@@ -59,7 +60,7 @@ class Position:
             or type(position.size) is not int
             or not isinstance(position.cursor, str | None)
             or not isinstance(position.seen, str)
-            or type(position.repeats) is not int
+            or type(position.again) is not bool
             or position.page < 1
         ):
             raise ValueError("not a stored position")
@@ -111,13 +112,13 @@ def page_of(content: Any, position: Position, per_page: int, *, http_status: int
     cursor = meta.get("next_page_cursor")
     cursor = str(cursor) if isinstance(cursor, str | int) and cursor else None
     more = meta.get("has_next_page")
-    repeated = bool(segments) and position.page > 1 and seen == position.seen
+    repeated = bool(segments) and seen == position.seen
     following = Position(
-        page=position.page + 1,
+        # What was read again was only the page before the last one.
+        page=position.page + 1 + position.again,
         cursor=cursor,
         size=max(position.size, len(segments)),
-        seen=seen,
-        repeats=position.repeats + 1 if repeated else 0,
+        seen=position.seen if position.again else seen,
     )
     end = Page(segments, None)
     if more is False:
@@ -129,13 +130,19 @@ def page_of(content: Any, position: Position, per_page: int, *, http_status: int
             raise _lost("the cursor leads nowhere", http_status)
     elif not segments:
         return end
-    elif repeated and position.page == 2:
-        raise _lost("page 2 is page 1 again", http_status)
-    elif repeated and position.repeats:
-        # Past its end, this server repeats the last page. Once would prove nothing: new segments
-        # may have pushed down the whole page that was read just now.
+    elif repeated and position.again:
+        # Both pages are the same at the same time: past its end, this server repeats the last
+        # page, unless it knows but one or says that there are more.
+        if position.page == 1 or more is True:
+            raise _lost("each page is the same", http_status)
         return end
-    elif more is not True and len(segments) < _full(meta, position, per_page):
+    elif repeated:
+        # Or new segments have pushed down the whole page that was read just now: then it is
+        # another one by now.
+        following = replace(following, page=position.page - 1, again=True)
+    elif (
+        not position.again and more is not True and len(segments) < _full(meta, position, per_page)
+    ):
         return end
     if following.page > MAX_PAGES:
         raise _lost(f"more than {MAX_PAGES} pages", http_status)
@@ -143,22 +150,28 @@ def page_of(content: Any, position: Position, per_page: int, *, http_status: int
 
 
 def walk(fetch: Callable[[Position], Page]) -> Iterator[RemoteSegment]:
-    """Every segment once, page after page, to the end of the list or a page without news.
+    """Every segment once, page after page, to the end of the list.
 
     Args:
         fetch: gives the page at a position.
+
+    Raises:
+        UnusableAnswer: from ``fetch``; or the cursors go round in a circle (``paging``).
     """
     known: set[str] = set()
+    cursors: set[str] = set()
     position: Position | None = Position()
     while position is not None:
         page = fetch(position)
-        fresh = 0
         for segment in page.segments:
             if segment.id not in known:
                 known.add(segment.id)
-                fresh += 1
                 yield segment
-        position = page.next if fresh or not page.segments else None
+        position = page.next
+        if position is not None and position.cursor is not None:
+            if position.cursor in cursors:
+                raise _lost("the cursors go round in a circle", None)
+            cursors.add(position.cursor)
 
 
 def _full(meta: Mapping[str, Any], position: Position, per_page: int) -> int:
@@ -189,7 +202,7 @@ def _rows_and_meta(content: Any) -> tuple[list[Any] | None, Mapping[str, Any]]:
 
 
 def _digest(segments: tuple[RemoteSegment, ...]) -> str:
-    ids = "\n".join(segment.id for segment in segments)
+    ids = "\n".join(sorted(segment.id for segment in segments))
     return hashlib.blake2b(ids.encode(), digest_size=8).hexdigest()
 
 

@@ -139,23 +139,51 @@ def fetching(server: Server) -> Callable[[Position], Page]:
 
 
 @pytest.mark.parametrize(
-    "server",
+    ("server", "pages"),
     [
-        lambda page, cursor, per_page: {"data": rows(0, 100)},
-        lambda page, cursor, per_page: {"data": rows(0, 50)},
-        lambda page, cursor, per_page: {"data": rows(0, 5), "meta": {"next_page_cursor": "a"}},
-        lambda page, cursor, per_page: {
-            "data": rows(0, 5),
-            "meta": {"next_page_cursor": f"{page}"},
-        },
-        lambda page, cursor, per_page: {
-            "data": rows(page, page + 5),
-            "meta": {"next_page_cursor": None if cursor else "a", "has_next_page": True},
-        },
+        (lambda page, cursor, per_page: {"data": rows(0, 100)}, [1, 2, 1]),
+        (lambda page, cursor, per_page: {"data": rows(0, 50)}, [1, 2, 1]),
+        (lambda page, cursor, per_page: {"data": rows(0, 100)[:: (-1) ** page]}, [1, 2, 1]),
+        (
+            lambda page, cursor, per_page: {
+                "data": rows(min(page, 3) * 5, min(page, 3) * 5 + 5),
+                "meta": {"per_page": 5, "has_next_page": True},
+            },
+            [1, 2, 3, 4, 3],
+        ),
+        (
+            lambda page, cursor, per_page: {
+                "data": rows(0, 5),
+                "meta": {"next_page_cursor": "a"},
+            },
+            [1, 2],
+        ),
+        (
+            lambda page, cursor, per_page: {
+                "data": rows(0, 5),
+                "meta": {"next_page_cursor": f"{page}"},
+            },
+            [1, 2],
+        ),
+        (
+            lambda page, cursor, per_page: {
+                "data": rows(page, page + 5),
+                "meta": {"next_page_cursor": None if cursor else "a", "has_next_page": True},
+            },
+            [1, 2],
+        ),
     ],
-    ids=["page ignored", "page ignored, capped", "same cursor", "cursor ignored", "cursor lost"],
+    ids=[
+        "page ignored",
+        "page ignored, capped",
+        "page ignored, shuffled",
+        "more promised for ever",
+        "same cursor",
+        "cursor ignored",
+        "cursor lost",
+    ],
 )
-def test_list_whose_end_cannot_be_proven_is_refused_soon(server: Server) -> None:
+def test_list_whose_end_cannot_be_proven_is_refused_soon(server: Server, pages: list[int]) -> None:
     asked: list[int] = []
 
     def counting(page: int, cursor: str | None, per_page: int) -> Content:
@@ -165,7 +193,25 @@ def test_list_whose_end_cannot_be_proven_is_refused_soon(server: Server) -> None
     with pytest.raises(UnusableAnswer) as caught:
         read(counting)
     assert caught.value.code == "paging"
-    assert asked == [1, 2]
+    assert asked == pages
+
+
+@pytest.mark.parametrize("pushed", [{2}, {3}, {2, 3, 4}, {3, 4, 5, 7}, set(range(2, 12))])
+def test_new_segments_that_push_down_a_whole_page_are_not_taken_for_the_end(
+    pushed: set[int],
+) -> None:
+    """Before each of these requests a page full of new segments has come on top."""
+    asked = new = 0
+
+    def server(page: int, cursor: str | None, per_page: int) -> Content:
+        nonlocal asked, new
+        asked += 1
+        new += asked in pushed
+        start = (page - 1 - new) * 100
+        assert start >= -new * 100
+        return {"data": [{"id": f"{n}", "name": "x"} for n in range(start, min(start + 100, 350))]}
+
+    assert {f"{n}" for n in range(350)} <= {one.id for one in walk(fetching(server))}
 
 
 def test_server_that_repeats_its_last_page_has_come_to_its_end() -> None:
@@ -192,18 +238,17 @@ def test_every_segment_comes_once_though_rows_move_on_while_reading() -> None:
     assert [one.id for one in walk(fetching(server))] == all_ids(70)
 
 
-def test_walk_ends_at_a_page_without_news() -> None:
-    asked: list[int] = []
+def test_cursors_that_go_round_in_a_circle_are_refused() -> None:
+    def server(page: int, cursor: str | None, per_page: int) -> Content:
+        start = 5 if cursor == "b" else 0
+        return {
+            "data": rows(start, start + 5),
+            "meta": {"next_page_cursor": "a" if cursor == "b" else "b"},
+        }
 
-    def fetch(position: Position) -> Page:
-        asked.append(position.page)
-        assert len(asked) < 5
-        found = rows(0, 4) if position.page == 1 else rows(0, 4)[::-1]
-        page = page_of({"data": found}, Position(), 100, http_status=200)
-        return Page(page.segments, Position(position.page + 1))
-
-    assert len(list(walk(fetch))) == 4
-    assert asked == [1, 2]
+    with pytest.raises(UnusableAnswer, match="circle") as caught:
+        list(walk(fetching(server)))
+    assert caught.value.code == "paging"
 
 
 @pytest.mark.parametrize(
