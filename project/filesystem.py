@@ -47,7 +47,11 @@ class Channel(filesystem.Channel):
         self.control_folder.mkdir(parents=True, exist_ok=True)
         with (self.control_folder / ".lock").open("w") as file:
             filesystem.lock(file, filesystem.LOCK_EX)  # type: ignore[attr-defined]  # by platform
-            yield  # closing the file gives the lock back
+            try:
+                yield
+            finally:
+                # Closing the file is not enough: a child forked meanwhile has it open as well.
+                filesystem.unlock(file)
 
 
 class Transport(filesystem.Transport):

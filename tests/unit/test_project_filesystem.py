@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import threading
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from queue import Empty
-from typing import Any
+from typing import IO, Any
 
+import pytest
 from kombu import Connection, Exchange, Queue
 from kombu.simple import SimpleQueue
+from kombu.transport import filesystem
 
 from project import services
 
@@ -56,6 +60,27 @@ def test_all_who_are_the_first_to_use_an_exchange_at_the_same_moment_find_their_
             with connect(tmp_path) as connection:
                 channel: Any = connection.default_channel
                 assert {queue for _, _, queue in channel.get_table(exchange)} == names
+
+
+def test_a_child_forked_while_the_list_of_queues_is_locked_does_not_keep_it_locked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock: Any = filesystem.lock
+    child: list[int] = []
+
+    def lock_and_fork(file: IO[str], flags: int) -> None:
+        lock(file, flags)
+        child.append(os.dup(file.fileno()))  # a fork leaves the same open
+
+    with connect(tmp_path) as connection:
+        channel: Any = connection.default_channel
+        monkeypatch.setattr(filesystem, "lock", lock_and_fork)
+        channel.get_table("shared")
+    with (tmp_path / "control" / ".lock").open() as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # an error if somebody has it
+    for one in child:
+        os.close(one)
+    assert child
 
 
 def declare(folder: Path, exchange: str, name: str, together: threading.Barrier) -> None:
