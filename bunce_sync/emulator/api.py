@@ -28,11 +28,6 @@ class Call:
     run: Callable[[], Response]
 
     @property
-    def creates(self) -> bool:
-        """Whether the call creates a segment."""
-        return self.name == "create"
-
-    @property
     def about_customers(self) -> bool:
         """Whether the call is about a segment's customers."""
         return self.name.endswith("customers")

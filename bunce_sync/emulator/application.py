@@ -163,9 +163,7 @@ class Application:
         call = self.api.match(request)
         if isinstance(call, Response):
             return Answer(call), None
-        fault = self.plan.draw(
-            request.method, create=call.creates, about_customers=call.about_customers
-        )
+        fault = self.plan.draw(request.method, about_customers=call.about_customers)
         if fault is None:
             return Answer(call.run()), None
         if fault == "late_store":

@@ -9,14 +9,10 @@ from email.utils import format_datetime
 from typing import get_args
 
 from .faults import FaultPlan, RetryAfter, Shape
-from .messages import HTML, JSON, Answer, Delivery, Response, dump, failure
+from .messages import HTML, JSON, Answer, Delivery, Response, dump, failure, proxy_page
 
 LIMIT_MESSAGE = "You have reached maximum request limit."
-_BAD_GATEWAY = b"""<html>
-<head><title>502 Bad Gateway</title></head>
-<body><center><h1>502 Bad Gateway</h1></center><hr><center>nginx</center></body>
-</html>
-"""
+_FARTHEST_DATE = 100 * 365 * 86400  # seconds; a later moment may have no date
 
 
 def answer_instead(fault: str, plan: FaultPlan) -> Answer:
@@ -32,13 +28,22 @@ def answer_instead(fault: str, plan: FaultPlan) -> Answer:
         case "error_before":
             return Answer(failure(500, "Something went wrong"))
         case "html_502":
-            return Answer(Response(502, _BAD_GATEWAY, HTML))
+            return Answer(proxy_page(502))
         case "limit_429":
             return Answer(failure(429, LIMIT_MESSAGE, _retry_after(plan)))
         case "redirect":
             return Answer(failure(302, "Found", (("Location", "/v1/segments"),)))
         case "unauthorized":
             return Answer(failure(401, "Unauthorized"))
+        case "forbidden":
+            return Answer(failure(403, "You are not allowed to do this."))
+        case "unavailable":
+            return Answer(failure(503, "Service unavailable", _retry_after(plan)))
+        case "name_taken":
+            body = {"success": False, "message": "Name already taken", "data": None}
+            return Answer(Response(200, dump(body)))
+        case "bad_request":
+            return Answer(failure(400, "name taken"))
         case _:
             raise ValueError(f"{fault} does not act before the call")
 
@@ -57,6 +62,9 @@ def answer_after(fault: str, response: Response, plan: FaultPlan) -> Answer:
             return Answer(response, Delivery.CUT)
         case "wrong_shape":
             return Answer(_misshapen(response, faults.shape, plan.random))
+        case "no_content":
+            refused = response.status >= 300  # an honest refusal stays one
+            return Answer(response if refused else Response(204, b""))
         case "trickle":
             return Answer(
                 response,
@@ -80,7 +88,7 @@ def _retry_after(plan: FaultPlan) -> tuple[tuple[str, str], ...]:
     if kind == "rubbish":
         return (("Retry-After", "soon"),)
     if kind == "date":
-        moment = datetime.now(UTC) + timedelta(seconds=seconds)
+        moment = datetime.now(UTC) + timedelta(seconds=min(seconds, _FARTHEST_DATE))
         return (("Retry-After", format_datetime(moment, usegmt=True)),)
     return (("Retry-After", str(seconds)),)
 
@@ -114,5 +122,5 @@ def _misshapen(response: Response, shape: Shape, chance: random.Random) -> Respo
         case "not_object":
             body = [envelope]
         case _:  # "failed": a success by its status that says it is none
-            body = {"success": False, "message": "Segment could not be created", "data": None}
+            body = {"success": False, "message": "Something went wrong", "data": None}
     return Response(response.status, dump(body), JSON)

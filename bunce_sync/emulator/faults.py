@@ -19,14 +19,16 @@ Shape = Literal[
 # What happens without the call being carried out, at least not now.
 BEFORE = (
     "reset_before", "hold_before", "error_before", "html_502", "late_store", "limit_429",
-    "redirect", "unauthorized",
+    "redirect", "unauthorized", "forbidden", "unavailable", "name_taken", "bad_request",
 )  # fmt: skip
 # What happens to the answer once the call has been carried out.
 AFTER = (
     "lost_answer", "hold_after", "error_after", "cut_json", "wrong_shape", "trickle", "too_large",
+    "no_content",
 )  # fmt: skip
 NAMES = BEFORE + AFTER
 METHODS = ("GET", "POST", "PATCH", "DELETE")
+SCRIPT_METHODS = ("POST", "PATCH", "GET")  # creates; updates; reads and lists
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +46,11 @@ class Faults:
         limit_429: 429 with a Retry-After as ``retry_after`` says; nothing is stored.
         redirect: 302 to another address; nothing is stored.
         unauthorized: 401 although the key is right; nothing is stored.
+        forbidden: 403 with "You are not allowed to do this."; nothing is stored.
+        unavailable: 503 with a Retry-After as ``retry_after`` says; nothing is stored.
+        name_taken: 200 whose body says ``"success": false`` and "Name already taken"; nothing
+            is stored.
+        bad_request: 400 with "name taken"; nothing is stored.
         lost_answer: stored, then closed without an answer.
         hold_after: stored, then no answer for ``hold_seconds``, then closed.
         error_after: stored, then 500.
@@ -51,12 +58,15 @@ class Faults:
         wrong_shape: stored; the answer succeeds but is not the one documented, see ``shape``.
         trickle: stored; the answer comes one byte each ``trickle_seconds``.
         too_large: stored; the right answer behind ``large_bytes`` of blanks.
+        no_content: stored, then 204 without a body; a refused call keeps its own answer.
         methods: the HTTP methods that suffer faults.
         customer_calls: whether the three calls about a segment's customers suffer them too.
         hold_seconds: also the length of the silence in an outage of the kind ``hold``.
         trickle_head: whether the head of the answer trickles too, or only the body.
-        retry_after: ``none``, ``seconds``, ``date``, ``rubbish``, or ``any`` of these by chance.
-        retry_seconds: the wait told by ``seconds`` and ``date``.
+        retry_after: what ``limit_429`` and ``unavailable`` send: ``none``, ``seconds``, ``date``,
+            ``rubbish``, or ``any`` of these by chance.
+        retry_seconds: the wait in ``seconds`` and ``date``; it can be very long, but a date is at
+            most a century ahead.
         shape: which wrong shape, or ``any`` of them by chance.
 
     Raises:
@@ -71,6 +81,10 @@ class Faults:
     limit_429: float = 0.0
     redirect: float = 0.0
     unauthorized: float = 0.0
+    forbidden: float = 0.0
+    unavailable: float = 0.0
+    name_taken: float = 0.0
+    bad_request: float = 0.0
     lost_answer: float = 0.0
     hold_after: float = 0.0
     error_after: float = 0.0
@@ -78,6 +92,7 @@ class Faults:
     wrong_shape: float = 0.0
     trickle: float = 0.0
     too_large: float = 0.0
+    no_content: float = 0.0
     methods: frozenset[str] = frozenset({"POST"})
     customer_calls: bool = False
     hold_seconds: float = 60.0
@@ -145,35 +160,49 @@ class FaultPlan:
         self.seed = seed
         self.random = random.Random(seed)
         self.suffered: Counter[str] = Counter()
-        self.script: deque[str | None] = deque()
+        self._scripts: dict[str, deque[str | None]] = {name: deque() for name in SCRIPT_METHODS}
         self._thresholds: list[tuple[float, str]] = []
         total = 0.0
         for name, probability in faults.in_force().items():
             total += probability
             self._thresholds.append((total, name))
 
-    def extend_script(self, names: Iterable[str | None]) -> None:
-        """Append faults for the next creates, one each and in order; None lets one pass.
+    @property
+    def scripted(self) -> int:
+        """The number of entries that are still to come, of all methods together."""
+        return sum(len(script) for script in self._scripts.values())
+
+    def extend_script(self, names: Iterable[str | None], method: str = "POST") -> None:
+        """Append faults for the next calls, one each and in order; None lets one pass.
+
+        Args:
+            names: the faults.
+            method: which calls: ``POST`` for creates, ``PATCH`` for updates, ``GET`` for reads
+                and lists. Each has a queue of its own.
 
         Raises:
-            ValueError: a fault is unknown; then nothing is appended.
+            ValueError: a fault or the method is unknown; then nothing is appended.
         """
+        if method not in SCRIPT_METHODS:
+            raise ValueError(f"method must be one of {', '.join(SCRIPT_METHODS)}; not {method!r}")
         names = list(names)
         for name in names:
             if name is not None and name not in NAMES:
                 raise ValueError(f"unknown fault {name!r}; known: {', '.join(NAMES)}")
-        self.script.extend(names)
+        self._scripts[method].extend(names)
 
-    def draw(self, method: str, *, create: bool, about_customers: bool) -> str | None:
+    def draw(self, method: str, *, about_customers: bool) -> str | None:
         """Return the fault for a call, or None.
 
         Args:
-            create: whether the call creates a segment: only then is the script followed.
-            about_customers: whether the call is about a segment's customers.
+            method: the HTTP method of the call.
+            about_customers: whether the call is about a segment's customers: such calls follow
+                no script.
         """
         name: str | None = None
-        if create and self.script:
-            name = self.script.popleft()
+        script = None if about_customers else self._scripts.get(method)
+        if script:
+            name = script.popleft()
         elif (
             self._thresholds
             and method in self.faults.methods

@@ -35,11 +35,15 @@ class Response:
 
     def head(self, content_length: int, *, keep_alive: bool, date: str) -> bytes:
         """Return the status line and the headers, ready to send."""
+        content = (
+            f"Content-Type: {self.content_type}\r\nContent-Length: {content_length}\r\n"
+            if self.status != HTTPStatus.NO_CONTENT  # HTTP forbids both headers there
+            else ""
+        )
         fixed = (
             f"HTTP/1.1 {self.status} {reason(self.status)}\r\n"
             f"Date: {date}\r\n"
-            f"Content-Type: {self.content_type}\r\n"
-            f"Content-Length: {content_length}\r\n"
+            f"{content}"
             f"Connection: {'keep-alive' if keep_alive else 'close'}\r\n"
         )
         more = "".join(f"{name}: {value}\r\n" for name, value in self.headers)
@@ -83,6 +87,16 @@ _REASONS = {status.value: status.phrase for status in HTTPStatus}
 def reason(status: int) -> str:
     """Return the phrase that goes with a status."""
     return _REASONS.get(status, "Unknown")
+
+
+def proxy_page(status: int) -> Response:
+    """Return the HTML page with which a proxy or firewall in front of Bunce answers."""
+    title = f"{status} {reason(status)}"
+    page = (
+        f"<html>\n<head><title>{title}</title></head>\n"
+        f"<body><center><h1>{title}</h1></center><hr><center>nginx</center></body>\n</html>\n"
+    )
+    return Response(status, page.encode(), HTML)
 
 
 def dump(value: object) -> bytes:

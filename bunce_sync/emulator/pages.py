@@ -134,7 +134,7 @@ def _warnings(summary: Summary) -> str:
         listed = ", ".join(f"{name} {chance:.4g}" for name, chance in summary.faults.items())
         lines.append(f"Faults in force, with their probabilities: {listed}.")
     if summary.scripted:
-        lines.append(f"Faults scripted for the next creates: {summary.scripted}.")
+        lines.append(f"Faults scripted for the next calls: {summary.scripted}.")
     if summary.unsettled:
         lines.append(f"Late stores still to come: {summary.unsettled}.")
     lines += [

@@ -167,12 +167,12 @@ class Emulator(View):
         seed: int | None = None,
         script: Iterable[str | None] = (),
     ) -> None:
-        """Replace what goes wrong; None ends all faults. The script begins anew.
+        """Replace what goes wrong; None ends all faults. All scripts of before are dropped.
 
         Args:
             faults: the new plan.
             seed: for its chance; without it, the seed of before, from its beginning.
-            script: as for ``script``.
+            script: for the next creates, as ``script`` takes them.
 
         Raises:
             ValueError: a fault in the script is unknown; then nothing changes.
@@ -182,14 +182,19 @@ class Emulator(View):
         with self._app.changed:
             self._app.plan = plan
 
-    def script(self, names: Iterable[str | None]) -> None:
-        """Say what the next creates suffer, one each and in order; None lets one pass.
+    def script(self, names: Iterable[str | None], method: str = "POST") -> None:
+        """Say what the next calls suffer, one each and in order; None lets one pass.
+
+        Args:
+            names: the faults, appended to those that are still to come.
+            method: which calls: ``POST`` for creates, ``PATCH`` for updates of a segment,
+                ``GET`` for reads and lists. Each has a queue of its own.
 
         Raises:
-            ValueError: a fault is unknown.
+            ValueError: a fault or the method is unknown; then nothing changes.
         """
         with self._app.changed:
-            self._app.plan.extend_script(names)
+            self._app.plan.extend_script(names, method)
 
     def set(self, *, outage_seconds: float | None = None, **changes: Unpack[OptionChanges]) -> None:
         """Change options, see ``Options``; the others stay.

@@ -93,8 +93,9 @@ class View:
 
     @property
     def scripted(self) -> int:
-        """The number of entries of the script that are still to come."""
-        return len(self._app.plan.script)
+        """The number of script entries that are still to come, of all methods together."""
+        with self._app.changed:
+            return self._app.plan.scripted
 
     @property
     def seed(self) -> int:

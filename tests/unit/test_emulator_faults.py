@@ -171,15 +171,63 @@ def test_redirect_and_unauthorized_store_nothing(emulator: Emulator) -> None:
 
 
 @pytest.mark.parametrize(
+    ("fault", "status", "body"),
+    [
+        ("forbidden", 403, {"success": False, "message": "You are not allowed to do this."}),
+        ("unavailable", 503, {"success": False, "message": "Service unavailable"}),
+        ("name_taken", 200, {"success": False, "message": "Name already taken", "data": None}),
+        ("bad_request", 400, {"success": False, "message": "name taken"}),
+    ],
+)
+@pytest.mark.parametrize("scripted", [True, False])
+def test_a_refusal_in_json_stores_nothing(
+    emulator: Emulator, fault: str, status: int, body: dict[str, object], scripted: bool
+) -> None:
+    if scripted:
+        emulator.script([fault])
+    else:
+        emulator.set_faults(Faults.from_mapping({fault: 1.0}))
+    with Api(emulator) as api:
+        got = api("POST", "/segments", {"name": "A"})
+    assert (got.status_code, got.json()) == (status, body)
+    assert got.headers["Content-Type"] == "application/json"
+    assert stored(emulator) == []
+    assert emulator.suffered == {fault: 1}
+
+
+def test_no_content_stores_and_sends_a_204_without_a_body(emulator: Emulator) -> None:
+    emulator.set_faults(Faults(no_content=1.0))
+    with Api(emulator) as api:
+        got = api("POST", "/segments", {"name": "A"})
+        assert (got.status_code, got.content) == (204, b"")
+        assert {"Content-Length", "Content-Type"}.isdisjoint(got.headers)
+        # The connection can be used again, and a refusal is not hidden.
+        assert api("POST", "/segments", {}).status_code == 422
+    assert emulator.accepted == 1
+    assert stored(emulator) == ["A"]
+
+
+@pytest.mark.parametrize("fault", ["limit_429", "unavailable"])
+@pytest.mark.parametrize(
     ("kind", "expected"), [("none", None), ("seconds", "7"), ("rubbish", "soon")]
 )
-def test_limit_429_comes_with_an_odd_retry_after(
-    emulator: Emulator, kind: str, expected: str | None
+def test_limit_429_and_unavailable_come_with_an_odd_retry_after(
+    emulator: Emulator, fault: str, kind: str, expected: str | None
 ) -> None:
-    got = answer(emulator, "limit_429", retry_after=kind, retry_seconds=7)
-    assert got.status_code == 429
+    got = answer(emulator, fault, retry_after=kind, retry_seconds=7)
+    assert got.status_code == {"limit_429": 429, "unavailable": 503}[fault]
     assert got.headers.get("Retry-After") == expected
     assert (stored(emulator), emulator.limited, emulator.blocked) == ([], 0, {})
+
+
+@pytest.mark.parametrize("fault", ["limit_429", "unavailable"])
+@pytest.mark.parametrize("seconds", [86_400, 10**9, 10**15])
+def test_retry_after_can_be_very_long(emulator: Emulator, fault: str, seconds: int) -> None:
+    got = answer(emulator, fault, retry_seconds=seconds)
+    assert got.headers["Retry-After"] == str(seconds)
+    got = answer(emulator, fault, retry_after="date", retry_seconds=seconds)
+    wait = parsedate_to_datetime(got.headers["Retry-After"]) - datetime.now(UTC)
+    assert abs(wait - timedelta(seconds=min(seconds, 100 * 365 * 86_400))) < timedelta(seconds=30)
 
 
 def test_limit_429_can_name_a_date(emulator: Emulator) -> None:
@@ -239,6 +287,76 @@ def test_a_script_is_followed_once_and_only_by_creates(emulator: Emulator) -> No
     assert emulator.scripted == 0
 
 
+def test_updates_and_reads_have_scripts_of_their_own(emulator: Emulator) -> None:
+    with Api(emulator) as api:
+        segment = api.create("A")
+        path = f"/segments/{segment['id']}"
+        emulator.script(["html_502"])
+        emulator.script([None, "forbidden"], method="PATCH")
+        emulator.script(["unavailable"], method="GET")
+        emulator.script([None, "error_after"], method="GET")
+        assert emulator.scripted == 6
+
+        # Calls about customers follow no script.
+        customers = {"customers": [{"email": "e"}]}
+        assert api("POST", f"{path}/customers", customers).status_code == 200
+        assert api("DELETE", f"{path}/customers", {"customers": ["e"]}).status_code == 200
+        assert emulator.scripted == 6
+
+        updates = [api("PATCH", path, {"name": name}).status_code for name in "BCD"]
+        assert updates == [200, 403, 200]
+        reads = [api("GET", each).status_code for each in ("/segments", path, path, "/segments")]
+        assert reads == [503, 200, 500, 200]
+        assert emulator.scripted == 1
+        creates = [api("POST", "/segments", {"name": "E"}).status_code for _ in range(2)]
+        assert creates == [502, 201]
+    assert emulator.scripted == 0
+    assert stored(emulator) == ["D", "E"]
+
+
+def test_new_faults_drop_the_scripts_of_all_methods(emulator: Emulator) -> None:
+    emulator.script(["error_before"], method="PATCH")
+    emulator.script(["error_before"], method="GET")
+    emulator.set_faults(script=["html_502"])
+    assert emulator.scripted == 1
+
+
+@pytest.mark.parametrize("shape", [each for each in get_args(Shape) if each != "any"])
+@pytest.mark.parametrize("method", ["PATCH", "GET"])
+def test_wrong_shape_also_spoils_updates_and_reads(
+    emulator: Emulator, method: str, shape: Shape
+) -> None:
+    segment = emulator.add_segment("A")
+    emulator.set_faults(Faults(shape=shape))
+    emulator.script(["wrong_shape"], method=method)
+    with Api(emulator) as api:
+        body = {"name": "B"} if method == "PATCH" else None
+        got = api(method, f"/segments/{segment.id}", body)
+        right = api("GET", f"/segments/{segment.id}").json()
+    assert got.status_code == 200
+    assert right["data"]["name"] == stored(emulator)[0] == ("B" if method == "PATCH" else "A")
+    data = right["data"]
+    spoilt: dict[str, object] = {
+        "list": [data],
+        "null_data": None,
+        "no_id": {key: data[key] for key in data if key != "id"},
+        "empty_id": {**data, "id": ""},
+        "number_id": {**data, "id": 7},
+    }
+    if shape in spoilt:
+        assert (got.json()["success"], got.json()["data"]) == (True, spoilt[shape])
+    elif shape == "no_data":
+        assert "data" not in got.json()
+    elif shape == "failed":
+        assert (got.json()["success"], got.json()["data"]) == (False, None)
+    elif shape == "not_object":
+        assert isinstance(got.json(), list)
+    else:
+        assert shape in ("empty", "not_json")
+        with pytest.raises(requests.JSONDecodeError):
+            got.json()
+
+
 def test_only_creates_suffer_unless_more_is_asked_for(emulator: Emulator) -> None:
     with Api(emulator) as api:
         segment = api.create()
@@ -276,6 +394,9 @@ def test_only_creates_suffer_unless_more_is_asked_for(emulator: Emulator) -> Non
         ({"large_bytes": 1.5}, "whole number"),
         ({"large_bytes": -1}, "negative"),
         ({"trickle_head": 1}, "true or false"),
+        ({"retry_seconds": 1.5}, "whole number"),
+        ({"no_content": 2}, "must not exceed 1"),
+        ({"forbidden": 0.6, "unavailable": 0.6}, "must not exceed 1"),
     ],
 )
 def test_a_plan_that_makes_no_sense_is_refused_with_the_reason(
@@ -289,6 +410,8 @@ def test_a_script_with_an_unknown_fault_changes_nothing(emulator: Emulator) -> N
     emulator.script(["error_before"])
     with pytest.raises(ValueError, match="unknown fault"):
         emulator.script([None, "lost_anser"])
+    with pytest.raises(ValueError, match="method must be one of POST, PATCH, GET; not 'DELETE'"):
+        emulator.script([None], method="DELETE")
     assert emulator.scripted == 1
 
 

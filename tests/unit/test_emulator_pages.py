@@ -69,7 +69,7 @@ def test_the_front_page_tells_what_is_going_on(emulator: Emulator, api: Api) -> 
     text = page(emulator)
     assert "1 / 500" in text
     assert "lost_answer 0.05" in text
-    assert "next creates: 1" in text
+    assert "next calls: 1" in text
     assert "“hold”" in text
     assert emulator.base_url in text
     assert "sk_test_secret" not in text

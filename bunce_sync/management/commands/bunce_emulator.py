@@ -61,7 +61,7 @@ class Command(BaseCommand):
             add(f"--{name.replace('_', '-')}", type=float, default=default[name], metavar="S",
                 help=f"for the faults of that kind ({default[name]})")  # fmt: skip
         add("--retry-after", choices=get_args(RetryAfter), default="seconds",
-            help="what limit_429 says in Retry-After")  # fmt: skip
+            help="what limit_429 and unavailable say in Retry-After")  # fmt: skip
         add("--retry-seconds", type=int, default=default["retry_seconds"], metavar="S",
             help="the wait it tells")  # fmt: skip
 
