@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from . import validation
-from .messages import Request, Response, failure, success
-from .options import Options
+from .messages import Request, Response, failure, proxy_page, success
+from .options import Options, StoredName
 from .paging import list_segments
 from .state import NameTakenError, Store, StoredSegment
 from .validation import InvalidError
 
 PREFIX = "/v1"
+_WHITESPACE = re.compile(r"\s+")
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z", re.IGNORECASE)
 _TIME = "%Y-%m-%d %H:%M:%S"
 
@@ -122,12 +123,22 @@ class SegmentsApi:
         return segment
 
     def _create(self, request: Request) -> Response:
+        options = self._options()
         body = validation.read_object(request)
+        if _is_blocked(body, options):
+            return proxy_page(403)
+        name = validation.required_name(body)
+        description = validation.optional_text(body, "description")
+        all_customers = validation.optional_flag(body, "add_all_customers")
+        if name in options.taken_names:
+            raise InvalidError("name taken", 400)
+        if options.plan_limit is not None and len(self.store.segments) >= options.plan_limit:
+            raise InvalidError("You have reached the limit of your plan.", 403)
         segment = self.store.add_segment(
-            validation.required_name(body),
-            validation.optional_text(body, "description"),
-            all_customers=validation.optional_flag(body, "add_all_customers"),
-            unique=self._options().unique_names,
+            _stored_name(name, options.stored_name),
+            description,
+            all_customers=all_customers,
+            unique=options.unique_names,
         )
         return success(self.describe(segment), "Segment created successfully", 201)
 
@@ -141,16 +152,20 @@ class SegmentsApi:
         return success(self.describe(segment), "Segment fetched successfully")
 
     def _update(self, request: Request, segment_id: str) -> Response:
-        segment = self._segment(segment_id)
+        options = self._options()
         body = validation.read_object(request)
+        if _is_blocked(body, options):
+            return proxy_page(403)
+        segment = self._segment(segment_id)
         changes: dict[str, str | None] = {}
         if "name" in body:
-            changes["name"] = validation.required_name(body)
+            name = validation.required_name(body)
+            if options.stored_name != "keep_old":
+                changes["name"] = _stored_name(name, options.stored_name)
         if "description" in body:
             changes["description"] = validation.optional_text(body, "description")
         if changes:
-            unique = self._options().unique_names
-            segment = self.store.update_segment(segment.id, changes, unique=unique)
+            segment = self.store.update_segment(segment.id, changes, unique=options.unique_names)
         return success(self.describe(segment), "Segment updated successfully")
 
     def _add_customers(self, request: Request, segment_id: str) -> Response:
@@ -170,3 +185,18 @@ class SegmentsApi:
         keys = validation.customers_to_remove(validation.read_object(request))
         self.store.remove_customers(segment.id, keys)
         return success(None, "Customers removed from segment successfully")
+
+
+def _is_blocked(body: dict[str, object], options: Options) -> bool:
+    if options.blocked_text is None:
+        return False
+    name = body.get("name")
+    return isinstance(name, str) and options.blocked_text in name
+
+
+def _stored_name(name: str, kind: StoredName) -> str:
+    if kind == "upper":
+        return name.upper()
+    if kind == "collapse":
+        return _WHITESPACE.sub(" ", name)
+    return name

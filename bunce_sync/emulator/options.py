@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Literal, TypedDict, get_args
 
 Paging = Literal["page", "page_meta", "cursor", "nested", "ignore_page", "clamp"]
 Order = Literal["newest", "oldest", "random", "shuffled"]
+StoredName = Literal["as_sent", "upper", "collapse", "keep_old"]
 Outage = Literal["reset", "hold", "refuse"]
 
 
@@ -21,6 +23,19 @@ class Options:
         rate_window: the length of the window in seconds.
         block_seconds: how long an address that went past the limit is shut out.
         unique_names: whether two segments may not have the same name.
+        taken_names: a create with exactly one of these names is refused with 400 "name taken".
+            Any sequence of texts is accepted, also a list from JSON; it is kept as a tuple.
+        plan_limit: a create is refused with 403 "You have reached the limit of your plan." when
+            at least this many segments are stored; None for no limit. Segments added with
+            ``Emulator.add_segment`` count but are never refused.
+        blocked_text: a create or update whose name contains exactly this text is refused with
+            403 and a page of HTML, as a firewall in front of Bunce does; None blocks nothing.
+        stored_name: how the name of a create or update is stored, and answered from then on:
+            ``as_sent``: unchanged;
+            ``upper``: in capitals;
+            ``collapse``: each run of whitespace becomes one space;
+            ``keep_old``: an update is answered with 200 but the name stays as it was, while its
+            description changes; creates are stored as sent.
         paging: how lists are paged:
             ``page``: rows in ``data``, nothing else;
             ``page_meta``: the same with page numbers in ``meta`` beside it;
@@ -46,6 +61,10 @@ class Options:
     rate_window: float = 60.0
     block_seconds: float = 60.0
     unique_names: bool = False
+    taken_names: Sequence[str] = ()
+    plan_limit: int | None = None
+    blocked_text: str | None = None
+    stored_name: StoredName = "as_sent"
     paging: Paging = "page"
     order: Order = "newest"
     clock_offset: float = 0.0
@@ -55,8 +74,8 @@ class Options:
     def __post_init__(self) -> None:
         if self.key is not None and (not isinstance(self.key, str) or not self.key):
             raise ValueError("key must be a text that is not empty, or nothing")
-        if self.rate_limit is not None and (not _is_int(self.rate_limit) or self.rate_limit < 1):
-            raise ValueError("rate_limit must be a whole number from 1, or nothing for no limit")
+        _whole("rate_limit", self.rate_limit, 1)
+        _whole("plan_limit", self.plan_limit, 0)
         number("rate_window", self.rate_window, above=0)
         number("block_seconds", self.block_seconds)
         number("clock_offset", self.clock_offset, above=-math.inf)
@@ -64,6 +83,12 @@ class Options:
             number("idle_seconds", self.idle_seconds)
         if not isinstance(self.unique_names, bool):
             raise ValueError("unique_names must be true or false")
+        object.__setattr__(self, "taken_names", _texts("taken_names", self.taken_names))
+        if self.blocked_text is not None and (
+            not isinstance(self.blocked_text, str) or not self.blocked_text
+        ):
+            raise ValueError("blocked_text must be a text that is not empty, or nothing")
+        _one_of("stored_name", self.stored_name, get_args(StoredName))
         _one_of("paging", self.paging, get_args(Paging))
         _one_of("order", self.order, get_args(Order))
         if self.outage is not None:
@@ -81,15 +106,15 @@ class OptionChanges(TypedDict, total=False):
     rate_window: float
     block_seconds: float
     unique_names: bool
+    taken_names: Sequence[str]
+    plan_limit: int | None
+    blocked_text: str | None
+    stored_name: StoredName
     paging: Paging
     order: Order
     clock_offset: float
     idle_seconds: float | None
     outage: Outage | None
-
-
-def _is_int(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def number(name: str, value: object, *, above: float | None = None) -> None:
@@ -99,6 +124,19 @@ def number(name: str, value: object, *, above: float | None = None) -> None:
         raise ValueError(f"{name} must not be negative")
     if above is not None and value <= above:
         raise ValueError(f"{name} must be more than {above:g}")
+
+
+def _whole(name: str, value: object, least: int) -> None:
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ValueError(f"{name} must be a whole number from {least}, or nothing")
+
+
+def _texts(name: str, value: object) -> tuple[str, ...]:
+    if not isinstance(value, list | tuple) or not all(isinstance(each, str) for each in value):
+        raise ValueError(f"{name} must be a list of texts")
+    return tuple(value)
 
 
 def _one_of(name: str, value: object, known: tuple[str, ...]) -> None:

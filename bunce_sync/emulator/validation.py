@@ -15,7 +15,8 @@ class InvalidError(Exception):
 
     Args:
         message: for the answer.
-        status: 422 for a value that will not do, 400 for a request that cannot be read.
+        status: 422 for a value that will not do, 400 for a request that cannot be read; other
+            refusals have their own.
     """
 
     def __init__(self, message: str, status: int = 422) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from bunce_sync.emulator import Emulator
+from bunce_sync.emulator.options import StoredName
 from tests.emulator_client import Api
 
 UNKNOWN = "9da67caa-b803-4691-a2b6-bdcd58008aaf"
@@ -156,6 +157,17 @@ def test_an_unknown_path_is_a_404(api: Api, path: str) -> None:
     assert api("GET", path).status_code == 404
 
 
+@pytest.mark.parametrize("path", ["/v2/segments", "/segments", "/v1", "/v10/segments"])
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_another_base_path_is_a_404_in_json(
+    emulator: Emulator, api: Api, method: str, path: str
+) -> None:
+    answer = api.session.request(method, emulator.url + path, json={"name": "A"}, timeout=10)
+    assert (answer.status_code, answer.headers["Content-Type"]) == (404, "application/json")
+    assert answer.json() == {"success": False, "message": f"Cannot {method} {path}"}
+    assert emulator.segments == []
+
+
 @pytest.mark.parametrize(
     ("method", "path", "allowed"),
     [
@@ -206,6 +218,94 @@ def test_names_may_be_repeated_unless_they_are_set_to_be_unique(
     assert api("PATCH", f"/segments/{third['id']}", {"name": "B"}).status_code == 200
     api("PATCH", f"/segments/{third['id']}", {"name": "C"})
     api.create("B")  # free again
+
+
+def test_a_blocked_text_in_a_name_is_refused_with_a_page_of_html(
+    emulator: Emulator, api: Api
+) -> None:
+    segment = api.create("A")
+    emulator.set(blocked_text="<script")
+    path = f"/segments/{segment['id']}"
+    refused = {"name": "An <script> here", "description": "B"}
+    for answer in (api("POST", "/segments", refused), api("PATCH", path, refused)):
+        assert answer.status_code == 403
+        assert answer.headers["Content-Type"].startswith("text/html")
+        assert "<title>403 Forbidden</title>" in answer.text
+    assert emulator.segments[0].description is None
+    assert [each.name for each in emulator.segments] == ["A"]
+
+    # Only names count, and only the exact text.
+    assert api("PATCH", path, {"description": "<script"}).status_code == 200
+    api.create("<SCRIPT")
+    emulator.set(blocked_text=None)
+    api.create("<script")
+
+
+def test_a_plan_allows_so_many_segments(emulator: Emulator, api: Api) -> None:
+    emulator.set(plan_limit=2)
+    emulator.add_segment("by hand")
+    segment = api.create("A")
+
+    refused = api("POST", "/segments", {"name": "B"})
+
+    assert refused.status_code == 403
+    assert refused.json() == {
+        "success": False,
+        "message": "You have reached the limit of your plan.",
+    }
+    assert len(emulator.segments) == 2
+    assert api("POST", "/segments", {}).status_code == 422
+    assert api("PATCH", f"/segments/{segment['id']}", {"name": "C"}).status_code == 200
+    emulator.set(plan_limit=3)
+    api.create("B")
+    emulator.set(plan_limit=None)
+    api.create("B")
+    emulator.reset()
+    emulator.set(plan_limit=0)
+    assert api("POST", "/segments", {"name": "A"}).status_code == 403
+
+
+def test_taken_names_are_refused_exactly_and_only_for_creates(emulator: Emulator, api: Api) -> None:
+    emulator.set(taken_names=["VIP", "New"])
+    for name in ("VIP", "New"):
+        refused = api("POST", "/segments", {"name": name})
+        assert refused.status_code == 400
+        assert refused.json() == {"success": False, "message": "name taken"}
+    assert emulator.segments == []
+    segment = api.create("vip")
+    assert api("PATCH", f"/segments/{segment['id']}", {"name": "VIP"}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("kind", "created", "updated"),
+    [
+        ("as_sent", " Very \t important  Ümläut", "B  c"),
+        ("upper", " VERY \t IMPORTANT  ÜMLÄUT", "B  C"),
+        ("collapse", " Very important Ümläut", "B c"),
+        ("keep_old", " Very \t important  Ümläut", " Very \t important  Ümläut"),
+    ],
+)
+def test_names_can_be_stored_otherwise_than_sent(
+    emulator: Emulator, api: Api, kind: StoredName, created: str, updated: str
+) -> None:
+    emulator.set(stored_name=kind)
+    segment = api.create(" Very \t important  Ümläut")
+    path = f"/segments/{segment['id']}"
+    assert segment["name"] == emulator.segments[0].name == created
+
+    answer = api("PATCH", path, {"name": "B  c", "description": "D"})
+
+    assert answer.status_code == 200
+    for data in (answer.json()["data"], api("GET", path).json()["data"]):
+        assert (data["name"], data["description"]) == (updated, "D")
+    assert api("PATCH", path, {"name": ""}).status_code == 422
+    assert api("PATCH", path, {"name": "x" * 256}).status_code == 422
+
+
+def test_names_are_unique_as_they_are_stored(emulator: Emulator, api: Api) -> None:
+    emulator.set(stored_name="upper", unique_names=True)
+    api.create("vip")
+    assert api("POST", "/segments", {"name": "Vip"}).status_code == 422
 
 
 def test_customers_are_created_or_updated_by_adding_them(emulator: Emulator, api: Api) -> None:

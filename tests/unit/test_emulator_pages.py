@@ -117,6 +117,19 @@ def test_settings_can_be_read_and_changed_one_by_one(emulator: Emulator) -> None
     assert emulator.options.rate_limit is None
 
 
+def test_every_temper_can_be_set_over_http(emulator: Emulator, api: Api) -> None:
+    changes = {
+        "taken_names": ["VIP"], "plan_limit": 1, "blocked_text": "x", "stored_name": "upper",
+    }  # fmt: skip
+    before = control(emulator, "GET", "settings").json()
+    assert control(emulator, "PUT", "settings", changes).json() == {**before, **changes}
+    assert emulator.options.taken_names == ("VIP",)
+    statuses = [api("POST", "/segments", {"name": name}).status_code for name in ("VIP", "x", "a")]
+    assert statuses == [400, 403, 201]
+    assert emulator.segments[0].name == "A"
+    assert control(emulator, "PUT", "settings", before).json() == before
+
+
 @pytest.mark.parametrize(
     ("path", "body", "message"),
     [
@@ -136,6 +149,16 @@ def test_settings_can_be_read_and_changed_one_by_one(emulator: Emulator) -> None
         ("settings", {"outage": "refuse"}, "outage_seconds"),
         ("settings", {"unique_names": 1}, "unique_names must be"),
         ("settings", {"key": ""}, "key must be"),
+        ("settings", {"taken_names": "VIP"}, "taken_names must be a list of texts"),
+        ("settings", {"taken_names": [7]}, "taken_names must be a list of texts"),
+        ("settings", {"taken_names": None}, "taken_names must be a list of texts"),
+        ("settings", {"plan_limit": -1}, "plan_limit must be a whole number from 0"),
+        ("settings", {"plan_limit": True}, "plan_limit must be a whole number from 0"),
+        ("settings", {"plan_limit": 1.5}, "plan_limit must be a whole number from 0"),
+        ("settings", {"blocked_text": ""}, "blocked_text must be a text"),
+        ("settings", {"blocked_text": 7}, "blocked_text must be a text"),
+        ("settings", {"stored_name": "lower"}, "stored_name must be one of"),
+        ("faults", {"methods": ["PATCH"], "no_content": 2}, "must not exceed 1"),
         ("settings", {"outage": "hold", "outage_seconds": "x"}, "outage_seconds must be"),
     ],
 )

@@ -13,12 +13,13 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from bunce_sync.emulator import Emulator, Faults
 from bunce_sync.emulator.faults import METHODS, NAMES, RetryAfter
-from bunce_sync.emulator.options import Order, Paging
+from bunce_sync.emulator.options import Order, Paging, StoredName
 
 # Options that the emulator or its faults take under the same name.
 _EMULATOR = (
-    "key", "rate_limit", "rate_window", "block_seconds", "unique_names", "paging", "order",
-    "clock_offset", "idle_seconds",
+    "key", "rate_limit", "rate_window", "block_seconds", "unique_names", "taken_names",
+    "plan_limit", "blocked_text", "stored_name", "paging", "order", "clock_offset",
+    "idle_seconds",
 )  # fmt: skip
 _FAULTS = (
     "hold_seconds", "late_seconds", "trickle_seconds", "retry_after", "retry_seconds",
@@ -45,6 +46,14 @@ class Command(BaseCommand):
         add("--block-seconds", type=float, default=60.0, metavar="S",
             help="how long an address is shut out once it went past the limit")  # fmt: skip
         add("--unique-names", action="store_true", help="refuse a name that is in use")
+        add("--taken-name", action="append", default=[], dest="taken_names", metavar="NAME",
+            help="refuse a create with this name (400), may be given several times")  # fmt: skip
+        add("--plan-limit", type=int, default=None, metavar="N",
+            help="refuse creates once so many segments are stored (403)")  # fmt: skip
+        add("--blocked-text", default=None, metavar="TEXT",
+            help="refuse names that contain it, with a page of HTML (403)")  # fmt: skip
+        add("--stored-name", choices=get_args(StoredName), default="as_sent",
+            help="how names are stored")  # fmt: skip
         add("--paging", choices=get_args(Paging), default="page", help="style of lists")
         add("--order", choices=get_args(Order), default="newest", help="order of lists")
         add("--clock-offset", type=float, default=0.0, metavar="S",
