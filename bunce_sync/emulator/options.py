@@ -43,6 +43,16 @@ class Options:
             ``nested``: rows in ``data.data`` and ``meta`` inside ``data``;
             ``ignore_page``: every page is the first one;
             ``clamp``: a page past the end is the last one again.
+        page_cap: a list gives at most this many rows a page, whatever ``per_page`` says, and
+            counts its pages accordingly; None for no such cap.
+        max_per_page: a ``per_page`` above it is refused with 422 "per_page must be at most …";
+            None accepts any but gives at most 100 rows.
+        hide_every: every segment whose place in the order of storing is a multiple of this is
+            missing from lists. It is dropped after the page was cut, so pages come short while
+            totals still count it; it can still be read by its id. None hides nothing.
+        empty_page: the page of this number comes empty although rows follow; they move to the
+            later pages, so that each page after it has the rows of the one before. None for
+            none. This and ``hide_every`` have no effect when ``paging`` is ``cursor``.
         order: of a list: ``newest`` or ``oldest`` first, ``random`` but the same each time, or
             ``shuffled`` anew for each call.
         clock_offset: seconds added to every time in an answer, since the zone of Bunce's
@@ -66,6 +76,10 @@ class Options:
     blocked_text: str | None = None
     stored_name: StoredName = "as_sent"
     paging: Paging = "page"
+    page_cap: int | None = None
+    max_per_page: int | None = None
+    hide_every: int | None = None
+    empty_page: int | None = None
     order: Order = "newest"
     clock_offset: float = 0.0
     idle_seconds: float | None = None
@@ -74,7 +88,8 @@ class Options:
     def __post_init__(self) -> None:
         if self.key is not None and (not isinstance(self.key, str) or not self.key):
             raise ValueError("key must be a text that is not empty, or nothing")
-        _whole("rate_limit", self.rate_limit, 1)
+        for name in ("rate_limit", "page_cap", "max_per_page", "hide_every", "empty_page"):
+            _whole(name, getattr(self, name), 1)
         _whole("plan_limit", self.plan_limit, 0)
         number("rate_window", self.rate_window, above=0)
         number("block_seconds", self.block_seconds)
@@ -111,6 +126,10 @@ class OptionChanges(TypedDict, total=False):
     blocked_text: str | None
     stored_name: StoredName
     paging: Paging
+    page_cap: int | None
+    max_per_page: int | None
+    hide_every: int | None
+    empty_page: int | None
     order: Order
     clock_offset: float
     idle_seconds: float | None

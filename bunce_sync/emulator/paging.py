@@ -6,6 +6,7 @@ import base64
 import random
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
+from itertools import islice
 from urllib.parse import parse_qs
 
 from .messages import Response, success
@@ -39,27 +40,40 @@ def list_segments(
     """
     parameters = {name: values[-1] for name, values in parse_qs(query).items()}
     page = _positive(parameters, "page", 1)
-    per_page = min(_positive(parameters, "per_page", DEFAULT_PER_PAGE), MAX_PER_PAGE)
+    per_page = _per_page(parameters, options)
     total = len(store.segments)
-    pages = max(1, -(-total // per_page))
 
     if options.paging == "cursor":
         start = _after_cursor(store, parameters, options)
-    elif options.paging == "ignore_page":
-        start = 0
-    elif options.paging == "clamp":
-        start = (min(page, pages) - 1) * per_page
-    else:
-        start = (page - 1) * per_page
-    ids = _slice(store, options, shuffler, start, per_page)
-    rows = [describe(store.segments[segment_id]) for segment_id in ids]
-    has_next = start + per_page < total
-
-    if options.paging == "cursor":
+        ids = _slice(store, options, shuffler, start, per_page)
+        rows = [describe(store.segments[segment_id]) for segment_id in ids]
+        has_next = start + per_page < total
         cursor = _cursor(ids[-1], start + len(ids)) if has_next else None
         meta = {"next_page_cursor": cursor, "has_next_page": has_next, "per_page": per_page}
         return success(rows, _MESSAGE, meta=meta)
+
+    pages = -(-total // per_page)
+    empty = options.empty_page
+    if empty is not None and empty <= pages:
+        pages += 1
+    else:
+        empty = None  # a page past the end is empty anyway
+    pages = max(1, pages)
+    number = page
+    if options.paging == "ignore_page":
+        number = 1
+    elif options.paging == "clamp":
+        number = min(page, pages)
+    if number == empty:
+        ids = []
+    else:
+        before = number - 1 if empty is None or number < empty else number - 2
+        ids = _slice(store, options, shuffler, before * per_page, per_page)
+    hidden = _hidden(store, options)
+    rows = [describe(store.segments[each]) for each in ids if each not in hidden]
+
     if options.paging in ("page_meta", "nested"):
+        has_next = page < pages
         meta = {
             "page": page,
             "per_page": per_page,
@@ -72,6 +86,25 @@ def list_segments(
             return success({"data": rows, "meta": meta}, _MESSAGE)
         return success(rows, _MESSAGE, meta=meta)
     return success(rows, _MESSAGE)
+
+
+def _per_page(parameters: dict[str, str], options: Options) -> int:
+    per_page = _positive(parameters, "per_page", DEFAULT_PER_PAGE)
+    limit = options.max_per_page
+    if limit is None:
+        per_page = min(per_page, MAX_PER_PAGE)
+    elif per_page > limit:
+        if "per_page" in parameters:
+            raise InvalidError(f"per_page must be at most {limit}")
+        per_page = limit
+    return per_page if options.page_cap is None else min(per_page, options.page_cap)
+
+
+def _hidden(store: Store, options: Options) -> set[str]:
+    """Return the ids of the segments that lists leave out."""
+    if options.hide_every is None:
+        return set()
+    return set(islice(store.segments, options.hide_every - 1, None, options.hide_every))
 
 
 def _positive(parameters: dict[str, str], name: str, default: int) -> int:

@@ -7,6 +7,8 @@ import re
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -21,10 +23,10 @@ ROOT = Path(__file__).resolve().parents[2]
 ENVIRONMENT = {**os.environ, "DATABASE_URL": "postgres://nobody@127.0.0.1:1/none"}
 
 
-@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
-def test_the_command_serves_until_a_signal_ends_it_cleanly(ending: signal.Signals) -> None:
+@contextmanager
+def serving(*options: str) -> Iterator[tuple[subprocess.Popen[str], str, str]]:
+    """Run the command; give its process, its greeting and the address for a client."""
     command = [sys.executable, "manage.py", "bunce_emulator", "--port", "0"]
-    options = ["--fault", "html_502=1", "--rate-limit", "0", "--unique-names"]
     with subprocess.Popen(
         [*command, *options],
         cwd=ROOT,
@@ -42,22 +44,50 @@ def test_the_command_serves_until_a_signal_ends_it_cleanly(ending: signal.Signal
                 greeting += line
             address = re.search(r"connect to +(\S+)", greeting)
             assert address is not None
-            answer = requests.post(
-                f"{address[1]}/segments",
-                json={"name": "A"},
-                headers={"X-Authorization": "sk_test_x"},
-                timeout=10,
-            )
-            assert answer.status_code == 502
-            process.send_signal(ending)
-            rest, errors = process.communicate(timeout=10)
+            yield process, greeting, address[1]
         finally:
             process.kill()
+
+
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
+def test_the_command_serves_until_a_signal_ends_it_cleanly(ending: signal.Signals) -> None:
+    options = ["--fault", "html_502=1", "--rate-limit", "0", "--unique-names"]
+    with serving(*options) as (process, greeting, address):
+        answer = requests.post(
+            f"{address}/segments",
+            json={"name": "A"},
+            headers={"X-Authorization": "sk_test_x"},
+            timeout=10,
+        )
+        assert answer.status_code == 502
+        process.send_signal(ending)
+        rest, errors = process.communicate(timeout=10)
     assert process.returncode == 0
     assert errors == ""
     assert "html_502 1" in greeting
     assert "no limit" in greeting
     assert rest.startswith("Stopped after 1 requests")
+
+
+def test_the_options_arrive_at_the_emulator() -> None:
+    options = [
+        "--taken-name", "VIP", "--taken-name", "A b", "--plan-limit", "7", "--blocked-text", "<x",
+        "--stored-name", "upper", "--page-cap", "5", "--max-per-page", "50", "--hide-every", "20",
+        "--empty-page", "2", "--fault", "unavailable=0.5", "--fault", "no_content=0.25",
+        "--fault-method", "PATCH", "--retry-seconds", "86400",
+    ]  # fmt: skip
+    with serving(*options) as (_, greeting, address):
+        control = f"{address.removesuffix('/v1')}/control"
+        settings = requests.get(f"{control}/settings", timeout=10).json()
+        faults = requests.get(f"{control}/faults", timeout=10).json()
+    expected = {
+        "taken_names": ["VIP", "A b"], "plan_limit": 7, "blocked_text": "<x",
+        "stored_name": "upper", "page_cap": 5, "max_per_page": 50, "hide_every": 20,
+        "empty_page": 2,
+    }  # fmt: skip
+    assert settings == {**settings, **expected}
+    assert (faults["methods"], faults["retry_seconds"]) == (["PATCH"], 86400)
+    assert "unavailable 0.5, no_content 0.25" in greeting
 
 
 def test_a_taken_port_is_one_clear_line() -> None:
@@ -80,6 +110,9 @@ def test_a_taken_port_is_one_clear_line() -> None:
         (["--fault", "lost_answer"], "needs a probability"),
         (["--fault", "lost_anser=0.1"], "no such fault"),
         (["--paging", "none"], "invalid choice"),
+        (["--page-cap", "0"], "page_cap must be a whole number from 1"),
+        (["--blocked-text", ""], "blocked_text must be a text"),
+        (["--stored-name", "lower"], "invalid choice"),
     ],
 )
 def test_an_option_that_makes_no_sense_is_refused_with_the_reason(

@@ -120,6 +120,7 @@ def test_settings_can_be_read_and_changed_one_by_one(emulator: Emulator) -> None
 def test_every_temper_can_be_set_over_http(emulator: Emulator, api: Api) -> None:
     changes = {
         "taken_names": ["VIP"], "plan_limit": 1, "blocked_text": "x", "stored_name": "upper",
+        "page_cap": 5, "max_per_page": 50, "hide_every": 20, "empty_page": 2,
     }  # fmt: skip
     before = control(emulator, "GET", "settings").json()
     assert control(emulator, "PUT", "settings", changes).json() == {**before, **changes}
@@ -158,6 +159,10 @@ def test_every_temper_can_be_set_over_http(emulator: Emulator, api: Api) -> None
         ("settings", {"blocked_text": ""}, "blocked_text must be a text"),
         ("settings", {"blocked_text": 7}, "blocked_text must be a text"),
         ("settings", {"stored_name": "lower"}, "stored_name must be one of"),
+        ("settings", {"page_cap": 0}, "page_cap must be a whole number from 1"),
+        ("settings", {"max_per_page": 0}, "max_per_page must be a whole number from 1"),
+        ("settings", {"hide_every": "2"}, "hide_every must be a whole number from 1"),
+        ("settings", {"empty_page": 0.5}, "empty_page must be a whole number from 1"),
         ("faults", {"methods": ["PATCH"], "no_content": 2}, "must not exceed 1"),
         ("settings", {"outage": "hold", "outage_seconds": "x"}, "outage_seconds must be"),
     ],

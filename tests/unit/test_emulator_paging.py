@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from bunce_sync.emulator import Emulator
-from bunce_sync.emulator.options import Order
+from bunce_sync.emulator.options import Order, Paging
 from tests.emulator_client import Api
 
 START = datetime(2024, 12, 5, 8, 0, 0, tzinfo=UTC)
@@ -153,3 +153,101 @@ def test_lists_come_in_the_order_that_is_set(emulator: Emulator, api: Api) -> No
 def test_a_segment_added_with_an_earlier_time_takes_its_place(emulator: Emulator, api: Api) -> None:
     emulator.add_segment("99", created_at=START - timedelta(days=1))
     assert names(get(api, per_page=2)["data"]) == [99, 0]
+
+
+def walk(api: Api, pages: int, **query: object) -> list[list[int]]:
+    """Return the names on the first pages."""
+    return [names(get(api, page=page, **query)["data"]) for page in range(1, pages + 1)]
+
+
+def test_a_cap_shortens_pages_whatever_is_asked_for(emulator: Emulator, api: Api) -> None:
+    emulator.set(page_cap=10)
+    expected = [list(range(10)), list(range(10, 20)), list(range(20, 25)), []]
+    assert walk(api, 4, per_page=100) == walk(api, 4) == expected
+    assert names(get(api, page=2, per_page=7)["data"]) == list(range(7, 14))
+    emulator.set(paging="page_meta")
+    assert get(api, page=3, per_page=100)["meta"] == {
+        "page": 3, "per_page": 10, "total": 25, "total_pages": 3, "has_next_page": False,
+        "next_page": None,
+    }  # fmt: skip
+
+
+def test_a_cap_holds_for_cursors_too(emulator: Emulator, api: Api) -> None:
+    emulator.set(page_cap=10, paging="cursor")
+    first = get(api, per_page=20)
+    second = get(api, per_page=20, cursor=first["meta"]["next_page_cursor"])
+    assert names(first["data"] + second["data"]) == list(range(20))
+
+
+@pytest.mark.parametrize("paging", ["page", "cursor"])
+def test_a_per_page_above_the_limit_is_a_422(emulator: Emulator, api: Api, paging: Paging) -> None:
+    emulator.set(max_per_page=15, paging=paging)
+    refused = api("GET", "/segments", params={"per_page": 16})
+    assert refused.status_code == 422
+    assert refused.json() == {"success": False, "message": "per_page must be at most 15"}
+    assert len(get(api, per_page=15)["data"]) == 15
+    assert len(get(api)["data"]) == 15  # what was not asked for is not refused
+    emulator.set(page_cap=5)
+    assert len(get(api, per_page=15)["data"]) == 5
+    assert api("GET", "/segments", params={"per_page": 16}).status_code == 422
+
+
+def test_a_limit_for_per_page_may_be_above_a_hundred(emulator: Emulator, api: Api) -> None:
+    for number in range(25, 130):
+        emulator.add_segment(f"{number}")
+    emulator.set(max_per_page=120)
+    assert len(get(api, per_page=120)["data"]) == 120
+
+
+def test_hidden_segments_leave_pages_short(emulator: Emulator, api: Api) -> None:
+    emulator.set(hide_every=10)
+    assert walk(api, 3) == [
+        [number for number in range(20) if number not in (9, 19)],
+        list(range(20, 25)),
+        [],
+    ]
+    hidden = emulator.segments[9]
+    assert api("GET", f"/segments/{hidden.id}").json()["data"]["name"] == "9"
+    emulator.set(paging="nested")
+    body = get(api, page=2, per_page=10)["data"]
+    assert names(body["data"]) == list(range(10, 19))
+    assert (body["meta"]["total"], body["meta"]["total_pages"]) == (25, 3)
+    emulator.set(paging="cursor")
+    assert len(get(api, per_page=25)["data"]) == 25
+
+
+@pytest.mark.parametrize("order", ["newest", "oldest", "random", "shuffled"])
+def test_the_same_segments_stay_hidden(emulator: Emulator, api: Api, order: Order) -> None:
+    emulator.set(hide_every=10, order=order)
+    emulator.add_segment("99", created_at=START - timedelta(days=1))  # first by its time
+    api("PATCH", f"/segments/{emulator.segments[3].id}", {"description": "changed"})
+    seen = names(get(api, per_page=100)["data"])
+    assert set(range(25)) - set(seen) == {9, 19}
+    assert len(seen) == 24
+
+
+def test_a_page_can_come_empty_in_the_middle_of_a_list(emulator: Emulator, api: Api) -> None:
+    emulator.set(empty_page=2)
+    expected = [list(range(10)), [], list(range(10, 20)), list(range(20, 25)), []]
+    assert walk(api, 5, per_page=10) == expected
+    emulator.set(paging="page_meta")
+    metas = [get(api, page=page, per_page=10)["meta"] for page in range(1, 6)]
+    assert [meta["total_pages"] for meta in metas] == [4] * 5
+    assert [meta["next_page"] for meta in metas] == [2, 3, 4, None, None]
+    emulator.set(paging="clamp")
+    assert walk(api, 5, per_page=10) == [*expected[:4], expected[3]]
+    emulator.set(paging="cursor")
+    assert names(get(api, page=2, per_page=10)["data"]) == list(range(10))
+
+
+def test_the_empty_page_can_be_the_first_or_past_the_end(emulator: Emulator, api: Api) -> None:
+    emulator.set(empty_page=1)
+    assert walk(api, 3) == [[], list(range(20)), list(range(20, 25))]
+    emulator.set(paging="ignore_page")
+    assert walk(api, 2) == [[], []]
+    emulator.set(paging="page_meta", empty_page=3)
+    assert walk(api, 3) == [list(range(20)), list(range(20, 25)), []]
+    assert get(api, page=2)["meta"]["has_next_page"] is False
+    emulator.reset()
+    emulator.set(paging="page_meta", empty_page=1)
+    assert get(api)["meta"]["has_next_page"] is False

@@ -18,8 +18,8 @@ from bunce_sync.emulator.options import Order, Paging, StoredName
 # Options that the emulator or its faults take under the same name.
 _EMULATOR = (
     "key", "rate_limit", "rate_window", "block_seconds", "unique_names", "taken_names",
-    "plan_limit", "blocked_text", "stored_name", "paging", "order", "clock_offset",
-    "idle_seconds",
+    "plan_limit", "blocked_text", "stored_name", "paging", "page_cap", "max_per_page", "hide_every",
+    "empty_page", "order", "clock_offset", "idle_seconds",
 )  # fmt: skip
 _FAULTS = (
     "hold_seconds", "late_seconds", "trickle_seconds", "retry_after", "retry_seconds",
@@ -55,6 +55,13 @@ class Command(BaseCommand):
         add("--stored-name", choices=get_args(StoredName), default="as_sent",
             help="how names are stored")  # fmt: skip
         add("--paging", choices=get_args(Paging), default="page", help="style of lists")
+        for name, text in (
+            ("page-cap", "rows a page has at most, whatever per_page says"),
+            ("max-per-page", "refuse a greater per_page (422)"),
+            ("hide-every", "leave every N-th segment out of lists, so that pages come short"),
+            ("empty-page", "number of a page that comes empty although rows follow"),
+        ):
+            add(f"--{name}", type=int, default=None, metavar="N", help=text)
         add("--order", choices=get_args(Order), default="newest", help="order of lists")
         add("--clock-offset", type=float, default=0.0, metavar="S",
             help="seconds added to the times in answers")  # fmt: skip
