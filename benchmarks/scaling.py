@@ -46,7 +46,7 @@ def claims(rows: int) -> dict[str, Figure]:
 
     step = max(1, rows // (CLAIMS * 2))
     due = Segment.objects.filter(pk__in=range(1, rows, step))
-    due.update(
+    due.update_sync_fields(
         status=Segment.Status.PENDING,
         bunce_id=None,
         due_at=DatabaseNow() - timedelta(seconds=60),

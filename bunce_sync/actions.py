@@ -22,13 +22,13 @@ Status = Segment.Status
 
 
 def push_now(segments: SegmentQuerySet) -> int:
-    """Send waiting rows without further backoff, and synced rows that drifted once more.
+    """Send waiting rows without further backoff, and synced rows that differ in Bunce once more.
 
     Returns:
         How many rows were marked.
     """
-    drifted = Q(status=Status.SYNCED, last_code="drift")
-    rows = segments.filter(Q(status=Status.PENDING) | drifted)
+    differing = Q(status=Status.SYNCED, last_code__in=Segment.DIFFERING)
+    rows = segments.filter(Q(status=Status.PENDING) | differing)
     return _mark(segments, rows, {"status": Status.PENDING, "due_at": DatabaseNow()}, push_segment)
 
 
@@ -63,7 +63,7 @@ def _mark(
     alias = segments.write_alias
     with transaction.atomic(using=alias):
         first = rows.using(alias).values_list("pk", flat=True).first()
-        count = rows.using(alias).update(**changes)
+        count = rows.using(alias).update_sync_fields(**changes)
         if count:
             _ring_after_commit(task, alias, first if task is push_segment else None)
     return count

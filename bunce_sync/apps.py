@@ -14,11 +14,7 @@ class BunceSyncConfig(AppConfig):
     def ready(self) -> None:
         from bunce_sync import checks, signals
 
-        post_save.connect(
-            signals.ring_on_commit,
-            sender=self.get_model("Segment"),
-            dispatch_uid="bunce_sync.ring_on_commit",
-        )
+        post_save.connect(signals.ring_on_commit, dispatch_uid="bunce_sync.ring_on_commit")
         django_checks.register(checks.check_settings, "bunce_sync")
         django_checks.register(checks.check_key, "bunce_sync")
         django_checks.register(checks.check_address, "bunce_sync")

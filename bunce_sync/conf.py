@@ -165,6 +165,18 @@ class Conf:
         return self.BASE_URL or BASE_URLS[self.ENV]
 
     @property
+    def environment(self) -> str:
+        """Where segments live: scheme, host and port of Bunce, and the kind of the key.
+
+        What was read from one environment says nothing of another.
+        """
+        parts = urlsplit(self.base_url)
+        port = parts.port or {"http": 80, "https": 443}[parts.scheme]
+        kinds = {"sk_live_": "live", "sk_test_": "test"}
+        kind = next((kind for sign, kind in kinds.items() if self.API_KEY.startswith(sign)), "")
+        return f"{parts.scheme}://{parts.hostname}:{port} {kind or self.ENV}"
+
+    @property
     def request_deadline(self) -> float:
         """Seconds one request may take in all, from connecting to the last byte read."""
         return self.CONNECT_TIMEOUT + self.READ_TIMEOUT

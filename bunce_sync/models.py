@@ -2,30 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from typing import Any, ClassVar
 
 from django.core.exceptions import ValidationError
-from django.db import models, router, transaction
-from django.db.models import Expression, Q
+from django.db import models, transaction
+from django.db.models import Q
+from django.db.models.expressions import Combinable
 from django.db.models.functions import Length, Trim
 from django.db.models.lookups import GreaterThan
 from django.utils.translation import gettext_lazy as _
 
+from bunce_sync.fingerprint import content_digest
 from bunce_sync.functions import DatabaseNow
-from bunce_sync.querysets import SegmentQuerySet
-
-
-def content_digest(name: str, description: str | None) -> str:
-    """A fingerprint of a segment's content, the same wherever Bunce would show the same.
-
-    Spaces at the ends do not count, and an empty description is no description. Compared in place
-    of the texts, since a database may find "VIP" and "vip" equal.
-    """
-    content = f"{name.strip()}\0{(description or '').strip()}"
-    return hashlib.sha256(content.encode("utf-8", "replace")).hexdigest()
+from bunce_sync.querysets import SegmentQuerySet, only_the_sync_writes
 
 
 def validate_not_blank(value: str) -> None:
@@ -42,9 +33,10 @@ def validate_not_blank(value: str) -> None:
 class Segment(models.Model):
     """An audience as it is wanted here, what Bunce has of it, and how the two stand.
 
-    People and other code write the wanted fields. All else is written by ``bunce_sync.sync`` with
-    guarded updates, so ``save()`` leaves it alone: an instance that was read before a worker
-    recorded the Bunce id must not take that id away again.
+    People and other code write the wanted fields (and those of a subclass). ``SYNC_FIELDS`` belong
+    to ``bunce_sync.sync``, which writes them with ``SegmentQuerySet.update_sync_fields``. Every
+    other write leaves them alone, whatever it says of them: an instance, a fixture or a version
+    from before a worker recorded the Bunce id must not take that id away again.
     """
 
     class Status(models.TextChoices):
@@ -56,8 +48,22 @@ class Segment(models.Model):
 
     #: The fields that say what is wanted; nothing else is ever sent.
     WANTED: ClassVar = ("name", "description", "add_all_customers")
+    #: The fields that only the sync writes. A new row starts with their defaults.
+    SYNC_FIELDS: ClassVar = frozenset(
+        {
+            *("bunce_id", "bunce_name", "bunce_description", "bunce_type", "bunce_all_customers"),
+            *("bunce_conditions", "bunce_customers_count", "bunce_created_at", "bunce_updated_at"),
+            *("bunce_duplicate_id", "status", "due_at", "lease_token", "lease_until", "attempts"),
+            *("sent_digest", "sent_at", "shown_digest", "last_code", "last_error", "absent_at"),
+            *("synced_at", "check_asked_at", "created_at"),
+        }
+    )
+    #: What no caller can set: the sync's fields, and the time of the last write.
+    KEPT_FIELDS: ClassVar = SYNC_FIELDS | {"updated_at"}
     #: The states in which nothing happens until somebody edits the row.
     RESTING: ClassVar = (Status.SYNCED, Status.REJECTED)
+    #: The codes of synced rows that have other content in Bunce, which a push would replace.
+    DIFFERING: ClassVar = ("drift", "stored_differently")
 
     name = models.CharField(_("name"), max_length=255, validators=[validate_not_blank])
     description = models.TextField(_("description"), null=True, blank=True)  # noqa: DJ001 - Bunce's own shape
@@ -115,11 +121,28 @@ class Segment(models.Model):
         _("content last sent"), max_length=64, default="", db_default="", editable=False, blank=True
     )
     sent_at = models.DateTimeField(_("last sent at"), null=True, editable=False)
+    shown_digest = models.CharField(
+        _("content first shown by Bunce"),
+        max_length=64,
+        default="",
+        db_default="",
+        editable=False,
+        blank=True,
+        help_text=_(
+            "What Bunce showed after the last push: other content later is a change there."
+        ),
+    )
     last_code = models.CharField(
         _("last problem"), max_length=32, default="", db_default="", editable=False, blank=True
     )
     last_error = models.TextField(
         _("last error"), default="", db_default="", editable=False, blank=True
+    )
+    absent_at = models.DateTimeField(
+        _("absent at"),
+        null=True,
+        editable=False,
+        help_text=_("When Bunce's whole list was last found not to have the segment."),
     )
     synced_at = models.DateTimeField(_("synced at"), null=True, editable=False)
     check_asked_at = models.DateTimeField(
@@ -137,6 +160,8 @@ class Segment(models.Model):
         verbose_name = _("segment")
         verbose_name_plural = _("segments")
         ordering = ("-id",)
+        # Saves of instances and third-party apps use the base manager.
+        base_manager_name = "objects"
         permissions = [("push_segment", _("Can push segments to Bunce"))]
         indexes = [
             # Due rows, rows in doubt, leases that ran out, and the count of each state.
@@ -162,6 +187,11 @@ class Segment(models.Model):
                 violation_error_message=_("Enter a name. Spaces alone are not one."),
             ),
             models.CheckConstraint(
+                name="bunce_segment_id_not_empty",
+                condition=~Q(bunce_id=""),
+                violation_error_message=_("A segment that is not in Bunce yet has no id at all."),
+            ),
+            models.CheckConstraint(
                 name="bunce_segment_synced_has_id",
                 condition=~Q(status="synced") | Q(bunce_id__isnull=False),
                 violation_error_message=_("A synced segment has a Bunce id."),
@@ -182,60 +212,107 @@ class Segment(models.Model):
     def __str__(self) -> str:
         return self.name
 
-    def save(
-        self,
-        *args: Any,
-        using: str | None = None,
-        update_fields: Iterable[str] | None = None,
-        **kwargs: Any,
-    ) -> None:
+    def save(self, *args: Any, update_fields: Iterable[str] | None = None, **kwargs: Any) -> None:
         """Save what is wanted; a row at rest whose content changed becomes pending again.
 
         Args:
-            using: the database alias.
-            update_fields: some of the wanted fields, ``updated_at``, or None for all of them.
+            update_fields: as Django's; names of ``SYNC_FIELDS`` among them are left out.
 
         Raises:
-            IntegrityError: a new instance has the primary key of a row that exists.
-            ValueError: ``update_fields`` names a field that only the sync writes.
+            ValueError: ``update_fields`` names nothing but fields that only the sync writes.
         """
-        if self._state.adding and update_fields is None:
-            if not args:
-                # Django would turn a primary key that exists into an UPDATE of every field, and
-                # the row's Bunce id would be gone.
-                kwargs["force_insert"] = True
-            super().save(*args, using=using, **kwargs)
-            fields = [field.name for field in self._meta.concrete_fields]
-            unknown = [name for name in fields if isinstance(self.__dict__.get(name), Expression)]
-            if unknown:  # MySQL, unlike all the others, does not tell its defaults
-                self.refresh_from_db(using=self._state.db, fields=unknown)
-            return
-        names = self._writable(update_fields)
-        alias = using or router.db_for_write(type(self), instance=self)
-        with transaction.atomic(using=alias):
-            self.updated_at = DatabaseNow()
-            super().save(*args, using=using, update_fields=names, **kwargs)
-            if names & {"name", "description"}:
-                rows = type(self)._default_manager.using(alias).filter(pk=self.pk)
-                # With some fields only, this instance may differ from the row in the others.
-                stored = self if update_fields is None else rows.get()
-                rows.exclude(sent_digest=stored.digest).mark_edited()
-            self.refresh_from_db(using=alias, fields=[*self.fresh_start(), "updated_at"])
+        if update_fields is not None:
+            update_fields = list(update_fields)
+            kept = [name for name in update_fields if name not in self.SYNC_FIELDS]
+            if update_fields and not kept:
+                raise ValueError(only_the_sync_writes("Segment.save()", update_fields))
+            update_fields = kept
+        super().save(*args, update_fields=update_fields, **kwargs)
 
-    def _writable(self, update_fields: Iterable[str] | None) -> set[str]:
-        writable = {*self.WANTED, "updated_at"}
-        if update_fields is None:
-            return writable
-        names = {*update_fields, "updated_at"}
-        dates = {f.name for f in self._meta.concrete_fields if isinstance(f, models.DateTimeField)}
-        if names >= dates:
-            names -= dates - writable  # update_or_create() names every date, wanted or not
-        if names - writable:
-            raise ValueError(
-                f"Segment.save() does not write {', '.join(sorted(names - writable))}:"
-                " the sync keeps these fields. Use Segment.objects.filter(...).update(...)."
-            )
-        return names
+    def _save_table(
+        self,
+        raw: bool = False,
+        cls: type[models.Model] | None = None,
+        force_insert: bool = False,
+        force_update: bool = False,
+        using: str | None = None,
+        update_fields: Iterable[str] | None = None,
+    ) -> bool:
+        """Write one table, then load what the database made of it.
+
+        Every save of an instance passes here, also a raw one (``loaddata``, django-reversion),
+        which bypasses ``save()``; and before ``post_save``, whose receivers must see values.
+        """
+        arguments = (raw, cls, force_insert, force_update, using, update_fields)
+        if cls is not Segment:
+            return bool(super()._save_table(*arguments))
+        if (pk := self.id) is None:
+            super()._save_table(*arguments)  # one INSERT, which needs no transaction of its own
+            self._load_stored(using)
+            return False
+        with transaction.atomic(using=using, savepoint=False):
+            updated = bool(super()._save_table(*arguments))
+            if updated:
+                Segment._base_manager.using(using).requeue_changed([pk])
+            self._load_stored(using, self.KEPT_FIELDS if updated else ())
+        return updated
+
+    def _do_update(
+        self,
+        base_qs: SegmentQuerySet,
+        using: str | None,
+        pk_val: Any,
+        values: Sequence[tuple[models.Field[Any, Any], None, Any]],
+        *args: Any,
+    ) -> Any:
+        """Update one table; of the segment's own only what is wanted."""
+        if base_qs.model is Segment:
+            values = [value for value in values if value[0].name not in self.KEPT_FIELDS]
+            values.append((Segment._meta.get_field("updated_at"), None, DatabaseNow()))
+        return super()._do_update(base_qs, using, pk_val, values, *args)
+
+    def _do_insert(
+        self, manager: Any, using: str | None, fields: Any, returning_fields: Any, raw: bool
+    ) -> Any:
+        """Insert one row; a new one starts as new segments do."""
+        if manager.model is Segment:
+            self.prepare_insert(raw=raw)
+        return super()._do_insert(manager, using, fields, returning_fields, raw)
+
+    def prepare_insert(self, *, raw: bool = False) -> None:
+        """Set what only the sync writes to the values of a row that was never sent.
+
+        A row with a key of its own is one that is put back, from a dump or from a version of it:
+        that one keeps its Bunce id, or it would be created a second time.
+
+        Args:
+            raw: a serialized row is being restored.
+
+        Raises:
+            ValueError: a new instance has a Bunce id, which only Bunce can give it.
+        """
+        if raw or self.id is not None:
+            self.bunce_id = self.bunce_id or None
+            return
+        if self.bunce_id and self._state.db is None:
+            raise ValueError("A new segment gets its Bunce id from Bunce: leave bunce_id out.")
+        # The copy of a row is a segment of its own.
+        for name in self.KEPT_FIELDS:
+            field = Segment._meta.get_field(name)
+            setattr(self, field.attname, field.get_default())
+
+    def _load_stored(self, using: str | None, names: Iterable[str] = ()) -> None:
+        """Load these fields, and those of which the instance holds an expression only."""
+        pending = [
+            field.name
+            for field in Segment._meta.concrete_fields
+            if isinstance(self.__dict__.get(field.attname), Combinable)
+        ]
+        names = {*names, *pending}
+        if names:
+            rows = Segment._base_manager.using(using).filter(pk=self.id)
+            for name, value in rows.values(*names).get().items():
+                setattr(self, name, value)
 
     @property
     def digest(self) -> str:
@@ -250,8 +327,15 @@ class Segment(models.Model):
     @property
     def trouble(self) -> str:
         """The code of what is to be told of the row: that Bunce has it twice before all else."""
-        twice = self.status == Segment.Status.SYNCED and self.bunce_duplicate_id is not None
-        return "duplicate" if twice else self.last_code
+        if self.status == Segment.Status.SYNCED:
+            if self.bunce_duplicate_id is not None:
+                return "duplicate"
+            if not self.last_code and self.bunce_all_customers not in (
+                None,
+                self.add_all_customers,
+            ):
+                return "all_customers"
+        return self.last_code
 
     @staticmethod
     def fresh_start() -> dict[str, Any]:
@@ -262,6 +346,7 @@ class Segment(models.Model):
             "attempts": 0,
             "last_code": "",
             "last_error": "",
+            "absent_at": None,
         }
 
     def clean(self) -> None:
@@ -367,6 +452,7 @@ class SyncState(models.Model):
         """Why the gate is closed."""
 
         RATE_LIMITED = "rate_limited", _("Bunce asked to wait")
+        UNAVAILABLE = "unavailable", _("Bunce is unavailable and asked to wait")
         KEY_REFUSED = "key_refused", _("Bunce refused the key")
         UNREACHABLE = "unreachable", _("Bunce is not answering")
         CLOCK = "clock", _("The database's clock jumped")
@@ -377,6 +463,8 @@ class SyncState(models.Model):
     blocked_reason = models.CharField(max_length=16, choices=Reason, default="", blank=True)
     blocked_since = models.DateTimeField(null=True)
     blocked_detail = models.TextField(default="", blank=True)
+    #: How long Bunce asked to wait, where that is longer than the app goes without a probe.
+    asked_until = models.DateTimeField(null=True)
     failures = models.PositiveIntegerField(default=0)
     probe_until = models.DateTimeField(null=True)
     resumed_at = models.DateTimeField(null=True)
@@ -385,6 +473,10 @@ class SyncState(models.Model):
     scan = models.JSONField(null=True)
     scan_lease_until = models.DateTimeField(null=True)
     scan_token = models.UUIDField(null=True)
+    #: The page size that Bunce accepted after it had refused ``PAGE_SIZE``.
+    list_page_size = models.PositiveIntegerField(null=True)
+    #: How far the call log has been looked through for calls to delete, by ``started_at``.
+    pruned_to = models.DateTimeField(null=True)
 
     class Meta:
         verbose_name = _("sync state")
@@ -394,6 +486,37 @@ class SyncState(models.Model):
 
     def __str__(self) -> str:
         return "SyncState"
+
+
+class OperationState(models.Model):
+    """Trouble that one operation has with Bunce while the others may go on.
+
+    There is a row from the first refusal that could concern every row of the operation, until a
+    request of that operation succeeds.
+    """
+
+    operation = models.CharField(
+        max_length=16, primary_key=True, choices=ApiCall.Operation, editable=False
+    )
+    #: Of the answer that several different rows in a row got.
+    code = models.CharField(max_length=32)
+    http_status = models.PositiveSmallIntegerField(null=True)
+    detail = models.TextField(default="", blank=True)
+    since = models.DateTimeField()
+    #: The keys of those rows.
+    segment_ids = models.JSONField(default=list)
+    #: Until when no request is made; None while it is still each row's own matter.
+    blocked_until = models.DateTimeField(null=True)
+    probe_until = models.DateTimeField(null=True)
+    failed_probes = models.PositiveIntegerField(default=0)
+
+    class Meta:
+        verbose_name = _("operation state")
+        verbose_name_plural = _("operation states")
+        default_permissions = ()
+
+    def __str__(self) -> str:
+        return f"{self.operation}: {self.code}"
 
 
 class IdempotencyKey(models.Model):

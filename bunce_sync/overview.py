@@ -17,7 +17,7 @@ from bunce_sync.conf import SETTINGS, conf
 from bunce_sync.counting import CappedCount, Count, capped, estimated_rows
 from bunce_sync.exceptions import ConfigurationError
 from bunce_sync.functions import DatabaseNow
-from bunce_sync.models import ApiCall, Segment, SyncState
+from bunce_sync.models import ApiCall, OperationState, Segment, SyncState
 from bunce_sync.sync import gate
 from bunce_sync.sync.push import database_of
 from bunce_sync.sync.window import usage as requests_since
@@ -44,12 +44,35 @@ class Gate:
         until: when it is tried again; None unless closed.
         since: since when the reason holds.
         detail: Bunce's message or a technical remark.
+        asked_until: until when Bunce asked to wait, where that is longer than ``until``.
     """
 
     state: Literal["open", "closed", "probing"] = "open"
     reason: str = ""
     until: datetime | None = None
     since: datetime | None = None
+    detail: str = ""
+    asked_until: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PausedOperation:
+    """An operation that Bunce refuses, or answers in a way that cannot be read, for every row.
+
+    Attributes:
+        operation: one of ``ApiCall.Operation``.
+        code: of the answer, as in ``ApiCall``.
+        http_status: of the answer.
+        since: when the first of these answers came.
+        until: when one request tries again; None when that is due.
+        detail: Bunce's message or a technical remark.
+    """
+
+    operation: str
+    code: str
+    http_status: int | None
+    since: datetime
+    until: datetime | None
     detail: str = ""
 
 
@@ -105,6 +128,7 @@ class Overview:
         counts: rows in each state, by ``Segment.Status`` value.
         usage: of the rate limit.
         gate: whether requests may be made.
+        operations: those that are paused while the others go on.
         trouble: why nothing can be sent at all: a setting that cannot be used; empty when none.
         key_missing: there is no API key.
         sweep: the safety net's last run.
@@ -121,6 +145,7 @@ class Overview:
     sweep: Sweep
     scan: Scan | None
     hour: tuple[Bucket, ...]
+    operations: tuple[PausedOperation, ...] = ()
 
 
 class BucketNumber(Func):
@@ -168,6 +193,7 @@ def overview(using: str | None = None) -> Overview:
         sweep=_sweep(state, now, first_request=requests.oldest),
         scan=_scan(state),
         hour=_hour(alias, now),
+        operations=_operations(alias, now),
     )
 
 
@@ -239,6 +265,23 @@ def _gate(state: SyncState, now: datetime) -> Gate:
         until=state.blocked_until if closed else None,
         since=state.blocked_since,
         detail=state.blocked_detail,
+        asked_until=state.asked_until if closed else None,
+    )
+
+
+def _operations(alias: str, now: datetime) -> tuple[PausedOperation, ...]:
+    states = OperationState.objects.using(alias).filter(blocked_until__isnull=False)
+    return tuple(
+        PausedOperation(
+            operation=state.operation,
+            code=state.code,
+            http_status=state.http_status,
+            since=state.since,
+            until=state.blocked_until if state.blocked_until > now else None,
+            detail=state.detail,
+        )
+        for state in states.order_by("operation")
+        if state.blocked_until is not None
     )
 
 

@@ -1,17 +1,23 @@
-"""The questions the app asks of its segments, and the edits that reach past ``save()``."""
+"""The questions the app asks of its segments, and the writes that reach past ``save()``."""
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from django.db import connections, router
-from django.db.models import Case, F, Q, QuerySet, Value, When
-from django.db.models.expressions import Combinable
+from django.db import connections, router, transaction
+from django.db.models import QuerySet
 
+from bunce_sync.fingerprint import content_digest
 from bunce_sync.functions import DatabaseNow
 
 if TYPE_CHECKING:
     from bunce_sync.models import Segment
+
+#: The wanted fields that an update in Bunce sends.
+CONTENT = frozenset({"name", "description"})
+#: Rows that are looked at together after an update of many.
+BATCH = 1000
 
 
 class SegmentQuerySet(QuerySet["Segment"]):
@@ -59,43 +65,116 @@ class SegmentQuerySet(QuerySet["Segment"]):
         # PostgreSQL can do both in one query.
         return rows.filter(pk__in=free if connection.vendor == "postgresql" else [*free])
 
-    def mark_edited(self) -> int:
-        """Let rows at rest be pushed again, because their content changed.
-
-        Rows under way are left alone: recording compares what was sent with what the row then says.
-        """
-        return self.filter(status__in=self.model.RESTING).update(**self.model.fresh_start())
-
-    def bulk_create(self, *args: Any, **kwargs: Any) -> list[Segment]:
-        """As Django's, but it cannot edit rows.
-
-        Raises:
-            ValueError: ``update_conflicts`` is set. Which of the rows are on their way to Bunce,
-                and must not be sent again, only a row by row look can tell.
-        """
-        if kwargs.get("update_conflicts"):
-            raise ValueError(
-                "Segment.objects.bulk_create() cannot update rows: their edits would not be sent to"
-                " Bunce. Use update_or_create(), save() or update()."
-            )
-        return super().bulk_create(*args, **kwargs)
+    # Writes by everybody: what is wanted, and nothing else
 
     def update(self, **kwargs: Any) -> int:
-        """As Django's, and an edit of name or description lets the row be pushed again.
+        """Update rows as Django does, except for what only the sync writes.
 
-        ``updated_at`` moves as well: who asks what changed since then sees what the sync did.
+        Rows at rest whose content changed are pushed again. ``bulk_update`` ends here too.
+
+        Raises:
+            ValueError: nothing but fields of the sync is named.
         """
-        kwargs.setdefault("updated_at", DatabaseNow())
-        if not {"name", "description"} & kwargs.keys() or "status" in kwargs:
-            return super().update(**kwargs)
-        resting = Q(status__in=self.model.RESTING)
-        fresh = self.model.fresh_start()
-        fields = {field.name: field for field in self.model._meta.concrete_fields}
-        # The status last: MySQL works from left to right with the values already changed, and all
-        # the others ask for the status as it was.
-        for name in sorted(fresh, key=lambda name: name == "status"):
-            # A bare string would be taken for the name of a field.
-            value = fresh[name] if isinstance(fresh[name], Combinable) else Value(fresh[name])
-            changed = Case(When(resting, then=value), default=F(name), output_field=fields[name])
-            kwargs.setdefault(name, changed)
-        return super().update(**kwargs)
+        values = self._without_sync_fields("Segment.objects.update()", kwargs)
+        values["updated_at"] = DatabaseNow()
+        if not CONTENT & values.keys() or self.query.is_sliced:
+            return super().update(**values)
+        with transaction.atomic(using=self.write_alias):
+            # By the keys: else a row that comes to rest just now would be updated and not requeued.
+            rows = self.using(self.write_alias)
+            keys = list(dict.fromkeys(rows.order_by().values_list("pk", flat=True)))
+            count = 0
+            for start in range(0, len(keys), BATCH):
+                some = keys[start : start + BATCH]
+                count += super(SegmentQuerySet, rows.filter(pk__in=some)).update(**values)
+                self._segments.requeue_changed(some)
+        return count
+
+    def bulk_create(
+        self,
+        objs: Iterable[Segment],
+        batch_size: int | None = None,
+        ignore_conflicts: bool = False,
+        update_conflicts: bool = False,
+        update_fields: Collection[str] | None = None,
+        unique_fields: Collection[str] | None = None,
+    ) -> list[Segment]:
+        """Insert rows as Django does; each starts as a new segment does.
+
+        With ``update_conflicts`` the rows that exist keep what the sync knows of them, and are
+        pushed again if their content changed.
+
+        Raises:
+            ValueError: an instance has a Bunce id of the caller's, or ``update_fields`` or
+                ``unique_fields`` names fields of the sync where they cannot be left out.
+        """
+        rows = list(objs)
+        for segment in rows:
+            segment.prepare_insert()
+        if not update_conflicts:
+            return super().bulk_create(rows, batch_size, ignore_conflicts)
+        if known := set(unique_fields or ()) & self.model.SYNC_FIELDS:
+            raise ValueError(
+                "Segment.objects.bulk_create() cannot find rows by"
+                f" {', '.join(sorted(known))}: only the sync writes these fields."
+            )
+        named = self._without_sync_fields(
+            "Segment.objects.bulk_create()", dict.fromkeys(update_fields or ())
+        )
+        with transaction.atomic(using=self.write_alias):
+            made = super().bulk_create(
+                rows,
+                batch_size,
+                ignore_conflicts,
+                update_conflicts,
+                [*named, "updated_at"],
+                unique_fields,
+            )
+            keys = [segment.pk for segment in made if segment.pk is not None]
+            self._segments.requeue_changed(keys)
+        return made
+
+    def requeue_changed(self, keys: Sequence[int]) -> None:
+        """Let those of the rows be pushed again that rest and say something else than was sent.
+
+        Rows under way are left alone: recording compares what was sent with what the row says.
+        """
+        rows = self.filter(pk__in=keys, status__in=self.model.RESTING).order_by()
+        contents = rows.values_list("pk", "name", "description", "sent_digest")
+        changed = [pk for pk, *content, sent in contents if content_digest(*content) != sent]
+        if changed:
+            rows.filter(pk__in=changed).update_sync_fields(**self.model.fresh_start())
+
+    @property
+    def _segments(self) -> SegmentQuerySet:
+        """All segments where these are written, also when these are rows of a subclass."""
+        model: type[Segment] = self.model._meta.get_field("status").model
+        return model._base_manager.using(self.write_alias)
+
+    def _without_sync_fields(self, call: str, values: Mapping[str, Any]) -> dict[str, Any]:
+        kept = {name: value for name, value in values.items() if name not in self.model.KEPT_FIELDS}
+        if values and not kept and "updated_at" not in values:
+            raise ValueError(only_the_sync_writes(call, values))
+        return kept
+
+    # Writes by the sync
+
+    def update_sync_fields(self, **values: Any) -> int:
+        """Update what only the sync writes. For ``bunce_sync`` itself.
+
+        ``updated_at`` moves as well: who asks what changed since a time sees what the sync did.
+
+        Raises:
+            ValueError: another field is named.
+        """
+        if others := values.keys() - self.model.SYNC_FIELDS:
+            raise ValueError(f"not a field of the sync: {', '.join(sorted(others))}")
+        return super().update(updated_at=DatabaseNow(), **values)
+
+
+def only_the_sync_writes(call: str, names: Iterable[str]) -> str:
+    """Return the message for a call that names nothing but fields of the sync."""
+    return (
+        f"{call} does not write {', '.join(sorted(names))}: only the sync writes these fields."
+        " Edit a wanted field, or see bunce_sync.actions for what can be asked of the sync."
+    )

@@ -1,48 +1,39 @@
-"""Rings when a segment that waits has been committed."""
+"""Wakes a worker when a segment that waits has been committed."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from django.db import connections, transaction
+from django.db import models, transaction
 
 from bunce_sync.doorbell import doorbell
 from bunce_sync.models import Segment
 from bunce_sync.tasks import push_segment
 
-#: Rows of one transaction that are rung for one by one; one more ring is for all the others. A
-#: worker that is awake works off whatever is due, and an import must not send a message for each.
-ENOUGH = 20
-OTHERS = "others"
-
 
 def ring_on_commit(
-    sender: type[Segment], instance: Segment, using: str, raw: bool, created: bool, **kwargs: Any
+    sender: type[models.Model], instance: models.Model, using: str, raw: bool, **kwargs: Any
 ) -> None:
-    """After the commit of a saved row that waits, ring for it, once a transaction.
+    """After the commit of a saved segment that is due, ring for it.
+
+    Receives ``post_save`` of every model, since the sender of a proxy's or a subclass's save is
+    that class. How often the bell is rung is for the bell to decide: what other saves of the same
+    transaction have registered cannot be known (a ``TestCase`` never forgets it).
 
     Args:
         using: the alias it was saved to; the bell hangs on that connection's commit.
-        raw: a fixture is being loaded; the sweep will find its rows.
-        created: the row is new, so it waits unless it was made otherwise.
+        raw: a serialized row is being loaded. A subclass's comes without the segment's own fields,
+            which are loaded before it.
     """
-    if raw or (created and instance.status != Segment.Status.PENDING):
+    if not isinstance(instance, Segment) or (raw and instance._meta.concrete_model is not Segment):
         return
-    # Callbacks of earlier saves stand here unless their savepoint was rolled back.
-    hung = {getattr(entry[1], "bell", None) for entry in connections[using].run_on_commit} - {None}
-    bell = instance.pk if len(hung) < ENOUGH else OTHERS
-    if instance.pk in hung or bell in hung:
+    # Both times are the database's, loaded by this save: a row that backs off is due later.
+    if instance.status != Segment.Status.PENDING or instance.due_at > instance.updated_at:
         return
+    pk = instance.id
 
     def ring() -> None:
-        # Whether an edit lets a row wait is decided after this signal, and by the row as it is.
-        due = Segment.objects.using(using).due()
-        if bell == OTHERS:
-            if due.exists():
-                doorbell.ring(push_segment, None, using)
-        elif created or due.filter(pk=bell).exists():
-            doorbell.ring_now_and_then(push_segment, bell, using)
+        doorbell.ring_now_and_then(push_segment, pk, using)
 
-    ring.bell = bell  # type: ignore[attr-defined]  # found again by the next save
     # Robust: an error here would reach the one who saved, and skip other apps' callbacks.
     transaction.on_commit(ring, using=using, robust=True)

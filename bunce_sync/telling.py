@@ -12,11 +12,12 @@ from django.utils import formats, timezone
 
 from bunce_sync import texts
 from bunce_sync.models import ApiCall, Segment, SyncState
-from bunce_sync.overview import Gate, Overview
+from bunce_sync.overview import Gate, Overview, PausedOperation
 from bunce_sync.texts import Right, Step, Template, Text, Todo
 
 Status = Segment.Status
 Reason = SyncState.Reason
+Operation = ApiCall.Operation
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +56,8 @@ def segment_told(
     if segment.check_asked_at is not None:
         todo = f"{todo} {texts.TODO_CHECK_ASKED}"
     said = "" if status == Status.SENDING else remark(code, segment.last_error)
+    if not said and (paused := _paused(segment, overview)):
+        said = paused.detail
     return Told(str(what), str(_why(segment, overview)), todo, said)
 
 
@@ -77,8 +80,10 @@ def _why(segment: Segment, overview: Overview) -> Text:
             return _fill(texts.WHY_SENDING, time=moment(segment.sent_at, now))
         case Status.SYNCED if not code:
             return _fill(texts.WHY_SYNCED, time=moment(segment.synced_at, now))
-        case Status.SYNCED if code not in ("drift", "duplicate"):
+        case Status.SYNCED if code not in texts.TODO_SYNCED:
             return _fill(texts.WHY_LOOK_FAILED, why=cause(code))
+        case Status.PENDING if segment.absent_at is not None:
+            return _fill(texts.WHY_ABSENT, why=cause(code), time=moment(segment.absent_at, now))
         case Status.PENDING if not code:
             return texts.WHY_NEW if segment.creates else texts.WHY_EDITED
         case Status.PENDING if code in texts.REFUSALS:
@@ -96,11 +101,14 @@ def _todo(segment: Segment, overview: Overview) -> Todo:
     if status == Status.SYNCED:
         return texts.TODO_SYNCED.get(segment.trouble, (texts.TODO_LOOK_AGAIN,))
     if status == Status.REJECTED:
-        return texts.TODO_NOT_FOUND if segment.last_code == "not_found" else texts.TODO_REJECTED
+        return texts.TODO_BY_CODE.get(segment.last_code, texts.TODO_REJECTED)
     for obstacle in obstacles(overview):
         return obstacle.what, obstacle.todo
     if overview.gate.state != "open":
         return (_todo_gate(overview.gate, now),)
+    if paused := _paused(segment, overview):
+        told = operation_told(paused, now)
+        return told.what, told.why, told.todo
     due = moment(segment.due_at, now) if segment.due_at > now else ""
     if status == Status.PENDING and due:
         return _fill(texts.TODO_RETRY, time=due), texts.TODO_HURRY
@@ -109,7 +117,46 @@ def _todo(segment: Segment, overview: Overview) -> Todo:
     return (_fill(texts.TODO_LOOK_AT, time=due) if due else texts.TODO_LOOKING,)
 
 
+def _paused(segment: Segment, overview: Overview) -> PausedOperation | None:
+    """What keeps a row waiting beside the gate: the operation that it needs next is paused."""
+    needed = {
+        Status.PENDING: Operation.CREATE if segment.creates else Operation.UPDATE,
+        Status.IN_DOUBT: Operation.LIST,
+    }.get(Status(segment.status))
+    return next((one for one in overview.operations if one.operation == needed), None)
+
+
+def paused_until(segment: Segment, overview: Overview) -> datetime | None:
+    """Until when no request is made for a waiting row; None when none keeps it waiting."""
+    paused = _paused(segment, overview)
+    return max(filter(None, (overview.gate.until, paused and paused.until)), default=None)
+
+
+def operation_told(paused: PausedOperation, now: datetime) -> Told:
+    """Why one operation waits while the others go on."""
+    code = paused.code
+    values = {
+        "since": moment(paused.since, now),
+        "status": str(paused.http_status or "-"),
+        "why": cause(code),
+    }
+    unreadable = code in texts.UNREADABLE
+    usual = texts.OPERATION_WHY_UNREADABLE if unreadable else texts.OPERATION_WHY_REFUSED
+    todo = texts.OPERATION_TODO.get(code, texts.OPERATION_TODO_ELSE)
+    following = texts.OPERATION_NEXT if paused.until else texts.OPERATION_PROBING
+    return Told(
+        what=str(texts.OPERATION_PAUSED[Operation(paused.operation)]),
+        why=_fill(texts.OPERATION_WHY.get(code, usual), **values),
+        todo=f"{todo} {_fill(following, until=moment(paused.until, now))}",
+        said=paused.detail,
+        urgent=code in texts.OPERATION_TODO,
+    )
+
+
 def _todo_gate(gate: Gate, now: datetime) -> Text:
+    if gate.asked_until is not None:
+        times = {"asked": moment(gate.asked_until, now), "until": moment(gate.until, now)}
+        return _fill(texts.TODO_GATE_LONG, **times)
     choice = texts.TODO_GATE_CLOSED if gate.state == "closed" else texts.TODO_GATE_PROBING
     return _fill(choice[_reason(gate)], until=moment(gate.until, now))
 
@@ -148,18 +195,22 @@ def gate_told(gate: Gate, now: datetime) -> Told | None:
     reason = _reason(gate)
     choice = texts.GATE_CLOSED if gate.state == "closed" else texts.GATE_PROBING
     times = {"until": moment(gate.until, now), "since": moment(gate.since, now)}
+    if gate.asked_until is not None:
+        asked = moment(gate.asked_until, now)
+        return _filled(texts.GATE_LONG, said=gate.detail, asked=asked, **times)
     urgent = reason == Reason.KEY_REFUSED
     return _filled(choice[reason], urgent=urgent, said=gate.detail, **times)
 
 
 def hindrances(overview: Overview) -> list[Told]:
-    """All that keeps requests waiting, what somebody has to put right first."""
+    """All that keeps requests waiting, what has to be put right by people first."""
     found = obstacles(overview)
     told = gate_told(overview.gate, overview.now)
     # Without a worker nobody tries anything.
     if told and not (overview.gate.state == "probing" and overview.sweep.late):
         found.append(told)
-    return found
+    found += [operation_told(paused, overview.now) for paused in overview.operations]
+    return sorted(found, key=lambda one: not one.urgent)
 
 
 def _reason(gate: Gate) -> Reason:

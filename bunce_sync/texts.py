@@ -20,6 +20,7 @@ Status = Segment.Status
 Outcome = ApiCall.Outcome
 Decision = ApiCall.Decision
 Reason = SyncState.Reason
+Operation = ApiCall.Operation
 
 #: Translated now, or when it is shown.
 Text: TypeAlias = str | Promise
@@ -69,6 +70,8 @@ WHAT_UPDATE: Final = WHAT_CREATE | {
 }
 WHAT_ELSE: Final[Mapping[tuple[str, str], Text]] = {
     (Status.SYNCED, "drift"): _("In Bunce, but with other content than here."),
+    (Status.SYNCED, "stored_differently"): _("In Bunce, but with other content than was sent."),
+    (Status.SYNCED, "all_customers"): _("In Bunce, but “all customers” differs from here."),
     (Status.SYNCED, "duplicate"): _("In Bunce twice."),
     (Status.REJECTED, "not_found"): _("No longer in Bunce."),
 }
@@ -80,7 +83,12 @@ TYPES: Final[Mapping[str, Text]] = {"automatic": _("Automatic"), "manual": _("Ma
 BADGE_RETRYING = _("Retrying")
 BADGE_PAUSED = _("Paused, goes on")
 BADGE_GONE = _("No longer here")
-BADGE_SYNCED: Final = {"drift": _("Changed in Bunce"), "duplicate": _("Twice in Bunce")}
+BADGE_SYNCED: Final = {
+    "drift": _("Changed in Bunce"),
+    "stored_differently": _("Differs in Bunce"),
+    "all_customers": _("Differs in Bunce"),
+    "duplicate": _("Twice in Bunce"),
+}
 #: After one of the two words above; with a script the second, third or fourth stands there.
 AT_TIME = _("at %(time)s")
 IN_SECONDS = _("in %(n)s s")
@@ -113,10 +121,20 @@ WHY: Final[Mapping[str, Text]] = {
     "redirect": _("Bunce's address pointed to another one, which is not followed."),
     "unexpected_status": _("Bunce answered with a status that is not documented."),
     "paging": _("Bunce's list of segments could not be read to its end."),
+    "no_content": _("Bunce's answer has no content."),
     "server_error": _("Bunce had an error of its own."),
+    "unavailable": _("Bunce is unavailable and asked to wait."),
     # Bunce did not act.
     "rate_limited": _("Bunce asked to wait: too many requests came from this address."),
     "key_refused": _("Bunce did not accept the API key."),
+    "forbidden": _(
+        "Bunce does not allow this request: a firewall blocks its content, a limit of the plan is"
+        " reached, or the API key has no right to it."
+    ),
+    "no_such_address": _(
+        "Bunce answered that this address does not exist: the setting BUNCE_SYNC['BASE_URL'] or"
+        " BUNCE_SYNC['ENV'] is probably wrong."
+    ),
     "rejected": _("Bunce does not accept this content."),
     "conflict": _("Bunce finds this content invalid, or it clashes with what Bunce has already."),
     "not_found": _(
@@ -129,8 +147,15 @@ WHY: Final[Mapping[str, Text]] = {
         "Bunce's answer names a segment that already belongs to another row with the same content."
     ),
     "duplicate": _("A late answer showed that Bunce created it a second time, as %(said)s."),
-    "drift": _("Somebody changed it in Bunce."),
-    "not_in_bunce": _("Bunce's whole list was searched and does not have it: safe to send again."),
+    "drift": _("It was changed in Bunce after it was sent."),
+    "stored_differently": _(
+        "Bunce confirmed it, but what Bunce shows differs from what was sent: Bunce adapted it, or"
+        " did not apply it."
+    ),
+    "all_customers": _(
+        "Bunce adds all customers only when it creates a segment, so this difference cannot be"
+        " settled by sending it again."
+    ),
     "internal": _("An error in this site's own software stopped it; the workers' log has more."),
     "row_deleted": _("The segment was deleted here while it was being sent."),
     "": _("No cause was noted."),
@@ -142,6 +167,10 @@ WHY_EDITED = _("It was changed here, and no worker has sent the change yet.")
 WHY_EDITED_SINCE = _("Bunce refused the content sent before; it has been changed here since.")
 WHY_SENDING = _("A worker sent it at %(time)s and waits for Bunce's answer.")
 WHY_SYNCED = _("Bunce confirmed it at %(time)s.")
+WHY_ABSENT = _(
+    "%(why)s Bunce's whole list was searched at %(time)s and does not have it, so it is safe to"
+    " send it again."
+)
 WHY_TWIN = _("Bunce refused it, perhaps because an earlier try had created it after all.")
 WHY_LOOK_FAILED = _("Bunce confirmed it before, but the last look into Bunce failed. %(why)s")
 
@@ -195,24 +224,70 @@ TODO_NOT_FOUND: Final[Todo] = (
         ),
     ),
 )
+TODO_FORBIDDEN: Final[Todo] = (
+    Step(
+        "change",
+        _("If its content is the cause, change it below and save: that sends it again."),
+        _("If its content is the cause, ask a colleague who may change segments to correct it."),
+    ),
+    Step(
+        "push",
+        _("If the plan or the key's rights have changed, “Retry” sends it unchanged."),
+        _(
+            "If the plan or the key's rights have changed, a colleague who may push segments can"
+            " send it unchanged."
+        ),
+    ),
+)
+TODO_NO_SUCH_ADDRESS: Final[Todo] = (
+    _("Correct the setting, and restart web server and workers."),
+    Step(
+        "push",
+        _("Then “Retry” sends it unchanged."),
+        _("Then a colleague who may push segments can send it unchanged."),
+    ),
+)
+TODO_BY_CODE: Final[Mapping[str, Todo]] = {
+    "not_found": TODO_NOT_FOUND,
+    "forbidden": TODO_FORBIDDEN,
+    "no_such_address": TODO_NO_SUCH_ADDRESS,
+}
 TODO_LOOK_AGAIN = Step(
     "push",
     _("“Check with Bunce” looks again."),
     _("Somebody who may push segments can have it looked up again."),
 )
+_COPY_THEIRS = Step(
+    "change",
+    _("To keep Bunce's content, copy it below and save."),
+    _("To keep Bunce's content, ask a colleague who may change segments to copy it here."),
+)
 TODO_SYNCED: Final[Mapping[str, Todo]] = {
     "": (NOTHING_TO_DO,),
+    "stored_differently": (
+        _("If the difference does not matter, there is nothing to do."),
+        Step(
+            "push",
+            _("“Push now” sends it once more."),
+            _("A colleague who may push segments can send it once more."),
+        ),
+        _COPY_THEIRS,
+    ),
+    "all_customers": (
+        _("Change it in Bunce's dashboard."),
+        Step(
+            "push",
+            _("Then “Check with Bunce” looks again."),
+            _("Then a colleague who may push segments can have it looked up again."),
+        ),
+    ),
     "drift": (
         Step(
             "push",
             _("“Push now” sends what is wanted here."),
             _("Somebody who may push segments can send what is wanted here."),
         ),
-        Step(
-            "change",
-            _("To keep Bunce's content, copy it below and save."),
-            _("To keep Bunce's content, ask somebody who may change segments to copy it here."),
-        ),
+        _COPY_THEIRS,
     ),
     "duplicate": (
         _("Remove the other one in Bunce's dashboard; this one stays linked."),
@@ -230,11 +305,13 @@ _AFTER_PROBE = _(
     "The pause is over. One request goes first, and this goes on by itself when Bunce answers"
     " that one. There is nothing to do."
 )
+_AFTER_PAUSE = _(
+    "Bunce asked for a pause: it goes on by itself at %(until)s or soon after. There is"
+    " nothing to do."
+)
 TODO_GATE_CLOSED: Final = {
-    Reason.RATE_LIMITED: _(
-        "Bunce asked for a pause: it goes on by itself at %(until)s or soon after. There is"
-        " nothing to do."
-    ),
+    Reason.RATE_LIMITED: _AFTER_PAUSE,
+    Reason.UNAVAILABLE: _AFTER_PAUSE,
     Reason.KEY_REFUSED: _AFTER_KEY,
     Reason.UNREACHABLE: _AFTER_OUTAGE,
     Reason.CLOCK: _(
@@ -242,8 +319,13 @@ TODO_GATE_CLOSED: Final = {
         " then. There is nothing to do."
     ),
 }
+TODO_GATE_LONG = _(
+    "Bunce asked for a pause until %(asked)s. One request tries it at %(until)s already; this goes"
+    " on by itself once Bunce answers. There is nothing to do."
+)
 TODO_GATE_PROBING: Final = {
     Reason.RATE_LIMITED: _AFTER_PROBE,
+    Reason.UNAVAILABLE: _AFTER_PROBE,
     Reason.KEY_REFUSED: _AFTER_KEY,
     Reason.UNREACHABLE: _AFTER_OUTAGE,
     Reason.CLOCK: _AFTER_PROBE,
@@ -284,6 +366,11 @@ GATE_CLOSED: Final = {
             " uses the same address, or lower RATE_LIMIT."
         ),
     ),
+    Reason.UNAVAILABLE: Template(
+        what=_("Bunce is unavailable and asked us to pause until %(until)s."),
+        why=_("Since %(since)s Bunce answers that it cannot serve requests for a while."),
+        todo=_("Everything goes on by itself. There is nothing to do."),
+    ),
     Reason.KEY_REFUSED: Template(
         what=_("Bunce refused the key."),
         why=_("Since %(since)s Bunce answers that it does not accept this site's API key."),
@@ -303,12 +390,20 @@ GATE_CLOSED: Final = {
         todo=_("Everything goes on by itself. Should it happen often, look after the clock."),
     ),
 }
+#: In place of the first part, where Bunce asked for longer than the app goes without a try.
+GATE_LONG = Template(
+    what=_("Bunce asked us to pause until %(asked)s."),
+    why=_("That is long, so one request tries it at %(until)s already."),
+    todo=_("Everything goes on by itself once Bunce answers. There is nothing to do."),
+)
+_PAUSE_OVER = Template(
+    what=_("The pause that Bunce asked for is over."),
+    why=_("One request goes first; the others follow when Bunce answers it."),
+    todo=NOTHING_TO_DO,
+)
 GATE_PROBING: Final = {
-    Reason.RATE_LIMITED: Template(
-        what=_("The pause that Bunce asked for is over."),
-        why=_("One request goes first; the others follow when Bunce answers it."),
-        todo=NOTHING_TO_DO,
-    ),
+    Reason.RATE_LIMITED: _PAUSE_OVER,
+    Reason.UNAVAILABLE: _PAUSE_OVER,
     Reason.KEY_REFUSED: Template(
         what=_("Bunce refused the key; it is being tried again."),
         why=_("Since %(since)s Bunce answers that it does not accept this site's API key."),
@@ -325,6 +420,54 @@ GATE_PROBING: Final = {
         todo=NOTHING_TO_DO,
     ),
 }
+
+# ── What keeps one operation waiting ──────────────────────────────────────────────────────────
+
+OPERATION_PAUSED: Final = {
+    Operation.CREATE: _("Creating segments in Bunce is paused. Other requests continue."),
+    Operation.UPDATE: _("Updating segments in Bunce is paused. Other requests continue."),
+    Operation.READ: _("Looking up single segments in Bunce is paused. Other requests continue."),
+    Operation.LIST: _(
+        "Bunce's list of segments cannot be read. Segments in doubt wait for it; other requests"
+        " continue."
+    ),
+}
+#: By the code of the answer.
+OPERATION_WHY: Final[Mapping[str, Text]] = {
+    "forbidden": _(
+        "Since %(since)s Bunce does not allow these requests (HTTP %(status)s), whatever the"
+        " segment."
+    ),
+    "not_found": _("Since %(since)s Bunce has none of the segments it was asked for."),
+    "no_such_address": _(
+        "Since %(since)s Bunce answers that this address does not exist (HTTP %(status)s)."
+    ),
+    "says_failed": _(
+        "Since %(since)s Bunce answers each of these requests with a success that calls itself a"
+        " failure."
+    ),
+    "paging": _("Since %(since)s its end cannot be found: Bunce's pages do not lead there."),
+}
+OPERATION_WHY_REFUSED = _("Since %(since)s Bunce refuses these requests (HTTP %(status)s).")
+OPERATION_WHY_UNREADABLE = _("Since %(since)s Bunce's answers cannot be read. %(why)s")
+OPERATION_TODO: Final[Mapping[str, Text]] = {
+    "forbidden": _(
+        "Check in Bunce's dashboard whether a limit of the plan is reached and what the API key may"
+        " do."
+    ),
+    "not_found": _(
+        "Check whether the API key belongs to the account that has these segments, and"
+        " BUNCE_SYNC['BASE_URL']."
+    ),
+    "no_such_address": _(
+        "Correct BUNCE_SYNC['BASE_URL'] or BUNCE_SYNC['ENV'], and restart web server and workers."
+    ),
+}
+OPERATION_TODO_ELSE = _(
+    "If it lasts, check BUNCE_SYNC['BASE_URL'], or ask Bunce's support with this message."
+)
+OPERATION_NEXT = _("Next automatic try at %(until)s.")
+OPERATION_PROBING = _("One request tries again next; the others follow when it succeeds.")
 
 # ── The calls made ────────────────────────────────────────────────────────────────────────────
 
@@ -390,8 +533,8 @@ CHECKED = ngettext_lazy(
     "n",
 )
 NOT_PUSHED = ngettext_lazy(
-    "%(n)d segment was left alone: only those that wait or were changed in Bunce can be pushed.",
-    "%(n)d segments were left alone: only those that wait or were changed in Bunce can be pushed.",
+    "%(n)d segment was left alone: only those that wait or differ in Bunce can be pushed.",
+    "%(n)d segments were left alone: only those that wait or differ in Bunce can be pushed.",
     "n",
 )
 NOT_RETRIED = ngettext_lazy(
@@ -438,8 +581,8 @@ FIXED_AFTER_SENDING = _(
 #: Codes whose detail is Bunce's own message; with the others it is a technical remark.
 ANSWERED: Final = frozenset(
     {
-        *("rejected", "conflict", "not_found", "key_refused", "rate_limited"),
-        *("server_error", "says_failed"),
+        *("rejected", "conflict", "forbidden", "not_found", "no_such_address"),
+        *("key_refused", "rate_limited", "server_error", "unavailable", "says_failed"),
     }
 )
 #: Codes whose detail only says once more, and technically, what the sentence above says.
@@ -447,3 +590,5 @@ DETAIL_REPEATS: Final = frozenset({"read_timeout", "deadline", "reset"})
 #: Codes whose detail is an id, which is part of a sentence above.
 DETAIL_IS_ID: Final = frozenset({"duplicate", "linked_elsewhere"})
 REFUSALS: Final = frozenset({"rejected", "conflict"})
+#: Codes of successes that cannot be read.
+UNREADABLE: Final = frozenset({"not_json", "wrong_shape", "no_id", "too_large"})

@@ -63,12 +63,14 @@ PUSH: Final = Ask(
     "push",
     texts.PUSH_NOW,
     lambda row: (
-        row.status == Status.PENDING or (row.status == Status.SYNCED and row.last_code == "drift")
+        row.status == Status.PENDING
+        or (row.status == Status.SYNCED and row.last_code in Segment.DIFFERING)
     ),
     actions.push_now,
     texts.PUSHED,
     texts.NOT_PUSHED,
-    Q(status=Status.PENDING, due_at__gt=DatabaseNow()) | Q(status=Status.SYNCED, last_code="drift"),
+    Q(status=Status.PENDING, due_at__gt=DatabaseNow())
+    | Q(status=Status.SYNCED, last_code__in=Segment.DIFFERING),
 )
 RETRY: Final = Ask(
     "retry",

@@ -17,7 +17,7 @@ from django.utils.safestring import SafeString
 from bunce_sync import texts
 from bunce_sync.admin.icons import icon
 from bunce_sync.functions import DatabaseNow
-from bunce_sync.models import Segment, SyncState
+from bunce_sync.models import ApiCall, OperationState, Segment, SyncState
 from bunce_sync.telling import moment
 
 Status = Segment.Status
@@ -29,10 +29,17 @@ NONE = SafeString('<span class="bunce-none">-</span>')
 def annotated(rows: QuerySet[Segment]) -> QuerySet[Segment]:
     """The rows with what a badge needs to know beside them, in the same query.
 
-    They get ``db_now``, the database's time, and ``gate_until``, when the gate opens if closed.
+    They get ``db_now``, the database's time; ``gate_until``, when the gate opens if closed; and
+    ``create_until`` and ``update_until``, when these operations are tried again if paused.
     """
     gate = SyncState.objects.filter(pk=1).values("blocked_until")
-    return rows.annotate(db_now=DatabaseNow(), gate_until=Subquery(gate))
+    operations = OperationState.objects.values("blocked_until")
+    return rows.annotate(
+        db_now=DatabaseNow(),
+        gate_until=Subquery(gate),
+        create_until=Subquery(operations.filter(pk=ApiCall.Operation.CREATE)),
+        update_until=Subquery(operations.filter(pk=ApiCall.Operation.UPDATE)),
+    )
 
 
 def badge(segment: Segment, *, now: datetime, gate_until: datetime | None) -> SafeString:
@@ -40,7 +47,7 @@ def badge(segment: Segment, *, now: datetime, gate_until: datetime | None) -> Sa
 
     Args:
         now: the database's time.
-        gate_until: until when no request may be made, if that lies ahead.
+        gate_until: until when no such request may be made, if that lies ahead.
     """
     look, word, until = segment.status, str(segment.get_status_display()), None
     if segment.status == Status.PENDING:
@@ -140,7 +147,9 @@ def time(at: datetime | None, *, seconds: bool = False) -> SafeString:
 
 
 def _badge_of_row(row: Any) -> SafeString:
-    return badge(row, now=row.db_now, gate_until=row.gate_until)
+    paused = row.create_until if row.creates else row.update_until
+    until = max(filter(None, (row.gate_until, paused)), default=None)
+    return badge(row, now=row.db_now, gate_until=until)
 
 
 #: The cells that change by themselves; the rows are those of ``annotated``.

@@ -26,9 +26,10 @@ from bunce_sync.admin import cells, live
 from bunce_sync.admin.asking import ASKS, Asking
 from bunce_sync.admin.icons import icon
 from bunce_sync.admin.timeline import timeline
-from bunce_sync.models import Segment, content_digest
+from bunce_sync.fingerprint import content_digest
+from bunce_sync.models import Segment
 from bunce_sync.overview import Overview, ledger_days, overview
-from bunce_sync.telling import segment_told
+from bunce_sync.telling import paused_until, segment_told
 from bunce_sync.texts import Right
 
 Status = Segment.Status
@@ -95,7 +96,7 @@ class Changing(Asking):
     ) -> dict[str, SafeString]:
         """The parts of the page that change by themselves, by name."""
         state = {
-            "badge": cells.badge(segment, now=seen.now, gate_until=seen.gate.until),
+            "badge": cells.badge(segment, now=seen.now, gate_until=paused_until(segment, seen)),
             "told": segment_told(segment, seen, self._rights(request, segment)),
             "answered": segment.trouble in texts.ANSWERED,
             "twin": _twin(segment),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -20,7 +19,6 @@ from bunce_sync.api.rows import written
 from bunce_sync.api.serializers import BulkAnswerSerializer, BulkSerializer
 from bunce_sync.doorbell import doorbell
 from bunce_sync.models import Segment
-from bunce_sync.querysets import SegmentQuerySet
 from bunce_sync.tasks import push_segment
 
 
@@ -78,32 +76,15 @@ def create_many(wanted: Sequence[dict[str, Any]], *, using: str) -> list[int]:
     Returns:
         Their ids, in the order given.
     """
-    segments = [Segment(**fields) for fields in wanted]
     rows = Segment.objects.using(using)
     if connections[using].features.can_return_rows_from_bulk_insert:
-        ids = [segment.pk for segment in rows.bulk_create(segments)]
-    else:
-        ids = _create_marked(segments, rows)
+        segments = rows.bulk_create(Segment(**fields) for fields in wanted)
+    else:  # MySQL, unlike MariaDB, does not return the keys of an INSERT of many rows
+        segments = [rows.create(**fields) for fields in wanted]
+    ids = [segment.pk for segment in segments]
 
     def ring() -> None:
         doorbell.ring(push_segment, ids[0], using)
 
     transaction.on_commit(ring, using=using, robust=True)
-    return ids
-
-
-def _create_marked(segments: Sequence[Segment], rows: SegmentQuerySet) -> list[int]:
-    """The same where an INSERT of many rows does not tell their ids: on MySQL, unlike MariaDB.
-
-    Until the end of the transaction, which nobody else sees, a word in the place of the Bunce id
-    tells which row is which: that column alone is unique and may be empty.
-    """
-    word = uuid.uuid4().hex
-    marks = [f"{word}-{place}" for place in range(len(segments))]
-    for segment, mark in zip(segments, marks, strict=True):
-        segment.bunce_id = mark
-    rows.bulk_create(segments)
-    found = dict(rows.filter(bunce_id__in=marks).values_list("bunce_id", "pk"))
-    ids = [found[mark] for mark in marks]
-    rows.filter(pk__in=ids).update(bunce_id=None)
     return ids

@@ -13,7 +13,7 @@ from bunce_sync.api import schema
 from bunce_sync.api.base import ApiView
 from bunce_sync.api.fields import Moment
 from bunce_sync.api.serializers import PlainSerializer
-from bunce_sync.models import Segment, SyncState
+from bunce_sync.models import ApiCall, Segment, SyncState
 from bunce_sync.overview import overview
 
 PRECISIONS = (
@@ -53,6 +53,20 @@ class GateSerializer(PlainSerializer):
     until = Moment(allow_null=True)
     since = Moment(allow_null=True)
     detail = serializers.CharField(help_text="Bunce's message or a technical remark.")
+    asked_until = Moment(
+        allow_null=True, help_text="Until when Bunce asked to wait, where that is after `until`."
+    )
+
+
+class PausedOperationSerializer(PlainSerializer):
+    """An operation that is paused while the others go on."""
+
+    operation = serializers.ChoiceField(choices=ApiCall.Operation.choices)
+    code = serializers.CharField(help_text="What Bunce answered, in one stable word.")
+    http_status = serializers.IntegerField(allow_null=True)
+    since = Moment()
+    until = Moment(allow_null=True, help_text="When one request tries again. Null: next.")
+    detail = serializers.CharField(help_text="Bunce's message or a technical remark.")
 
 
 class SweepSerializer(PlainSerializer):
@@ -88,6 +102,7 @@ class StatusSerializer(PlainSerializer):
     )
     usage = UsageSerializer()
     gate = GateSerializer()
+    operations = PausedOperationSerializer(many=True)
     trouble = serializers.CharField(
         help_text="A setting of the site that cannot be used, so that nothing is sent."
     )

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 
 from django.db.models import F
 
-from bunce_sync.models import ApiCall, Segment, SyncState
+from bunce_sync.models import ApiCall, OperationState, Segment, SyncState
 
 #: Seconds by which the two clocks may differ between two readings.
 TOLERANCE = 1.0
@@ -71,8 +71,11 @@ def draw_back(using: str, *, now: datetime, by: timedelta) -> None:
         (Segment, "due_at"),
         (Segment, "lease_until"),
         (ApiCall, "started_at"),
+        (OperationState, "blocked_until"),
+        (OperationState, "probe_until"),
         (SyncState, "swept_at"),
         (SyncState, "scan_lease_until"),
     ):
         rows = model._base_manager.using(using).filter(**{f"{field}__gt": now})
-        rows.update(**{field: F(field) - by})
+        write = rows.update_sync_fields if model is Segment else rows.update
+        write(**{field: F(field) - by})

@@ -22,7 +22,7 @@ from bunce_sync.conf import conf
 from bunce_sync.functions import DatabaseNow
 from bunce_sync.models import ApiCall, Segment, SyncState
 from bunce_sync.sync import clock
-from bunce_sync.sync.outcome import LINKED_ELSEWHERE, PERMIT_EXPIRED, Outcome, Result
+from bunce_sync.sync.outcome import PERMIT_EXPIRED, Outcome, Result
 from bunce_sync.sync.window import LONGEST_SPACING, next_turn, room
 
 logger = logging.getLogger(__name__)
@@ -39,6 +39,8 @@ TRANSIT_SECONDS = 0.3
 LINE_SECONDS = 0.35
 #: Seconds added to the pause Bunce asked for, so that the next request is not a moment early.
 PAUSE_MARGIN = 0.5
+#: Seconds without a request at most, however long Bunce asked to wait: then one probes.
+LONGEST_PAUSE = 3600.0
 #: Seconds between two probes while the key is refused.
 KEY_PAUSE = 60.0
 #: Consecutive failures that close the gate.
@@ -259,18 +261,18 @@ def permits_expected(using: str, *, within: float) -> int:
 def report(permit: Permit, result: Result, using: str) -> None:
     """Tell the gate what a request came to. To be called inside a transaction."""
     shared = SyncState.objects.using(using).filter(pk=1)
-    # It answers well, though the answer may be a no, or one that our row cannot take.
-    well = (Outcome.CONFIRMED, Outcome.DUPLICATE, Outcome.REJECTED)
     match result.outcome:
-        case _ if result.outcome in well or result.code == LINKED_ELSEWHERE:
+        case _ if result.answered:
             if not permit.healthy:
                 _reopen(using)
         case Outcome.RATE_LIMITED:
-            pause = (result.retry_after or conf.RATE_WINDOW) + PAUSE_MARGIN
-            _close(using, Reason.RATE_LIMITED, pause, result)
+            _close(using, Reason.RATE_LIMITED, result.retry_after or conf.RATE_WINDOW, result)
+        case _ if result.code == "unavailable" and result.retry_after:
+            _close(using, Reason.UNAVAILABLE, result.retry_after, result)
         case Outcome.KEY_REFUSED:
             _close(using, Reason.KEY_REFUSED, KEY_PAUSE, result)
-        case _ if result.code == PERMIT_EXPIRED:
+        case _ if result.code in (PERMIT_EXPIRED, "internal"):
+            # Neither says anything about Bunce.
             if permit.probe:
                 shared.update(probe_until=None)
         case _:
@@ -293,6 +295,7 @@ def _reopen(using: str) -> None:
         blocked_reason="",
         blocked_since=None,
         blocked_detail="",
+        asked_until=None,
         probe_until=None,
     )
 
@@ -300,6 +303,11 @@ def _reopen(using: str) -> None:
 def _close(using: str, reason: SyncState.Reason, seconds: float, result: Result) -> None:
     SyncState.objects.using(using).filter(pk=1).update(permits=F("permits"))  # takes the lock
     state, now = read_state(using)
+    asked_until = None
+    if reason in (Reason.RATE_LIMITED, Reason.UNAVAILABLE):
+        if seconds > LONGEST_PAUSE:
+            asked_until = now + timedelta(seconds=seconds)
+        seconds = min(seconds, LONGEST_PAUSE) + PAUSE_MARGIN
     until = now + timedelta(seconds=seconds)
     same = state.blocked_reason == reason
     resumed_at = state.resumed_at
@@ -312,6 +320,7 @@ def _close(using: str, reason: SyncState.Reason, seconds: float, result: Result)
         blocked_reason=reason,
         blocked_since=state.blocked_since if same and state.blocked_since else now,
         blocked_detail=result.detail,
+        asked_until=asked_until,
         probe_until=None,
         resumed_at=resumed_at,
     )
@@ -343,7 +352,7 @@ def heal_clock(jumped: ClockJumped, using: str) -> None:
             clock.draw_back(using, now=now, by=timedelta(seconds=-jumped.seconds))
         # How long ago these were sent is not known any more, and Bunce may still be at them.
         doubtful = Segment.objects.using(using).filter(status=Segment.Status.IN_DOUBT)
-        doubtful.update(due_at=now + timedelta(seconds=conf.GRACE))
+        doubtful.update_sync_fields(due_at=now + timedelta(seconds=conf.GRACE))
         first = (
             SyncState.objects.using(using)
             .filter(pk=1, clock_epoch=jumped.epoch)
@@ -357,6 +366,7 @@ def heal_clock(jumped: ClockJumped, using: str) -> None:
             blocked_reason=Reason.CLOCK,
             blocked_since=now,
             blocked_detail=f"{jumped.seconds:+.1f} s",
+            asked_until=None,
             probe_until=None,
             resumed_at=None,
             # It goes by the old time: rows sent after it began might look older.

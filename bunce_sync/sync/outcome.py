@@ -16,9 +16,11 @@ from django.db.models.expressions import Combinable
 
 from bunce_sync import exceptions
 from bunce_sync.client import RemoteSegment
-from bunce_sync.models import ApiCall, Segment, content_digest
+from bunce_sync.fingerprint import content_digest
+from bunce_sync.models import ApiCall, Segment
 
 Status = Segment.Status
+Operation = ApiCall.Operation
 Outcome = ApiCall.Outcome
 
 #: The database's time: as a value, or as the expression that the database works out itself.
@@ -28,6 +30,16 @@ Moment: TypeAlias = datetime | Combinable
 LINKED_ELSEWHERE = "linked_elsewhere"
 #: The code of a request that was not made because its permit was no longer good.
 PERMIT_EXPIRED = exceptions.PermitExpired.code
+#: The code of a request whose address does not exist, where no segment's id is part of it.
+NO_SUCH_ADDRESS = "no_such_address"
+#: Successes that cannot be read: whether Bunce acted is not known.
+UNREADABLE = frozenset({"not_json", "wrong_shape", "no_id", "says_failed", "too_large", "paging"})
+#: Answers that may concern one row or all rows of an operation; the breaker finds out.
+SHARED = UNREADABLE | {"forbidden", "not_found", NO_SUCH_ADDRESS}
+#: Refusals of the content itself, which an earlier create of the same row may have caused.
+REFUSED_CONTENT = frozenset({"rejected", "conflict"})
+#: How long an update of unknown outcome waits for a look at what Bunce has.
+LOOK_FIRST = timedelta(seconds=30)
 #: Seconds after the first failed attempt; doubled with each further one.
 BACKOFF_BASE = 1.0
 #: Seconds at which the backoff stays: a row that waits for the network never gives up.
@@ -42,6 +54,7 @@ class Claim:
         token: names the lease; recording with another token is late.
         digest: the fingerprint of the content that is sent.
         doubted: an earlier create of this row had an unknown outcome.
+        probe: the request probes whether its operation works again.
     """
 
     segment_id: int
@@ -52,10 +65,15 @@ class Claim:
     bunce_id: str | None
     attempts: int
     doubted: bool = False
+    probe: bool = False
 
     @property
     def creates(self) -> bool:
         return self.bunce_id is None
+
+    @property
+    def operation(self) -> ApiCall.Operation:
+        return Operation.CREATE if self.creates else Operation.UPDATE
 
     @property
     def digest(self) -> str:
@@ -64,7 +82,11 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What one request came to. ``code`` and ``detail`` as in ``BunceError``."""
+    """What one request came to. ``code`` and ``detail`` as in ``BunceError``.
+
+    Attributes:
+        shared: the trouble is known to be the whole operation's, not the row's own.
+    """
 
     outcome: ApiCall.Outcome
     segment: RemoteSegment | None = None
@@ -72,29 +94,57 @@ class Result:
     detail: str = ""
     http_status: int | None = None
     retry_after: float | None = None
+    shared: bool = False
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether Bunce carried the request out and said so in a way that can be read."""
+        good = (Outcome.CONFIRMED, Outcome.DUPLICATE)
+        return self.outcome in good or self.code == LINKED_ELSEWHERE
+
+    @property
+    def answered(self) -> bool:
+        """Whether Bunce is there and judges requests, though its answer may be a no."""
+        readable = self.succeeded or self.outcome == Outcome.REJECTED
+        return readable or self.code in UNREADABLE or self.code == "no_content"
+
+    def concerns(self, operation: str) -> bool:
+        """Whether the answer may be one that all requests of the operation get."""
+        if operation == Operation.LIST and self.outcome == Outcome.REJECTED:
+            return True
+        return self.code in SHARED
 
 
-def result_of(error: Exception, *, sent: bool) -> Result:
+def result_of(error: Exception, *, sent: bool, operation: ApiCall.Operation) -> Result:
     """Judge a request that failed.
 
     Args:
         error: what the client raised.
         sent: whether a byte of the request left, as the connection knows it.
+        operation: what was asked for: the same answer does not mean the same for all.
     """
+    if not isinstance(error, exceptions.BunceError):
+        outcome = Outcome.UNKNOWN if sent else Outcome.NOT_SENT
+        return Result(outcome, code="internal", detail=type(error).__name__)
+    code = error.code
     match error:
         case exceptions.RateLimited():
             outcome = Outcome.RATE_LIMITED
         case exceptions.KeyRefused():
             outcome = Outcome.KEY_REFUSED
+        case exceptions.NotFound() if operation in (Operation.CREATE, Operation.LIST):
+            outcome, code = Outcome.REJECTED, NO_SUCH_ADDRESS
         case exceptions.Rejected():
+            outcome = Outcome.REJECTED
+        case exceptions.NoContent() if operation == Operation.UPDATE:
+            outcome = Outcome.CONFIRMED
+        case exceptions.UnusableAnswer(code="says_failed") if operation == Operation.UPDATE:
             outcome = Outcome.REJECTED
         case _:
             outcome = Outcome.UNKNOWN if sent else Outcome.NOT_SENT
-    if not isinstance(error, exceptions.BunceError):
-        return Result(outcome, code="internal", detail=type(error).__name__)
     return Result(
         outcome,
-        code=error.code,
+        code=code,
         detail=error.detail,
         http_status=error.http_status,
         retry_after=error.retry_after,
@@ -148,13 +198,17 @@ def settle(
         "lease_until": None,
         "last_code": result.code,
         "last_error": result.detail,
+        "absent_at": None,
     }
     edited = row.digest != claim.digest
+    untried = {"attempts": max(claim.attempts - 1, 0)}
     match result.outcome:
+        case Outcome.CONFIRMED:
+            # An update that Bunce confirmed without showing what it has now: a look tells.
+            return _rest(row, claim.digest, now) | {"shown_digest": "", "check_asked_at": now}
         case Outcome.RATE_LIMITED | Outcome.KEY_REFUSED:
             # Not this row's fault: it keeps its place and its attempts; the gate is closed.
-            waiting = {"status": Status.PENDING, "attempts": max(claim.attempts - 1, 0)}
-            return released | waiting | {"due_at": now}
+            return released | untried | {"status": Status.PENDING, "due_at": now}
         case Outcome.NOT_SENT:
             # Nothing left, so what goes out with a create alone may still be changed.
             unsent = released | {"status": Status.PENDING}
@@ -162,19 +216,30 @@ def settle(
                 unsent |= {"sent_at": None}
             if result.code == PERMIT_EXPIRED:
                 # It was not Bunce that could not be reached: that costs no attempt.
-                return unsent | {"due_at": now, "attempts": max(claim.attempts - 1, 0)}
+                return unsent | untried | {"due_at": now}
             return unsent | {"due_at": now + backoff(claim.attempts)}
         case Outcome.REJECTED:
-            if row.bunce_id is None and claim.doubted and result.http_status in (409, 422):
+            if row.bunce_id is None and claim.doubted and result.code in REFUSED_CONTENT:
                 # Refused as a twin, perhaps, of our own earlier create that did arrive.
                 return released | {"status": Status.IN_DOUBT, "due_at": now}
             if edited or row.bunce_id != claim.bunce_id:
                 # What was refused is not what the row wants now: it was edited, or a late answer
                 # to an earlier create has linked it meanwhile, and an update is what it needs.
                 return released | {"status": Status.PENDING, "due_at": now, "attempts": 0}
+            if result.shared:
+                # Others get the same answer: the row waits until the operation works again.
+                return released | untried | {"status": Status.PENDING, "due_at": now}
             return released | {"status": Status.REJECTED}
         case _ if row.bunce_id is None:
             return released | {"status": Status.IN_DOUBT, "due_at": now + grace}
+        case _ if result.code in UNREADABLE:
+            # It may have taken effect: look first, then send it again if need be.
+            wait = max(backoff(claim.attempts), LOOK_FIRST)
+            return released | {
+                "status": Status.PENDING,
+                "due_at": now + wait,
+                "check_asked_at": now,
+            }
         case _:
             # A PATCH can be repeated.
             return released | {"status": Status.PENDING, "due_at": now + backoff(claim.attempts)}
@@ -190,11 +255,11 @@ def _confirm(
         return (_rest(row, held, now) if mine else {}) | told
     changes = confirmed_fields(remote)
     unlinked = row.bunce_id is None
-    if mine:
-        return changes | _rest(row, claim.digest, now)
-    if unlinked and row.status != Status.SENDING:
+    if unlinked and remote.all_customers is None:
+        changes["bunce_all_customers"] = claim.add_all_customers  # Bunce confirmed what was sent
+    if mine or (unlinked and row.status != Status.SENDING):
         # Also a row that was refused later, as a twin perhaps of the very segment of this answer.
-        return changes | _rest(row, claim.digest, now)
+        return changes | _rest(row, claim.digest, now) | _shown(row, claim, remote)
     if unlinked:
         # Somebody else's claim is on the wire; that one's answer decides about the status.
         return changes
@@ -206,38 +271,75 @@ def _confirm(
     return {}
 
 
+def _shown(row: Segment, claim: Claim, remote: RemoteSegment) -> dict[str, Any]:
+    """What a confirmed request says of the content that Bunce has now."""
+    name = remote.name or claim.name
+    description = claim.description if remote.description is None else remote.description
+    digest = content_digest(name, description)
+    edited = row.digest != claim.digest
+    differs = not edited and digest != claim.digest
+    return {"shown_digest": digest, "last_code": "stored_differently" if differs else ""}
+
+
 def adopted(row: Segment, remote: RemoteSegment, *, now: Moment) -> dict[str, Any]:
     """The changes that make a row in doubt the owner of a segment found in Bunce."""
-    return confirmed_fields(remote) | _rest(row, row.sent_digest, now)
+    found = content_digest(remote.name, remote.description)
+    return confirmed_fields(remote) | _rest(row, row.sent_digest, now) | {"shown_digest": found}
 
 
-def checked(row: Segment, result: Result, remote: RemoteSegment | None) -> dict[str, Any]:
+def restored(row: Segment, bunce_id: str, *, now: Moment) -> dict[str, Any]:
+    """The changes that give a row back the id which the call log says it had.
+
+    What Bunce has of it is not known, so it is updated next.
+    """
+    return {
+        "bunce_id": bunce_id,
+        "status": Status.PENDING,
+        "due_at": now,
+        "lease_token": None,
+        "lease_until": None,
+        "attempts": row.attempts,
+        "sent_digest": row.sent_digest,
+    }
+
+
+def checked(
+    row: Segment, result: Result, remote: RemoteSegment | None, *, now: Moment
+) -> dict[str, Any]:
     """The changes that a look at the row's own segment in Bunce makes to the row.
 
     Drift, that is content which somebody changed in Bunce, is told and not undone: "Push now" or an
-    edit does that.
+    edit does that. What Bunce showed right after the last push is no drift, though it may differ
+    from what was sent.
     """
     seen: dict[str, Any] = {"check_asked_at": None}
     at_rest = row.status in Segment.RESTING
     if remote is not None:
         seen |= confirmed_fields(remote)
-        if at_rest:
-            drift = content_digest(remote.name, remote.description) != row.digest
-            gone_again = row.status == Status.REJECTED and row.last_code != "not_found"
-            if not gone_again:
-                seen |= {
-                    "status": Status.SYNCED,
-                    "last_code": "drift" if drift else "",
-                    "last_error": "",
-                }
+        found = content_digest(remote.name, remote.description)
+        if row.status == Status.PENDING and found == row.digest == row.sent_digest:
+            # The update of unknown outcome took effect.
+            return seen | _rest(row, row.sent_digest, now) | {"shown_digest": found}
+        gone_again = row.status == Status.REJECTED and row.last_code != "not_found"
+        if at_rest and not gone_again:
+            code = ""
+            if found == row.digest or not row.shown_digest:
+                seen["shown_digest"] = found
+            if found != row.digest:
+                first = row.shown_digest in ("", found)
+                code = "stored_differently" if first else "drift"
+            seen |= {"status": Status.SYNCED, "last_code": code, "last_error": ""}
         return seen
+    if result.shared:
+        return {}  # others get the same answer: it stays asked for until the reads work again
     if result.code == "not_found" and at_rest:
         return seen | {
             "status": Status.REJECTED,
             "last_code": result.code,
             "last_error": result.detail,
         }
-    if result.http_status is None or result.outcome in (Outcome.RATE_LIMITED, Outcome.KEY_REFUSED):
+    everybodys = result.outcome in (Outcome.RATE_LIMITED, Outcome.KEY_REFUSED)
+    if everybodys or (result.http_status is None and result.code != "internal"):
         return {}  # no fault of this segment: it stays asked for, and the next sweep tries again
     # Bunce answered, and might answer the same for ever. That is told, and who likes asks again.
     return seen | {"last_code": result.code, "last_error": result.detail}
@@ -254,6 +356,7 @@ def _rest(row: Segment, sent_digest: str, now: Moment) -> dict[str, Any]:
         "attempts": 0,
         "last_code": "",
         "last_error": "",
+        "absent_at": None,
         "sent_digest": sent_digest,
         "synced_at": now,
     }

@@ -10,6 +10,7 @@ from django.db import IntegrityError, transaction
 
 from bunce_sync.client import RemoteSegment
 from bunce_sync.exceptions import NotFound
+from bunce_sync.functions import DatabaseNow
 from bunce_sync.models import ApiCall, Segment
 from bunce_sync.sync import gate
 from bunce_sync.sync.outcome import Result, checked
@@ -76,7 +77,7 @@ def pull(row: Segment, patience: Patience, alias: str) -> bool:
     bunce_id = row.bunce_id
     if bunce_id is None:
         # Nothing to read by id; rows in doubt are looked for in the list.
-        Segment.objects.using(alias).filter(pk=row.pk).update(check_asked_at=None)
+        Segment.objects.using(alias).filter(pk=row.pk).update_sync_fields(check_asked_at=None)
         return False
 
     duplicate = row.bunce_duplicate_id
@@ -87,14 +88,14 @@ def pull(row: Segment, patience: Patience, alias: str) -> bool:
             current = Segment.objects.using(alias).locked().filter(pk=row.pk).first()
             if current is None or current.bunce_id != bunce_id:
                 return False
-            changes = checked(current, result, remote)
+            changes = checked(current, result, remote, now=DatabaseNow())
             if removed and current.bunce_duplicate_id == duplicate:
                 changes |= {"bunce_duplicate_id": None}
             if changes:
-                Segment.objects.using(alias).filter(pk=row.pk).update(**changes)
+                Segment.objects.using(alias).filter(pk=row.pk).update_sync_fields(**changes)
     except IntegrityError:
         logger.exception("What Bunce has of segment %s cannot be stored", row.pk)
-        Segment.objects.using(alias).filter(pk=row.pk).update(check_asked_at=None)
+        Segment.objects.using(alias).filter(pk=row.pk).update_sync_fields(check_asked_at=None)
     return remote is not None
 
 

@@ -22,24 +22,28 @@ from django.db import (
     IntegrityError,
     InterfaceError,
     OperationalError,
+    ProgrammingError,
     connections,
     router,
     transaction,
 )
-from django.db.models import Value
+from django.db.models import F, Q, Subquery, Value
 from django.db.models.functions import Coalesce
 
 from bunce_sync.client import BunceClient, Exchange, shared_client
 from bunce_sync.conf import conf
+from bunce_sync.exceptions import ConfigurationError
 from bunce_sync.functions import DatabaseNow
 from bunce_sync.models import ApiCall, Segment
-from bunce_sync.sync import gate, ledger
+from bunce_sync.sync import circuit_breaker, gate, ledger
 from bunce_sync.sync.outcome import (
     LINKED_ELSEWHERE,
     PERMIT_EXPIRED,
     Claim,
     Outcome,
     Result,
+    backoff,
+    restored,
     result_of,
     settle,
 )
@@ -52,11 +56,18 @@ Operation = ApiCall.Operation
 #: Rows read at a time when looking for work, and from how many of the oldest they are drawn.
 BATCH = 10
 OLDEST = 100
+#: What a claim has to know of a row. No times: rows whose times cannot be read are sent as well.
+CLAIMED = (
+    *("name", "description", "add_all_customers", "bunce_id"),
+    *("status", "attempts", "sent_digest"),
+)
 #: What recording has to know of a row: much less than all that it may change.
 SETTLED = (
     *("name", "description", "status", "lease_token", "sent_digest"),
     *("bunce_id", "bunce_name", "bunce_description"),
 )
+#: Errors that concern all rows: the database is gone, or has no tables.
+EVERYBODYS = (OperationalError, InterfaceError, ProgrammingError)
 
 
 def database_of(using: str | None) -> str:
@@ -79,7 +90,7 @@ def push(segment_id: int, *, using: str | None = None) -> bool:
         GateClosed: no request may be made now; the row keeps its place.
     """
     alias = database_of(using)
-    return any(_push_row(row, alias, Patience(0)) for row in _row(segment_id, alias))
+    return any(_push_row(pk, alias, Patience(0)) for pk in _row(segment_id, alias))
 
 
 def drain(
@@ -113,12 +124,14 @@ def drain(
     batch = _due_rows(alias) if first is None else _row(first, alias)
     while batch:
         before = pushed
-        for row in batch:
-            rang = row.pk == first
+        for pk in batch:
+            rang = pk == first
             tired = time.monotonic() >= ends
             if not tired:
                 try:
-                    pushed += _push_row(row, alias, patience, lines_up=rang)
+                    pushed += _push_alone(pk, alias, patience, lines_up=rang)
+                except circuit_breaker.OperationPaused:
+                    continue  # rows of the other operations go on
                 except gate.GateClosed as closed:
                     if not patience.ended_by(closed):
                         return pushed
@@ -136,20 +149,22 @@ def drain(
     return pushed
 
 
-def _row(segment_id: int, alias: str) -> list[Segment]:
-    """The row, if it waits."""
-    row = Segment.objects.using(alias).filter(pk=segment_id).first()
-    if row is None:
+def _row(segment_id: int, alias: str) -> list[int]:
+    """The row's key, if it waits."""
+    status = Segment.objects.using(alias).filter(pk=segment_id).values_list("status", flat=True)
+    found = list(status)
+    if not found:
         logger.info("Segment %s does not exist (any more); nothing to push.", segment_id)
-    return [row] if row is not None and row.status == Segment.Status.PENDING else []
+    return [segment_id] if found == [Segment.Status.PENDING] else []
 
 
-def _due_rows(alias: str) -> list[Segment]:
+def _due_rows(alias: str) -> list[int]:
     """A few of the rows that have been due for longest, half of them creates if there are any.
 
     Else an edit of very many rows would hold back every new one until all of them are sent.
     """
-    due = Segment.objects.using(alias).due().order_by("due_at")
+    rows = circuit_breaker.passable(Segment.objects.using(alias).due(), alias)
+    due = rows.order_by("due_at")
     oldest = dict(due.values_list("pk", "bunce_id")[:OLDEST])
     creates = [pk for pk, bunce_id in oldest.items() if bunce_id is None]
     if len(oldest) == OLDEST and len(creates) < BATCH // 2:
@@ -158,18 +173,37 @@ def _due_rows(alias: str) -> list[Segment]:
         creates = list(new.values_list("pk", flat=True)[:OLDEST])
     # Workers that go for the same rows would all but one find them taken.
     some = _some(creates, BATCH // 2)
-    some += _some([pk for pk in oldest if pk not in some], BATCH - len(some))
-    return list(Segment.objects.using(alias).filter(pk__in=some))
+    return some + _some([pk for pk in oldest if pk not in some], BATCH - len(some))
 
 
 def _some(ids: list[int], most: int) -> list[int]:
     return random.sample(ids, min(most, len(ids)))
 
 
-def _push_row(row: Segment, alias: str, patience: Patience, *, lines_up: bool = False) -> bool:
+def _push_alone(pk: int, alias: str, patience: Patience, *, lines_up: bool) -> bool:
+    """Push one row; an error of ours puts that row off and stops no other."""
+    try:
+        return _push_row(pk, alias, patience, lines_up=lines_up)
+    except (ConfigurationError, gate.GateClosed, *EVERYBODYS):
+        raise
+    except Exception as error:
+        logger.exception("Pushing segment %s failed by an error of ours", pk)
+        rows = Segment.objects.using(alias).filter(pk=pk, status=Segment.Status.PENDING)
+        attempts = rows.values_list("attempts", flat=True).first() or 0
+        rows.update_sync_fields(
+            due_at=DatabaseNow() + backoff(attempts + 1),
+            attempts=F("attempts") + 1,
+            last_code="internal",
+            last_error=type(error).__name__,
+        )
+        return False
+
+
+def _push_row(pk: int, alias: str, patience: Patience, *, lines_up: bool = False) -> bool:
+    row = Segment.objects.using(alias).only(*CLAIMED).filter(pk=pk).first()
     for _ in range(2):
-        claimed = claim(row, alias, patience=patience.left, lines_up=lines_up)
-        if claimed is None:
+        claimed = row and claim(row, alias, patience=patience.left, lines_up=lines_up)
+        if not claimed:
             return False
         taken, call, permit = claimed
         result = patience.wait(permit, alias) or send(taken, permit.exchange)
@@ -213,7 +247,7 @@ def claim(
             due = due.filter(
                 pk=row.pk, bunce_id=row.bunce_id, add_all_customers=row.add_all_customers
             )
-            claimed = due.not_held().update(
+            claimed = due.not_held().update_sync_fields(
                 status=Segment.Status.SENDING,
                 lease_token=taken.token,
                 lease_until=DatabaseNow() + timedelta(seconds=conf.LEASE),
@@ -223,7 +257,14 @@ def claim(
             )
             if not claimed:
                 return None
-            operation = Operation.CREATE if taken.creates else Operation.UPDATE
+            if taken.creates and (known := _confirmed_id(row.pk, alias)):
+                logger.error("Segment %s had lost its Bunce id; it is %s again", row.pk, known)
+                changes = restored(row, known, now=DatabaseNow())
+                Segment.objects.using(alias).filter(pk=row.pk).update_sync_fields(**changes)
+                return None
+            probe = circuit_breaker.admit(taken.operation, alias, segment_id=row.pk)
+            taken = replace(taken, probe=probe)
+            operation = taken.operation
             permit = gate.take_permit(operation, alias, patience=patience, lines_up=lines_up)
             call = ledger.begin(
                 permit,
@@ -237,6 +278,25 @@ def claim(
         gate.heal_clock(jumped, alias)
         raise
     return taken, call, permit
+
+
+def _confirmed_id(segment_id: int, alias: str) -> str | None:
+    """The Bunce id that a create of this very row was confirmed with, if the row has lost it.
+
+    Whatever path of Django or SQL took it away: without this the segment would be created twice.
+    The row existed when the call was made, so it is not another one that got the same key.
+    """
+    created_at = Segment.objects.using(alias).filter(pk=segment_id).values("created_at")
+    calls = ApiCall.objects.using(alias).filter(
+        Q(outcome=Outcome.CONFIRMED) | Q(decision=ApiCall.Decision.ADOPTED),
+        segment_id=segment_id,
+        operation=Operation.CREATE,
+        started_at__gte=Subquery(created_at),
+    )
+    known = calls.exclude(bunce_id="").order_by("-pk").values_list("bunce_id", flat=True).first()
+    if known is None or Segment.objects.using(alias).filter(bunce_id=known).exists():
+        return None
+    return known
 
 
 def body_of(taken: Claim) -> dict[str, Any]:
@@ -279,7 +339,7 @@ def send(taken: Claim, exchange: Exchange) -> Result:
                 exchange=exchange,
             )
     except Exception as error:
-        result = result_of(error, sent=exchange.sent)
+        result = result_of(error, sent=exchange.sent, operation=taken.operation)
         if result.code == "internal":
             logger.exception("Pushing segment %s failed by an error of ours", taken.segment_id)
         return result
@@ -289,18 +349,20 @@ def send(taken: Claim, exchange: Exchange) -> Result:
 def record(taken: Claim, call: ApiCall, permit: gate.Permit, result: Result, alias: str) -> None:
     """Transaction 2. Recording late, after the lease ran out, or twice, is safe."""
     try:
-        _record(taken, call, permit, result, alias)
+        shared = _record(taken, call, permit, result, alias)
     except (OperationalError, InterfaceError):
         # The connection broke, at the commit perhaps. What Bunce said is known only here, so it
         # is worth a second try; failing that, the lease runs out and reconciliation finds it.
         logger.warning("Recording segment %s once more, on a new connection", taken.segment_id)
         connections[alias].close()
-        _record(taken, call, permit, result, alias)
+        shared = _record(taken, call, permit, result, alias)
     except IntegrityError:
         linked = _unless_linked(result, alias)
         if linked is result:
             raise
-        _record(taken, call, permit, linked, alias)
+        shared = _record(taken, call, permit, linked, alias)
+    if shared:
+        circuit_breaker.requeue_refused(alias)
 
 
 def _unless_linked(result: Result, alias: str) -> Result:
@@ -317,10 +379,18 @@ def _unless_linked(result: Result, alias: str) -> Result:
     )
 
 
-def _record(taken: Claim, call: ApiCall, permit: gate.Permit, result: Result, alias: str) -> None:
+def _record(taken: Claim, call: ApiCall, permit: gate.Permit, result: Result, alias: str) -> bool:
+    """Record once; returns whether the trouble is the whole operation's."""
     with transaction.atomic(using=alias, durable=True):
         rows = Segment.objects.using(alias).locked().filter(pk=taken.segment_id)
         row = next(iter(rows.only(*SETTLED)), None)
+        if row is not None and result.segment and row.bunce_id not in (None, result.segment.id):
+            result = _unless_linked(result, alias)
+        if taken.creates and result.code == "says_failed" and _proven_absent(call, alias):
+            # The same answer as before, which was proven to mean that nothing was created.
+            result = replace(result, outcome=Outcome.REJECTED)
+        shared = circuit_breaker.note(taken.operation, result, alias, call=call, probe=taken.probe)
+        result = replace(result, shared=shared)
         if row is None:
             result = replace(result, code=result.code or "row_deleted")
             logger.warning(
@@ -329,8 +399,6 @@ def _record(taken: Claim, call: ApiCall, permit: gate.Permit, result: Result, al
                 result.outcome.label,
             )
         else:
-            if result.segment and row.bunce_id not in (None, result.segment.id):
-                result = _unless_linked(result, alias)
             if result.outcome == Outcome.REJECTED and taken.creates:
                 taken = replace(taken, doubted=_was_in_doubt(row, call, alias))
             grace = timedelta(seconds=conf.GRACE)
@@ -339,12 +407,21 @@ def _record(taken: Claim, call: ApiCall, permit: gate.Permit, result: Result, al
                 result = replace(result, outcome=Outcome.DUPLICATE)
                 logger.error("Segment %s exists twice in Bunce, also as %s", row.pk, twin)
             if changes:
-                Segment.objects.using(alias).filter(pk=row.pk).update(**changes)
+                Segment.objects.using(alias).filter(pk=row.pk).update_sync_fields(**changes)
             if changes.get("status") == Segment.Status.SYNCED:
                 bunce_id = changes.get("bunce_id", row.bunce_id)
                 logger.info("Segment %s is synced, in Bunce as %s", row.pk, bunce_id)
         ledger.finish(call, permit, result, using=alias)
         gate.report(permit, result, alias)
+    return shared
+
+
+def _proven_absent(call: ApiCall, alias: str) -> bool:
+    """Whether an earlier create of the row got this answer and Bunce's list did not have it."""
+    calls = ApiCall.objects.using(alias).filter(
+        segment_id=call.segment_id, operation=Operation.CREATE, code="says_failed"
+    )
+    return calls.filter(decision=ApiCall.Decision.ABSENT).exists()
 
 
 def _was_in_doubt(row: Segment, call: ApiCall, alias: str) -> bool:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TypeVar
 
 from django.db import transaction
 
 from bunce_sync.client import Exchange
 from bunce_sync.models import ApiCall
-from bunce_sync.sync import gate, ledger
+from bunce_sync.sync import circuit_breaker, gate, ledger
 from bunce_sync.sync.outcome import PERMIT_EXPIRED, Outcome, Result, result_of
 from bunce_sync.sync.patience import Patience
 
@@ -59,6 +60,7 @@ def _read_once(
 ) -> tuple[T | None, Result]:
     try:
         with transaction.atomic(using=using, durable=True):
+            probe = circuit_breaker.admit(operation, using, segment_id=segment_id)
             # In line even where others wait: a single worker reads, and pushes would crowd it out.
             permit = gate.take_permit(operation, using, patience=patience.left, lines_up=True)
             call = ledger.begin(permit, operation, path, using=using, segment_id=segment_id)
@@ -68,20 +70,22 @@ def _read_once(
     value: T | None = None
     result = patience.wait(permit, using)
     if result is None:
-        value, result = _fetched(fetch, permit.exchange, path)
+        value, result = _fetched(fetch, permit.exchange, operation, path)
     with transaction.atomic(using=using, durable=True):
+        shared = circuit_breaker.note(operation, result, using, call=call, probe=probe)
+        result = replace(result, shared=shared)
         ledger.finish(call, permit, result, using=using)
         gate.report(permit, result, using)
     return value, result
 
 
 def _fetched(
-    fetch: Callable[[Exchange], T], exchange: Exchange, path: str
+    fetch: Callable[[Exchange], T], exchange: Exchange, operation: ApiCall.Operation, path: str
 ) -> tuple[T | None, Result]:
     try:
         value = fetch(exchange)
     except Exception as error:
-        result = result_of(error, sent=exchange.sent)
+        result = result_of(error, sent=exchange.sent, operation=operation)
         if result.code == "internal":
             logger.exception("Reading %s failed by an error of ours", path)
         return None, result

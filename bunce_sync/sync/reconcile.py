@@ -21,13 +21,14 @@ from django.db import IntegrityError, transaction
 from django.db.models import Count, Min, Q, QuerySet
 from django.db.models.expressions import CombinedExpression
 
-from bunce_sync.client import Page, RemoteSegment
+from bunce_sync.client import Page, Position, RemoteSegment
 from bunce_sync.conf import conf
+from bunce_sync.fingerprint import content_digest
 from bunce_sync.functions import DatabaseNow
-from bunce_sync.models import ApiCall, Segment, SyncState, content_digest
+from bunce_sync.models import ApiCall, Segment, SyncState
 from bunce_sync.querysets import SegmentQuerySet
-from bunce_sync.sync import gate
-from bunce_sync.sync.outcome import Outcome, Result, adopted, backoff
+from bunce_sync.sync import circuit_breaker, gate
+from bunce_sync.sync.outcome import REFUSED_CONTENT, Outcome, Result, adopted, backoff
 from bunce_sync.sync.patience import Patience
 from bunce_sync.sync.push import client, database_of
 from bunce_sync.sync.read import read
@@ -43,10 +44,6 @@ Decision = ApiCall.Decision
 NEAR = timedelta(days=1)
 #: A scan that stood still for longer is begun anew: the list has changed too much since.
 STALE = timedelta(hours=1)
-#: Seconds to leave the list alone after an answer that could not be used.
-UNUSABLE_PAUSE = 60.0
-#: An answer that began and did not end (``NoAnswer``): the next try may well succeed.
-BROKEN_OFF = frozenset({"read_timeout", "deadline", "reset", "closed", "cut", "tls_broken"})
 DOUBTFUL = (Outcome.UNKNOWN, Outcome.ABANDONED)
 
 
@@ -85,9 +82,15 @@ def reconcile(
                 tired = patience.ended_by(closed)
                 break
             if page is None:
-                pause = _give_up(result, token, alias)
-                break
+                smaller = _smaller(scan, result)
+                if smaller is None:
+                    _give_up(result, token, alias)
+                    break
+                circuit_breaker.clear(ApiCall.Operation.LIST, alias)
+                scan = smaller
+                continue
             pages += 1
+            _remember_page_size(scan, alias)
             adopt(page.segments, scan, alias)
             scan = scan.after(page)
             if _may_stop(scan, alias):
@@ -110,11 +113,9 @@ def reconcile(
 
 def _read(scan: Scan, patience: Patience, alias: str) -> tuple[Page | None, Result]:
     return read(
-        lambda exchange: client().list_page(
-            scan.position, per_page=conf.PAGE_SIZE, exchange=exchange
-        ),
+        lambda exchange: client().list_page(scan.position, exchange=exchange),
         operation=ApiCall.Operation.LIST,
-        path=f"/segments?page={scan.position.page}&per_page={conf.PAGE_SIZE}",
+        path=f"/segments?page={scan.position.page}&per_page={scan.position.per_page}",
         patience=patience,
         using=alias,
     )
@@ -135,17 +136,23 @@ def _states(alias: str) -> QuerySet[SyncState]:
 
 def _take(token: uuid.UUID, alias: str) -> Scan | None:
     """Take the lease on the scan; None when somebody has it, or there is nothing to look for."""
-    now = gate.read_state(alias)[1]
+    state, now = gate.read_state(alias)
     free = Q(scan_lease_until__isnull=True) | Q(scan_lease_until__lte=DatabaseNow())
     taken = _states(alias).filter(free).update(scan_token=token, scan_lease_until=_page_lease())
     if not taken:
         return None
     kept = _states(alias).values_list("scan", flat=True).get()
     scan = Scan.from_json(kept) if kept else None
-    if scan and timedelta(0) <= now - scan.kept_at < STALE:
+    first = Position(per_page=min(conf.PAGE_SIZE, state.list_page_size or conf.PAGE_SIZE))
+    if (
+        scan
+        and timedelta(0) <= now - scan.kept_at < STALE
+        # A place in the list is counted in pages of this size, of this account's list.
+        and (scan.position.per_page, scan.environment) == (first.per_page, conf.environment)
+    ):
         return scan
     if Segment.objects.using(alias).checkable().exists():
-        return Scan(started_at=now, kept_at=now)
+        return Scan(started_at=now, kept_at=now, environment=conf.environment, position=first)
     _states(alias).filter(scan_token=token).update(scan=None)
     return None
 
@@ -163,19 +170,35 @@ def _release(token: uuid.UUID, alias: str, pause: float) -> None:
     )
 
 
-def _give_up(result: Result, token: uuid.UUID, alias: str) -> float:
-    """After a page that could not be read: how many seconds to leave the list alone.
+def _smaller(scan: Scan, result: Result) -> Scan | None:
+    """The scan from its beginning with pages of half the size, if this size was refused."""
+    size = scan.position.per_page
+    if result.code not in REFUSED_CONTENT or size == 1:
+        return None
+    logger.info("Bunce refused a list of %d segments a page; %d are tried", size, size // 2)
+    return Scan(
+        started_at=scan.started_at,
+        kept_at=scan.kept_at,
+        environment=scan.environment,
+        position=Position(per_page=size // 2),
+    )
 
-    An answer whose meaning is not known will not be another one a moment later, and a position
-    that Bunce refuses is of no more use.
+
+def _remember_page_size(scan: Scan, alias: str) -> None:
+    """Note the size of a page that Bunce gave, if it refuses the one that is set."""
+    size = scan.position.per_page
+    if scan.pages == 0 and size < conf.PAGE_SIZE:
+        _states(alias).exclude(list_page_size=size).update(list_page_size=size)
+
+
+def _give_up(result: Result, token: uuid.UUID, alias: str) -> None:
+    """After a page that could not be read: forget a position that is of no more use.
+
+    How long the list is then left alone is the breaker's to say.
     """
-    if result.http_status is None or result.http_status >= 500 or result.code in BROKEN_OFF:
-        return 0.0  # nothing was learned of the list; the gate's breaker counts it
-    if result.outcome in (Outcome.REJECTED, Outcome.UNKNOWN):
+    if result.concerns(ApiCall.Operation.LIST):
         logger.warning("Bunce's list of segments cannot be used: %s", result.code)
         _states(alias).filter(scan_token=token).update(scan=None)
-        return UNUSABLE_PAUSE
-    return 0.0
 
 
 def adopt(remotes: Sequence[RemoteSegment], scan: Scan, alias: str) -> int:
@@ -253,14 +276,14 @@ def _adopt(row: Segment, remote: RemoteSegment, alias: str) -> Adoption:
                 return Adoption.ROW_SETTLED
             changes = adopted(current, remote, now=now)
             segments = Segment.objects.using(alias)
-            segments.filter(pk=row.pk).update(**changes)
+            segments.filter(pk=row.pk).update_sync_fields(**changes)
             _doubtful_calls(alias, [row.pk]).update(
                 decision=Decision.ADOPTED, decided_at=now, bunce_id=remote.id
             )
             # Another row's segment too many, it was thought; now it is this row's own.
             told = list(segments.filter(bunce_duplicate_id=remote.id).values_list("pk", flat=True))
             if told:
-                segments.filter(pk__in=told).update(bunce_duplicate_id=None)
+                segments.filter(pk__in=told).update_sync_fields(bunce_duplicate_id=None)
     except IntegrityError:
         if not Segment.objects.using(alias).filter(bunce_id=remote.id).exists():
             raise  # it must not count as absent, or it would be created again
@@ -330,15 +353,21 @@ def _finish(scan: Scan, token: uuid.UUID, alias: str) -> None:
         # once could deadlock with an import.
         absent = list(_considered(scan, alias).not_held().values_list("pk", flat=True))
         rows = Segment.objects.using(alias).filter(pk__in=absent)
-        edited = [row.pk for row in rows.iterator() if row.digest != row.sent_digest]
-        rows.exclude(pk__in=edited).filter(last_code="conflict").update(status=Status.REJECTED)
+        edited = [
+            row.pk
+            for row in rows.only("name", "description", "sent_digest")
+            if row.digest != row.sent_digest
+        ]
+        refused = rows.exclude(pk__in=edited).filter(last_code__in=REFUSED_CONTENT)
+        refused.update_sync_fields(status=Status.REJECTED)
         rows = rows.filter(status=Status.IN_DOUBT)
-        rows.filter(pk__in=edited).update(**Segment.fresh_start())
+        rows.filter(pk__in=edited).update_sync_fields(**Segment.fresh_start())
         for attempts in list(rows.order_by().values_list("attempts", flat=True).distinct()):
             # A create that fails again and again costs a scan each time: at growing intervals.
             due_at = now + backoff(attempts - 1) if attempts > 1 else now
-            rows.filter(attempts=attempts).update(
-                status=Status.PENDING, due_at=due_at, last_code="not_in_bunce", last_error=""
+            # The cause stays: it is why the row waits.
+            rows.filter(attempts=attempts).update_sync_fields(
+                status=Status.PENDING, due_at=due_at, absent_at=now
             )
         _doubtful_calls(alias, absent).update(decision=Decision.ABSENT, decided_at=now)
         # Rows first, the shared row last, as in a push: the other order could deadlock with one.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Self
 
@@ -20,6 +20,7 @@ class Scan:
     Attributes:
         started_at: the database's time; rows that were ready by then are considered.
         kept_at: when progress was last written down.
+        environment: whose list is read, as in ``conf.environment``.
         position: the page to read next.
         pages: pages read so far.
         falls: how often the time of creation fell from one segment to the next; None once it
@@ -30,6 +31,7 @@ class Scan:
 
     started_at: datetime
     kept_at: datetime
+    environment: str
     position: Position = FIRST_PAGE
     pages: int = 0
     falls: int | None = 0
@@ -58,9 +60,8 @@ class Scan:
             elif last is not None and created < last:
                 falls, rises = falls if falls is None else falls + 1, None
             last = created or last
-        return Scan(
-            started_at=self.started_at,
-            kept_at=self.kept_at,
+        return replace(
+            self,
             position=page.next or self.position,
             pages=self.pages + 1,
             falls=falls,
@@ -73,6 +74,7 @@ class Scan:
         return {
             "started_at": self.started_at.isoformat(),
             "kept_at": self.kept_at.isoformat(),
+            "environment": self.environment,
             "position": self.position.to_json(),
             "pages": self.pages,
             "falls": self.falls,
@@ -88,6 +90,7 @@ class Scan:
             return cls(
                 started_at=datetime.fromisoformat(value["started_at"]),
                 kept_at=datetime.fromisoformat(value["kept_at"]),
+                environment=value["environment"],
                 position=Position.from_json(value["position"]),
                 pages=value["pages"],
                 falls=value["falls"],

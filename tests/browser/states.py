@@ -41,7 +41,9 @@ def fill(site: Site) -> None:
             ]
         )
     changed = segments.get(name="Loyal since 2019")
-    segments.filter(pk=changed.pk).update(bunce_name="Loyal customers", last_code="drift")
+    segments.filter(pk=changed.pk).update_sync_fields(
+        bunce_name="Loyal customers", last_code="drift"
+    )
     segments.bulk_create(
         [
             Segment(name="Abandoned carts", due_at=soon, last_code="refused", attempts=4),

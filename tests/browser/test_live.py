@@ -82,7 +82,7 @@ def test_while_nothing_changes_the_page_asks_less_and_less_often(polls: Polls) -
 
 def test_a_change_makes_it_ask_often_again(polls: Polls, person: Person, site: Site) -> None:
     assert polls.wait_for(4)[-1] == 6750
-    site.segments.update(status="synced", bunce_id="b-1")
+    site.segments.update_sync_fields(status="synced", bunce_id="b-1")
     expect(person.row("VIP")).to_contain_text("Synced")
     person.page.wait_for_function("() => window.waits.lastIndexOf(2000) > 0")
 
@@ -102,7 +102,7 @@ def test_a_change_is_announced_once_to_those_who_listen(
 ) -> None:
     listened = person.page.locator("[aria-live=polite]")
     expect(listened).to_have_text("")
-    site.segments.update(status="synced", bunce_id="b-1")
+    site.segments.update_sync_fields(status="synced", bunce_id="b-1")
     expect(listened).to_have_text("VIP: Synced.")
 
 
@@ -124,7 +124,7 @@ def test_a_page_that_gets_no_answer_says_since_when_and_recovers_by_itself(
         )
         expect(listened).to_contain_text("The site does not answer")
         expect(age).to_be_hidden()
-        site.segments.update(status="synced", bunce_id="b-1")
+        site.segments.update_sync_fields(status="synced", bunce_id="b-1")
         person.page.unroute(NEWS, fail)
         expect(notice).to_be_hidden()
         expect(age).to_be_visible()
@@ -203,7 +203,7 @@ def test_a_button_keeps_the_focus_when_the_page_changes_below_it(
     person.open_segment("VIP")
     button = person.page.get_by_role("button", name="Check with Bunce")
     button.focus()
-    site.segments.update(last_code="drift")
+    site.segments.update_sync_fields(last_code="drift")
     expect(person.state).to_contain_text("Changed in Bunce")
     expect(button).to_be_focused()
     person.page.keyboard.press("Enter")
@@ -220,7 +220,7 @@ def test_all_else_that_can_have_the_focus_keeps_it_too(site: Site, person: Perso
     person.open_list()
     tile = person.panel.get_by_role("link", name="Needs attention")
     tile.focus()
-    site.segments.update(status="pending")
+    site.segments.update_sync_fields(status="pending")
     expect(tile).to_contain_text("0")
     expect(tile).to_be_focused()
 
@@ -234,6 +234,8 @@ def test_all_else_that_can_have_the_focus_keeps_it_too(site: Site, person: Perso
         expect(calls.locator(part).last).to_be_focused()
     button = person.page.get_by_role("button", name="Push now")
     button.focus()
-    site.segments.update(status="sending", lease_token=uuid.uuid4(), lease_until=timezone.now())
+    site.segments.update_sync_fields(
+        status="sending", lease_token=uuid.uuid4(), lease_until=timezone.now()
+    )
     expect(button).to_have_count(0)
     expect(person.state).to_be_focused()

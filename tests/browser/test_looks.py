@@ -100,7 +100,9 @@ def test_nothing_is_wider_than_the_screen_whatever_a_name_is(
     person = visit(full_site).arrive_as_admin()
     rejected, linked = (full_site.segments.get(name=n).pk for n in ("VIP customers", LINKED))
     name = "Averylongname" * 19
-    full_site.segments.filter(pk__in=(rejected, linked)).update(name=name, bunce_name=name)
+    full_site.segments.filter(pk__in=(rejected, linked)).update_sync_fields(
+        name=name, bunce_name=name
+    )
     pages = (LIST, f"{LIST}add/", f"{LIST}{rejected}/change/", f"{LIST}{linked}/change/", LEDGER)
     for path in (*pages, f"{LIST}{rejected}/delete/"):
         person.open(path)

@@ -24,9 +24,9 @@ PATIENCE = 300
 #: The rows that the configuration names: refused by Bunce, and changed there since.
 ROWS = """
 Segment.objects.bulk_create(Segment(name=f"Segment {number}") for number in range(20))
-Segment.objects.filter(pk__lte=10).update(status="rejected", last_code="rejected")
+Segment.objects.filter(pk__lte=10).update_sync_fields(status="rejected", last_code="rejected")
 for segment in Segment.objects.filter(pk__gt=10):
-    Segment.objects.filter(pk=segment.pk).update(
+    Segment.objects.filter(pk=segment.pk).update_sync_fields(
         status="synced", last_code="drift", bunce_id=f"id-{segment.pk}", sent_digest=segment.digest
     )
 """

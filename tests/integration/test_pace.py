@@ -11,7 +11,8 @@ import requests
 from django.utils import timezone
 
 from bunce_sync.emulator import Emulator
-from bunce_sync.models import Segment, SyncState, content_digest
+from bunce_sync.fingerprint import content_digest
+from bunce_sync.models import Segment, SyncState
 from bunce_sync.sync.gate import PERMIT_SECONDS, TRANSIT_SECONDS
 from tests.site import API_KEY, Broker, Site
 

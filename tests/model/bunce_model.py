@@ -6,7 +6,8 @@ from itertools import count
 
 from bunce_sync.client import Page, Position, RemoteSegment
 from bunce_sync.client.paging import page_of
-from bunce_sync.models import ApiCall, content_digest
+from bunce_sync.fingerprint import content_digest
+from bunce_sync.models import ApiCall
 from bunce_sync.sync.outcome import Claim, Result
 
 Outcome = ApiCall.Outcome

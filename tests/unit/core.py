@@ -15,7 +15,8 @@ from django.db.models import F
 from pytest_django import Settings
 
 from bunce_sync.emulator import Emulator
-from bunce_sync.models import ApiCall, Segment, SyncState, content_digest
+from bunce_sync.fingerprint import content_digest
+from bunce_sync.models import ApiCall, Segment, SyncState
 from bunce_sync.sync import gate
 from bunce_sync.sync import reconcile as reconcile_module
 
@@ -56,7 +57,12 @@ def make(name: str = "VIP", description: str | None = None, **fields: Any) -> Se
     if status != Status.PENDING:
         fields.setdefault("sent_digest", content_digest(name, description))
         fields.setdefault("sent_at", ago(300))
-    [row] = Segment.objects.bulk_create([Segment(name=name, description=description, **fields)])
+    kept = {field: fields.pop(field) for field in [*fields] if field in Segment.SYNC_FIELDS}
+    row = Segment(name=name, description=description, **fields)
+    Segment.objects.bulk_create([row])
+    if row.pk is None:  # MySQL does not tell
+        row = Segment.objects.latest("pk")
+    Segment.objects.filter(pk=row.pk).update_sync_fields(**kept)
     return fresh(row)
 
 
@@ -167,8 +173,10 @@ def let_time_pass(seconds: float) -> None:
     """Put all that waits for a moment so far into the past, as if the time had passed."""
     by = timedelta(seconds=seconds)
     let_gate_time_pass(seconds)
-    Segment.objects.update(due_at=F("due_at") - by)
-    Segment.objects.filter(lease_until__isnull=False).update(lease_until=F("lease_until") - by)
+    Segment.objects.update_sync_fields(due_at=F("due_at") - by)
+    Segment.objects.filter(lease_until__isnull=False).update_sync_fields(
+        lease_until=F("lease_until") - by
+    )
     ApiCall.objects.update(started_at=F("started_at") - by)
     SyncState.objects.filter(scan_lease_until__isnull=False).update(
         scan_lease_until=F("scan_lease_until") - by

@@ -66,7 +66,9 @@ def test_retry_sends_rejected_rows_with_a_fresh_start(
     bell: Bell, django_capture_on_commit_callbacks: DjangoCaptureOnCommitCallbacks
 ) -> None:
     rows = one_in_each_state()
-    Segment.objects.filter(status=Status.REJECTED).update(attempts=9, last_code="conflict")
+    Segment.objects.filter(status=Status.REJECTED).update_sync_fields(
+        attempts=9, last_code="conflict"
+    )
     with django_capture_on_commit_callbacks(execute=True):
         assert retry(everything()) == 1
     row = fresh(rows["rejected"])

@@ -101,7 +101,7 @@ class TestChanging:
         full_clean = Segment.full_clean
 
         def record_meanwhile(self: Segment, *args: object, **kwargs: object) -> None:
-            Segment.objects.filter(pk=self.pk).update(bunce_id="b-1", status="synced")
+            Segment.objects.filter(pk=self.pk).update_sync_fields(bunce_id="b-1", status="synced")
             full_clean(self)
 
         monkeypatch.setattr(Segment, "full_clean", record_meanwhile)

@@ -59,7 +59,7 @@ def taken_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
     log_deletions = SegmentAdmin.log_deletions
 
     def take(self: SegmentAdmin, request: HttpRequest, queryset: QuerySet[Segment]) -> object:
-        Segment.objects.filter(name="Taken").update(
+        Segment.objects.filter(name="Taken").update_sync_fields(
             status="sending", lease_token=uuid.uuid4(), lease_until=timezone.now()
         )
         return log_deletions(self, request, queryset)

@@ -234,7 +234,7 @@ class TestDates:
             ("Spring", datetime(2025, 3, 4, 12, 0, tzinfo=UTC)),
         ):
             segment = row("synced", name)
-            Segment.objects.filter(pk=segment.pk).update(created_at=created)
+            Segment.objects.filter(pk=segment.pk).update_sync_fields(created_at=created)
 
     def choices(self, client: Client, query: str) -> list[str]:
         return [step.title for step in client.get(LIST + query).context["dates"].choices]

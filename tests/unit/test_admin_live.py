@@ -97,7 +97,7 @@ def test_nothing_new_is_a_304_until_something_changes(client: Client, where: str
     assert (unchanged.status_code, unchanged.content) == (304, b"")
     assert float(unchanged.headers["Bunce-Now"]) > 0
     assert float(unchanged.headers["Bunce-Sweep-Age"]) >= 0
-    Segment.objects.filter(pk=segment.pk).update(status="synced", bunce_id="b-1")
+    Segment.objects.filter(pk=segment.pk).update_sync_fields(status="synced", bunce_id="b-1")
     assert ask(client, address, etag).status_code == 200
 
 

@@ -245,7 +245,7 @@ def test_answers_are_as_the_description_says(client: APIClient) -> None:
     check(get(client, "segments/0/calls/"), 404, "get", path, f"{one}calls/")
     check(post(client, f"{path}push/"), 202, "post", path, f"{one}push/")
     check(post(client, f"{path}retry/"), 409, "post", path, f"{one}retry/")
-    Segment.objects.filter(pk=row.pk).update(status="rejected")
+    Segment.objects.filter(pk=row.pk).update_sync_fields(status="rejected")
     check(post(client, f"{path}push/"), 409, "post", path, f"{one}push/")
     check(post(client, f"{path}retry/"), 202, "post", path, f"{one}retry/")
     SyncState.objects.update_or_create(
@@ -255,9 +255,9 @@ def test_answers_are_as_the_description_says(client: APIClient) -> None:
     assert paused["Retry-After"]
     check(paused, 202, "post", path, f"{one}push/")
     check(delete(client, path, If_Match='"old"'), 412, "delete", path, one)
-    Segment.objects.filter(pk=row.pk).update(status="in_doubt")
+    Segment.objects.filter(pk=row.pk).update_sync_fields(status="in_doubt")
     check(delete(client, path), 409, "delete", path, one)
-    Segment.objects.filter(pk=row.pk).update(status="rejected")
+    Segment.objects.filter(pk=row.pk).update_sync_fields(status="rejected")
     check(delete(client, path), 204, "delete", path, one)
 
     operations = {

@@ -57,7 +57,7 @@ def stored(status: Segment.Status = Status.PENDING, **fields: Any) -> Segment:
     }
     sent = {} if status == Status.PENDING else {"sent_at": now}
     changes = {**sent, **of_state.get(status, {}), **fields}
-    Segment.objects.filter(pk=segment.pk).update(status=status, **changes)
+    Segment.objects.filter(pk=segment.pk).update_sync_fields(status=status, **changes)
     segment.refresh_from_db()
     return segment
 
@@ -165,7 +165,7 @@ def test_a_known_version_is_not_sent_again(client: APIClient) -> None:
 def test_the_etag_changes_when_a_worker_records_something(client: APIClient) -> None:
     segment = stored()
     before = get(client, f"segments/{segment.pk}/")["ETag"]
-    Segment.objects.filter(pk=segment.pk).update(status=Status.SYNCED, bunce_id="b")
+    Segment.objects.filter(pk=segment.pk).update_sync_fields(status=Status.SYNCED, bunce_id="b")
     assert get(client, f"segments/{segment.pk}/")["ETag"] != before
 
 

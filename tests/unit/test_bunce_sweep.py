@@ -74,7 +74,7 @@ def test_a_row_in_doubt_is_looked_for_once_its_grace_period_is_over(
     add("A")
     bunce.script(["lost_answer"])
     assert "1 being checked with Bunce" in sweep()
-    Segment.objects.update(due_at=DatabaseNow())  # ten minutes later
+    Segment.objects.update_sync_fields(due_at=DatabaseNow())  # ten minutes later
     output = sweep()
     assert "read 1 page of Bunce's list" in output
     assert Segment.objects.get().bunce_id == bunce.segments[0].id
@@ -83,7 +83,7 @@ def test_a_row_in_doubt_is_looked_for_once_its_grace_period_is_over(
 def test_what_somebody_asked_to_see_is_read(bunce: Emulator) -> None:
     add("A")
     sweep()
-    Segment.objects.update(check_asked_at=DatabaseNow())
+    Segment.objects.update_sync_fields(check_asked_at=DatabaseNow())
     assert "1 single segment." in sweep()
 
 

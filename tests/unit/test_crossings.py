@@ -79,7 +79,9 @@ def test_a_segment_whose_nearest_row_settled_itself_goes_to_the_next_row(
     adopt = reconcile_module._adopt
 
     def settle_and_adopt(row: Segment, *args: Any) -> Any:
-        Segment.objects.filter(pk=nearest.pk).update(status=Status.SYNCED, bunce_id="late-answer")
+        Segment.objects.filter(pk=nearest.pk).update_sync_fields(
+            status=Status.SYNCED, bunce_id="late-answer"
+        )
         return adopt(row, *args)
 
     monkeypatch.setattr(reconcile_module, "_adopt", settle_and_adopt)

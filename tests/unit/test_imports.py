@@ -16,7 +16,7 @@ PACKAGE = "bunce_sync"
 
 #: From the ground up: a module imports from its own layer and those before.
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("conf", "exceptions", "functions", "checks"),
+    ("conf", "exceptions", "fingerprint", "functions", "checks"),
     ("client",),
     ("querysets", "models", "migrations"),
     ("sync",),
@@ -93,7 +93,7 @@ def test_imports_point_one_way() -> None:
 
 def test_conf_and_exceptions_know_nothing_of_the_rest() -> None:
     allowed = {"exceptions"}
-    for module in ("conf", "exceptions", "functions"):
+    for module in ("conf", "exceptions", "fingerprint", "functions"):
         names = {inside(name) for name in imported(module)} - {None}
         assert {str(name).split(".")[0] for name in names} <= allowed, module
 
@@ -103,7 +103,9 @@ def test_the_client_is_http_only() -> None:
         if within(module, "client"):
             assert not within(name, "django", "celery", "kombu", "rest_framework"), module
             own = inside(name)
-            assert own is None or within(own, "client", "exceptions", "__version__"), module
+            assert own is None or within(
+                own, "client", "exceptions", "fingerprint", "__version__"
+            ), module
 
 
 def test_the_protocol_knows_neither_celery_nor_http() -> None:

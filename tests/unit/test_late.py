@@ -75,7 +75,7 @@ def lose(worker: Worker) -> Segment:
 
 def as_if_absent(row: Segment) -> None:
     """What reconciliation makes of a row that it does not find."""
-    Segment.objects.filter(pk=row.pk).update(status=Status.PENDING, due_at=now())
+    Segment.objects.filter(pk=row.pk).update_sync_fields(status=Status.PENDING, due_at=now())
 
 
 # Edits in flight
@@ -266,7 +266,7 @@ def test_a_second_segment_that_somebody_removed_is_noticed_by_the_next_look(
 ) -> None:
     row = twice(bunce)
     removed = "7c9e6679-7425-40de-944b-e07fc1f90ae7"
-    Segment.objects.filter(pk=row.pk).update(bunce_duplicate_id=removed)
+    Segment.objects.filter(pk=row.pk).update_sync_fields(bunce_duplicate_id=removed)
     actions.check(Segment.objects.all())
     assert pull_asked(seconds=30) == 1
     row = fresh(row)

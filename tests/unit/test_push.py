@@ -131,7 +131,7 @@ def test_only_a_row_that_waits_is_sent(bunce: Emulator, status: Status) -> None:
 
 def test_a_row_that_waits_for_its_backoff_is_left(bunce: Emulator) -> None:
     row = make()
-    Segment.objects.filter(pk=row.pk).update(due_at=datetime(9000, 1, 1, tzinfo=UTC))
+    Segment.objects.filter(pk=row.pk).update_sync_fields(due_at=datetime(9000, 1, 1, tzinfo=UTC))
     assert not push(row.pk)
     assert bunce.served == 0
 
@@ -235,7 +235,7 @@ def test_a_refused_create_after_doubt_is_looked_up(bunce: Emulator) -> None:
     bunce.set(unique_names=True)
     bunce.script(["lost_answer"])
     row = pushed(make())
-    Segment.objects.filter(pk=row.pk).update(status=Status.PENDING, due_at=now())
+    Segment.objects.filter(pk=row.pk).update_sync_fields(status=Status.PENDING, due_at=now())
     row = pushed(row)
     assert (row.status, row.last_code) == (Status.IN_DOUBT, "conflict")
     assert Segment.objects.checkable().filter(pk=row.pk).exists(), "without a grace period"
@@ -270,7 +270,7 @@ def test_an_update_whose_outcome_is_unknown_is_repeated(bunce: Emulator, fault: 
     assert (row.status, due(row)) == (Status.PENDING, False)
     assert calls(row) == [(Operation.UPDATE, Outcome.UNKNOWN)]
     bunce.set_faults(None)
-    Segment.objects.filter(pk=row.pk).update(due_at=now())
+    Segment.objects.filter(pk=row.pk).update_sync_fields(due_at=now())
     assert pushed(row).status == Status.SYNCED
     assert [segment.name for segment in bunce.segments] == ["VIP"]
 
@@ -326,7 +326,7 @@ def test_what_was_never_sent_may_still_be_changed_in_every_part(
     row.full_clean()
     row.save()
     configure(settings, BASE_URL=bunce.base_url)
-    Segment.objects.update(due_at=now())
+    Segment.objects.update_sync_fields(due_at=now())
     assert pushed(row).bunce_all_customers is True
 
 

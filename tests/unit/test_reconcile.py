@@ -180,7 +180,9 @@ def test_a_row_that_settled_itself_meanwhile_is_left_alone(
     distance = reconcile_module._distance
 
     def settle_meanwhile(*args: Any) -> Any:
-        Segment.objects.filter(pk=row.pk).update(status=Status.SYNCED, bunce_id="of-its-own")
+        Segment.objects.filter(pk=row.pk).update_sync_fields(
+            status=Status.SYNCED, bunce_id="of-its-own"
+        )
         return distance(*args)
 
     monkeypatch.setattr(reconcile_module, "_distance", settle_meanwhile)
@@ -252,7 +254,7 @@ def test_a_row_refused_as_its_own_twin_is_adopted(bunce: Emulator) -> None:
     bunce.script(["lost_answer"])
     row = make()
     assert push(row.pk)
-    Segment.objects.update(status=Status.PENDING, due_at=now())
+    Segment.objects.update_sync_fields(status=Status.PENDING, due_at=now())
     assert push(row.pk)
     assert (fresh(row).status, fresh(row).last_code) == (Status.IN_DOUBT, "conflict")
     look()

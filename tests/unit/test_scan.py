@@ -243,7 +243,7 @@ def test_rows_that_get_ready_during_a_scan_wait_for_the_next(
     look_one_page(monkeypatch)
     scanning_since = (state().scan or {})["started_at"]
     second = doubtful("Second")
-    Segment.objects.filter(pk=second.pk).update(due_at=ago(0))
+    Segment.objects.filter(pk=second.pk).update_sync_fields(due_at=ago(0))
     SyncState.objects.update(scan_lease_until=ago(1))
     look()
     assert str(fresh(second).due_at.isoformat()) > scanning_since
@@ -271,7 +271,7 @@ def test_a_scan_that_takes_hours_but_goes_forward_comes_to_its_end(
     bunce.set(order="oldest")
     fill(bunce, 2 * PAGE, age=30_000)
     row = doubtful(sent=20_000)
-    Segment.objects.filter(pk=row.pk).update(due_at=ago(10_000))
+    Segment.objects.filter(pk=row.pk).update_sync_fields(due_at=ago(10_000))
     look_one_page(monkeypatch)
     kept = state().scan or {}
     set_state(scan={**kept, "started_at": ago(9000).isoformat()}, scan_lease_until=None)

@@ -1,0 +1,234 @@
+"""The breaker of each operation: trouble that several rows in a row have is not the rows' own.
+
+One row's answer is that row's own matter until ``THRESHOLD`` different rows in a row get the same
+answer for the same operation, with no success between. Then the operation is paused: its rows
+wait, one request at a time probes (a row that has not failed yet, if there is one), and the other
+operations go on. What concerns every request (the key, the rate limit, an outage) is the gate's.
+
+Lock order: the segment's row, the operation's row, the shared row of the gate.
+"""
+
+from __future__ import annotations
+
+import logging
+from datetime import datetime, timedelta
+
+from django.db.models import F, Q, QuerySet
+
+from bunce_sync.conf import conf
+from bunce_sync.functions import DatabaseNow
+from bunce_sync.models import ApiCall, OperationState, Segment
+from bunce_sync.querysets import SegmentQuerySet
+from bunce_sync.sync.gate import PERMIT_SECONDS, GateClosed
+from bunce_sync.sync.outcome import Outcome, Result
+
+logger = logging.getLogger(__name__)
+
+Operation = ApiCall.Operation
+
+#: Different rows in a row with the same answer.
+THRESHOLD = 3
+#: Seconds of the first pause, doubled with each failed probe up to the cap.
+FIRST_PAUSE = 2.0
+LONGEST_PAUSE = 60.0
+#: Rows of a run that are remembered: they probe last.
+REMEMBERED = 50
+
+
+class OperationPaused(GateClosed):
+    """No request of this operation now; others may go on."""
+
+
+def admit(operation: ApiCall.Operation, using: str, *, segment_id: int | None = None) -> bool:
+    """Let a request pass unless its operation is paused. To be called inside a transaction.
+
+    Returns:
+        Whether it is the one that probes.
+
+    Raises:
+        OperationPaused: it has to wait.
+    """
+    states = OperationState.objects.using(using).filter(pk=operation)
+    state = states.filter(blocked_until__isnull=False).annotate(now=DatabaseNow()).first()
+    if state is None or state.blocked_until is None:
+        return False
+    until = max(state.blocked_until, state.probe_until or state.blocked_until)
+    if until > state.now:
+        raise OperationPaused((until - state.now).total_seconds(), operation)
+    others = _waiting(operation, using).exclude(pk__in=state.segment_ids)
+    if segment_id in state.segment_ids and others.exists():
+        raise OperationPaused(0.0, operation)
+    free = Q(probe_until__isnull=True) | Q(probe_until__lte=DatabaseNow())
+    seconds = PERMIT_SECONDS + conf.request_deadline
+    taken = states.filter(free, blocked_until__lte=DatabaseNow()).update(
+        probe_until=DatabaseNow() + timedelta(seconds=seconds)
+    )
+    if not taken:
+        raise OperationPaused(seconds, operation)
+    return True
+
+
+def note(
+    operation: ApiCall.Operation,
+    result: Result,
+    using: str,
+    *,
+    call: ApiCall,
+    probe: bool = False,
+) -> bool:
+    """Take down what a request came to. To be called inside a transaction.
+
+    Args:
+        call: the request; its segment, if it has one, has to be locked already.
+        probe: what ``admit`` returned for it.
+
+    Returns:
+        Whether its trouble is the operation's and not the row's own.
+    """
+    states = OperationState.objects.using(using).filter(pk=operation)
+    if result.succeeded:
+        if states.delete()[0]:
+            logger.info("Requests to Bunce (%s) have resumed", operation)
+        return False
+    if not result.concerns(operation):
+        if probe:
+            states.update(probe_until=None)
+        return False
+    alone = _fails_alone(call, result, using)
+    if alone and not states.filter(blocked_until__isnull=False).exists():
+        return False
+    _lock(states, operation, result, using)
+    state = states.annotate(now=DatabaseNow()).get()
+    now: datetime = state.now
+    if state.blocked_until is not None:
+        if probe:
+            state.failed_probes += 1
+            state.blocked_until = now + _pause(operation, state.failed_probes)
+            state.probe_until = None
+        if probe or state.blocked_until <= now:
+            state.code, state.http_status = result.code, result.http_status
+            state.detail = result.detail
+        state.segment_ids = _with(state.segment_ids, call.segment_id)
+        state.save(using=using)
+        return True
+    if (state.code, state.http_status) != (result.code, result.http_status):
+        state.code, state.http_status = result.code, result.http_status
+        state.segment_ids, state.since = [], now
+    state.detail = result.detail
+    state.segment_ids = _with(state.segment_ids, call.segment_id)
+    # A list is one thing for all rows.
+    several = len(state.segment_ids) >= THRESHOLD or operation == Operation.LIST
+    if several:
+        state.blocked_until = now + _pause(operation, 0)
+        logger.warning("Requests to Bunce (%s) are paused: %s", operation, result.code)
+    state.save(using=using)
+    return several
+
+
+def requeue_refused(using: str) -> int:
+    """Let the rows wait that were refused before it was known that the operation is in trouble.
+
+    To be called outside of transactions that hold an operation's row.
+    """
+    count = 0
+    for state in OperationState.objects.using(using).filter(blocked_until__isnull=False):
+        refused = Segment.objects.using(using).filter(
+            pk__in=state.segment_ids, status=Segment.Status.REJECTED, last_code=state.code
+        )
+        if state.operation == Operation.READ:
+            count += refused.update_sync_fields(check_asked_at=DatabaseNow())
+        elif state.operation != Operation.LIST:
+            count += refused.filter(_kind(state.operation)).update_sync_fields(
+                status=Segment.Status.PENDING, due_at=DatabaseNow()
+            )
+    return count
+
+
+def passable(rows: SegmentQuerySet, using: str) -> SegmentQuerySet:
+    """Those of the due rows whose operation is not paused, or that may probe."""
+    paused = OperationState.objects.using(using).filter(
+        pk__in=(Operation.CREATE, Operation.UPDATE), blocked_until__isnull=False
+    )
+    for state in paused.annotate(now=DatabaseNow()):
+        until = max(state.blocked_until, state.probe_until or state.blocked_until)
+        if until > state.now:
+            rows = rows.exclude(_kind(state.operation))
+            continue
+        others = _waiting(state.operation, using).exclude(pk__in=state.segment_ids)
+        if others.exists():
+            rows = rows.exclude(_kind(state.operation), pk__in=state.segment_ids)
+    return rows
+
+
+def clear(operation: ApiCall.Operation, using: str) -> None:
+    """Forget the trouble of an operation."""
+    OperationState.objects.using(using).filter(pk=operation).delete()
+
+
+def forget_idle(using: str) -> None:
+    """Forget the trouble of operations that nobody waits for: nothing would ever probe them."""
+    segments = Segment.objects.using(using)
+    for operation in OperationState.objects.using(using).values_list("pk", flat=True):
+        match operation:
+            case Operation.LIST:
+                wanted = segments.filter(status=Segment.Status.IN_DOUBT)
+            case Operation.READ:
+                wanted = segments.asked()
+            case _:
+                under_way = (Segment.Status.PENDING, Segment.Status.SENDING)
+                wanted = segments.filter(_kind(operation), status__in=under_way)
+                if operation == Operation.CREATE:
+                    # Rows in doubt may be created once more.
+                    wanted |= segments.filter(status=Segment.Status.IN_DOUBT)
+        states = OperationState.objects.using(using).filter(blocked_until__isnull=False)
+        if not wanted.exists():
+            states.filter(pk=operation).delete()
+
+
+def _lock(states: QuerySet[OperationState], operation: str, result: Result, using: str) -> None:
+    """Keep the operation's row, which is made if need be, until the transaction ends."""
+    if not states.update(failed_probes=F("failed_probes")):
+        OperationState.objects.using(using).get_or_create(
+            pk=operation,
+            defaults={
+                "code": result.code,
+                "http_status": result.http_status,
+                "since": DatabaseNow(),
+            },
+        )
+        states.update(failed_probes=F("failed_probes"))
+
+
+def _fails_alone(call: ApiCall, result: Result, using: str) -> bool:
+    """Whether the row was refused in this way before, and others were not since then."""
+    calls = ApiCall.objects.using(using).filter(operation=call.operation)
+    earlier = (
+        calls.filter(segment_id=call.segment_id, code=result.code)
+        .exclude(pk=call.pk)
+        .order_by("-started_at")
+        .values_list("started_at", flat=True)
+        .first()
+    )
+    if call.segment_id is None or earlier is None:
+        return False
+    return calls.filter(outcome=Outcome.CONFIRMED, started_at__gt=earlier).exists()
+
+
+def _pause(operation: str, failed_probes: int) -> timedelta:
+    if operation == Operation.LIST:
+        return timedelta(seconds=LONGEST_PAUSE)  # nothing but time tells whether it got better
+    return timedelta(seconds=min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** min(failed_probes, 10)))
+
+
+def _with(ids: list[int], segment_id: int | None) -> list[int]:
+    known = segment_id is None or segment_id in ids
+    return ids if known else [*ids, segment_id][-REMEMBERED:]
+
+
+def _waiting(operation: str, using: str) -> SegmentQuerySet:
+    return Segment.objects.using(using).due().filter(_kind(operation))
+
+
+def _kind(operation: str) -> Q:
+    """The rows whose next push is of this operation."""
+    return Q(bunce_id__isnull=operation == Operation.CREATE)
