@@ -23,7 +23,7 @@ class BunceError(BunceSyncError):
         detail: Bunce's message or a technical remark, never secret, at most 300 characters.
         code: what happened, in one stable word; the class gives the default.
         http_status: the status of the answer, when there was one.
-        retry_after: seconds Bunce asked to wait, for ``RateLimited``.
+        retry_after: seconds Bunce asked to wait, for ``RateLimited`` and ``Unavailable``.
     """
 
     code = "failed"
@@ -73,46 +73,70 @@ class NoAnswer(BunceError):
 
 
 class UnusableAnswer(BunceError):
-    """An answer came whose meaning is not known.
+    """An answer whose meaning is not known.
 
-    Codes: ``not_json``, ``wrong_shape``, ``no_id``, ``says_failed``, ``too_large``, ``redirect``,
-    ``unexpected_status``, ``paging``.
+    Codes: ``not_json``, ``wrong_shape``, ``no_id``, ``no_content``, ``says_failed``,
+    ``too_large``, ``redirect``, ``unexpected_status``, ``paging``.
     """
 
     code = "wrong_shape"
 
 
+class NoContent(UnusableAnswer):
+    """A success without content where a segment was expected: 204, an empty body, no ``data``."""
+
+    code = "no_content"
+
+
 class ServerError(BunceError):
-    """Bunce answered 5xx or 408: it may have acted or not."""
+    """An answer with 5xx or 408: Bunce may have acted or not."""
 
     code = "server_error"
 
 
+class Unavailable(ServerError):
+    """An answer with 503 that says when to try again: ``retry_after`` is set.
+
+    Bunce may have acted or not. A 503 without a usable ``Retry-After`` is a plain ``ServerError``.
+    """
+
+    code = "unavailable"
+
+
 class RateLimited(BunceError):
-    """Bunce answered 429 or 425: it did not act; ``retry_after`` says how many seconds to wait."""
+    """An answer with 429 or 425: Bunce did not act; ``retry_after`` is the seconds to wait."""
 
     code = "rate_limited"
 
 
 class KeyRefused(BunceError):
-    """Bunce answered 401 or 403: it does not accept the API key."""
+    """An answer with 401: Bunce does not accept the API key."""
 
     code = "key_refused"
 
 
 class Rejected(BunceError):
-    """Bunce answered with another 4xx: it refused this content and did not act."""
+    """An answer with another 4xx: Bunce refused this request and did not act."""
 
     code = "rejected"
 
 
+class Forbidden(Rejected):
+    """An answer with 402, 403, 405, 407 or 451: Bunce does not allow this request.
+
+    An edge in front of Bunce blocked it, a limit of the plan is reached, or the key lacks rights.
+    """
+
+    code = "forbidden"
+
+
 class NotFound(Rejected):
-    """Bunce answered 404: it has no segment with this id."""
+    """An answer with 404 or 410: Bunce has no segment with this id."""
 
     code = "not_found"
 
 
 class Conflict(Rejected):
-    """Bunce answered 409 or 422: the content is invalid, or clashes with what Bunce has."""
+    """An answer with 409 or 422: the content is invalid, or clashes with what Bunce has."""
 
     code = "conflict"
