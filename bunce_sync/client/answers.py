@@ -15,55 +15,67 @@ from urllib.parse import urlsplit
 from ..exceptions import (
     BunceError,
     Conflict,
+    Forbidden,
     KeyRefused,
     NotFound,
     RateLimited,
     Rejected,
     ServerError,
+    Unavailable,
     UnusableAnswer,
 )
-from .text import load_json, one_line, what_instead_of_json
+from .parse import says_no
+from .text import Redact, load_json, one_line, redact_keys, what_instead_of_json
 from .transport import Answer
 
 DEFAULT_PAUSE: Final = 60.0
 """Seconds to wait after a 429 that does not say: so long Bunce then blocks an address."""
 
-LONGEST_PAUSE: Final = 3600.0
+LONGEST_PAUSE: Final = 366 * 86400.0
+"""Seconds. A bound against overflowing dates only; how long to really wait is decided elsewhere."""
+
 DETAIL_LENGTH: Final = 300
 
 REFUSALS: Final[Mapping[int, type[BunceError]]] = {
     401: KeyRefused,
-    403: KeyRefused,
+    402: Forbidden,
+    403: Forbidden,
     404: NotFound,
+    405: Forbidden,
+    407: Forbidden,
     408: ServerError,
     409: Conflict,
+    410: NotFound,
     422: Conflict,
     425: RateLimited,
     429: RateLimited,
+    451: Forbidden,
 }
-KEYS: Final = re.compile(r"\bsk_(?:live|test)_\w+")
-SAYS_NO: Final = frozenset({"false", "error", "fail", "failed", "failure"})
 
 
-def content_of(answer: Answer) -> Any:
-    """The decoded JSON of a success; ``None`` for an empty body.
+def content_of(answer: Answer, redact: Redact = redact_keys) -> Any:
+    """Return the decoded JSON of a success, just as it came; ``None`` for an empty body.
+
+    Args:
+        answer: what came back.
+        redact: replaces secrets in the words of the answer that an error carries.
 
     Raises:
         BunceError: the class that fits the status; ``UnusableAnswer`` for a success that is not
             JSON or carries an explicit failure.
     """
     if not 200 <= answer.status < 300:
-        raise _refusal(answer)
+        raise _refusal(answer, redact)
     if not answer.body.strip():
         return None
     content, readable = _decoded(answer.body)
     if not readable:
         raise UnusableAnswer(
-            _detail(what_instead_of_json(answer.body)), code="not_json", http_status=answer.status
+            what_instead_of_json(answer.body, redact), code="not_json", http_status=answer.status
         )
-    if _says_no(content):
+    if says_no(content):
         raise UnusableAnswer(
-            _detail(_message(content)),
+            one_line(_message(content), DETAIL_LENGTH, redact),
             code="says_failed",
             http_status=answer.status,
         )
@@ -71,10 +83,22 @@ def content_of(answer: Answer) -> Any:
 
 
 def pause_of(headers: Mapping[str, str]) -> float:
-    """Seconds to wait after a 429, from ``Retry-After``: seconds, or a date.
+    """Return the seconds to wait after a 429.
 
-    A date is measured against the answer's own ``Date``, as clocks differ. What is missing,
-    unreadable or not in the future counts as Bunce's documented 60 s; an hour is the most.
+    A ``Retry-After`` that is missing, unreadable or not in the future counts as Bunce's documented
+    60 s.
+    """
+    return retry_after_of(headers) or DEFAULT_PAUSE
+
+
+def retry_after_of(headers: Mapping[str, str]) -> float | None:
+    """Return the seconds that ``Retry-After`` asks to wait, as a number or until a date.
+
+    A date is measured against the answer's own ``Date``, as clocks differ.
+
+    Returns:
+        More than 0 and at most ``LONGEST_PAUSE``; ``None`` when the header is missing, unreadable
+        or not in the future.
     """
     value = headers.get("Retry-After", "").strip()
     if re.fullmatch(r"[0-9]{1,9}(\.[0-9]{0,9})?", value):
@@ -84,30 +108,32 @@ def pause_of(headers: Mapping[str, str]) -> float:
         seconds = (moment - now).total_seconds()
     else:
         seconds = 0.0
-    return min(seconds, LONGEST_PAUSE) if seconds > 0 else DEFAULT_PAUSE
+    return min(seconds, LONGEST_PAUSE) if seconds > 0 else None
 
 
 def _decoded(body: bytes) -> tuple[Any, bool]:
-    """The JSON content and True, or None and False: a decoding error would carry the body along."""
+    """Return content and True, or None and False: a decoding error would carry the body along."""
     try:
         return load_json(body), True
     except ValueError:
         return None, False
 
 
-def _refusal(answer: Answer) -> BunceError:
+def _refusal(answer: Answer, redact: Redact) -> BunceError:
     status = answer.status
     if 300 <= status < 400:
-        return UnusableAnswer(_detail(_target(answer.headers)), code="redirect", http_status=status)
+        target = _target(answer.headers, redact)
+        return UnusableAnswer(target, code="redirect", http_status=status)
     content, readable = _decoded(answer.body)
     if readable:
-        detail = _message(content)
+        detail = one_line(_message(content), DETAIL_LENGTH, redact)
     else:
-        detail = what_instead_of_json(answer.body) if answer.body.strip() else ""
-    detail = _detail(detail)
+        detail = what_instead_of_json(answer.body, redact) if answer.body.strip() else ""
     kind = REFUSALS.get(status)
     if kind is RateLimited:
         return RateLimited(detail, http_status=status, retry_after=pause_of(answer.headers))
+    if status == 503 and (seconds := retry_after_of(answer.headers)) is not None:
+        return Unavailable(detail, http_status=status, retry_after=seconds)
     if kind is None:
         if not 400 <= status < 600:
             return UnusableAnswer(detail, code="unexpected_status", http_status=status)
@@ -115,18 +141,8 @@ def _refusal(answer: Answer) -> BunceError:
     return kind(detail, http_status=status)
 
 
-def _says_no(content: Any) -> bool:
-    if not isinstance(content, dict):
-        return False
-    marks = (content.get("success"), content.get("status"))
-    return any(
-        mark is False or (isinstance(mark, str) and mark.strip().lower() in SAYS_NO)
-        for mark in marks
-    )
-
-
 def _message(content: Any) -> str:
-    """Bunce's message, and the fields it complains of where it names them."""
+    """Return Bunce's message, and the fields it complains of where it names them."""
     if not isinstance(content, dict):
         return ""
     error = content.get("error")
@@ -138,7 +154,7 @@ def _message(content: Any) -> str:
 
 
 def _complaints(errors: Any, field: str = "") -> Iterator[str]:
-    """The sentences in ``errors``, whose shape is not documented, at most the first ten."""
+    """Yield the sentences in ``errors``, whose shape is not documented, at most the first ten."""
     if isinstance(errors, str):
         yield f"{field}: {errors}" if field and field not in errors else errors
     elif isinstance(errors, list):
@@ -152,8 +168,8 @@ def _complaints(errors: Any, field: str = "") -> Iterator[str]:
             yield from _complaints(one, str(name))
 
 
-def _target(headers: Mapping[str, str]) -> str:
-    """Where a redirect leads, without the parts of an address that may hold a secret."""
+def _target(headers: Mapping[str, str], redact: Redact) -> str:
+    """Return where a redirect leads, without the parts of an address that often hold a secret."""
     try:
         parts = urlsplit(headers.get("Location", ""))
         host = parts.hostname or ""
@@ -162,12 +178,8 @@ def _target(headers: Mapping[str, str]) -> str:
     if not host and not parts.path:
         return ""
     origin = f"{parts.scheme}://{host}" if host else ""
-    return f"redirects to {origin}{parts.path}"
-
-
-def _detail(text: str) -> str:
-    """A text from outside as it may be stored and shown: short, on one line, without any key."""
-    return one_line(KEYS.sub("[key]", text), DETAIL_LENGTH)
+    prefix = "redirects to "
+    return prefix + one_line(f"{origin}{parts.path}", DETAIL_LENGTH - len(prefix), redact)
 
 
 def _http_date(value: str) -> dt.datetime | None:

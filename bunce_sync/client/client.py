@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 from urllib.parse import quote
 
 from ..exceptions import BunceError, UnusableAnswer
@@ -19,6 +19,8 @@ from .types import Customer, RemoteSegment
 log = logging.getLogger("bunce_sync.client")
 
 FIRST_PAGE = Position()
+
+Found = TypeVar("Found")
 
 
 class BunceClient:
@@ -108,29 +110,31 @@ class BunceClient:
         self,
         position: Position = FIRST_PAGE,
         *,
-        per_page: int = 100,
         exchange: Exchange | None = None,
     ) -> Page:
-        """Read one page of the list.
+        """Read one page of the list; its size belongs to the position.
 
         Raises:
             UnusableAnswer: also for one row that cannot be read: absence may be concluded only
                 from a list that was understood to the last row.
         """
         exchange = exchange or Exchange()
-        content = self._call("GET", "/segments", exchange, query=query_of(position, per_page))
-        return page_of(content, position, per_page, http_status=exchange.http_status)
+
+        def read(content: Any) -> Page:
+            return page_of(content, position, http_status=exchange.http_status)
+
+        return self._call("GET", "/segments", exchange, read, query=query_of(position))
 
     def list_segments(
         self, *, per_page: int = 100, fetch: Callable[[Position], Page] | None = None
     ) -> Iterator[RemoteSegment]:
-        """Every segment once, over all pages; each page is asked for when it is needed.
+        """Yield every segment once, over all pages; each page is requested when it is needed.
 
         Args:
             per_page: rows to ask for at a time.
             fetch: reads the page at a position; for a caller who paces the requests.
         """
-        return walk(fetch or (lambda position: self.list_page(position, per_page=per_page)))
+        return walk(fetch or self.list_page, Position(per_page=per_page))
 
     def add_customers(
         self,
@@ -141,11 +145,11 @@ class BunceClient:
     ) -> None:
         """Add customers to a segment; Bunce creates those it does not know, updates the others."""
         body = {"customers": _some([customer.to_json() for customer in customers])}
-        self._call("POST", _path(segment_id, "/customers"), exchange, body=body)
+        self._call("POST", _path(segment_id, "/customers"), exchange, _nothing, body=body)
 
     def add_all_customers(self, segment_id: str, *, exchange: Exchange | None = None) -> None:
         """Add every customer to a segment (documented by the Node SDK only)."""
-        self._call("POST", _path(segment_id, "/all-customers"), exchange, body={})
+        self._call("POST", _path(segment_id, "/all-customers"), exchange, _nothing, body={})
 
     def remove_customers(
         self, segment_id: str, ids: Sequence[str], *, exchange: Exchange | None = None
@@ -157,7 +161,7 @@ class BunceClient:
         if isinstance(ids, str):
             raise TypeError("ids is a list of ids, not one text")
         body = {"customers": _some(list(ids))}
-        self._call("DELETE", _path(segment_id, "/customers"), exchange, body=body)
+        self._call("DELETE", _path(segment_id, "/customers"), exchange, _nothing, body=body)
 
     def _segment(
         self,
@@ -169,40 +173,62 @@ class BunceClient:
         expected: str | None = None,
     ) -> RemoteSegment:
         exchange = exchange or Exchange()
-        content = self._call(method, path, exchange, body=body)
-        segment = segment_of(content, http_status=exchange.http_status)
-        if expected is not None and segment.id.casefold() != expected.casefold():
-            raise UnusableAnswer(
-                "the answer is about another segment", http_status=exchange.http_status
-            )
-        return segment
+
+        def read(content: Any) -> RemoteSegment:
+            segment = segment_of(content, http_status=exchange.http_status)
+            if expected is not None and segment.id.casefold() != expected.casefold():
+                raise UnusableAnswer(
+                    "the answer is about another segment", http_status=exchange.http_status
+                )
+            return segment
+
+        return self._call(method, path, exchange, read, body=body)
 
     def _call(
         self,
         method: str,
         path: str,
         exchange: Exchange | None,
+        read: Callable[[Any], Found],
         *,
         query: Mapping[str, str] | None = None,
         body: Mapping[str, Any] | None = None,
-    ) -> Any:
-        """Make the request and give its decoded content; one line in the log either way."""
+    ) -> Found:
+        """Make the request and return what ``read`` makes of its decoded content.
+
+        It leaves one line in the log either way.
+        """
         exchange = exchange or Exchange()
         exchange.begin(method, path)
         result = "failed"
         try:
-            answer = self._transport.perform(exchange, query=query, body=body)
-            result = str(answer.status)
-            return content_of(answer)
-        except BunceError as error:
-            result = f"{error.http_status or ''} {error.code}".lstrip()
-            raise
+            outcome = self._attempt(exchange, read, query, body)
+            result = str(exchange.http_status)
+            if isinstance(outcome, BunceError):
+                result = f"{outcome.http_status or ''} {outcome.code}".lstrip()
+                # Raised here, without its traceback: the frames below hold the raw answer, which
+                # may echo the key, and debug pages and error trackers show frames.
+                raise outcome.with_traceback(None)
+            return outcome
         finally:
             log.debug("%s %s: %s, %.0f ms", method, path, result, 1000 * (exchange.duration or 0))
 
+    def _attempt(
+        self,
+        exchange: Exchange,
+        read: Callable[[Any], Found],
+        query: Mapping[str, str] | None,
+        body: Mapping[str, Any] | None,
+    ) -> Found | BunceError:
+        try:
+            answer = self._transport.perform(exchange, query=query, body=body)
+            return read(content_of(answer, self._transport.redact))
+        except BunceError as error:
+            return error
+
 
 def _path(segment_id: str, below: str = "") -> str:
-    """The path of a segment.
+    """Return the path of a segment.
 
     Raises:
         ValueError: it is no id, and with it another address would be called than is meant.
@@ -210,6 +236,10 @@ def _path(segment_id: str, below: str = "") -> str:
     if usable_id(segment_id) is None or segment_id in (".", ".."):
         raise ValueError("not the id of a segment")
     return f"/segments/{quote(segment_id, safe='')}{below}"
+
+
+def _nothing(content: Any) -> None:
+    """Ignore the content: the status has said all there is to know."""
 
 
 def _some(items: list[Any]) -> list[Any]:

@@ -128,6 +128,15 @@ class TimedResponse(http.client.HTTPResponse):
         timed: Any = _TimedSocket(sock, current_call.get())
         super().__init__(timed, debuglevel, method, url)
 
+    def begin(self) -> None:
+        """Read status and headers, and forget what of the headers cannot be parsed.
+
+        urllib3 would write it to the log as it came.
+        """
+        super().begin()
+        self.headers.defects.clear()
+        self.headers.set_payload("")
+
 
 class PlainConnection(HTTPConnection):
     """A connection that marks the exchange of its request as sent, and only of its request:

@@ -15,38 +15,43 @@ from urllib3.exceptions import DecodeError, ProxyError
 
 from ..exceptions import NoAnswer, NotSent
 from .connection import DeadlinePassed
+from .text import Redact, one_line, redact_keys
 
 
-def not_sent(error: BaseException, *, address: str) -> NotSent:
-    """The error for a request of which nothing left.
+def not_sent(error: BaseException, *, address: str, redact: Redact = redact_keys) -> NotSent:
+    """Return the error for a request of which nothing left.
 
     Args:
         error: what urllib3 or requests raised.
         address: host and port, for the detail.
+        redact: replaces secrets in what an error says: a proxy's own words may be in it.
     """
     chain = list(_chain(error))
     proxy = "through the proxy, " if _first(chain, ProxyError) else ""
     if found := _first(chain, socket.gaierror):
-        code, detail = "dns", f"the name does not resolve ({_text(found)})"
+        code, detail = "dns", f"the name does not resolve ({_text(found, redact)})"
     elif _first(chain, ConnectionRefusedError):
         code, detail = "refused", "connection refused"
     elif _first(chain, TimeoutError):
         code, detail = "connect_timeout", "no connection in time"
     elif found := _first(chain, ssl.SSLError, ssl.CertificateError):
-        code, detail = "tls", f"no TLS connection ({_text(found)})"
+        code, detail = "tls", f"no TLS connection ({_text(found, redact)})"
     elif found := _first(chain, OSError):
-        code, detail = "connect_failed", _text(found)
+        code, detail = "connect_failed", _text(found, redact)
     else:
         code, detail = "connect_failed", type(error).__name__
     return NotSent(f"{address}: {proxy}{detail}", code=code)
 
 
-def no_answer(error: BaseException, *, http_status: int | None) -> NoAnswer:
-    """The error for a request that was sent, or begun to be, and has no whole answer.
+def no_answer(
+    error: BaseException, *, http_status: int | None, redact: Redact = redact_keys
+) -> NoAnswer:
+    """Return the error for a request that was sent, or begun to be, and has no whole answer.
 
     Args:
         error: what urllib3 or requests raised.
         http_status: the status, when the headers of the answer had come.
+        redact: replaces secrets in what an error says.
     """
     chain = list(_chain(error))
     if _first(chain, DeadlinePassed):
@@ -54,7 +59,7 @@ def no_answer(error: BaseException, *, http_status: int | None) -> NoAnswer:
     elif _first(chain, TimeoutError):
         code, detail = "read_timeout", "no answer in time"
     elif found := _first(chain, ssl.SSLError):
-        code, detail = "tls_broken", _text(found)
+        code, detail = "tls_broken", _text(found, redact)
     elif _first(chain, http.client.RemoteDisconnected):
         code, detail = "closed", "the connection was closed without an answer"
     elif _first(chain, ConnectionResetError, BrokenPipeError, ConnectionAbortedError):
@@ -66,7 +71,7 @@ def no_answer(error: BaseException, *, http_status: int | None) -> NoAnswer:
     elif _first(chain, DecodeError):
         code, detail = "cut", "the answer cannot be decompressed"
     elif found := _first(chain, OSError):
-        code, detail = "closed", _text(found)
+        code, detail = "closed", _text(found, redact)
     else:
         code, detail = "cut", type(error).__name__
     return NoAnswer(detail, code=code, http_status=http_status)
@@ -95,12 +100,14 @@ def _first(chain: list[BaseException], *classes: type[BaseException]) -> BaseExc
     return None
 
 
-def _text(error: BaseException) -> str:
-    """The operating system's or OpenSSL's short text, without address or object."""
+def _text(error: BaseException, redact: Redact) -> str:
+    """Return the operating system's or OpenSSL's short text, without address or object."""
     if isinstance(error, ssl.SSLCertVerificationError):
-        return f"certificate not accepted: {error.verify_message}"
-    if isinstance(error, ssl.SSLError) and error.reason:
-        return str(error.reason).replace("_", " ").lower()
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return str(error)[:120] or type(error).__name__
+        text = f"certificate not accepted: {error.verify_message}"
+    elif isinstance(error, ssl.SSLError) and error.reason:
+        text = str(error.reason).replace("_", " ").lower()
+    elif isinstance(error, OSError) and error.strerror:
+        text = error.strerror
+    else:
+        text = str(error)
+    return one_line(text, 120, redact) or type(error).__name__

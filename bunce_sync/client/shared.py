@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from .client import BunceClient
 
@@ -12,7 +12,7 @@ from .client import BunceClient
 @dataclass(frozen=True)
 class _Shared:
     client: BunceClient
-    arguments: tuple[str, str, float, float]
+    arguments: tuple[str, str, float, float] = field(repr=False)  # the key is one of them
     pid: int
 
 

@@ -6,7 +6,7 @@ import http.client
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -22,6 +22,7 @@ from ..exceptions import BunceError, ConfigurationError, NotSent, PermitExpired,
 from .connection import Call, PlainConnection, TLSConnection, current_call
 from .exchange import Exchange
 from .faults import no_answer, not_sent
+from .text import redactor
 
 CHUNK = 16 * 1024
 REFUSAL_BYTES = 64 * 1024
@@ -40,7 +41,9 @@ WIRE_ERRORS = (
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came back, as far as it is of interest, and with our key taken out if it was echoed.
+    """What came back, as far as it is of interest.
+
+    It is raw: whatever of it is shown must be redacted first, and its repr shows the status only.
 
     Attributes:
         status: the HTTP status.
@@ -49,8 +52,8 @@ class Answer:
     """
 
     status: int
-    headers: Mapping[str, str]
-    body: bytes
+    headers: Mapping[str, str] = field(repr=False)
+    body: bytes = field(repr=False)
 
 
 class Transport:
@@ -58,7 +61,7 @@ class Transport:
 
     Args:
         base_url: the address all paths hang on, with or without a slash at its end.
-        api_key: the secret key.
+        api_key: the secret key; ``redact`` replaces it in a text that is shown.
         connect_timeout: seconds for each step of connecting.
         read_timeout: seconds for the next byte of the answer; the whole may take both together.
         max_answer_bytes: the largest answer that is read, after decompression.
@@ -82,6 +85,7 @@ class Transport:
         self._max_answer_bytes = max_answer_bytes
         self._auth = _KeyAuth(api_key)
         self._session = _Session(self._base, self._auth)
+        self.redact = redactor(api_key)
 
     def perform(
         self, exchange: Exchange, *, query: Mapping[str, str] | None = None, body: Any = None
@@ -145,8 +149,8 @@ class Transport:
             return error
         except WIRE_ERRORS as error:
             if exchange.sent:
-                return no_answer(error, http_status=exchange.http_status)
-            return not_sent(error, address=self.address)
+                return no_answer(error, http_status=exchange.http_status, redact=self.redact)
+            return not_sent(error, address=self.address, redact=self.redact)
 
     def _read(self, response: requests.Response) -> Answer | BunceError:
         """The answer with its body; closing an unread rest is the caller's."""
@@ -169,17 +173,13 @@ class Transport:
             return UnusableAnswer(
                 f"the answer is larger than {limit} bytes", code="too_large", http_status=status
             )
-        clean = self._auth.without_key
-        told = {name: response.headers[name] for name in TOLD_HEADERS if name in response.headers}
-        return Answer(
-            status,
-            {name: clean(value.encode()).decode() for name, value in told.items()},
-            clean(b"".join(pieces)),
-        )
+        headers = response.headers
+        told = {name: headers[name] for name in TOLD_HEADERS if name in headers}
+        return Answer(status, told, b"".join(pieces))
 
 
 class _KeyAuth(AuthBase):
-    """Puts the key on each request; being there also keeps a .netrc from adding its own."""
+    """Adds the API key to each request. Setting it also stops requests from reading ``.netrc``."""
 
     __slots__ = ("_key",)
 
@@ -195,10 +195,6 @@ class _KeyAuth(AuthBase):
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
         request.headers["X-Authorization"] = self._key
         return request
-
-    def without_key(self, content: bytes) -> bytes:
-        """The content, with the key blotted out."""
-        return content.replace(self._key.encode(), b"[key]")
 
 
 class _Session(requests.Session):

@@ -10,7 +10,14 @@ import pytest
 
 from bunce_sync.client import BunceClient, Customer, Exchange
 from bunce_sync.emulator import Emulator
-from bunce_sync.exceptions import Conflict, KeyRefused, NotFound, RateLimited, UnusableAnswer
+from bunce_sync.exceptions import (
+    Conflict,
+    KeyRefused,
+    NoContent,
+    NotFound,
+    RateLimited,
+    UnusableAnswer,
+)
 
 from .raw_server import SEGMENT, RawServer, answering, http
 
@@ -140,6 +147,41 @@ def test_answer_about_another_segment_is_not_taken() -> None:
         assert client.get_segment(str(SEGMENT["id"]).upper()).id == SEGMENT["id"]
         with pytest.raises(UnusableAnswer):
             client.update_segment("another", name="Gold", description=None)
+
+
+@pytest.mark.parametrize(
+    "content", [SEGMENT, {"data": {"data": SEGMENT}}, {"data": {"segment": SEGMENT}}]
+)
+def test_answer_about_another_segment_is_not_taken_in_any_shape(content: object) -> None:
+    with (
+        RawServer(answering(http(200, content))) as server,
+        BunceClient(base_url=server.url, api_key=KEY) as client,
+    ):
+        assert client.update_segment(str(SEGMENT["id"]), name="G", description=None).name == "Gold"
+        with pytest.raises(UnusableAnswer, match="another segment"):
+            client.update_segment("another", name="Gold", description=None)
+
+
+def test_update_that_is_answered_without_content() -> None:
+    with (
+        RawServer(answering(http(204))) as server,
+        BunceClient(base_url=server.url, api_key=KEY) as client,
+        pytest.raises(NoContent) as caught,
+    ):
+        client.update_segment("abc", name="Gold", description=None)
+    assert server.requests[0].startswith(b"PATCH ")
+    assert (caught.value.code, caught.value.http_status) == ("no_content", 204)
+
+
+@pytest.mark.parametrize("answer", [http(204), http(200), http(200, {"success": True})])
+def test_list_without_content_is_not_an_empty_list(answer: bytes) -> None:
+    with (
+        RawServer(answering(answer)) as server,
+        BunceClient(base_url=server.url, api_key=KEY) as client,
+        pytest.raises(UnusableAnswer) as caught,
+    ):
+        client.list_page()
+    assert (type(caught.value), caught.value.code) == (UnusableAnswer, "wrong_shape")
 
 
 @pytest.mark.parametrize("answer", [http(200, {"success": True, "data": None}), http(204)])

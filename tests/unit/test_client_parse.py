@@ -207,7 +207,7 @@ def test_any_json_is_read_or_refused(content: object, status: int) -> None:
 
 @given(content=ENVELOPE | JSON, page=st.integers(1, 5), cursor=st.none() | st.text(min_size=1))
 def test_any_json_is_a_page_or_refused(content: object, page: int, cursor: str | None) -> None:
-    outcome = outcome_of(lambda: page_of(content, Position(page, cursor), 100, http_status=200))
+    outcome = outcome_of(lambda: page_of(content, Position(page, cursor), http_status=200))
     if isinstance(outcome, BunceError):
         assert type(outcome) is UnusableAnswer
         assert outcome.code in ("wrong_shape", "paging")

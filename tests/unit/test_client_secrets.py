@@ -2,26 +2,37 @@
 
 from __future__ import annotations
 
+import html
+import json
 import logging
 import pickle
 import traceback
+from collections.abc import Callable
 from http.client import HTTPConnection
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
-from bunce_sync.client import BunceClient
+from bunce_sync import exceptions
+from bunce_sync.client import BunceClient, Position, shared, shared_client
+from bunce_sync.client.answers import content_of
+from bunce_sync.client.text import one_line, redactor
+from bunce_sync.client.transport import Answer
 from bunce_sync.exceptions import (
     BunceError,
     ConfigurationError,
+    Forbidden,
     NoAnswer,
+    NoContent,
     NotSent,
     PermitExpired,
     RateLimited,
+    Unavailable,
 )
 
 from .client_attempts import KEY, HaltedExchange, create
-from .raw_server import CREATED, Peer, RawServer, Script, answering, http
+from .raw_server import CREATED, SEGMENT, Peer, RawServer, Script, answering, http
 
 
 def test_redirect_is_not_followed_and_told_without_its_secrets() -> None:
@@ -78,7 +89,16 @@ TROUBLES: dict[str, Script] = {
     "text": answering(http(500, f"no {KEY}")),
     "page": answering(http(200, f"<title>{KEY}</title>")),
     "limit": answering(http(429, ECHO)),
+    "forbid": answering(http(403, f"<title>{KEY}</title>")),
+    "pause": answering(http(503, ECHO, f"Retry-After: {KEY}", f"Date: {KEY}")),
     "shape": answering(http(200, {"data": KEY})),
+    "id": answering(http(200, {"data": {"id": f"{KEY} ", "name": KEY}})),
+    "nothing": answering(http(200, {"message": KEY, "data": None})),
+    "another": answering(http(200, {"data": {"id": KEY, "name": KEY}})),
+    "rows": answering(http(200, {"data": [{"id": KEY, "name": KEY}, KEY]})),
+    "cursor": answering(http(200, {"data": [], "meta": {"next_page_cursor": [KEY]}})),
+    "header": answering(http(400, ECHO, f"X-Key: {KEY}", KEY, f"X-Key: {KEY}")),
+    "reason": answering(http(400, ECHO).replace(b"Because", KEY.encode())),
     "hang": lambda peer: peer.request() and peer.server.over.wait(),
     "close": lambda peer: peer.request(),
     "cut": after_request(http(200, KEY, length=99)),
@@ -94,14 +114,171 @@ def everything_about(error: BaseException) -> str:
     return "".join([str(error), repr(error), repr(vars(error)), *shown.format()])
 
 
-@pytest.mark.parametrize("trouble", TROUBLES)
-def test_key_is_nowhere_in_an_error(trouble: str) -> None:
+CALLS: dict[str, Callable[[BunceClient], object]] = {
+    "create": lambda client: client.create_segment(name="Gold"),
+    "update": lambda client: client.update_segment("abc", name="Gold", description=None),
+    "get": lambda client: client.get_segment("abc"),
+    "list": lambda client: client.list_page(),
+    "walk": lambda client: list(client.list_segments()),
+}
+
+
+@pytest.mark.parametrize("own", [True, False], ids=["own key", "foreign key"])
+@pytest.mark.parametrize(
+    ("trouble", "call"),
+    [
+        (trouble, call)
+        for trouble in TROUBLES
+        for call in CALLS
+        if (trouble, call) != ("another", "create") and (trouble != "hang" or call == "create")
+    ],
+)
+def test_key_is_nowhere_in_an_error(
+    trouble: str, call: str, own: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
     with RawServer(TROUBLES[trouble]) as server:
-        client = BunceClient(base_url=server.url, api_key=KEY, read_timeout=0.3)
+        client = BunceClient(base_url=server.url, api_key=KEY if own else "0", read_timeout=0.3)
         with client, pytest.raises(BunceError) as caught:
-            client.create_segment(name="Gold")
+            CALLS[call](client)
     assert KEY not in everything_about(caught.value)
     assert KEY.encode() not in pickle.dumps(caught.value)
+    assert KEY not in caplog.text
+
+
+ODD_KEYS = ["test", "page", "pass/word+1", "a&b<c>", 'quo"te\\d', "sk_test_ab-cd"]
+
+
+@pytest.mark.parametrize("key", ODD_KEYS)
+@pytest.mark.parametrize("call", CALLS)
+def test_this_very_key_is_nowhere_in_an_error_however_it_is_written(key: str, call: str) -> None:
+    answers = [
+        http(400, {"message": f"no {key}", "errors": {key: [f"no {key}"]}}),
+        http(400, f"no {key}"),
+        http(400, '{"message": ' + json.dumps(f"no {key}").replace("/", "\\/")),  # broken off
+        http(200, f"<title>no {html.escape(key)}</title>"),
+        http(
+            302, "", f"Location: https://{quote(key, safe='')}/{quote(key)}/{quote(key, safe='')}"
+        ),
+        http(302, "", f"Location: /{key}"),
+    ]
+    written = {key, quote(key), quote(key, safe=""), html.escape(key), json.dumps(key)[1:-1]}
+    written.add(json.dumps(key)[1:-1].replace("/", "\\/"))
+    for answer in answers:
+        with RawServer(answering(answer)) as server:
+            client = BunceClient(base_url=server.url, api_key=key)
+            with client, pytest.raises(BunceError) as caught:
+                CALLS[call](client)
+        detail = caught.value.detail
+        assert "[key]" in detail
+        said = detail.replace("an HTML page instead of JSON", "").replace("[key]", "")
+        assert not any(one in said for one in written), detail
+
+
+def test_our_own_words_are_not_redacted_or_they_would_tell_the_key() -> None:
+    outcome, _ = create_with("page", http(403, "<title>page</title>"))
+    assert outcome.detail == "an HTML page instead of JSON ([key])"
+
+
+def create_with(key: str, answer: bytes) -> tuple[BunceError, bytes]:
+    """Return the error of a create with this key, and what was sent."""
+    with RawServer(answering(answer)) as server:
+        client = BunceClient(base_url=server.url, api_key=key)
+        with client, pytest.raises(BunceError) as caught:
+            client.create_segment(name="Gold")
+        return caught.value, server.requests[0]
+
+
+@pytest.mark.parametrize("before", range(60, 101, 5))
+@pytest.mark.parametrize("body", ["{} {}", "<title>{} {}</title>"])
+def test_key_that_is_cut_through_leaves_no_part(body: str, before: int) -> None:
+    key = "0123456789" * 4
+    error, _ = create_with(key, http(500, body.format("x" * before, key)))
+    assert "0123" not in error.detail
+    error, _ = create_with(key, http(500, {"message": body.format("x" * (before + 200), key)}))
+    assert "0123" not in error.detail
+    error, _ = create_with(key, http(500, key * 50))
+    assert "0123" not in error.detail
+
+
+def test_key_with_characters_that_are_not_shown_between_is_redacted() -> None:
+    error, _ = create_with("secret", http(500, b"s\0ecr\0et"))
+    assert error.detail == "not JSON: [key]"
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("sk_live_1a and sk_test_2b", "[key] and [key]"),
+        ("/login%3Fkey%3Dsk_live_1a", "/login%3Fkey%3D[key]"),
+        ("_sk_test_2b", "_[key]"),
+        ("task_test_1 and disk_live_2", "task_test_1 and disk_live_2"),
+        ("the SECRET and the secret", "the [key] and the [key]"),
+        ("secretsecret", "[key][key]"),
+        ("sk_test_secret", "[key]"),
+    ],
+)
+def test_keys_are_found_by_pattern_and_by_name(text: str, shown: str) -> None:
+    assert one_line(text, 300, redactor("secret")) == shown
+
+
+# Content that is compared stays as it came
+
+
+TESTERS = {**SEGMENT, "name": "best testers", "description": "test"}
+
+
+def test_key_that_is_a_part_of_a_name_changes_no_name() -> None:
+    answers = [{"data": TESTERS}, {"data": TESTERS}, {"data": [TESTERS], "has_next_page": False}]
+    with (
+        RawServer(answering(*(http(200, one) for one in answers))) as server,
+        BunceClient(base_url=server.url, api_key="test") as client,
+    ):
+        created = client.create_segment(name="best testers", description="test")
+        updated = client.update_segment(created.id, name="best testers", description="test")
+        [listed] = client.list_page().segments
+    assert created == updated == listed
+    assert (listed.name, listed.description) == ("best testers", "test")
+    assert all(b"\r\nX-Authorization: test\r\n" in one for one in server.requests)
+
+
+def test_key_that_is_a_part_of_everything_changes_nothing_that_is_read() -> None:
+    """The key "0" is in the id, the time, the cursor, and in how long to wait."""
+    with (
+        RawServer(
+            answering(
+                http(200, {"data": SEGMENT}),
+                http(200, {"data": [SEGMENT], "meta": {"next_page_cursor": "10"}}),
+                http(429, "", "Retry-After: 30"),
+                http(
+                    503,
+                    "",
+                    "Retry-After: Thu, 05 Dec 2024 08:30:30 GMT",
+                    "Date: Thu, 05 Dec 2024 08:30:00 GMT",
+                ),
+            )
+        ) as server,
+        BunceClient(base_url=server.url, api_key="0") as client,
+    ):
+        segment = client.get_segment(str(SEGMENT["id"]))
+        assert segment.created_at is not None
+        page = client.list_page()
+        assert page.segments == (segment,)
+        assert page.next is not None
+        assert page.next.cursor == "10"
+        for kind in (RateLimited, Unavailable):
+            with pytest.raises(kind) as caught:
+                client.list_page()
+            assert caught.value.retry_after == 30.0
+
+
+def test_what_came_back_is_in_no_repr() -> None:
+    answer = Answer(200, {"Location": f"/{KEY}"}, f'{{"data": "{KEY}"}}'.encode())
+    assert repr(answer) == "Answer(status=200)"
+    assert content_of(answer) == {"data": KEY}
+    assert KEY not in repr(Position(2, KEY))
+    shared_client(base_url="http://127.0.0.1:1/v1", api_key=KEY)
+    assert KEY not in repr(shared._shared)
 
 
 def test_key_is_nowhere_in_an_error_of_connecting() -> None:
@@ -111,6 +288,21 @@ def test_key_is_nowhere_in_an_error_of_connecting() -> None:
     assert KEY not in everything_about(caught.value)
     assert KEY not in repr(client)
     assert KEY not in str(client)
+
+
+def test_words_of_a_proxy_are_redacted_and_on_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def script(peer: Peer) -> None:
+        peer.request()
+        peer.send(f"HTTP/1.1 407 No \x1b[31m {KEY} sk_live_1 {'x' * 200}\r\n\r\n".encode())
+
+    with RawServer(script) as proxy:
+        for name in ("HTTPS_PROXY", "https_proxy"):
+            monkeypatch.setenv(name, f"http://127.0.0.1:{proxy.port}")
+        error, exchange = create("https://bunce.example/v1")
+    assert type(error) is NotSent
+    assert exchange.sent is False
+    assert "407 No [31m [key] [key] xxx" in error.detail
+    assert len(error.detail) < 200
 
 
 def test_key_is_nowhere_in_an_error_met_deep_in_the_transport() -> None:
@@ -128,6 +320,9 @@ def test_key_is_nowhere_in_an_error_met_deep_in_the_transport() -> None:
         NotSent("a", code="dns"),
         NoAnswer("b", code="cut", http_status=201),
         RateLimited("c", http_status=429, retry_after=7.0),
+        Unavailable("d", http_status=503, retry_after=7.0),
+        Forbidden("e", http_status=403),
+        NoContent("f", http_status=204),
     ],
 )
 def test_errors_survive_pickling_whole(error: BunceError) -> None:
@@ -135,6 +330,19 @@ def test_errors_survive_pickling_whole(error: BunceError) -> None:
     assert type(copy) is type(error)
     assert vars(copy) == vars(error)
     assert str(copy) == str(error) == f"{error.code}: {error.detail}"
+
+
+def test_each_error_has_a_code_of_its_own_and_survives_pickling() -> None:
+    kinds = [
+        kind
+        for kind in vars(exceptions).values()
+        if isinstance(kind, type) and issubclass(kind, BunceError)
+    ]
+    assert len({kind.code for kind in kinds}) == len(kinds)
+    for kind in kinds:
+        error = kind("a", http_status=500, retry_after=1.0)
+        copy = pickle.loads(pickle.dumps(error))  # noqa: S301  # our own bytes
+        assert (type(copy), vars(copy)) == (kind, vars(error))
 
 
 def test_log_has_one_line_a_request_without_key_or_body(caplog: pytest.LogCaptureFixture) -> None:
