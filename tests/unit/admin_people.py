@@ -9,6 +9,7 @@ from django.test import Client
 from django.utils import timezone
 
 from bunce_sync.models import ApiCall, Segment
+from tests.unit.core import make
 
 LIST = "/admin/bunce_sync/segment/"
 
@@ -45,9 +46,7 @@ def row(status: str = "pending", name: str = "VIP", **values: Any) -> Segment:
     if status != "pending":
         values = {"sent_at": now} | values
     values = {"due_at": now, **defaults.get(status, {}), **values}
-    [segment] = Segment.objects.bulk_create([Segment(name=name, status=status, **values)])
-    segment.refresh_from_db()
-    return segment
+    return make(name, status=status, **values)
 
 
 def call(segment: Segment | None, **values: Any) -> ApiCall:
