@@ -22,56 +22,44 @@ def fill(site: Site) -> None:
             ("Loyal since 2019", "automatic"),
         )
     ):
-        segments.bulk_create(
-            [
-                Segment(
-                    name=name,
-                    description="Asked for it in the shop",
-                    status="synced",
-                    bunce_id=str(uuid.UUID(int=days * 10**37 + 0x9DA67CAAB8034691A2B6BDCD58008AAF)),
-                    bunce_name=name,
-                    bunce_description="Asked for it in the shop",
-                    bunce_type=kind,
-                    bunce_all_customers=False,
-                    bunce_customers_count=1283 * (days + 1),
-                    bunce_created_at=now - timedelta(days=days * 3, hours=2),
-                    sent_at=now,
-                    synced_at=now - timedelta(minutes=20),
-                )
-            ]
+        site.put(
+            name,
+            "Asked for it in the shop",
+            status="synced",
+            bunce_id=str(uuid.UUID(int=days * 10**37 + 0x9DA67CAAB8034691A2B6BDCD58008AAF)),
+            bunce_name=name,
+            bunce_description="Asked for it in the shop",
+            bunce_type=kind,
+            bunce_all_customers=False,
+            bunce_customers_count=1283 * (days + 1),
+            bunce_created_at=now - timedelta(days=days * 3, hours=2),
+            sent_at=now,
+            synced_at=now - timedelta(minutes=20),
         )
     changed = segments.get(name="Loyal since 2019")
     segments.filter(pk=changed.pk).update_sync_fields(
         bunce_name="Loyal customers", last_code="drift"
     )
-    segments.bulk_create(
-        [
-            Segment(name="Abandoned carts", due_at=soon, last_code="refused", attempts=4),
-            Segment(
-                name="Trial users",
-                status="sending",
-                lease_token=uuid.uuid4(),
-                lease_until=soon,
-                sent_at=now,
-            ),
-            Segment(
-                name="Birthday in May",
-                status="in_doubt",
-                due_at=soon,
-                sent_at=now,
-                last_code="read_timeout",
-                last_error="no answer in time",
-            ),
-            Segment(
-                name="VIP customers",
-                status="rejected",
-                sent_at=now,
-                last_code="conflict",
-                last_error="The name has already been taken.",
-            ),
-        ]
+    site.put("Abandoned carts", due_at=soon, last_code="refused", attempts=4)
+    site.put(
+        "Trial users", status="sending", lease_token=uuid.uuid4(), lease_until=soon, sent_at=now
     )
-    _refused(segments.get(name="VIP customers"))
+    site.put(
+        "Birthday in May",
+        status="in_doubt",
+        due_at=soon,
+        sent_at=now,
+        last_code="read_timeout",
+        last_error="no answer in time",
+    )
+    refused = site.put(
+        "VIP customers",
+        status="rejected",
+        sent_at=now,
+        last_code="conflict",
+        last_error="The name has already been taken.",
+    )
+    _refused(refused)
     _found(changed)
     _busy_hour(site)
     SyncState.objects.using(site.alias).update_or_create(pk=1, defaults={"swept_at": now})

@@ -9,7 +9,7 @@ import pytest
 from django.utils import timezone
 from playwright.sync_api import Request, Route, expect
 
-from bunce_sync.models import Segment, SyncState
+from bunce_sync.models import SyncState
 from tests.browser.people import Person
 from tests.site import Site
 
@@ -60,7 +60,7 @@ class Polls:
 def polls(person: Person, site: Site) -> Polls:
     """The list of a site in which nothing happens, just opened."""
     later = timezone.now() + timedelta(days=1)
-    site.segments.bulk_create([Segment(name="VIP", due_at=later)])
+    site.put("VIP", due_at=later)
     SyncState.objects.using(site.alias).update_or_create(pk=1, defaults={"swept_at": later})
     person.arrive_as_admin()
     polls = Polls(person)
@@ -171,14 +171,14 @@ def test_a_page_whose_person_was_logged_out_says_that_it_is_no_longer_kept_up_to
 def test_times_are_right_in_a_browser_whose_clock_is_wrong(site: Site, person: Person) -> None:
     person.page.clock.set_system_time("2001-01-01T00:00:00")
     due = timezone.now() + timedelta(seconds=3601)
-    site.segments.bulk_create([Segment(name="VIP", due_at=due, last_code="refused")])
+    site.put("VIP", due_at=due, last_code="refused")
     person.arrive_as_admin()
     person.open_list()
     expect(person.row("VIP")).to_contain_text("Retrying in 60 min")
 
 
 def test_an_id_is_copied_by_keyboard_alone(site: Site, person: Person) -> None:
-    site.segments.bulk_create([Segment(name="VIP", status="synced", bunce_id="b-1")])
+    site.put("VIP", status="synced", bunce_id="b-1")
     person.context.grant_permissions(["clipboard-read", "clipboard-write"], origin=site.url)
     person.arrive_as_admin()
     person.open_list()
@@ -198,7 +198,7 @@ def test_an_id_is_copied_by_keyboard_alone(site: Site, person: Person) -> None:
 def test_a_button_keeps_the_focus_when_the_page_changes_below_it(
     site: Site, person: Person
 ) -> None:
-    site.segments.bulk_create([Segment(name="VIP", status="synced", bunce_id="b-1")])
+    site.put("VIP", status="synced", bunce_id="b-1")
     person.arrive_as_admin()
     person.open_segment("VIP")
     button = person.page.get_by_role("button", name="Check with Bunce")
@@ -212,8 +212,7 @@ def test_a_button_keeps_the_focus_when_the_page_changes_below_it(
 
 
 def test_all_else_that_can_have_the_focus_keeps_it_too(site: Site, person: Person) -> None:
-    site.segments.bulk_create([Segment(name="VIP", status="rejected", sent_at=timezone.now())])
-    segment = site.segments.get()
+    segment = site.put("VIP", status="rejected", sent_at=timezone.now())
     call = {"operation": "create", "path": "/segments", "started_at": timezone.now()}
     site.calls.create(segment=segment, **call)
     person.arrive_as_admin()

@@ -5,7 +5,6 @@ from collections.abc import Callable
 from playwright.sync_api import expect
 
 from bunce_sync.emulator import Emulator, Faults
-from bunce_sync.models import Segment
 from tests.browser.people import LIST, Person
 from tests.site import Site
 
@@ -123,7 +122,7 @@ def test_a_viewer_sees_no_buttons_and_may_not_post_by_hand(
     viewer = visit(site).arrive_with("view_segment")
     for name, state in (("push", "pending"), ("retry", "rejected"), ("check", "synced")):
         bunce_id = "b-1" if state == "synced" else None
-        site.segments.bulk_create([Segment(name=name, status=state, bunce_id=bunce_id)])
+        site.put(name, status=state, bunce_id=bunce_id)
         viewer.open_segment(name)
         expect(viewer.state).to_be_visible()
         for label in ("Push now", "Retry", "Check with Bunce", "Save"):
