@@ -135,6 +135,7 @@ def _segment(found: str, data: dict[str, Any]) -> RemoteSegment:
         customers_count=_count(data.get("customers_count")),
         created_at=moment_of(data.get("created_at")),
         updated_at=moment_of(data.get("updated_at")),
+        left_out=frozenset({"name", "description", "conditions"} - data.keys()),
     )
 
 

@@ -22,6 +22,8 @@ class RemoteSegment:
         customers_count: how many customers belong to it, when said.
         created_at: when it was created, aware, UTC. Bunce gives no zone; it is read as UTC.
         updated_at: when it was last changed, likewise.
+        left_out: of ``name``, ``description`` and ``conditions``, those of which the answer says
+            nothing; an explicit null is not left out.
     """
 
     id: str
@@ -33,6 +35,7 @@ class RemoteSegment:
     customers_count: int | None = None
     created_at: dt.datetime | None = None
     updated_at: dt.datetime | None = None
+    left_out: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

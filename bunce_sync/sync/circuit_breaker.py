@@ -160,13 +160,13 @@ def passable(rows: SegmentQuerySet, using: str) -> SegmentQuerySet:
     return rows
 
 
-def clear(operation: ApiCall.Operation, using: str) -> None:
+def clear(operation: str, using: str) -> None:
     """Forget the trouble of an operation."""
     OperationState.objects.using(using).filter(pk=operation).delete()
 
 
 def forget_idle(using: str) -> None:
-    """Forget the trouble of operations that nobody waits for: nothing would ever probe them."""
+    """Forget the trouble of operations that no row waits for: nothing would ever probe them."""
     segments = Segment.objects.using(using)
     for operation in OperationState.objects.using(using).values_list("pk", flat=True):
         match operation:
@@ -180,9 +180,8 @@ def forget_idle(using: str) -> None:
                 if operation == Operation.CREATE:
                     # Rows in doubt may be created once more.
                     wanted |= segments.filter(status=Segment.Status.IN_DOUBT)
-        states = OperationState.objects.using(using).filter(blocked_until__isnull=False)
         if not wanted.exists():
-            states.filter(pk=operation).delete()
+            clear(operation, using)
 
 
 def _lock(states: QuerySet[OperationState], operation: str, result: Result, using: str) -> None:

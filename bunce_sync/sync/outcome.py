@@ -159,7 +159,11 @@ def backoff(attempts: int) -> timedelta:
 
 def confirmed_fields(remote: RemoteSegment) -> dict[str, Any]:
     """The ``bunce_`` fields as Bunce gave them; what an answer leaves out stays as it was known."""
-    content = {"bunce_name": remote.name, "bunce_description": remote.description or ""}
+    content = {
+        "name": ("bunce_name", remote.name),
+        "description": ("bunce_description", remote.description or ""),
+        "conditions": ("bunce_conditions", remote.conditions),
+    }
     facts = {
         "bunce_type": remote.type and remote.type[:100],
         "bunce_all_customers": remote.all_customers,
@@ -169,8 +173,7 @@ def confirmed_fields(remote: RemoteSegment) -> dict[str, Any]:
     }
     return {
         "bunce_id": remote.id,
-        "bunce_conditions": remote.conditions,
-        **(content if remote.name else {}),
+        **dict(known for name, known in content.items() if name not in remote.left_out),
         **{name: value for name, value in facts.items() if value is not None},
     }
 
@@ -273,12 +276,18 @@ def _confirm(
 
 def _shown(row: Segment, claim: Claim, remote: RemoteSegment) -> dict[str, Any]:
     """What a confirmed request says of the content that Bunce has now."""
-    name = remote.name or claim.name
-    description = claim.description if remote.description is None else remote.description
-    digest = content_digest(name, description)
+    digest = _digest_of(remote, claim.name, claim.description)
     edited = row.digest != claim.digest
     differs = not edited and digest != claim.digest
     return {"shown_digest": digest, "last_code": "stored_differently" if differs else ""}
+
+
+def _digest_of(remote: RemoteSegment, name: str, description: str | None) -> str:
+    """The fingerprint of what Bunce has; what the answer leaves out is as it was known."""
+    return content_digest(
+        name if "name" in remote.left_out else remote.name,
+        description if "description" in remote.left_out else remote.description,
+    )
 
 
 def adopted(row: Segment, remote: RemoteSegment, *, now: Moment) -> dict[str, Any]:
@@ -316,7 +325,7 @@ def checked(
     at_rest = row.status in Segment.RESTING
     if remote is not None:
         seen |= confirmed_fields(remote)
-        found = content_digest(remote.name, remote.description)
+        found = _digest_of(remote, row.bunce_name, row.bunce_description)
         if row.status == Status.PENDING and found == row.digest == row.sent_digest:
             # The update of unknown outcome took effect.
             return seen | _rest(row, row.sent_digest, now) | {"shown_digest": found}

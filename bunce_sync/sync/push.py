@@ -90,7 +90,7 @@ def push(segment_id: int, *, using: str | None = None) -> bool:
         GateClosed: no request may be made now; the row keeps its place.
     """
     alias = database_of(using)
-    return any(_push_row(pk, alias, Patience(0)) for pk in _row(segment_id, alias))
+    return any(_push_row(row, alias, Patience(0)) for row in _rows([segment_id], alias))
 
 
 def drain(
@@ -121,15 +121,15 @@ def drain(
     ends = time.monotonic() + seconds
     patience = Patience()
     pushed = 0
-    batch = _due_rows(alias) if first is None else _row(first, alias)
+    batch = _due_rows(alias) if first is None else _rows([first], alias)
     while batch:
         before = pushed
-        for pk in batch:
-            rang = pk == first
+        for row in batch:
+            rang = row.pk == first
             tired = time.monotonic() >= ends
             if not tired:
                 try:
-                    pushed += _push_alone(pk, alias, patience, lines_up=rang)
+                    pushed += _push_alone(row, alias, patience, lines_up=rang)
                 except circuit_breaker.OperationPaused:
                     continue  # rows of the other operations go on
                 except gate.GateClosed as closed:
@@ -149,16 +149,15 @@ def drain(
     return pushed
 
 
-def _row(segment_id: int, alias: str) -> list[int]:
-    """The row's key, if it waits."""
-    status = Segment.objects.using(alias).filter(pk=segment_id).values_list("status", flat=True)
-    found = list(status)
-    if not found:
-        logger.info("Segment %s does not exist (any more); nothing to push.", segment_id)
-    return [segment_id] if found == [Segment.Status.PENDING] else []
+def _rows(keys: list[int], alias: str) -> list[Segment]:
+    """Those of the rows that wait, as far as a claim has to know them."""
+    rows = list(Segment.objects.using(alias).only(*CLAIMED).filter(pk__in=keys))
+    for missing in {*keys} - {row.pk for row in rows}:
+        logger.info("Segment %s does not exist (any more); nothing to push.", missing)
+    return [row for row in rows if row.status == Segment.Status.PENDING]
 
 
-def _due_rows(alias: str) -> list[int]:
+def _due_rows(alias: str) -> list[Segment]:
     """A few of the rows that have been due for longest, half of them creates if there are any.
 
     Else an edit of very many rows would hold back every new one until all of them are sent.
@@ -173,22 +172,23 @@ def _due_rows(alias: str) -> list[int]:
         creates = list(new.values_list("pk", flat=True)[:OLDEST])
     # Workers that go for the same rows would all but one find them taken.
     some = _some(creates, BATCH // 2)
-    return some + _some([pk for pk in oldest if pk not in some], BATCH - len(some))
+    some += _some([pk for pk in oldest if pk not in some], BATCH - len(some))
+    return _rows(some, alias) if some else []
 
 
 def _some(ids: list[int], most: int) -> list[int]:
     return random.sample(ids, min(most, len(ids)))
 
 
-def _push_alone(pk: int, alias: str, patience: Patience, *, lines_up: bool) -> bool:
+def _push_alone(row: Segment, alias: str, patience: Patience, *, lines_up: bool) -> bool:
     """Push one row; an error of ours puts that row off and stops no other."""
     try:
-        return _push_row(pk, alias, patience, lines_up=lines_up)
+        return _push_row(row, alias, patience, lines_up=lines_up)
     except (ConfigurationError, gate.GateClosed, *EVERYBODYS):
         raise
     except Exception as error:
-        logger.exception("Pushing segment %s failed by an error of ours", pk)
-        rows = Segment.objects.using(alias).filter(pk=pk, status=Segment.Status.PENDING)
+        logger.exception("Pushing segment %s failed by an error of ours", row.pk)
+        rows = Segment.objects.using(alias).filter(pk=row.pk, status=Segment.Status.PENDING)
         attempts = rows.values_list("attempts", flat=True).first() or 0
         rows.update_sync_fields(
             due_at=DatabaseNow() + backoff(attempts + 1),
@@ -199,11 +199,10 @@ def _push_alone(pk: int, alias: str, patience: Patience, *, lines_up: bool) -> b
         return False
 
 
-def _push_row(pk: int, alias: str, patience: Patience, *, lines_up: bool = False) -> bool:
-    row = Segment.objects.using(alias).only(*CLAIMED).filter(pk=pk).first()
+def _push_row(row: Segment, alias: str, patience: Patience, *, lines_up: bool = False) -> bool:
     for _ in range(2):
-        claimed = row and claim(row, alias, patience=patience.left, lines_up=lines_up)
-        if not claimed:
+        claimed = claim(row, alias, patience=patience.left, lines_up=lines_up)
+        if claimed is None:
             return False
         taken, call, permit = claimed
         result = patience.wait(permit, alias) or send(taken, permit.exchange)

@@ -151,7 +151,7 @@ class Bunce:
             for one in shown
         ]
         content = {"success": True, "data": data}
-        return page_of(content, position, per_page, http_status=200)
+        return page_of(content, position, http_status=200)
 
     def _taken(self, name: str, by_other_than: str | None) -> bool:
         return any(one.name == name and one.id != by_other_than for one in self.segments.values())

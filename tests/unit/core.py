@@ -16,7 +16,7 @@ from pytest_django import Settings
 
 from bunce_sync.emulator import Emulator
 from bunce_sync.fingerprint import content_digest
-from bunce_sync.models import ApiCall, Segment, SyncState
+from bunce_sync.models import ApiCall, OperationState, Segment, SyncState
 from bunce_sync.sync import gate
 from bunce_sync.sync import reconcile as reconcile_module
 
@@ -54,6 +54,7 @@ def make(name: str = "VIP", description: str | None = None, **fields: Any) -> Se
         fields.setdefault("lease_until", ago(-60))
     if status == Status.SYNCED:
         fields.setdefault("bunce_id", str(uuid4()))
+        fields.setdefault("shown_digest", content_digest(name, description))
     if status != Status.PENDING:
         fields.setdefault("sent_digest", content_digest(name, description))
         fields.setdefault("sent_at", ago(300))
@@ -102,6 +103,18 @@ def record_calls(
 def state() -> SyncState:
     """The shared row."""
     return gate.read_state(USING)[0]
+
+
+def blocked_until(operation: str) -> datetime | None:
+    """Until when an operation is paused; None when it is not."""
+    states = OperationState.objects.filter(pk=operation)
+    return states.values_list("blocked_until", flat=True).first()
+
+
+def paused() -> set[str]:
+    """The operations that are paused."""
+    states = OperationState.objects.filter(blocked_until__isnull=False)
+    return set(states.values_list("operation", flat=True))
 
 
 def set_state(**fields: Any) -> None:
@@ -167,6 +180,9 @@ def let_gate_time_pass(seconds: float) -> None:
         for name in ("blocked_until", "blocked_since", "probe_until", "resumed_at")
     }
     SyncState.objects.filter(pk=1).update(**past)
+    OperationState.objects.update(
+        blocked_until=F("blocked_until") - by, probe_until=F("probe_until") - by
+    )
 
 
 def let_time_pass(seconds: float) -> None:

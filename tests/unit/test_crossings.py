@@ -53,7 +53,7 @@ def before_adoption(monkeypatch: pytest.MonkeyPatch, **changes: Any) -> Segment:
 
     def change_and_adopt(*args: Any) -> Any:
         while pending:
-            Segment.objects.filter(pk=other.pk).update(**pending.pop())
+            Segment.objects.filter(pk=other.pk).update_sync_fields(**pending.pop())
         return adopt(*args)
 
     monkeypatch.setattr(reconcile_module, "_adopt", change_and_adopt)
@@ -182,7 +182,7 @@ def test_a_page_that_new_segments_have_pushed_down_whole_is_not_taken_for_the_en
     def page(position: Position) -> Page:
         begin = (position.page - 1) * 20
         data = [{"id": one, "name": one} for one in rows[begin : begin + 20]]
-        return page_of({"data": data}, position, 20, http_status=200)
+        return page_of({"data": data}, position, http_status=200)
 
     position: Position | None = Position()
     seen = set()
@@ -197,9 +197,9 @@ def test_a_page_that_new_segments_have_pushed_down_whole_is_not_taken_for_the_en
 
 def test_a_list_that_repeats_its_last_page_for_ever_comes_to_an_end() -> None:
     data = [{"id": f"{number}", "name": "x"} for number in range(20)]
-    position = Position(page=7, size=20)
+    position = Position(page=7)
     for _ in range(4):
-        current = page_of({"data": data}, position, 20, http_status=200)
+        current = page_of({"data": data}, position, http_status=200)
         if current.next is None:
             break
         position = current.next

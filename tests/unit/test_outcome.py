@@ -13,6 +13,7 @@ from bunce_sync.client import RemoteSegment
 from bunce_sync.models import ApiCall, Segment, content_digest
 from bunce_sync.sync.outcome import (
     BACKOFF_CAP,
+    LOOK_FIRST,
     Claim,
     Result,
     adopted,
@@ -24,6 +25,7 @@ from bunce_sync.sync.outcome import (
 
 Status = Segment.Status
 Outcome = ApiCall.Outcome
+Operation = ApiCall.Operation
 
 NOW = datetime(2024, 12, 5, 8, 30, 16, tzinfo=UTC)
 GRACE = timedelta(seconds=120)
@@ -55,8 +57,13 @@ def row(**changes: Any) -> Segment:
         "lease_token": TOKEN,
         "lease_until": NOW + timedelta(seconds=60),
         "sent_digest": content_digest("VIP", None),
+        "shown_digest": content_digest("VIP", None),
     }
     return Segment(**values | changes)
+
+
+def seen(of: Segment, result: Result, remote: RemoteSegment | None) -> dict[str, Any]:
+    return checked(of, result, remote, now=NOW)
 
 
 def settled(
@@ -71,30 +78,55 @@ def settled(
 
 def test_not_sent_is_judged_by_the_connection_and_not_by_the_error() -> None:
     reset = exceptions.NoAnswer("reset", code="reset")
-    assert result_of(reset, sent=False).outcome == Outcome.NOT_SENT
-    assert result_of(reset, sent=True).outcome == Outcome.UNKNOWN
+    assert result_of(reset, sent=False, operation=Operation.CREATE).outcome == Outcome.NOT_SENT
+    assert result_of(reset, sent=True, operation=Operation.CREATE).outcome == Outcome.UNKNOWN
+
+
+SAYS_FAILED = exceptions.UnusableAnswer("taken", code="says_failed", http_status=200)
 
 
 @pytest.mark.parametrize(
-    ("error", "outcome"),
+    ("error", "create", "update"),
     [
-        (exceptions.RateLimited(retry_after=7.0, http_status=429), Outcome.RATE_LIMITED),
-        (exceptions.KeyRefused(http_status=401), Outcome.KEY_REFUSED),
-        (exceptions.Rejected(http_status=400), Outcome.REJECTED),
-        (exceptions.NotFound(http_status=404), Outcome.REJECTED),
-        (exceptions.Conflict(http_status=422), Outcome.REJECTED),
-        (exceptions.ServerError(http_status=500), Outcome.UNKNOWN),
-        (exceptions.UnusableAnswer(http_status=200), Outcome.UNKNOWN),
-        (exceptions.NoAnswer(), Outcome.UNKNOWN),
-        (RuntimeError("a slip of ours"), Outcome.UNKNOWN),
+        (exceptions.RateLimited(retry_after=7.0), Outcome.RATE_LIMITED, Outcome.RATE_LIMITED),
+        (exceptions.KeyRefused(http_status=401), Outcome.KEY_REFUSED, Outcome.KEY_REFUSED),
+        (exceptions.Rejected(http_status=400), Outcome.REJECTED, Outcome.REJECTED),
+        (exceptions.Forbidden(http_status=403), Outcome.REJECTED, Outcome.REJECTED),
+        (exceptions.NotFound(http_status=404), Outcome.REJECTED, Outcome.REJECTED),
+        (exceptions.Conflict(http_status=422), Outcome.REJECTED, Outcome.REJECTED),
+        (exceptions.ServerError(http_status=500), Outcome.UNKNOWN, Outcome.UNKNOWN),
+        (exceptions.Unavailable(retry_after=9.0), Outcome.UNKNOWN, Outcome.UNKNOWN),
+        (exceptions.UnusableAnswer(http_status=200), Outcome.UNKNOWN, Outcome.UNKNOWN),
+        (exceptions.NoContent(http_status=204), Outcome.UNKNOWN, Outcome.CONFIRMED),
+        (SAYS_FAILED, Outcome.UNKNOWN, Outcome.REJECTED),
+        (exceptions.NoAnswer(), Outcome.UNKNOWN, Outcome.UNKNOWN),
+        (RuntimeError("a slip of ours"), Outcome.UNKNOWN, Outcome.UNKNOWN),
     ],
 )
-def test_each_error_of_a_sent_request_has_its_meaning(error: Exception, outcome: Outcome) -> None:
-    assert result_of(error, sent=True).outcome == outcome
+def test_each_error_of_a_sent_request_has_its_meaning(
+    error: Exception, create: Outcome, update: Outcome
+) -> None:
+    assert result_of(error, sent=True, operation=Operation.CREATE).outcome == create
+    assert result_of(error, sent=True, operation=Operation.UPDATE).outcome == update
+
+
+def test_a_404_is_about_the_address_where_no_id_is_part_of_it() -> None:
+    found = {
+        operation: result_of(
+            exceptions.NotFound(http_status=404), sent=True, operation=operation
+        ).code
+        for operation in Operation
+    }
+    assert found == {
+        Operation.CREATE: "no_such_address",
+        Operation.LIST: "no_such_address",
+        Operation.UPDATE: "not_found",
+        Operation.READ: "not_found",
+    }
 
 
 def test_an_error_of_ours_is_named_without_its_text_which_could_hold_anything() -> None:
-    result = result_of(RuntimeError("sk_live_secret"), sent=False)
+    result = result_of(RuntimeError("sk_live_secret"), sent=False, operation=Operation.CREATE)
     assert (result.outcome, result.code, result.detail) == (
         Outcome.NOT_SENT,
         "internal",
@@ -105,7 +137,7 @@ def test_an_error_of_ours_is_named_without_its_text_which_could_hold_anything() 
 def test_what_an_answer_leaves_out_stays_as_it_was_known() -> None:
     under = claim(bunce_id=BUNCE_ID)
     linked = row(bunce_id=BUNCE_ID, bunce_name="VIP", bunce_type="manual", bunce_created_at=NOW)
-    partial = RemoteSegment(id=BUNCE_ID, name="")
+    partial = RemoteSegment(id=BUNCE_ID, name="", left_out=frozenset({"name", "description"}))
     changes = settled(Outcome.CONFIRMED, of=linked, under=under, segment=partial)
     assert changes["status"] == Status.SYNCED
     assert not {"bunce_name", "bunce_type", "bunce_created_at"} & changes.keys()
@@ -166,20 +198,75 @@ def test_a_refusal_rejects_the_row(status: int) -> None:
     assert (changes["status"], changes["last_error"]) == (Status.REJECTED, "No such thing")
 
 
-@pytest.mark.parametrize("status", [409, 422])
+@pytest.mark.parametrize("code", ["rejected", "conflict"])
 @pytest.mark.parametrize("name", ["VIP", "edited since"])
-def test_a_conflict_after_doubt_is_looked_up_since_it_may_be_our_own(
-    status: int, name: str
-) -> None:
-    changes = settled(
-        Outcome.REJECTED, of=row(name=name), under=claim(doubted=True), http_status=status
-    )
+def test_a_refusal_after_doubt_is_looked_up_since_it_may_be_our_own(code: str, name: str) -> None:
+    changes = settled(Outcome.REJECTED, of=row(name=name), under=claim(doubted=True), code=code)
     assert (changes["status"], changes["due_at"]) == (Status.IN_DOUBT, NOW)
 
 
-def test_another_refusal_after_doubt_rejects() -> None:
-    changes = settled(Outcome.REJECTED, under=claim(doubted=True), http_status=400)
+@pytest.mark.parametrize("code", ["forbidden", "no_such_address", "says_failed"])
+def test_a_refusal_that_no_earlier_create_can_have_caused_rejects_after_doubt_too(
+    code: str,
+) -> None:
+    changes = settled(Outcome.REJECTED, under=claim(doubted=True), code=code)
     assert changes["status"] == Status.REJECTED
+
+
+@pytest.mark.parametrize("bunce_id", [None, BUNCE_ID])
+def test_a_refusal_that_others_get_as_well_costs_the_row_nothing_but_time(
+    bunce_id: str | None,
+) -> None:
+    changes = settled(
+        Outcome.REJECTED,
+        of=row(bunce_id=bunce_id),
+        under=claim(bunce_id=bunce_id),
+        code="forbidden",
+        detail="The limit of your plan",
+        shared=True,
+    )
+    assert (changes["status"], changes["due_at"], changes["attempts"]) == (Status.PENDING, NOW, 2)
+    assert (changes["last_code"], changes["last_error"]) == ("forbidden", "The limit of your plan")
+
+
+def test_an_update_that_was_confirmed_without_content_took_effect_and_is_looked_at() -> None:
+    changes = settled(
+        Outcome.CONFIRMED,
+        of=row(bunce_id=BUNCE_ID),
+        under=claim(bunce_id=BUNCE_ID),
+        code="no_content",
+    )
+    assert (changes["status"], changes["last_code"]) == (Status.SYNCED, "")
+    assert changes["check_asked_at"] == NOW
+
+
+def test_an_update_answered_with_nonsense_is_looked_at_before_it_is_sent_again() -> None:
+    changes = settled(
+        of=row(bunce_id=BUNCE_ID), under=claim(bunce_id=BUNCE_ID, attempts=1), code="not_json"
+    )
+    assert (changes["status"], changes["check_asked_at"]) == (Status.PENDING, NOW)
+    assert changes["due_at"] - NOW >= LOOK_FIRST
+
+
+def test_what_bunce_stored_differently_is_told() -> None:
+    other = RemoteSegment(id=BUNCE_ID, name="Vip")
+    changes = settled(Outcome.CONFIRMED, segment=other)
+    assert (changes["status"], changes["last_code"]) == (Status.SYNCED, "stored_differently")
+    assert changes["shown_digest"] == content_digest("Vip", None)
+
+
+def test_what_an_answer_leaves_out_is_not_taken_for_a_difference() -> None:
+    described = claim(description="The best")
+    partial = RemoteSegment(id=BUNCE_ID, name="VIP", left_out=frozenset({"description"}))
+    changes = settled(
+        Outcome.CONFIRMED, of=row(description="The best"), under=described, segment=partial
+    )
+    assert changes["last_code"] == ""
+
+
+def test_an_answer_that_says_nothing_of_all_customers_confirms_what_was_sent() -> None:
+    changes = settled(Outcome.CONFIRMED, under=claim(add_all_customers=True), segment=REMOTE)
+    assert changes["bunce_all_customers"] is True
 
 
 def test_a_refused_row_that_was_edited_meanwhile_is_tried_with_what_it_says_now() -> None:
@@ -270,29 +357,30 @@ def test_a_type_longer_than_its_column_is_cut() -> None:
 def test_drift_is_told_and_not_undone() -> None:
     at_rest = row(status=Status.SYNCED, bunce_id=BUNCE_ID)
     remote = RemoteSegment(id=BUNCE_ID, name="Renamed in the dashboard")
-    changes = checked(at_rest, Result(Outcome.CONFIRMED), remote)
+    changes = seen(at_rest, Result(Outcome.CONFIRMED), remote)
     assert (changes["status"], changes["last_code"]) == (Status.SYNCED, "drift")
     assert changes["bunce_name"] == "Renamed in the dashboard"
-    assert checked(at_rest, Result(Outcome.CONFIRMED), REMOTE)["last_code"] == ""
+    assert seen(at_rest, Result(Outcome.CONFIRMED), REMOTE)["last_code"] == ""
 
 
 @pytest.mark.parametrize("status", [Status.PENDING, Status.SENDING])
 def test_a_look_at_a_row_under_way_leaves_its_status_alone(status: Status) -> None:
-    changes = checked(row(status=status, bunce_id=BUNCE_ID), Result(Outcome.CONFIRMED), REMOTE)
+    edited = row(status=status, bunce_id=BUNCE_ID, name="Edited")
+    changes = seen(edited, Result(Outcome.CONFIRMED), REMOTE)
     assert "status" not in changes
     assert changes["check_asked_at"] is None
 
 
 def test_a_segment_found_again_is_no_longer_rejected_for_being_gone() -> None:
     gone = row(status=Status.REJECTED, bunce_id=BUNCE_ID, last_code="not_found")
-    assert checked(gone, Result(Outcome.CONFIRMED), REMOTE)["status"] == Status.SYNCED
+    assert seen(gone, Result(Outcome.CONFIRMED), REMOTE)["status"] == Status.SYNCED
     refused = row(status=Status.REJECTED, bunce_id=BUNCE_ID, last_code="conflict")
-    assert "status" not in checked(refused, Result(Outcome.CONFIRMED), REMOTE)
+    assert "status" not in seen(refused, Result(Outcome.CONFIRMED), REMOTE)
 
 
 def test_a_row_whose_segment_is_gone_needs_attention() -> None:
     gone = Result(Outcome.REJECTED, code="not_found", http_status=404)
-    changes = checked(row(status=Status.SYNCED, bunce_id=BUNCE_ID), gone, None)
+    changes = seen(row(status=Status.SYNCED, bunce_id=BUNCE_ID), gone, None)
     assert (changes["status"], changes["last_code"]) == (Status.REJECTED, "not_found")
 
 
@@ -306,13 +394,67 @@ def test_a_row_whose_segment_is_gone_needs_attention() -> None:
     ],
 )
 def test_a_look_that_learned_nothing_stays_asked_for(result: Result) -> None:
-    assert checked(row(status=Status.SYNCED, bunce_id=BUNCE_ID), result, None) == {}
+    assert seen(row(status=Status.SYNCED, bunce_id=BUNCE_ID), result, None) == {}
 
 
 def test_a_look_that_bunce_answered_with_an_error_is_told_and_not_repeated_for_ever() -> None:
     broken = Result(Outcome.UNKNOWN, code="server_error", detail="Oops", http_status=500)
-    changes = checked(row(status=Status.SYNCED, bunce_id=BUNCE_ID), broken, None)
+    changes = seen(row(status=Status.SYNCED, bunce_id=BUNCE_ID), broken, None)
     assert changes == {"check_asked_at": None, "last_code": "server_error", "last_error": "Oops"}
+
+
+def test_a_look_that_others_fail_at_too_stays_asked_for() -> None:
+    gone = Result(Outcome.REJECTED, code="not_found", http_status=404, shared=True)
+    assert seen(row(status=Status.SYNCED, bunce_id=BUNCE_ID), gone, None) == {}
+
+
+def test_an_error_of_ours_at_a_look_is_told_and_not_repeated_for_ever() -> None:
+    slip = Result(Outcome.NOT_SENT, code="internal", detail="ValueError")
+    changes = seen(row(status=Status.SYNCED, bunce_id=BUNCE_ID), slip, None)
+    assert (changes["check_asked_at"], changes["last_code"]) == (None, "internal")
+
+
+def test_what_bunce_showed_after_the_push_is_no_drift_later() -> None:
+    stored = content_digest("Vip", None)
+    at_rest = row(status=Status.SYNCED, bunce_id=BUNCE_ID, shown_digest=stored)
+    remote = RemoteSegment(id=BUNCE_ID, name="Vip")
+    for _ in range(2):  # the same at each look
+        changes = seen(at_rest, Result(Outcome.CONFIRMED), remote)
+        assert changes["last_code"] == "stored_differently"
+        for name, value in changes.items():
+            setattr(at_rest, name, value)
+    changed = RemoteSegment(id=BUNCE_ID, name="Renamed in the dashboard")
+    for _ in range(2):
+        changes = seen(at_rest, Result(Outcome.CONFIRMED), changed)
+        assert changes["last_code"] == "drift"
+        for name, value in changes.items():
+            setattr(at_rest, name, value)
+    assert seen(at_rest, Result(Outcome.CONFIRMED), REMOTE)["last_code"] == ""
+
+
+def test_a_look_shows_that_an_update_of_unknown_outcome_took_effect() -> None:
+    waiting = row(
+        status=Status.PENDING, lease_token=None, lease_until=None, bunce_id=BUNCE_ID, attempts=3
+    )
+    changes = seen(waiting, Result(Outcome.CONFIRMED), REMOTE)
+    assert (changes["status"], changes["attempts"]) == (Status.SYNCED, 0)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"name": "Edited"},
+        {"sent_digest": content_digest("Sent since", None)},
+        {"sent_digest": content_digest("Sent since", None), "name": "Sent since"},
+    ],
+)
+def test_a_look_settles_no_update_while_another_content_may_be_on_its_way(
+    changes: dict[str, Any],
+) -> None:
+    waiting = row(
+        status=Status.PENDING, lease_token=None, lease_until=None, bunce_id=BUNCE_ID, **changes
+    )
+    assert "status" not in seen(waiting, Result(Outcome.CONFIRMED), REMOTE)
 
 
 def test_backoff_doubles_with_jitter_and_stays_at_an_hour() -> None:

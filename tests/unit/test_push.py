@@ -195,13 +195,13 @@ def test_a_create_whose_outcome_is_unknown_is_in_doubt(
     ("shape", "code"),
     [
         ("list", "wrong_shape"),
-        ("no_data", "wrong_shape"),
-        ("null_data", "wrong_shape"),
+        ("no_data", "no_content"),
+        ("null_data", "no_content"),
         ("no_id", "no_id"),
         ("empty_id", "no_id"),
         ("not_object", "wrong_shape"),
         ("failed", "says_failed"),
-        ("empty", "wrong_shape"),
+        ("empty", "no_content"),
         ("not_json", "not_json"),
     ],
 )

@@ -225,9 +225,7 @@ def test_very_many_rows_of_one_transaction_do_not_ring_for_each(bell: Bell) -> N
     assert len(rung) < BURST + 25, "ten a second more"
 
 
-def test_eager_rings_are_never_left_out(
-    bell: Bell, bunce: Emulator, settings: Settings
-) -> None:
+def test_eager_rings_are_never_left_out(bell: Bell, bunce: Emulator, settings: Settings) -> None:
     """In a site's tests each row is pushed by its own ring: no worker looks again."""
     configure(settings, RATE_LIMIT=None)
     current_app.conf.task_always_eager = True
