@@ -219,8 +219,10 @@ class Segment(models.Model):
             update_fields: as Django's; names of ``SYNC_FIELDS`` among them are left out.
 
         Raises:
-            ValueError: ``update_fields`` names nothing but fields that only the sync writes.
+            ValueError: ``update_fields`` names nothing but fields that only the sync writes, or a
+                new instance has a Bunce id, which only Bunce can give it.
         """
+        self._refuse_own_id()
         if update_fields is not None:
             update_fields = list(update_fields)
             kept = [name for name in update_fields if name not in self.SYNC_FIELDS]
@@ -291,15 +293,19 @@ class Segment(models.Model):
         Raises:
             ValueError: a new instance has a Bunce id, which only Bunce can give it.
         """
+        self._refuse_own_id()
         if raw or self.id is not None:
             self.bunce_id = self.bunce_id or None
             return
-        if self.bunce_id and self._state.db is None:
-            raise ValueError("A new segment gets its Bunce id from Bunce: leave bunce_id out.")
         # The copy of a row is a segment of its own.
         for name in self.KEPT_FIELDS:
             field = Segment._meta.get_field(name)
             setattr(self, field.attname, field.get_default())
+
+    def _refuse_own_id(self) -> None:
+        """Refuse an id of the caller's: left out silently, it would make a second segment."""
+        if self.bunce_id and self.id is None and self._state.db is None:
+            raise ValueError("A new segment gets its Bunce id from Bunce: leave bunce_id out.")
 
     def _load_stored(self, using: str | None, names: Iterable[str] = ()) -> None:
         """Load these fields, and those of which the instance holds an expression only."""

@@ -12,3 +12,5 @@ for _name in list(os.environ):
 os.environ["CELERY_BROKER_URL"] = "memory://"
 
 from project.settings import *  # noqa: E402, F403 - the environment has to be clean before
+
+INSTALLED_APPS = [*INSTALLED_APPS, "reversion", "simple_history", "tests.neighbours"]  # noqa: F405 - from the project

@@ -189,7 +189,7 @@ def let_time_pass(seconds: float) -> None:
     """Put all that waits for a moment so far into the past, as if the time had passed."""
     by = timedelta(seconds=seconds)
     let_gate_time_pass(seconds)
-    Segment.objects.update_sync_fields(due_at=F("due_at") - by)
+    Segment.objects.update_sync_fields(due_at=F("due_at") - by, created_at=F("created_at") - by)
     Segment.objects.filter(lease_until__isnull=False).update_sync_fields(
         lease_until=F("lease_until") - by
     )

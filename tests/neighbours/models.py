@@ -1,0 +1,21 @@
+"""Models of a site that builds on the app's, with the versioning apps people use beside it."""
+
+from django.db import models
+from simple_history.models import HistoricalRecords
+
+from bunce_sync.models import Segment
+
+
+class Vip(Segment):
+    """A segment with a field of the site's own, in a table of its own."""
+
+    owner = models.CharField(max_length=50, default="")
+
+
+class Tracked(Segment):
+    """A segment of which django-simple-history keeps every version."""
+
+    history = HistoricalRecords()
+
+    class Meta:
+        proxy = True

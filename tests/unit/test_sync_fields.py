@@ -1,0 +1,705 @@
+"""Only the sync writes the sync's columns, whatever path of Django or of other apps writes a row."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+import reversion
+from django.core import serializers
+from django.db import connection, models
+from django.db.models import F, Value
+from django.db.models.functions import Concat
+from django.db.models.signals import post_save
+from pytest_django import Settings
+from reversion.models import Version
+
+from bunce_sync.emulator import Emulator
+from bunce_sync.fingerprint import content_digest
+from bunce_sync.models import ApiCall, Segment
+from bunce_sync.sync.push import push
+from bunce_sync.sync.sweep import prune_ledger
+from bunce_sync.sync.work import work
+from tests.neighbours.models import Tracked, Vip
+
+from .core import USING, Status, ago, configure, fresh, let_time_pass, make
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture(autouse=True)
+def unlimited(bunce: Emulator, settings: Settings) -> None:
+    configure(settings, RATE_LIMIT=None, PAGE_SIZE=10)
+
+
+def sync(times: int = 1) -> None:
+    """Work until all is done."""
+    for _ in range(times):
+        work(seconds=10)
+
+
+def synced(name: str = "VIP", **fields: Any) -> Segment:
+    row = Segment.objects.create(name=name, **fields)
+    sync()
+    row.refresh_from_db()
+    assert row.status == Status.SYNCED
+    return row
+
+
+def values(row: Segment) -> dict[str, Any]:
+    """All that the sync keeps of a row, apart from when it was last written."""
+    return Segment.objects.filter(pk=row.pk).values(*Segment.SYNC_FIELDS).get()
+
+
+def load(fields: dict[str, Any], pk: int, model: str = "bunce_sync.segment") -> None:
+    """Do as ``loaddata`` does."""
+    for loaded in serializers.deserialize(
+        "python", [{"model": model, "pk": pk, "fields": fields}], using=USING
+    ):
+        loaded.save()
+
+
+def stale_instance(row: Segment) -> Segment:
+    """An instance as a reader has it who read the row before it was ever sent."""
+    fresh_row = Segment(pk=row.pk, name=row.name, description=row.description)
+    fresh_row._state.adding, fresh_row._state.db = False, USING
+    fresh_row.created_at = fresh_row.updated_at = fresh_row.due_at = row.created_at
+    return fresh_row
+
+
+EVERY_FIELD = [field.name for field in Segment._meta.concrete_fields if not field.primary_key]
+
+
+def test_every_column_is_the_sites_or_the_syncs() -> None:
+    own = {*Segment.WANTED, "updated_at"}
+    assert not own & Segment.SYNC_FIELDS
+    assert own | Segment.SYNC_FIELDS == {*EVERY_FIELD}
+
+
+# Whatever writes a synced row
+
+
+def save(row: Segment) -> None:
+    stale_instance(row).save()
+
+
+def save_the_key_of_a_row_that_exists(row: Segment) -> None:
+    Segment(pk=row.pk, name=row.name, description=row.description).save()
+
+
+def save_some_fields(row: Segment) -> None:
+    stale_instance(row).save(update_fields=EVERY_FIELD)
+
+
+def bulk_update(row: Segment) -> None:
+    Segment.objects.bulk_update([stale_instance(row)], EVERY_FIELD)
+
+
+def bulk_update_of_the_base_manager(row: Segment) -> None:
+    Segment._base_manager.bulk_update([stale_instance(row)], EVERY_FIELD)
+
+
+def update(row: Segment) -> None:
+    stale = stale_instance(row)
+    Segment.objects.filter(pk=row.pk).update(**{name: getattr(stale, name) for name in EVERY_FIELD})
+
+
+def update_or_create(row: Segment) -> None:
+    stale = stale_instance(row)
+    kept = {name: getattr(stale, name) for name in EVERY_FIELD}
+    Segment.objects.update_or_create(pk=row.pk, defaults=kept)
+
+
+def upsert(row: Segment) -> None:
+    Segment.objects.bulk_create(
+        [stale_instance(row)],
+        update_conflicts=True,
+        update_fields=EVERY_FIELD,
+        unique_fields=["id"] if connection.features.supports_update_conflicts_with_target else None,
+    )
+
+
+def load_fixture(row: Segment) -> None:
+    load({"name": row.name, "description": row.description}, row.pk)
+
+
+def load_dump(row: Segment) -> None:
+    [old] = serializers.serialize("python", [stale_instance(row)])
+    load(old["fields"], row.pk)
+
+
+def save_a_proxy(row: Segment) -> None:
+    stale = stale_instance(row)
+    Tracked(**{name: getattr(stale, name) for name in ["id", *EVERY_FIELD]}).save()
+
+
+WRITES = [
+    *(save, save_the_key_of_a_row_that_exists, save_some_fields),
+    *(bulk_update, bulk_update_of_the_base_manager, update, update_or_create, upsert),
+    *(load_fixture, load_dump, save_a_proxy),
+]
+
+
+@pytest.mark.parametrize("write", WRITES)
+def test_an_old_state_of_a_synced_row_takes_nothing_back(
+    bunce: Emulator, write: Callable[[Segment], object]
+) -> None:
+    row = synced()
+    before = values(row)
+    write(row)
+    assert values(row) == before
+    sync()
+    assert [segment.id for segment in bunce.segments] == [row.bunce_id]
+    assert bunce.served == 1, "the same content is not sent again"
+
+
+@pytest.mark.parametrize("write", WRITES)
+def test_what_was_written_of_a_synced_row_is_pushed(
+    bunce: Emulator, write: Callable[[Segment], object]
+) -> None:
+    row = synced()
+    row.name = "Edited"
+    write(row)
+    assert fresh(row).status == Status.PENDING
+    sync()
+    assert fresh(row).status == Status.SYNCED
+    assert [(one.id, one.name) for one in bunce.segments] == [(row.bunce_id, "Edited")]
+
+
+@pytest.mark.parametrize("status", [Status.SENDING, Status.IN_DOUBT])
+@pytest.mark.parametrize("write", WRITES)
+def test_a_row_under_way_stays_under_way(
+    write: Callable[[Segment], object], status: Status
+) -> None:
+    row = make(status=status)
+    before = values(row)
+    row.name = "Edited"
+    write(row)
+    assert values(row) == before
+    assert fresh(row).name == "Edited"
+
+
+def test_a_fixture_can_be_loaded_again_and_again(bunce: Emulator) -> None:
+    for _ in range(3):
+        load({"name": "VIP"}, 1)
+        sync()
+    assert Segment.objects.get().bunce_id == bunce.segments[0].id
+    assert len(bunce.segments) == 1
+
+
+def test_rows_read_before_they_were_synced_are_written_back_by_an_import(bunce: Emulator) -> None:
+    Segment.objects.bulk_create(Segment(name=f"Segment {number}") for number in range(5))
+    rows = list(Segment.objects.all())
+    sync()
+    for row in rows:
+        row.description = "Imported"
+    Segment.objects.bulk_update(rows, EVERY_FIELD)
+    sync()
+    assert len(bunce.segments) == 5
+    assert {segment.description for segment in bunce.segments} == {"Imported"}
+    assert set(Segment.objects.values_list("status", flat=True)) == {Status.SYNCED}
+
+
+def test_a_call_that_names_nothing_but_the_syncs_fields_is_refused() -> None:
+    row = make()
+    for write in (
+        lambda: Segment.objects.update(status=Status.SYNCED, bunce_id="abc"),
+        lambda: Segment.objects.bulk_update([row], ["status"]),
+        lambda: row.save(update_fields=["status"]),
+        lambda: Segment.objects.bulk_create(
+            [row], update_conflicts=True, update_fields=["status"], unique_fields=["id"]
+        ),
+    ):
+        with pytest.raises(ValueError, match="only the sync writes"):
+            write()
+
+
+def test_rows_cannot_be_matched_by_a_field_of_the_sync() -> None:
+    with pytest.raises(ValueError, match="cannot find rows by bunce_id"):
+        Segment.objects.bulk_create(
+            [Segment(name="VIP")],
+            update_conflicts=True,
+            update_fields=["name"],
+            unique_fields=["bunce_id"],
+        )
+
+
+# New rows
+
+
+@pytest.mark.parametrize(
+    "create",
+    [
+        lambda **fields: Segment.objects.create(**fields),
+        lambda **fields: Segment.objects.bulk_create([Segment(**fields)])[0],
+        lambda **fields: Segment.objects.get_or_create(**fields)[0],
+        lambda **fields: Tracked.objects.create(**fields),
+        lambda **fields: Vip.objects.create(**fields),
+    ],
+)
+def test_a_new_row_starts_anew_whatever_it_says(
+    bunce: Emulator, create: Callable[..., Segment]
+) -> None:
+    row = create(name="VIP", bunce_id="", status=Status.REJECTED, attempts=9, last_code="conflict")
+    stored = Segment.objects.get()
+    assert (stored.bunce_id, stored.status, stored.attempts) == (None, Status.PENDING, 0)
+    assert stored.last_code == ""
+    sync()
+    row.refresh_from_db()
+    assert row.bunce_id == bunce.segments[0].id
+
+
+@pytest.mark.parametrize(
+    "create",
+    [
+        lambda **fields: Segment.objects.create(**fields),
+        lambda **fields: Segment(**fields).save(),
+        lambda **fields: Segment.objects.bulk_create([Segment(**fields)]),
+        lambda **fields: Segment.objects.get_or_create(bunce_id="abc", defaults={"name": "VIP"}),
+    ],
+)
+def test_an_id_of_the_callers_is_refused_since_dropping_it_would_make_a_twin(
+    create: Callable[..., object],
+) -> None:
+    with pytest.raises(ValueError, match="leave bunce_id out"):
+        create(name="VIP", bunce_id="abc")
+    assert not Segment.objects.exists()
+
+
+def copy_by_the_key(row: Segment) -> Segment:
+    row.pk = None
+    row.save()
+    return row
+
+
+def copy_as_django_documents(row: Segment) -> Segment:
+    row.pk = None
+    row._state.adding = True
+    row.save()
+    return row
+
+
+def copy_the_instance(row: Segment) -> Segment:
+    other = copy.copy(row)
+    other.id = None  # type: ignore[assignment]  # Django's idiom
+    other.save()
+    return other
+
+
+def copy_in_bulk(row: Segment) -> Segment:
+    row.pk = None
+    return Segment.objects.bulk_create([row])[0]
+
+
+@pytest.mark.parametrize("status", [Status.SYNCED, Status.SENDING, Status.IN_DOUBT])
+@pytest.mark.parametrize(
+    "duplicate", [copy_by_the_key, copy_as_django_documents, copy_the_instance, copy_in_bulk]
+)
+def test_the_copy_of_a_row_is_a_segment_of_its_own(
+    duplicate: Callable[[Segment], Segment], status: Status
+) -> None:
+    row = make(status=status, attempts=3, last_code="cut")
+    duplicate(fresh(row))
+    copied = Segment.objects.latest("pk")
+    assert copied.pk != row.pk
+    assert (copied.status, copied.bunce_id, copied.attempts) == (Status.PENDING, None, 0)
+    assert (copied.lease_token, copied.sent_at, copied.last_code) == (None, None, "")
+    assert copied.updated_at >= row.updated_at
+
+
+def test_a_dump_that_is_restored_keeps_its_ids(bunce: Emulator) -> None:
+    row = synced()
+    text = serializers.serialize("json", [row])
+    Segment.objects.all().delete()
+    ApiCall.objects.all().delete()
+    for loaded in serializers.deserialize("json", text):
+        loaded.save()
+    sync()
+    assert fresh(row).bunce_id == row.bunce_id
+    assert len(bunce.segments) == 1
+
+
+# Other apps
+
+
+class TestReversion:
+    """django-reversion: revert and recover save raw, past ``Segment.save()``."""
+
+    @pytest.fixture(autouse=True)
+    def registered(self) -> Any:
+        reversion.register(Segment)
+        yield
+        reversion.unregister(Segment)
+
+    def test_a_reverted_row_keeps_its_id_and_is_pushed(self, bunce: Emulator) -> None:
+        with reversion.create_revision():
+            row = Segment.objects.create(name="First")
+        sync()
+        with reversion.create_revision():
+            row = fresh(row)
+            row.name = "Second"
+            row.save()
+        sync()
+        bunce_id = fresh(row).bunce_id
+        oldest = Version.objects.get_for_object(row).last()
+        assert oldest is not None
+        oldest.revert()
+        sync()
+        assert (fresh(row).status, fresh(row).bunce_id) == (Status.SYNCED, bunce_id)
+        assert [segment.name for segment in bunce.segments] == ["First"]
+
+    def test_a_recovered_row_is_the_segment_it_was(self, bunce: Emulator) -> None:
+        with reversion.create_revision():
+            row = Segment.objects.create(name="VIP")  # a version from before it was sent
+        sync()
+        bunce_id = fresh(row).bunce_id
+        Segment.objects.all().delete()
+        recovered = Version.objects.get_deleted(Segment).get()
+        recovered.revert()
+        sync(2)
+        assert Segment.objects.get().bunce_id == bunce_id
+        assert len(bunce.segments) == 1
+
+
+class TestSimpleHistory:
+    """django-simple-history: a version is an instance that is saved again."""
+
+    def test_every_save_is_kept_with_values(self) -> None:
+        row = Tracked.objects.create(name="First")
+        row.name = "Second"
+        row.save()
+        versions = Tracked.history.order_by("history_id")
+        assert [version.name for version in versions] == ["First", "Second"]
+        assert [version.status for version in versions] == ["pending", "pending"]
+
+    def test_an_old_version_that_is_saved_changes_what_is_wanted(self, bunce: Emulator) -> None:
+        row = Tracked.objects.create(name="First")
+        sync()
+        row = Tracked.objects.get(pk=row.pk)
+        bunce_id, row.name = row.bunce_id, "Second"
+        row.save()
+        sync()
+        Tracked.history.earliest("history_id").instance.save()
+        sync()
+        stored = Segment.objects.get()
+        assert (stored.status, stored.bunce_id, stored.name) == (Status.SYNCED, bunce_id, "First")
+        assert [segment.name for segment in bunce.segments] == ["First"]
+
+    def test_a_deleted_row_that_is_saved_again_is_the_segment_it_was(self, bunce: Emulator) -> None:
+        row = Tracked.objects.create(name="VIP")
+        sync()
+        bunce_id = Segment.objects.get().bunce_id
+        Tracked.objects.get(pk=row.pk).delete()
+        Tracked.history.earliest("history_id").instance.save()
+        sync(2)
+        assert Segment.objects.get().bunce_id == bunce_id
+        assert len(bunce.segments) == 1
+
+
+# Subclasses
+
+
+def test_a_field_of_a_subclass_is_saved_and_pushes_nothing(bunce: Emulator) -> None:
+    row = Vip.objects.create(name="VIP", owner="Ada")
+    sync()
+    row = Vip.objects.get()
+    row.owner = "Grace"
+    row.save()
+    assert (Vip.objects.get().owner, Vip.objects.get().status) == ("Grace", Status.SYNCED)
+    row.owner, row.name = "Edsger", "Edited"
+    row.save()
+    stored = Vip.objects.get()
+    assert (stored.owner, stored.name, stored.status) == ("Edsger", "Edited", Status.PENDING)
+    row.owner = "Barbara"
+    row.save(update_fields=["owner"])
+    assert Vip.objects.get().owner == "Barbara"
+    sync()
+    assert [segment.name for segment in bunce.segments] == ["Edited"]
+
+
+def test_an_update_of_a_subclass_reaches_both_tables(bunce: Emulator) -> None:
+    row = Vip.objects.create(name="VIP", owner="Ada")
+    sync()
+    Vip.objects.update(owner="Grace")
+    assert Vip.objects.get().status == Status.SYNCED
+    Vip.objects.update(owner="Edsger", name="Edited", status=Status.REJECTED)
+    stored = Vip.objects.get()
+    assert (stored.owner, stored.name, stored.status) == ("Edsger", "Edited", Status.PENDING)
+    Vip.objects.bulk_update([Vip(pk=row.pk, name="Again", owner="Alan")], ["name", "owner"])
+    sync()
+    assert [segment.name for segment in bunce.segments] == ["Again"]
+    assert Vip.objects.get().owner == "Alan"
+
+
+def test_a_subclass_is_loaded_from_a_fixture(bunce: Emulator) -> None:
+    for name in ("VIP", "Edited"):
+        load({"name": name}, 7)
+        load({"owner": "Ada"}, 7, "neighbours.vip")
+        sync()
+    assert (Vip.objects.get().owner, Vip.objects.get().name) == ("Ada", "Edited")
+    assert [segment.name for segment in bunce.segments] == ["Edited"]
+
+
+def test_the_copy_of_a_subclass_is_a_segment_of_its_own() -> None:
+    row = Vip.objects.create(name="VIP", owner="Ada")
+    sync()
+    row = Vip.objects.get(pk=row.pk)
+    row.pk = row.id = None  # type: ignore[assignment]  # Django's idiom
+    row._state.adding = True
+    row.save()
+    assert Vip.objects.count() == 2
+    assert row.bunce_id is None
+
+
+# What receivers of signals see
+
+
+class Audit:
+    """A receiver that serializes what was saved, as apps that keep a trail do."""
+
+    def __init__(self) -> None:
+        self.seen: list[dict[str, Any]] = []
+
+    def __call__(self, instance: models.Model, **kwargs: Any) -> None:
+        if isinstance(instance, Segment):
+            [whole] = serializers.serialize("python", [instance])
+            serializers.serialize("json", [instance])
+            self.seen.append(whole["fields"])
+
+
+@pytest.fixture
+def audit() -> Any:
+    receiver = Audit()
+    post_save.connect(receiver)
+    yield receiver
+    post_save.disconnect(receiver)
+
+
+def test_a_receiver_that_serializes_sees_the_row_as_it_is_stored(audit: Audit) -> None:
+    row = Segment.objects.create(name="VIP")
+    row.name = "Edited"
+    row.save()
+    row.save(update_fields=["name"])
+    row.name = Concat(F("name"), Value("!"))  # type: ignore[assignment]  # as Django allows
+    row.save()
+    assert [seen["name"] for seen in audit.seen] == ["VIP", "Edited", "Edited", "Edited!"]
+    assert all(seen["status"] == Status.PENDING for seen in audit.seen)
+    assert audit.seen[-1]["updated_at"] == fresh(row).updated_at
+
+
+def test_a_receiver_sees_that_an_edit_requeued_the_row(audit: Audit) -> None:
+    row = synced()
+    stale = stale_instance(row)
+    stale.name = "Edited"
+    stale.save()
+    assert audit.seen[-1]["status"] == Status.PENDING
+    assert audit.seen[-1]["bunce_id"] == row.bunce_id
+    assert stale.bunce_id == row.bunce_id
+
+
+# The second line: the call log
+
+
+def lose_the_id(row: Segment, **fields: Any) -> None:
+    """Take the id away past everything that guards it."""
+    blank = {"bunce_id": None, "status": Status.PENDING, "due_at": ago(0)}
+    Segment.objects.filter(pk=row.pk).update_sync_fields(**blank | fields)
+
+
+def test_a_row_that_lost_its_id_gets_it_back_from_the_call_log(
+    bunce: Emulator, caplog: pytest.LogCaptureFixture
+) -> None:
+    row = synced()
+    lose_the_id(row)
+    sync(2)
+    assert (fresh(row).bunce_id, fresh(row).status) == (row.bunce_id, Status.SYNCED)
+    assert len(bunce.segments) == 1
+    assert "had lost its Bunce id" in caplog.text
+
+
+def test_so_does_one_whose_create_was_found_in_the_list(bunce: Emulator) -> None:
+    bunce.script(["lost_answer"])
+    row = Segment.objects.create(name="VIP")
+    sync()
+    let_time_pass(500)
+    sync()
+    bunce_id = fresh(row).bunce_id
+    assert bunce_id is not None
+    lose_the_id(row)
+    sync(2)
+    assert fresh(row).bunce_id == bunce_id
+    assert len(bunce.segments) == 1
+
+
+def test_another_row_with_the_key_of_a_deleted_one_is_a_segment_of_its_own(
+    bunce: Emulator,
+) -> None:
+    row = synced()
+    Segment.objects.all().delete()
+    let_time_pass(60)
+    load({"name": "Another"}, row.pk)
+    sync(2)
+    assert [segment.name for segment in bunce.segments] == ["VIP", "Another"]
+    assert fresh(row).bunce_id == bunce.segments[1].id
+
+
+def test_an_id_that_another_row_holds_by_now_is_not_taken_from_it(bunce: Emulator) -> None:
+    row = synced()
+    lose_the_id(row)
+    other = make("Other", status=Status.SYNCED, bunce_id=row.bunce_id)
+    sync(2)
+    assert fresh(other).bunce_id == row.bunce_id
+    assert fresh(row).bunce_id == bunce.segments[1].id
+
+
+def test_calls_that_gave_a_row_its_id_are_kept_while_the_row_exists(
+    bunce: Emulator, settings: Settings
+) -> None:
+    configure(settings, LEDGER_DAYS=1)
+    kept, gone = synced("Kept"), synced("Gone")
+    Segment.objects.filter(pk=kept.pk).update(name="Edited")
+    sync()
+    ApiCall.objects.update(started_at=F("started_at") - timedelta(days=2))
+    Segment.objects.filter(pk=gone.pk).delete()
+    prune_ledger(USING)
+    [call] = ApiCall.objects.all()
+    assert (call.segment_id, call.operation) == (kept.pk, "create")
+    Segment.objects.filter(pk=kept.pk).delete()
+    prune_ledger(USING)
+    assert not ApiCall.objects.exists()
+
+
+def test_the_calls_that_are_kept_hold_up_no_others(
+    bunce: Emulator, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    configure(settings, LEDGER_DAYS=1)
+    monkeypatch.setattr("bunce_sync.sync.sweep.PRUNE_BATCH", 3)
+    for number in range(7):
+        synced(f"Kept {number}")
+    row = Segment.objects.earliest("pk")
+    Segment.objects.filter(pk=row.pk).update(name="Edited")
+    sync()
+    ApiCall.objects.update(started_at=F("started_at") - timedelta(days=2))
+    for _ in range(3):
+        prune_ledger(USING)
+    assert set(ApiCall.objects.values_list("operation", flat=True)) == {"create"}
+    assert ApiCall.objects.count() == 7
+
+
+# All customers
+
+
+def test_all_customers_that_is_wanted_too_late_is_told(bunce: Emulator) -> None:
+    row = synced()
+    row.add_all_customers = True
+    row.save()
+    assert (fresh(row).status, fresh(row).trouble) == (Status.SYNCED, "all_customers")
+    row.add_all_customers = False
+    row.save()
+    assert fresh(row).trouble == ""
+
+
+# Content that changes on its way
+
+
+@pytest.mark.parametrize(
+    ("here", "there"),
+    [("a\0b", "ab"), ("a\r\nb", "a\nb"), ("a\rb", "a\nb"), ("Cafe\u0301", "Café"), (" x ", "x")],
+)
+def test_what_is_lost_on_the_way_does_not_make_another_content(here: str, there: str) -> None:
+    assert content_digest(here, here) == content_digest(there, there)
+
+
+@pytest.mark.skipif(connection.vendor != "sqlite", reason="the others refuse NUL, or keep it")
+def test_a_name_with_nul_whose_answer_was_lost_is_recognised(bunce: Emulator) -> None:
+    bunce.script(["lost_answer"])
+    row = Segment.objects.create(name="a\0b")
+    sync()
+    let_time_pass(500)
+    sync()
+    assert fresh(row).bunce_id == bunce.segments[0].id
+    assert len(bunce.segments) == 1
+
+
+def test_a_key_that_is_part_of_a_name_does_not_hide_it(bunce: Emulator, settings: Settings) -> None:
+    bunce.set(key="test")
+    configure(settings, API_KEY="test")
+    bunce.script(["lost_answer"])
+    row = Segment.objects.create(name="best testers", description="a test")
+    sync()
+    let_time_pass(500)
+    sync()
+    row = fresh(row)
+    assert (row.bunce_id, row.bunce_name) == (bunce.segments[0].id, "best testers")
+    assert len(bunce.segments) == 1
+
+
+# Rows nobody can read
+
+
+IMPOSSIBLE = {
+    "postgresql": ["-infinity", "infinity", "0044-03-15 00:00:00+00 BC", "20000-01-01 00:00:00+00"],
+    "sqlite": ["", "never", "20000-01-01 00:00:00", "0000-00-00 00:00:00"],
+    "mysql": ["0000-00-00 00:00:00", "9999-12-31 23:59:59"],
+}
+
+
+@pytest.mark.parametrize("number", range(4))
+def test_a_row_with_an_impossible_time_stops_no_other_and_is_sent(
+    bunce: Emulator, number: int
+) -> None:
+    times = IMPOSSIBLE[connection.vendor]
+    row, other = make("Impossible"), make("Other")
+    with connection.cursor() as cursor:
+        if connection.vendor == "mysql":
+            cursor.execute("SET SESSION sql_mode = ''")
+        cursor.execute(
+            "UPDATE bunce_sync_segment SET due_at = %s WHERE id = %s",
+            [times[number % len(times)], row.pk],
+        )
+    sync(2)
+    assert {segment.name for segment in bunce.segments} == {"Impossible", "Other"}
+    assert {fresh(one).status for one in (row, other)} == {Status.SYNCED}
+
+
+def test_a_lease_without_end_is_ended(bunce: Emulator) -> None:
+    row = make(status=Status.SENDING, lease_until=ago(-400 * 86400))
+    sync()
+    assert fresh(row).status == Status.IN_DOUBT
+
+
+def test_an_error_of_ours_at_one_row_puts_that_row_off_and_stops_no_other(
+    bunce: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bad, good = make("Bad"), make("Good")
+    digest = Segment.digest.fget  # type: ignore[attr-defined]  # a property
+
+    from bunce_sync.sync import push as push_module
+
+    claim = push_module.claim
+
+    def claim_or_fail(row: Segment, *args: Any, **kwargs: Any) -> Any:
+        if row.pk == bad.pk:
+            raise TypeError("sk_live_secret")
+        return claim(row, *args, **kwargs)
+
+    monkeypatch.setattr(push_module, "claim", claim_or_fail)
+    assert digest is not None
+    sync()
+    assert fresh(good).status == Status.SYNCED
+    row = fresh(bad)
+    assert (row.status, row.last_code, row.last_error) == (Status.PENDING, "internal", "TypeError")
+    assert row.attempts == 1
+    assert row.due_at > ago(0)
+
+
+def test_an_id_that_cannot_be_one_is_nobody_elses_matter(bunce: Emulator) -> None:
+    rows = [make(f"Bad {number}", bunce_id=f"not an id {number}") for number in range(6)]
+    good = make("Good")
+    sync()
+    assert {fresh(row).last_code for row in rows} == {"internal"}
+    assert fresh(good).status == Status.SYNCED
+    assert push(good.pk) is False
