@@ -31,7 +31,7 @@ THRESHOLD = 3
 #: Seconds of the first pause, doubled with each failed probe up to the cap.
 FIRST_PAUSE = 2.0
 LONGEST_PAUSE = 60.0
-#: Rows of a run that are remembered: they probe last.
+#: Rows of a run that are remembered: they probe last. And calls of a row that are looked at.
 REMEMBERED = 50
 
 
@@ -199,18 +199,20 @@ def _lock(states: QuerySet[OperationState], operation: str, result: Result, usin
 
 
 def _fails_alone(call: ApiCall, result: Result, using: str) -> bool:
-    """Whether the row was refused in this way before, and others were not since then."""
+    """Whether the same request was refused in this way before while others went through since."""
+    if call.segment_id is None:
+        return False
     calls = ApiCall.objects.using(using).filter(operation=call.operation)
     earlier = (
         calls.filter(segment_id=call.segment_id, code=result.code)
         .exclude(pk=call.pk)
         .order_by("-started_at")
-        .values_list("started_at", flat=True)
-        .first()
+        .values_list("started_at", "body")[:REMEMBERED]
     )
-    if call.segment_id is None or earlier is None:
+    same = [started_at for started_at, body in earlier if body == call.body]
+    if not same:
         return False
-    return calls.filter(outcome=Outcome.CONFIRMED, started_at__gt=earlier).exists()
+    return calls.filter(outcome=Outcome.CONFIRMED, started_at__gt=min(same)).exists()
 
 
 def _pause(operation: str, failed_probes: int) -> timedelta:

@@ -1,4 +1,4 @@
-"""Only the sync writes the sync's columns, whatever path of Django or of other apps writes a row."""
+"""Only the sync writes the sync's columns, whatever path of Django or another app writes a row."""
 
 from __future__ import annotations
 

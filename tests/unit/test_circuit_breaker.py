@@ -1,0 +1,528 @@
+"""Trouble stays where it belongs: with the row, its operation, or everybody; and is told truly."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pytest_django import Settings
+
+from bunce_sync.emulator import Emulator, Faults
+from bunce_sync.models import ApiCall, OperationState, Segment
+from bunce_sync.overview import overview
+from bunce_sync.sync import gate
+from bunce_sync.sync.circuit_breaker import LONGEST_PAUSE, THRESHOLD, OperationPaused
+from bunce_sync.sync.push import drain, push
+from bunce_sync.sync.reconcile import reconcile
+from bunce_sync.sync.sweep import sweep
+from bunce_sync.sync.work import work
+from bunce_sync.telling import Told, hindrances, segment_told
+
+from .core import (
+    USING,
+    Operation,
+    Reason,
+    Status,
+    blocked_until,
+    calls,
+    configure,
+    fresh,
+    let_gate_time_pass,
+    let_time_pass,
+    make,
+    paused,
+    seconds_until,
+    state,
+)
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture(autouse=True)
+def unlimited(bunce: Emulator, settings: Settings) -> None:
+    configure(settings, RATE_LIMIT=None)
+
+
+def linked(bunce: Emulator, name: str = "VIP", **fields: Any) -> Segment:
+    """A row that waits for an update of its segment in Bunce."""
+    return make(name, bunce_id=bunce.add_segment("Before").id, **fields)
+
+
+def statuses(rows: list[Segment]) -> list[str]:
+    return [fresh(row).status for row in rows]
+
+
+def told(row: Segment) -> Told:
+    return segment_told(fresh(row), overview())
+
+
+def notices() -> list[Told]:
+    """What the panel says keeps requests waiting, beside that no worker runs here."""
+    return [one for one in hindrances(overview()) if "orker" not in one.what]
+
+
+# 403: a row's own, or its operation's
+
+
+def test_a_content_that_an_edge_blocks_is_its_rows_own_matter(bunce: Emulator) -> None:
+    bunce.set(blocked_text="../")
+    bad = make("../etc/passwd")
+    others = [make(f"Segment {number}") for number in range(60)]
+    drain(seconds=30)
+    assert statuses(others) == [Status.SYNCED] * 60
+    row = fresh(bad)
+    assert (row.status, row.last_code) == (Status.REJECTED, "forbidden")
+    assert "403 Forbidden" in row.last_error
+    assert (paused(), notices()) == (set(), [])
+    assert "firewall" in told(bad).why
+    assert "change it below" in told(bad).todo
+
+
+def test_a_few_contents_that_are_blocked_in_a_row_are_found_out(bunce: Emulator) -> None:
+    """They look like the operation's trouble, until another row goes through."""
+    bunce.set(blocked_text="../")
+    bad = [make(f"../{number}") for number in range(THRESHOLD + 1)]
+    drain(seconds=30)
+    assert paused() == {Operation.CREATE}
+    assert statuses(bad) == [Status.PENDING] * len(bad), "what was refused before waits as well"
+    good = make("Good")
+    let_time_pass(LONGEST_PAUSE)
+    drain(seconds=30)
+    assert fresh(good).status == Status.SYNCED
+    assert statuses(bad) == [Status.REJECTED] * len(bad)
+    assert paused() == set()
+
+
+def test_a_limit_of_the_plan_pauses_creates_alone_and_its_message_is_shown(
+    bunce: Emulator,
+) -> None:
+    bunce.set(plan_limit=0)
+    creates = [make(f"New {number}") for number in range(10)]
+    drain(seconds=30)
+    update = linked(bunce)
+    drain(seconds=30)
+    assert fresh(update).status == Status.SYNCED
+    assert statuses(creates) == [Status.PENDING] * 10
+    assert bunce.served == THRESHOLD + 1
+    [notice] = notices()
+    assert notice.what.startswith("Creating segments in Bunce is paused.")
+    assert "HTTP 403" in notice.why
+    assert "limit of the plan" in notice.todo
+    assert notice.said == "You have reached the limit of your plan."
+    for row in creates:
+        assert "Creating segments in Bunce is paused" in told(row).todo
+        assert told(row).said == "You have reached the limit of your plan."
+
+
+def test_once_the_plan_is_larger_all_rows_go_out_without_anybody_asking(bunce: Emulator) -> None:
+    bunce.set(plan_limit=0)
+    creates = [make(f"New {number}") for number in range(10)]
+    drain(seconds=30)
+    for _ in range(3):
+        let_time_pass(LONGEST_PAUSE)
+        drain(seconds=30)
+    assert bunce.served == THRESHOLD + 3, "one probe at a time"
+    bunce.set(plan_limit=None)
+    let_time_pass(LONGEST_PAUSE)
+    drain(seconds=30)
+    assert statuses(creates) == [Status.SYNCED] * 10
+    assert len(bunce.segments) == 10
+    assert notices() == []
+
+
+def test_each_probe_is_a_different_row(bunce: Emulator) -> None:
+    bunce.set(plan_limit=0)
+    for number in range(THRESHOLD + 3):
+        make(f"New {number}")
+    drain(seconds=30)
+    for _ in range(3):
+        let_time_pass(LONGEST_PAUSE)
+        drain(seconds=30)
+    assert ApiCall.objects.values("segment_id").distinct().count() == THRESHOLD + 3
+
+
+def test_a_row_that_failed_does_not_probe_while_another_waits(bunce: Emulator) -> None:
+    bunce.set(plan_limit=0)
+    rows = [make(f"New {number}") for number in range(THRESHOLD + 1)]
+    for row in rows[:THRESHOLD]:
+        push(row.pk)
+    let_time_pass(LONGEST_PAUSE)
+    with pytest.raises(OperationPaused):
+        push(rows[0].pk)
+    assert push(rows[THRESHOLD].pk)
+
+
+def test_the_pauses_grow_with_each_failed_probe(bunce: Emulator) -> None:
+    bunce.set(plan_limit=0)
+    for number in range(THRESHOLD + 9):
+        make(f"New {number}")
+    drain(seconds=30)
+    waits = []
+    for _ in range(7):
+        waits.append(round(seconds_until(blocked_until(Operation.CREATE))))
+        let_gate_time_pass(LONGEST_PAUSE)
+        drain(seconds=30)
+    assert waits == [2, 4, 8, 16, 32, 60, 60]
+
+
+def test_a_success_in_between_shows_that_each_was_the_rows_own(bunce: Emulator) -> None:
+    bunce.set(blocked_text="../")
+    for number in range(3 * THRESHOLD):
+        name = "Good" if number % THRESHOLD == THRESHOLD - 1 else "../"
+        push(make(f"{name} {number}").pk)
+    assert paused() == set()
+    assert Segment.objects.filter(status=Status.REJECTED).count() == 6
+
+
+def test_a_retried_row_that_fails_alone_never_pauses_the_others(bunce: Emulator) -> None:
+    bunce.set(blocked_text="../")
+    bad = [make(f"../{number}") for number in range(THRESHOLD)]
+    good = make("Good")
+    for row in bad:
+        push(row.pk)
+    let_time_pass(LONGEST_PAUSE)
+    push(good.pk)
+    for _ in range(3):
+        Segment.objects.filter(pk__in=[row.pk for row in bad]).update_sync_fields(
+            status=Status.PENDING
+        )
+        drain(seconds=30)
+        assert statuses(bad) == [Status.REJECTED] * THRESHOLD
+    assert paused() == set()
+
+
+def test_a_key_without_rights_to_update_pauses_updates_alone(bunce: Emulator) -> None:
+    bunce.script(["forbidden"] * 10, method="PATCH")
+    updates = [linked(bunce, f"Edited {number}") for number in range(5)]
+    create = make("New")
+    drain(seconds=30)
+    assert paused() == {Operation.UPDATE}
+    assert statuses(updates) == [Status.PENDING] * 5
+    assert fresh(create).status == Status.SYNCED
+
+
+def test_a_refused_key_still_concerns_everybody(bunce: Emulator) -> None:
+    bunce.set_faults(Faults(unauthorized=1.0))
+    push(make().pk)
+    assert state().blocked_reason == Reason.KEY_REFUSED
+    assert paused() == set()
+
+
+# 404
+
+
+@pytest.fixture
+def wrong_path(bunce: Emulator, settings: Settings) -> None:
+    configure(settings, BASE_URL=bunce.base_url.replace("/v1", "/v2"))
+
+
+def test_a_create_answered_404_says_that_the_address_is_wrong(
+    bunce: Emulator, wrong_path: None
+) -> None:
+    row = make()
+    push(row.pk)
+    assert (fresh(row).status, fresh(row).last_code) == (Status.REJECTED, "no_such_address")
+    assert told(row).what == "Bunce refused to create it."
+    assert "BUNCE_SYNC['BASE_URL']" in told(row).why
+    assert "Correct the setting" in told(row).todo
+
+
+def test_a_wrong_base_path_pauses_and_all_rows_go_out_once_it_is_right(
+    bunce: Emulator, settings: Settings, wrong_path: None
+) -> None:
+    rows = [make(f"New {number}") for number in range(6)]
+    updates = [linked(bunce, f"Edited {number}") for number in range(6)]
+    drain(seconds=30)
+    assert paused() == {Operation.CREATE, Operation.UPDATE}
+    assert statuses(rows + updates) == [Status.PENDING] * 12
+    assert any("address does not exist (HTTP 404)" in notice.why for notice in notices())
+    configure(settings, BASE_URL=bunce.base_url)
+    let_time_pass(LONGEST_PAUSE)
+    drain(seconds=30)
+    assert statuses(rows + updates) == [Status.SYNCED] * 12
+    assert len(bunce.segments) == 12
+
+
+def test_a_segment_that_is_gone_is_its_rows_own_matter(bunce: Emulator) -> None:
+    gone = make("Gone", bunce_id="9da67caa-b803-4691-a2b6-bdcd58008aaf")
+    rows = [linked(bunce, f"Edited {number}") for number in range(5)]
+    drain(seconds=30)
+    assert (fresh(gone).status, fresh(gone).last_code) == (Status.REJECTED, "not_found")
+    assert told(gone).what == "No longer in Bunce."
+    assert statuses(rows) == [Status.SYNCED] * 5
+
+
+# Successes that cannot be read
+
+
+@pytest.mark.parametrize("shape", ["not_json", "not_object", "no_id", "failed"])
+def test_creates_whose_answers_cannot_be_read_are_in_doubt_and_pause_creates(
+    bunce: Emulator, shape: Any
+) -> None:
+    bunce.set_faults(Faults(wrong_shape=1.0, shape=shape))
+    rows = [make(f"New {number}") for number in range(5)]
+    updates = [linked(bunce, f"Edited {number}") for number in range(5)]
+    drain(seconds=30)
+    assert statuses(rows).count(Status.IN_DOUBT) == THRESHOLD
+    assert statuses(rows).count(Status.PENDING) == 5 - THRESHOLD
+    assert statuses(updates) == [Status.SYNCED] * 5
+    assert state().blocked_reason == ""
+    [notice] = notices()
+    assert notice.what.startswith("Creating segments in Bunce is paused.")
+    bunce.set_faults(None)
+    for _ in range(2):
+        let_time_pass(300)
+        work(seconds=10)
+    assert statuses(rows) == [Status.SYNCED] * 5
+    assert len(bunce.segments) == 10
+
+
+def test_updates_whose_answers_cannot_be_read_are_looked_at_before_they_are_sent_again(
+    bunce: Emulator,
+) -> None:
+    row = linked(bunce, "Edited")
+    bunce.set_faults(Faults(wrong_shape=1.0, shape="not_json", methods=frozenset({"PATCH"})))
+    drain(seconds=30)
+    assert fresh(row).status == Status.PENDING
+    work(seconds=10)
+    assert fresh(row).status == Status.SYNCED
+    assert [operation for operation, _ in calls(row)] == [Operation.UPDATE, Operation.READ]
+
+
+# Successes without content
+
+
+def test_an_update_answered_204_took_effect_and_a_look_confirms_it(bunce: Emulator) -> None:
+    bunce.script(["no_content"] * 6, method="PATCH")
+    rows = [linked(bunce, f"Edited {number}") for number in range(6)]
+    work(seconds=10)
+    assert statuses(rows) == [Status.SYNCED] * 6
+    work(seconds=10)
+    assert {fresh(row).bunce_name for row in rows} == {f"Edited {number}" for number in range(6)}
+    assert (state().failures, paused()) == (0, set())
+    assert calls(rows[0]) == [
+        (Operation.UPDATE, "confirmed"),
+        (Operation.READ, "confirmed"),
+    ]
+
+
+def test_a_create_answered_204_is_looked_for(bunce: Emulator) -> None:
+    bunce.script(["no_content"] * 4)
+    rows = [make(f"New {number}") for number in range(4)]
+    drain(seconds=30)
+    assert statuses(rows) == [Status.IN_DOUBT] * 4
+    let_time_pass(300)
+    work(seconds=10)
+    assert statuses(rows) == [Status.SYNCED] * 4
+    assert len(bunce.segments) == 4
+
+
+# Successes that call themselves failures
+
+
+def test_a_create_that_bunce_says_failed_needs_attention_once_that_is_proven(
+    bunce: Emulator,
+) -> None:
+    bunce.script(["name_taken"] * 9)
+    row, others = make("Taken"), [make(f"Other {number}") for number in range(2)]
+    push(row.pk)
+    assert (fresh(row).status, fresh(row).last_error) == (Status.IN_DOUBT, "Name already taken")
+    let_time_pass(300)
+    reconcile(seconds=10)
+    waiting = fresh(row)
+    assert (waiting.status, waiting.last_error) == (Status.PENDING, "Name already taken")
+    assert "searched" in told(row).why
+    assert told(row).said == "Name already taken"
+    push(row.pk)
+    assert (fresh(row).status, fresh(row).last_error) == (Status.REJECTED, "Name already taken")
+    bunce.set_faults(None)
+    drain(seconds=30)
+    assert statuses(others) == [Status.SYNCED] * 2
+    assert {segment.name for segment in bunce.segments} == {"Other 0", "Other 1"}
+
+
+def test_an_update_that_bunce_says_failed_needs_attention_in_bunces_words(bunce: Emulator) -> None:
+    row = linked(bunce, "Edited")
+    bunce.script(["name_taken"], method="PATCH")
+    push(row.pk)
+    assert (fresh(row).status, fresh(row).last_error) == (Status.REJECTED, "Name already taken")
+
+
+@pytest.mark.parametrize("fault", ["error_before", "html_502"])
+def test_the_cause_stays_visible_while_a_row_waits_to_be_sent_again(
+    bunce: Emulator, fault: str
+) -> None:
+    bunce.script([fault])
+    row = make()
+    push(row.pk)
+    cause = told(row).why
+    let_time_pass(300)
+    reconcile(seconds=10)
+    assert fresh(row).status == Status.PENDING
+    assert cause in told(row).why
+    assert "does not have it" in told(row).why
+
+
+# A refusal after doubt
+
+
+def test_a_name_that_is_taken_after_an_unresolved_create_is_looked_up_first(
+    bunce: Emulator,
+) -> None:
+    bunce.set_faults(Faults(late_seconds=0.1), script=["late_store"])
+    row = make("Mine")
+    push(row.pk)
+    # Judged absent, too early: the list did not have it yet.
+    Segment.objects.filter(pk=row.pk).update_sync_fields(status=Status.PENDING)
+    bunce.wait_for(lambda bunce: not bunce.unsettled)
+    bunce.set(taken_names=["Mine"])
+    let_time_pass(300)
+    assert push(row.pk)
+    assert (fresh(row).status, fresh(row).last_error) == (Status.IN_DOUBT, "name taken")
+    Segment.objects.filter(pk=row.pk).update(name="Renamed")
+    let_time_pass(300)
+    for _ in range(2):
+        work(seconds=10)
+    assert (fresh(row).status, fresh(row).bunce_id) == (Status.SYNCED, bunce.segments[0].id)
+    assert [segment.name for segment in bunce.segments] == ["Renamed"]
+
+
+# An error of ours
+
+
+def test_errors_of_ours_close_nothing(bunce: Emulator) -> None:
+    for number in range(gate.BREAKER_THRESHOLD + 1):
+        push(make(f"Bad {number}", bunce_id=f"not an id {number}").pk)
+    assert (state().failures, state().blocked_until, paused()) == (0, None, set())
+    row = make("Good")
+    assert push(row.pk)
+    assert fresh(row).status == Status.SYNCED
+
+
+# Other content than was sent
+
+
+@pytest.mark.parametrize("stored_name", ["upper", "keep_old"])
+def test_what_bunce_stored_differently_is_told_and_not_sent_for_ever(
+    bunce: Emulator, stored_name: Any
+) -> None:
+    row = linked(bunce, "Edited")
+    bunce.set(stored_name=stored_name)
+    work(seconds=10)
+    stored = fresh(row)
+    assert (stored.status, stored.last_code) == (Status.SYNCED, "stored_differently")
+    assert told(row).what == "In Bunce, but with other content than was sent."
+    assert "“Push now” sends it once more" in told(row).todo
+    served = bunce.served
+    work(seconds=10)
+    assert bunce.served == served
+
+
+def test_a_service_that_changes_names_does_not_look_changed_for_ever(bunce: Emulator) -> None:
+    bunce.set(stored_name="upper")
+    row = make("Edited")
+    work(seconds=10)
+    for _ in range(2):
+        Segment.objects.filter(pk=row.pk).update_sync_fields(check_asked_at=row.created_at)
+        work(seconds=10)
+        assert fresh(row).last_code == "stored_differently"
+
+
+# The list
+
+
+def test_a_list_that_cannot_be_read_is_in_the_panel_and_with_each_row_in_doubt(
+    bunce: Emulator,
+) -> None:
+    bunce.script(["lost_answer"])
+    row = make()
+    push(row.pk)
+    let_time_pass(300)
+    bunce.script(["forbidden"], method="GET")
+    reconcile(seconds=10)
+    [notice] = notices()
+    assert notice.what.startswith("Bunce's list of segments cannot be read.")
+    assert notice.said == "You are not allowed to do this."
+    assert "cannot be read" in told(row).todo
+    other = make("Other")
+    assert push(other.pk)
+    let_time_pass(LONGEST_PAUSE)
+    reconcile(seconds=10)
+    assert notices() == []
+    assert fresh(row).bunce_id == bunce.segments[0].id
+
+
+def test_trouble_that_no_row_waits_for_any_more_is_forgotten(bunce: Emulator) -> None:
+    bunce.set(plan_limit=0)
+    rows = [make(f"New {number}") for number in range(THRESHOLD)]
+    drain(seconds=30)
+    sweep()
+    assert paused() == {Operation.CREATE}
+    Segment.objects.filter(pk__in=[row.pk for row in rows]).delete()
+    sweep()
+    assert not OperationState.objects.exists()
+
+
+def test_a_sweep_wakes_no_workers_for_rows_whose_operation_is_paused(bunce: Emulator) -> None:
+    bunce.set(plan_limit=0)
+    for number in range(THRESHOLD + 20):
+        make(f"New {number}")
+    drain(seconds=30)
+    assert sweep().workers == 0
+    linked(bunce)
+    assert sweep().workers == 1
+
+
+# How long Bunce asks to wait
+
+
+def test_a_503_that_says_when_is_honoured(bunce: Emulator) -> None:
+    bunce.set_faults(Faults(unavailable=1.0, retry_seconds=120))
+    rows = [make(f"New {number}") for number in range(8)]
+    for row in rows:
+        try:
+            push(row.pk)
+        except gate.GateClosed:
+            continue
+    assert bunce.served == 1
+    assert sorted(statuses(rows)) == [Status.IN_DOUBT, *[Status.PENDING] * 7]
+    assert state().blocked_reason == Reason.UNAVAILABLE
+    assert 118 < seconds_until(state().blocked_until) < 122
+    [notice] = notices()
+    assert notice.what.startswith("Bunce is unavailable and asked us to pause until")
+
+
+def test_a_very_long_pause_is_tried_after_an_hour_and_both_times_are_told(bunce: Emulator) -> None:
+    bunce.set_faults(Faults(limit_429=1.0, retry_seconds=86400))
+    row = make()
+    push(row.pk)
+    assert 3590 < seconds_until(state().blocked_until) < 3610
+    assert 86390 < seconds_until(state().asked_until) < 86410
+    seen = overview()
+    [notice] = notices()
+    assert seen.gate.asked_until is not None
+    assert "asked us to pause until" in notice.what
+    assert "one request tries it at" in notice.why
+    assert "until" in told(row).todo
+    bunce.set_faults(None)
+    let_gate_time_pass(3610)
+    assert push(row.pk)
+    assert state().asked_until is None
+
+
+@pytest.mark.parametrize("operation", [Operation.CREATE, Operation.UPDATE])
+def test_a_probe_that_learns_nothing_makes_room_for_the_next(
+    bunce: Emulator, operation: str
+) -> None:
+    method = "POST" if operation == Operation.CREATE else "PATCH"
+    add = make if operation == Operation.CREATE else lambda name: linked(bunce, name)
+    bunce.script(["forbidden"] * THRESHOLD + ["limit_429"], method=method)
+    rows = [add(f"Row {number}") for number in range(THRESHOLD + 2)]
+    drain(seconds=30)
+    assert paused() == {operation}
+    let_gate_time_pass(LONGEST_PAUSE)
+    drain(seconds=30)  # the probe is asked to wait
+    let_gate_time_pass(3700)
+    drain(seconds=30)
+    assert statuses(rows) == [Status.SYNCED] * len(rows)
+    assert USING == "default"
