@@ -1,4 +1,4 @@
-"""Where a list goes on and where it ends, in every style of paging that Bunce's sources mention.
+"""Where a list continues and where it ends, in every style of paging that Bunce's sources mention.
 
 From a list that was read to its end it is concluded that a segment does not exist, and then it
 is created. So the end must be proven. It is exactly one of:
@@ -97,7 +97,7 @@ class Page:
 
     Attributes:
         segments: its rows, in Bunce's order, about which nothing is documented.
-        next: where the list goes on; ``None`` at its end.
+        next: where the list continues; ``None`` at its end.
     """
 
     segments: tuple[RemoteSegment, ...]
@@ -174,7 +174,7 @@ def walk(
 def _after_cursor(
     segments: tuple[RemoteSegment, ...], position: Position, cursor: str | None, more: bool | None
 ) -> Position | None:
-    """Return where a list with cursors goes on; ``None`` at its end."""
+    """Return where a list with cursors continues; ``None`` at its end."""
     if cursor is None and more is not True:
         return None
     seen = _page_digest(segments)
@@ -200,7 +200,7 @@ def _after_cursor(
 def _after_number(
     segments: tuple[RemoteSegment, ...], position: Position, more: bool | None, ended: bool
 ) -> Position | None:
-    """Return where a list with page numbers goes on; ``None`` at its end.
+    """Return where a list with page numbers continues; ``None`` at its end.
 
     Args:
         ended: there is a ``next_page_cursor``, and it is null.
@@ -230,9 +230,9 @@ def _after_number(
 def _after_second_look(
     segments: tuple[RemoteSegment, ...], position: Position, more: bool | None, ended: bool
 ) -> Position | None:
-    """Return where the list goes on when a page was read again, as the next one was the same."""
+    """Return where the list continues after a page was read again; ``None`` at its end."""
     if _page_digest(segments) != position.seen:
-        # What was read again was only the page before the last one.
+        # Its rows have moved on to the page that was read before this second look.
         return replace(
             position, page=position.page + 2, again=False, returns=0, top=_top(segments, position)
         )

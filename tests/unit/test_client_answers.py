@@ -210,6 +210,7 @@ OTHER = {**SEGMENT, "id": "other"}
         ({"data": {"data": SEGMENT}}, SEGMENT["id"]),
         ({"data": {"segment": SEGMENT, "message": "created"}}, SEGMENT["id"]),
         ({"data": {"id": None, "segment": SEGMENT}}, SEGMENT["id"]),
+        ({"data": {"data": {"note": "created"}, "segment": SEGMENT}}, SEGMENT["id"]),
         ({"data": {**OTHER, "segment": SEGMENT}}, "other"),
         ({"data": {**OTHER, "data": SEGMENT}}, "other"),
         ({"data": OTHER, "id": 5, "name": "Gold"}, "other"),

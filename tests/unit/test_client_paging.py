@@ -261,6 +261,15 @@ def test_empty_page_with_a_cursor_goes_on() -> None:
     assert [one.id for one in walk(fetching(server))] == all_ids(5)
 
 
+def test_rows_that_come_again_after_an_empty_page_with_a_cursor_are_no_error() -> None:
+    def server(page: int, cursor: str | None, per_page: int) -> Content:
+        found = {None: rows(0, 3), "a": [], "b": rows(0, 3), "c": rows(3, 5)}[cursor]
+        following = {None: "a", "a": "b", "b": "c", "c": None}[cursor]
+        return {"data": found, "meta": {"next_page_cursor": following}}
+
+    assert list(dict.fromkeys(read(server)[0])) == all_ids(5)
+
+
 def fetching(server: Server) -> Callable[[Position], Page]:
     def fetch(position: Position) -> Page:
         content = server(position.page, position.cursor, 100)
@@ -298,6 +307,13 @@ def fetching(server: Server) -> Callable[[Position], Page]:
         ),
         (
             lambda page, cursor, per_page: {
+                "data": rows(page * 5, page * 5 + 5),
+                "meta": {"next_page_cursor": f"{min(page, 2)}"},
+            },
+            [1, 2, 3],
+        ),
+        (
+            lambda page, cursor, per_page: {
                 "data": rows(page, page + 5),
                 "meta": {"next_page_cursor": None if cursor else "a", "has_next_page": True},
             },
@@ -311,6 +327,7 @@ def fetching(server: Server) -> Callable[[Position], Page]:
         "more promised for ever",
         "same cursor",
         "cursor ignored",
+        "same cursor, other rows",
         "cursor lost",
     ],
 )
@@ -319,8 +336,9 @@ def test_list_whose_end_cannot_be_proven_is_refused_soon(server: Server, pages: 
 
 
 @pytest.mark.parametrize("created_before", [{2}, {3}, {4}, {2, 3}, {2, 4}, set(range(2, 9))])
+@pytest.mark.parametrize("by", [1, 7, 19])
 def test_server_that_ignores_the_page_is_noticed_though_segments_are_created_meanwhile(
-    created_before: set[int],
+    created_before: set[int], by: int
 ) -> None:
     """It shows the newest 20 of 300, whatever page is asked for; so pages may differ."""
     asked = new = 0
@@ -328,7 +346,7 @@ def test_server_that_ignores_the_page_is_noticed_though_segments_are_created_mea
     def server(page: int, cursor: str | None, per_page: int) -> Content:
         nonlocal asked, new
         asked += 1
-        new += asked in created_before
+        new += by * (asked in created_before)
         return {"data": rows(-new + 300, -new + 320)}
 
     detail, pages = refused(server)
@@ -365,6 +383,14 @@ def test_rows_that_come_again_and_again_after_empty_pages_are_refused_soon() -> 
     detail, asked = refused(server)
     assert detail == "the same rows come again after each empty page"
     assert asked == list(range(1, 6 + 2 * (MAX_RETURNS + 1)))
+
+
+def test_list_may_often_show_the_same_rows_again_when_it_moves_on_after_them() -> None:
+    pages: list[Content] = []
+    for start in range(0, 50, 5):
+        pages += [{"data": rows(start, start + 5)}, {"data": []}, {"data": rows(start, start + 5)}]
+    found, _ = read(from_table(*pages, {"data": []}))
+    assert list(dict.fromkeys(found)) == all_ids(50)
 
 
 def test_server_that_repeats_its_last_page_may_have_an_empty_page_before() -> None:
