@@ -34,9 +34,10 @@ def main(count: int, freeze: int | None) -> None:
     @contextmanager
     def without_signal():  # type: ignore[no-untyped-def]  # a helper of this function alone
         uid = "bunce_sync.ring_on_commit"
-        post_save.disconnect(sender=Segment, dispatch_uid=uid)
+        if not post_save.disconnect(dispatch_uid=uid):
+            raise AssertionError("there was no signal to disconnect")
         yield
-        post_save.connect(ring_on_commit, sender=Segment, dispatch_uid=uid)
+        post_save.connect(ring_on_commit, dispatch_uid=uid)
 
     def ours() -> object:
         return Segment.objects.create(name="Saved", description="by a benchmark")

@@ -41,11 +41,16 @@ def looks() -> dict[str, Figure]:
 def claims(rows: int) -> dict[str, Figure]:
     """Finding and claiming a few of the rows, from anywhere, whose time has come."""
     from bunce_sync.functions import DatabaseNow
-    from bunce_sync.models import Segment
+    from bunce_sync.models import ApiCall, Segment
     from bunce_sync.sync import push
 
     step = max(1, rows // (CLAIMS * 2))
-    due = Segment.objects.filter(pk__in=range(1, rows, step))
+    keys = range(1, rows, step)
+    # Their creates were never confirmed: a claim would give a row the id of one that was.
+    ApiCall.objects.filter(segment_id__in=keys).update(
+        outcome=ApiCall.Outcome.REJECTED, bunce_id=""
+    )
+    due = Segment.objects.filter(pk__in=keys)
     due.update_sync_fields(
         status=Segment.Status.PENDING,
         bunce_id=None,

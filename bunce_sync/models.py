@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any, ClassVar
 
@@ -247,25 +247,21 @@ class Segment(models.Model):
         """
         arguments = (raw, cls, force_insert, force_update, using, update_fields)
         if cls is not Segment:
-            return bool(super()._save_table(*arguments))
+            return bool(super()._save_table(*arguments))  # type: ignore[misc]  # not in the stubs
         if (pk := self.id) is None:
-            super()._save_table(*arguments)  # one INSERT, which needs no transaction of its own
+            # One INSERT, which needs no transaction of its own.
+            super()._save_table(*arguments)
             self._load_stored(using)
             return False
         with transaction.atomic(using=using, savepoint=False):
-            updated = bool(super()._save_table(*arguments))
+            updated = bool(super()._save_table(*arguments))  # type: ignore[misc]  # as above
             if updated:
-                Segment._base_manager.using(using).requeue_changed([pk])
+                Segment.objects.using(using).requeue_changed([pk])
             self._load_stored(using, self.KEPT_FIELDS if updated else ())
         return updated
 
     def _do_update(
-        self,
-        base_qs: SegmentQuerySet,
-        using: str | None,
-        pk_val: Any,
-        values: Sequence[tuple[models.Field[Any, Any], None, Any]],
-        *args: Any,
+        self, base_qs: Any, using: str | None, pk_val: Any, values: Any, *args: Any
     ) -> Any:
         """Update one table; of the segment's own only what is wanted."""
         if base_qs.model is Segment:
@@ -279,7 +275,8 @@ class Segment(models.Model):
         """Insert one row; a new one starts as new segments do."""
         if manager.model is Segment:
             self.prepare_insert(raw=raw)
-        return super()._do_insert(manager, using, fields, returning_fields, raw)
+        insert = super()._do_insert  # type: ignore[misc]  # not in the stubs
+        return insert(manager, using, fields, returning_fields, raw)
 
     def prepare_insert(self, *, raw: bool = False) -> None:
         """Set what only the sync writes to the values of a row that was never sent.
@@ -316,7 +313,7 @@ class Segment(models.Model):
         ]
         names = {*names, *pending}
         if names:
-            rows = Segment._base_manager.using(using).filter(pk=self.id)
+            rows = Segment.objects.using(using).filter(pk=self.id)
             for name, value in rows.values(*names).get().items():
                 setattr(self, name, value)
 

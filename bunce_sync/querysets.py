@@ -140,16 +140,22 @@ class SegmentQuerySet(QuerySet["Segment"]):
         Rows under way are left alone: recording compares what was sent with what the row says.
         """
         rows = self.filter(pk__in=keys, status__in=self.model.RESTING).order_by()
-        contents = rows.values_list("pk", "name", "description", "sent_digest")
-        changed = [pk for pk, *content, sent in contents if content_digest(*content) != sent]
+        changed = [
+            pk
+            for pk, name, description, sent in rows.values_list(
+                "pk", "name", "description", "sent_digest"
+            )
+            if content_digest(name, description) != sent
+        ]
         if changed:
             rows.filter(pk__in=changed).update_sync_fields(**self.model.fresh_start())
 
     @property
     def _segments(self) -> SegmentQuerySet:
         """All segments where these are written, also when these are rows of a subclass."""
-        model: type[Segment] = self.model._meta.get_field("status").model
-        return model._base_manager.using(self.write_alias)
+        model: Any = self.model._meta.get_field("status").model
+        rows: SegmentQuerySet = model.objects.using(self.write_alias)
+        return rows
 
     def _without_sync_fields(self, call: str, values: Mapping[str, Any]) -> dict[str, Any]:
         kept = {name: value for name, value in values.items() if name not in self.model.KEPT_FIELDS}

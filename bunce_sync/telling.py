@@ -129,7 +129,8 @@ def _paused(segment: Segment, overview: Overview) -> PausedOperation | None:
 def paused_until(segment: Segment, overview: Overview) -> datetime | None:
     """Until when no request is made for a waiting row; None when none keeps it waiting."""
     paused = _paused(segment, overview)
-    return max(filter(None, (overview.gate.until, paused and paused.until)), default=None)
+    times = (overview.gate.until, paused.until if paused else None)
+    return max(filter(None, times), default=None)
 
 
 def operation_told(paused: PausedOperation, now: datetime) -> Told:
@@ -196,8 +197,8 @@ def gate_told(gate: Gate, now: datetime) -> Told | None:
     choice = texts.GATE_CLOSED if gate.state == "closed" else texts.GATE_PROBING
     times = {"until": moment(gate.until, now), "since": moment(gate.since, now)}
     if gate.asked_until is not None:
-        asked = moment(gate.asked_until, now)
-        return _filled(texts.GATE_LONG, said=gate.detail, asked=asked, **times)
+        times["asked"] = moment(gate.asked_until, now)
+        return _filled(texts.GATE_LONG, urgent=False, said=gate.detail, **times)
     urgent = reason == Reason.KEY_REFUSED
     return _filled(choice[reason], urgent=urgent, said=gate.detail, **times)
 

@@ -50,9 +50,9 @@ def admit(operation: ApiCall.Operation, using: str, *, segment_id: int | None = 
     """
     states = OperationState.objects.using(using).filter(pk=operation)
     state = states.filter(blocked_until__isnull=False).annotate(now=DatabaseNow()).first()
-    if state is None or state.blocked_until is None:
+    if state is None:
         return False
-    until = max(state.blocked_until, state.probe_until or state.blocked_until)
+    until = _until(state)
     if until > state.now:
         raise OperationPaused((until - state.now).total_seconds(), operation)
     others = _waiting(operation, using).exclude(pk__in=state.segment_ids)
@@ -150,8 +150,7 @@ def passable(rows: SegmentQuerySet, using: str) -> SegmentQuerySet:
         pk__in=(Operation.CREATE, Operation.UPDATE), blocked_until__isnull=False
     )
     for state in paused.annotate(now=DatabaseNow()):
-        until = max(state.blocked_until, state.probe_until or state.blocked_until)
-        if until > state.now:
+        if _until(state) > state.now:
             rows = rows.exclude(_kind(state.operation))
             continue
         others = _waiting(state.operation, using).exclude(pk__in=state.segment_ids)
@@ -182,6 +181,11 @@ def forget_idle(using: str) -> None:
                     wanted |= segments.filter(status=Segment.Status.IN_DOUBT)
         if not wanted.exists():
             clear(operation, using)
+
+
+def _until(state: OperationState) -> datetime:
+    """Until when a paused operation makes no request, the probe under way included."""
+    return max(filter(None, (state.blocked_until, state.probe_until)))
 
 
 def _lock(states: QuerySet[OperationState], operation: str, result: Result, using: str) -> None:
@@ -222,8 +226,9 @@ def _pause(operation: str, failed_probes: int) -> timedelta:
 
 
 def _with(ids: list[int], segment_id: int | None) -> list[int]:
-    known = segment_id is None or segment_id in ids
-    return ids if known else [*ids, segment_id][-REMEMBERED:]
+    if segment_id is None or segment_id in ids:
+        return ids
+    return [*ids, segment_id][-REMEMBERED:]
 
 
 def _waiting(operation: str, using: str) -> SegmentQuerySet:

@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 from django.db.models import F
 
 from bunce_sync.models import ApiCall, OperationState, Segment, SyncState
+from bunce_sync.querysets import SegmentQuerySet
 
 #: Seconds by which the two clocks may differ between two readings.
 TOLERANCE = 1.0
@@ -77,5 +78,8 @@ def draw_back(using: str, *, now: datetime, by: timedelta) -> None:
         (SyncState, "scan_lease_until"),
     ):
         rows = model._base_manager.using(using).filter(**{f"{field}__gt": now})
-        write = rows.update_sync_fields if model is Segment else rows.update
-        write(**{field: F(field) - by})
+        changes = {field: F(field) - by}
+        if isinstance(rows, SegmentQuerySet):
+            rows.update_sync_fields(**changes)
+        else:
+            rows.update(**changes)

@@ -385,7 +385,8 @@ def _record(taken: Claim, call: ApiCall, permit: gate.Permit, result: Result, al
         row = next(iter(rows.only(*SETTLED)), None)
         if row is not None and result.segment and row.bunce_id not in (None, result.segment.id):
             result = _unless_linked(result, alias)
-        if taken.creates and result.code == "says_failed" and _proven_absent(call, alias):
+        says_failed = taken.creates and result.code == "says_failed"
+        if says_failed and _proven_absent(taken.segment_id, alias):
             # The same answer as before, which was proven to mean that nothing was created.
             result = replace(result, outcome=Outcome.REJECTED)
         shared = circuit_breaker.note(taken.operation, result, alias, call=call, probe=taken.probe)
@@ -415,10 +416,10 @@ def _record(taken: Claim, call: ApiCall, permit: gate.Permit, result: Result, al
     return shared
 
 
-def _proven_absent(call: ApiCall, alias: str) -> bool:
+def _proven_absent(segment_id: int, alias: str) -> bool:
     """Whether an earlier create of the row got this answer and Bunce's list did not have it."""
     calls = ApiCall.objects.using(alias).filter(
-        segment_id=call.segment_id, operation=Operation.CREATE, code="says_failed"
+        segment_id=segment_id, operation=Operation.CREATE, code="says_failed"
     )
     return calls.filter(decision=ApiCall.Decision.ABSENT).exists()
 

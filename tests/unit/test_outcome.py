@@ -10,7 +10,8 @@ import pytest
 
 from bunce_sync import exceptions
 from bunce_sync.client import RemoteSegment
-from bunce_sync.models import ApiCall, Segment, content_digest
+from bunce_sync.fingerprint import content_digest
+from bunce_sync.models import ApiCall, Segment
 from bunce_sync.sync.outcome import (
     BACKOFF_CAP,
     LOOK_FIRST,

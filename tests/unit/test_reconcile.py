@@ -9,7 +9,8 @@ import pytest
 from pytest_django import Settings
 
 from bunce_sync.emulator import Emulator, Faults
-from bunce_sync.models import ApiCall, Segment, content_digest
+from bunce_sync.fingerprint import content_digest
+from bunce_sync.models import ApiCall, Segment
 from bunce_sync.sync import reconcile as reconcile_module
 from bunce_sync.sync.push import push
 from bunce_sync.sync.reconcile import reconcile

@@ -51,7 +51,7 @@ def synced(name: str = "VIP", **fields: Any) -> Segment:
 
 def values(row: Segment) -> dict[str, Any]:
     """All that the sync keeps of a row, apart from when it was last written."""
-    return Segment.objects.filter(pk=row.pk).values(*Segment.SYNC_FIELDS).get()
+    return dict(Segment.objects.filter(pk=row.pk).values(*Segment.SYNC_FIELDS).get())
 
 
 def load(fields: dict[str, Any], pk: int, model: str = "bunce_sync.segment") -> None:
@@ -284,7 +284,7 @@ def copy_as_django_documents(row: Segment) -> Segment:
 
 def copy_the_instance(row: Segment) -> Segment:
     other = copy.copy(row)
-    other.id = None  # type: ignore[assignment]  # Django's idiom
+    other.id = None
     other.save()
     return other
 
@@ -447,7 +447,7 @@ def test_the_copy_of_a_subclass_is_a_segment_of_its_own() -> None:
     row = Vip.objects.create(name="VIP", owner="Ada")
     sync()
     row = Vip.objects.get(pk=row.pk)
-    row.pk = row.id = None  # type: ignore[assignment]  # Django's idiom
+    row.pk = row.id = None
     row._state.adding = True
     row.save()
     assert Vip.objects.count() == 2
@@ -483,7 +483,7 @@ def test_a_receiver_that_serializes_sees_the_row_as_it_is_stored(audit: Audit) -
     row.name = "Edited"
     row.save()
     row.save(update_fields=["name"])
-    row.name = Concat(F("name"), Value("!"))  # type: ignore[assignment]  # as Django allows
+    row.name = Concat(F("name"), Value("!"))
     row.save()
     assert [seen["name"] for seen in audit.seen] == ["VIP", "Edited", "Edited", "Edited!"]
     assert all(seen["status"] == Status.PENDING for seen in audit.seen)

@@ -9,7 +9,7 @@ import pytest
 
 from bunce_sync import exceptions, texts
 from bunce_sync.models import ApiCall, Segment, SyncState
-from bunce_sync.overview import Gate, Overview, Sweep, Usage
+from bunce_sync.overview import Gate, Overview, PausedOperation, Sweep, Usage
 from bunce_sync.telling import (
     Told,
     cause,
@@ -27,7 +27,7 @@ Status = Segment.Status
 #: Codes that are set outside the tree of errors.
 OWN_CODES = {
     *("worker_lost", "permit_expired", "linked_elsewhere", "drift"),
-    *("not_in_bunce", "internal", "row_deleted"),
+    *("stored_differently", "all_customers", "no_such_address", "internal", "row_deleted"),
 }
 
 
@@ -158,6 +158,50 @@ def test_that_it_is_tried_again_is_not_told_while_no_worker_could_try() -> None:
     ]
     [told] = hindrances(everything(gate=probing))
     assert told.what == "The pause that Bunce asked for is over."
+
+
+@pytest.mark.parametrize("until", [None, LATER])
+@pytest.mark.parametrize("code", [*texts.WHY, "a_code_of_tomorrow"])
+@pytest.mark.parametrize("operation", ApiCall.Operation.values)
+def test_every_paused_operation_says_so_in_the_panel_and_with_each_row_that_waits(
+    operation: str, code: str, until: datetime | None
+) -> None:
+    paused = PausedOperation(operation, code, 403, NOW, until, "Not allowed")
+    [told] = hindrances(everything(operations=(paused,)))
+    assert_complete(told)
+    assert told.said == "Not allowed"
+    waiting = {
+        "create": segment("pending"),
+        "update": segment("pending", bunce_id="a1"),
+        "list": segment("in_doubt", "read_timeout"),
+    }
+    for needed, row in waiting.items():
+        seen = segment_told(row, everything(operations=(paused,)))
+        assert_complete(seen)
+        assert (told.what in seen.todo) == (needed == operation)
+
+
+def test_a_pause_longer_than_the_app_waits_tells_both_times() -> None:
+    asked = NOW + timedelta(days=1)
+    gate = Gate("closed", "rate_limited", LATER, NOW, asked_until=asked)
+    told = gate_told(gate, NOW)
+    assert told is not None
+    assert_complete(told)
+    assert told.what == "Bunce asked us to pause until March 5, 2026 12:00:00."
+    assert "12:03:21" in told.why
+    row = segment_told(segment("pending"), everything(gate=gate))
+    assert "March 5, 2026 12:00:00" in row.todo
+    assert "12:03:21" in row.todo
+
+
+def test_a_row_that_bunce_does_not_have_keeps_its_cause_while_it_waits() -> None:
+    row = segment("pending", "server_error", last_error="Oops", absent_at=NOW)
+    told = segment_told(row, everything())
+    assert told.why == (
+        "Bunce had an error of its own. Bunce's whole list was searched at 12:00:00 and does not"
+        " have it, so it is safe to send it again."
+    )
+    assert told.said == "Oops"
 
 
 def test_an_open_gate_needs_no_words() -> None:
