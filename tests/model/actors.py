@@ -12,15 +12,21 @@ from bunce_sync.models import ApiCall
 from bunce_sync.sync import gate, reconcile
 from bunce_sync.sync.outcome import Claim, Outcome, Result
 from bunce_sync.sync.scan import Scan
-from tests.model.bunce_model import Request
+from tests.model.bunce_model import FORBIDDEN, Request
 
 T = TypeVar("T")
 
 KNOWN_FAILURES = (
     Result(Outcome.RATE_LIMITED, code="rate_limited", http_status=429, retry_after=1.0),
     Result(Outcome.REJECTED, code="rejected", http_status=400),
+    FORBIDDEN,
+    Result(Outcome.UNKNOWN, code="says_failed", http_status=200),
 )
 UNHEARD = Result(Outcome.UNKNOWN, code="closed")
+#: An answer that came, of which nothing can be read: Bunce may have acted.
+UNREADABLE = Result(Outcome.UNKNOWN, code="not_json", http_status=200)
+#: An update that took effect, answered without content.
+NO_CONTENT = Result(Outcome.CONFIRMED, code="no_content", http_status=204)
 REFUSED = Result(Outcome.NOT_SENT, code="refused")
 
 

@@ -12,15 +12,18 @@ from bunce_sync.sync.outcome import Claim, Result
 
 Outcome = ApiCall.Outcome
 
+FORBIDDEN = Result(Outcome.REJECTED, code="forbidden", http_status=403)
+
 
 @dataclass
 class Stored:
-    """A segment in Bunce."""
+    """A segment in Bunce; one that is archived takes its place in the list and is left out."""
 
     id: str
     name: str
     description: str | None
     created_at: datetime
+    archived: bool = False
 
     @property
     def digest(self) -> str:
@@ -53,20 +56,28 @@ class Bunce:
         order: of the list: by ``newest``, ``oldest``, ``name`` or ``id``.
         unique: whether names are unique.
         zone: by how much the times in its answers are off; None when there are none.
+        cap: rows a page has at most, whatever is asked for.
+        blocked: names that an edge refuses.
+        refusing: creates are refused, whatever they say.
     """
 
     order: str = "newest"
     unique: bool = False
     zone: timedelta | None = timedelta(0)
+    cap: int | None = None
+    blocked: set[str] = field(default_factory=set)
+    refusing: bool = False
     segments: dict[str, Stored] = field(default_factory=dict)
     requests: list[Request] = field(default_factory=list)
     _ids: "count[int]" = field(default_factory=count)
 
-    def add(self, name: str, description: str | None, created_at: datetime) -> Stored:
+    def add(
+        self, name: str, description: str | None, created_at: datetime, *, archived: bool = False
+    ) -> Stored:
         """Store a segment."""
         # Scattered, so that the order by id is not the order of creation.
         number = next(self._ids)
-        stored = Stored(f"{number * 7 % 10}-{number}", name, description, created_at)
+        stored = Stored(f"{number * 7 % 10}-{number}", name, description, created_at, archived)
         self.segments[stored.id] = stored
         return stored
 
@@ -79,6 +90,9 @@ class Bunce:
     def act(self, request: Request, now: datetime) -> None:
         """Carry the request out, or refuse it for what it says."""
         claim = request.claim
+        if claim.name in self.blocked or (self.refusing and claim.creates):
+            self.fail(request, FORBIDDEN)
+            return
         request.fate = "done"
         if self.unique and self._taken(claim.name, claim.bunce_id):
             request.fate = "dead"
@@ -129,8 +143,8 @@ class Bunce:
             created_at=created,
         )
 
-    def page(self, position: Position, per_page: int) -> Page:
-        """A page of the list as it is now."""
+    def page(self, position: Position) -> Page:
+        """A page of the list as it is now; what is archived is filtered out after paging."""
         keys = {
             "newest": lambda one: (-one.created_at.timestamp(), one.id),
             "oldest": lambda one: (one.created_at.timestamp(), one.id),
@@ -138,8 +152,10 @@ class Bunce:
             "id": lambda one: one.id,
         }
         rows = sorted(self.segments.values(), key=keys[self.order])
-        begin = (position.page - 1) * per_page
-        shown = [self.show(one) for one in rows[begin : begin + per_page]]
+        size = min(position.per_page, self.cap or position.per_page)
+        begin = (position.page - 1) * size
+        some = rows[begin : begin + size]
+        shown = [self.show(one) for one in some if not one.archived]
         data = [
             {
                 "id": one.id,

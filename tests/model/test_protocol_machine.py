@@ -11,11 +11,15 @@ that is older than a second sends nothing.
 """
 
 import logging
+from collections.abc import Callable
+from copy import copy
 from datetime import timedelta
 from unittest.mock import patch
 
 import hypothesis.strategies as st
 import pytest
+from django.conf import settings as django_settings
+from django.db import models
 from hypothesis import settings as hypothesis_settings
 from hypothesis.stateful import (
     initialize,
@@ -32,8 +36,10 @@ from bunce_sync.sync.outcome import Outcome, Result
 from tests.faults.trial import LONG
 from tests.model.actors import (
     KNOWN_FAILURES,
+    NO_CONTENT,
     REFUSED,
     UNHEARD,
+    UNREADABLE,
     before,
     pick,
 )
@@ -50,6 +56,26 @@ NAMES = st.sampled_from(["VIP", "New", "Old", "Gone", "Lost"])
 DESCRIPTIONS = st.sampled_from([None, "text"])
 
 
+#: All that an app which knows nothing of the sync would write.
+EVERY_FIELD = [field.name for field in Segment._meta.concrete_fields if not field.primary_key]
+
+
+def save_raw(row: Segment) -> None:
+    """As ``loaddata`` and versioning apps do, past ``Segment.save()``."""
+    models.Model.save_base(row, raw=True)
+
+
+def save_in_bulk(row: Segment) -> None:
+    """As import tools do."""
+    Segment.objects.bulk_update([row], EVERY_FIELD)
+
+
+def update_all(row: Segment) -> None:
+    """As a form of a site's own might do."""
+    values = {name: getattr(row, name) for name in EVERY_FIELD}
+    Segment.objects.filter(pk=row.pk).update(**values)
+
+
 class Protocol(World):
     """The world around the rows; see the module."""
 
@@ -59,13 +85,29 @@ class Protocol(World):
         zone=st.sampled_from([0, 14, -12, None]),
         old=st.lists(NAMES, max_size=2),
         new=st.lists(NAMES, min_size=1, max_size=3),
+        cap=st.sampled_from([None, None, 1]),
+        archived=st.integers(0, 2),
     )
     def begin(
-        self, order: str, unique: bool, zone: int | None, old: list[str], new: list[str]
+        self,
+        order: str,
+        unique: bool,
+        zone: int | None,
+        old: list[str],
+        new: list[str],
+        cap: int | None,
+        archived: int,
     ) -> None:
-        """Some rows; and Bunce may hold segments from long ago, which belong to nobody here."""
+        """Some rows; and Bunce may hold segments from long ago, which belong to nobody here.
+
+        It may give fewer rows a page than asked for, or filter them after paging: one page may
+        come empty in the middle, but never two in a row.
+        """
         offset = None if zone is None else timedelta(hours=zone)
-        self.bunce = Bunce(order=order, unique=unique, zone=offset)
+        self.bunce = Bunce(order=order, unique=unique, zone=offset, cap=cap)
+        django_settings.BUNCE_SYNC["PAGE_SIZE"] = 2
+        for number in range(min(archived, cap or archived)):
+            self.bunce.add("Archived", None, START - timedelta(days=2 + number), archived=True)
         # Without times in the answers nobody could tell them from ours.
         for name in old if offset is not None and not unique else ():
             self.bunce.add(name, None, START - timedelta(days=3))
@@ -91,6 +133,24 @@ class Protocol(World):
             row.name, row.description = name, description
             row.save()
         self.contents[pk].add(Segment.objects.get(pk=pk).digest)
+
+    @precondition(lambda self: self.read)
+    @rule(data=st.data(), how=st.sampled_from([save_raw, save_in_bulk, update_all, Segment.save]))
+    def write_back(self, data: st.DataObject, how: Callable[[Segment], object]) -> None:
+        """An app writes back a row as it read it some time ago, with the sync's columns of then."""
+        row = copy(pick(data, self.read))
+        how(row)
+        self.contents[row.pk].add(Segment.objects.get(pk=row.pk).digest)
+
+    @rule(names=st.sets(NAMES, max_size=2), refusing=st.booleans())
+    def refuse(self, names: set[str], refusing: bool) -> None:
+        """What Bunce refuses changes: some contents, every create, or nothing."""
+        self.bunce.blocked, self.bunce.refusing = names, refusing
+
+    @rule(size=st.sampled_from([2, 3]))
+    def change_page_size(self, size: int) -> None:
+        """The site's setting changes while a scan may be under way."""
+        django_settings.BUNCE_SYNC["PAGE_SIZE"] = size
 
     # Workers
 
@@ -128,13 +188,15 @@ class Protocol(World):
             self.bunce.fail(request, how)
 
     @precondition(lambda self: any(one.request and not one.result for one in self.workers))
-    @rule(data=st.data(), lost=st.booleans())
-    def hear(self, data: st.DataObject, lost: bool) -> None:
-        """The worker gets the answer, or gives up waiting."""
+    @rule(data=st.data(), lost=st.sampled_from([None, None, UNHEARD, UNREADABLE, NO_CONTENT]))
+    def hear(self, data: st.DataObject, lost: Result | None) -> None:
+        """The worker gets the answer, cannot read it, or gives up waiting."""
         waiting = [one for one in self.workers if one.request and not one.result]
         worker = pick(data, waiting)
         answer = worker.request.answer if worker.request else None
-        worker.result = UNHEARD if lost or answer is None else answer
+        if lost == NO_CONTENT and (worker.claim.creates or answer is None or not answer.segment):
+            lost = None
+        worker.result = lost or answer or UNHEARD
 
     @precondition(lambda self: any(one.result for one in self.workers))
     @rule(data=st.data(), times=st.sampled_from([1, 1, 2]))

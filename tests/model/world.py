@@ -7,7 +7,7 @@ from uuid import uuid4
 
 from hypothesis.stateful import RuleBasedStateMachine
 
-from bunce_sync.models import ApiCall, Segment, SyncState
+from bunce_sync.models import ApiCall, OperationState, Segment, SyncState
 from bunce_sync.sync import gate, push, reconcile, sweep
 from tests.model.actors import UNHEARD, Scanner, Worker
 from tests.model.bunce_model import Bunce, Request
@@ -16,6 +16,8 @@ from tests.model.virtual_time import VirtualTime
 Status = Segment.Status
 
 ALIAS = "default"
+#: What a row may rest with that Bunce refused, be it for what the row says.
+REFUSALS = ("rejected", "forbidden", "says_failed")
 LEASE = 15.0
 GRACE = 30.0
 
@@ -45,7 +47,7 @@ class World(RuleBasedStateMachine):
         self.resources = ExitStack()
         self.resources.enter_context(self.time.in_force())
         self.resources.enter_context(patch.object(gate, "BREAKER_THRESHOLD", 10**6))
-        for model in (ApiCall, Segment, SyncState):
+        for model in (ApiCall, OperationState, Segment, SyncState):
             model._base_manager.all().delete()
 
     def _any(self, status: str) -> bool:
@@ -109,7 +111,7 @@ class World(RuleBasedStateMachine):
                 self._use(scanner)
 
     def _read(self, scanner: Scanner) -> None:
-        scanner.page = self.bunce.page(scanner.scan.position, per_page=2)
+        scanner.page = self.bunce.page(scanner.scan.position)
 
     def _use(self, scanner: Scanner, *, killed: bool = False) -> None:
         page = scanner.page
@@ -145,6 +147,8 @@ class World(RuleBasedStateMachine):
         """No more faults: whatever is under way comes to an end."""
         self.workers.clear()
         self.scanners.clear()
+        self.bunce.blocked.clear()
+        self.bunce.refusing = False
         rounds = 0
         while Segment.objects.exclude(status__in=Segment.RESTING).exists():
             rounds += 1
@@ -166,7 +170,7 @@ class World(RuleBasedStateMachine):
         """Rows and segments, one to one."""
         rows = list(Segment.objects.all())
         for row in rows:
-            assert row.status == Status.SYNCED or self.bunce.unique or row.last_code == "rejected"
+            assert row.status == Status.SYNCED or self.bunce.unique or row.last_code in REFUSALS
             if row.status == Status.SYNCED:
                 assert row.bunce_id is not None
                 assert self.bunce.segments[row.bunce_id].digest == row.digest, "drift, not told"

@@ -117,7 +117,7 @@ def test_a_database_without_tables_is_an_error_in_plain_words(bunce: Emulator) -
         with pytest.raises(CommandError, match=r"Has `manage.py migrate` been run\?"):
             sweep()
     finally:
-        call_command("migrate", "bunce_sync", verbosity=0)
+        call_command("migrate", verbosity=0)
 
 
 def test_a_loop_outlasts_trouble_with_the_database(
