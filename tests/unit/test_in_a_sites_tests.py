@@ -1,0 +1,98 @@
+"""A site's own tests: a ``TestCase`` commits nothing and runs the callbacks of commits itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from celery import current_app
+from django.test import TestCase, TransactionTestCase
+from pytest_django import Settings
+
+from bunce_sync.doorbell import BURST, doorbell
+from bunce_sync.emulator import Emulator
+from bunce_sync.models import Segment
+from tests.neighbours.models import Tracked, Vip
+
+from .core import Status, configure
+
+
+@pytest.fixture
+def eager(bunce: Emulator, settings: Settings, request: pytest.FixtureRequest) -> Iterator[None]:
+    """Tasks run where they are rung for, as sites have them in tests."""
+    configure(settings, RATE_LIMIT=None)
+    doorbell.reset()
+    request.instance.bunce = bunce
+    current_app.conf.task_always_eager = True
+    yield
+    current_app.conf.task_always_eager = False
+    doorbell.reset()
+
+
+@pytest.mark.usefixtures("eager")
+class CapturedCommits(TestCase):
+    """Every commit is captured by itself; earlier callbacks stay registered and mean nothing."""
+
+    bunce: Emulator
+
+    def test_an_edit_in_a_second_capture_is_pushed(self) -> None:
+        with self.captureOnCommitCallbacks(execute=True):
+            row = Segment.objects.create(name="VIP")
+        row.refresh_from_db()
+        assert row.status == Status.SYNCED
+        row.name = "Edited"
+        with self.captureOnCommitCallbacks(execute=True) as callbacks:
+            row.save()
+        assert len(callbacks) == 1
+        row.refresh_from_db()
+        assert row.status == Status.SYNCED
+        assert [segment.name for segment in self.bunce.segments] == ["Edited"]
+
+    def test_a_save_that_changes_nothing_pushes_nothing(self) -> None:
+        with self.captureOnCommitCallbacks(execute=True):
+            row = Segment.objects.create(name="VIP")
+        with self.captureOnCommitCallbacks(execute=True) as callbacks:
+            Segment.objects.get(pk=row.pk).save()
+        assert callbacks == []
+
+    def test_proxies_and_subclasses_are_pushed(self) -> None:
+        for model in (Tracked, Vip):
+            with self.captureOnCommitCallbacks(execute=True):
+                row = model.objects.create(name=model.__name__)
+            row.refresh_from_db()
+            assert row.status == Status.SYNCED
+
+
+@pytest.mark.usefixtures("eager")
+class ManyRowsBefore(TestCase):
+    """Rows of the set-up, whose callbacks are never called."""
+
+    bunce: Emulator
+
+    def setUp(self) -> None:
+        for number in range(BURST + 5):
+            Segment.objects.create(name=f"Before {number}")
+
+    def test_one_more_row_is_pushed(self) -> None:
+        with self.captureOnCommitCallbacks(execute=True) as callbacks:
+            row = Segment.objects.create(name="VIP")
+        assert len(callbacks) == 1
+        row.refresh_from_db()
+        assert row.status == Status.SYNCED
+
+
+@pytest.mark.usefixtures("eager")
+class RealCommits(TransactionTestCase):
+    """Commits that are none of the test's."""
+
+    bunce: Emulator
+
+    def test_each_save_is_pushed_at_once(self) -> None:
+        for number in range(BURST + 5):
+            row = Segment.objects.create(name=f"Segment {number}")
+            row.refresh_from_db()
+            assert row.status == Status.SYNCED
+        row.description = "Edited"
+        row.save()
+        row.refresh_from_db()
+        assert (row.status, row.bunce_description) == (Status.SYNCED, "Edited")
