@@ -20,3 +20,4 @@ class BunceSyncConfig(AppConfig):
         django_checks.register(checks.check_address, "bunce_sync")
         django_checks.register(checks.check_times, "bunce_sync")
         django_checks.register(checks.check_database, "bunce_sync")
+        django_checks.register(checks.check_managers, "bunce_sync")

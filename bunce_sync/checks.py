@@ -154,6 +154,26 @@ def check_database(**kwargs: Any) -> list[CheckMessage]:
     return messages
 
 
+def check_managers(**kwargs: Any) -> list[CheckMessage]:
+    """W011: a subclass's manager would let its callers write what only the sync may write."""
+    segment = apps.get_model("bunce_sync", "Segment")
+    guarded = type(segment._default_manager.all())
+    return [
+        checks.Warning(
+            f"{model.__name__}.{manager.name} is not based on the app's queryset: its update() can"
+            " overwrite what only the sync writes.",
+            hint="Build it with SegmentQuerySet.as_manager() or"
+            " models.Manager.from_queryset(SegmentQuerySet), from bunce_sync.querysets.",
+            obj=model,
+            id="bunce_sync.W011",
+        )
+        for model in apps.get_models()
+        if issubclass(model, segment)
+        for manager in model._meta.managers
+        if not isinstance(manager.all(), guarded)
+    ]
+
+
 def _problem(key: str) -> str:
     try:
         getattr(conf, key)

@@ -88,6 +88,7 @@ class SegmentQuerySet(QuerySet["Segment"]):
                 some = keys[start : start + BATCH]
                 count += super(SegmentQuerySet, rows.filter(pk__in=some)).update(**values)
                 self._segments.requeue_changed(some)
+        self._result_cache = None
         return count
 
     def bulk_create(

@@ -111,7 +111,7 @@ def note(
         state.segment_ids = _with(state.segment_ids, call.segment_id)
         state.save(using=using)
         return True
-    if (state.code, state.http_status) != (result.code, result.http_status):
+    if not _same(state, result):
         state.code, state.http_status = result.code, result.http_status
         state.segment_ids, state.since = [], now
     state.detail = result.detail
@@ -165,9 +165,10 @@ def clear(operation: str, using: str) -> None:
 
 
 def forget_idle(using: str) -> None:
-    """Forget the trouble of operations that no row waits for: nothing would ever probe them."""
+    """End the pause of operations that no row waits for: nothing would ever probe them."""
     segments = Segment.objects.using(using)
-    for operation in OperationState.objects.using(using).values_list("pk", flat=True):
+    states = OperationState.objects.using(using).filter(blocked_until__isnull=False)
+    for operation in states.values_list("pk", flat=True):
         match operation:
             case Operation.LIST:
                 wanted = segments.filter(status=Segment.Status.IN_DOUBT)
@@ -183,6 +184,14 @@ def forget_idle(using: str) -> None:
             clear(operation, using)
 
 
+def _same(state: OperationState, result: Result) -> bool:
+    """Whether it is the answer that other rows got just before."""
+    if (state.code, state.http_status) != (result.code, result.http_status):
+        return False
+    # A failure in Bunce's own words is the same if the words are.
+    return result.code != "says_failed" or state.detail == result.detail
+
+
 def _until(state: OperationState) -> datetime:
     """Until when a paused operation makes no request, the probe under way included."""
     return max(filter(None, (state.blocked_until, state.probe_until)))
@@ -196,6 +205,7 @@ def _lock(states: QuerySet[OperationState], operation: str, result: Result, usin
             defaults={
                 "code": result.code,
                 "http_status": result.http_status,
+                "detail": result.detail,
                 "since": DatabaseNow(),
             },
         )

@@ -12,9 +12,11 @@ from django.core import checks
 from django.core.checks import CheckMessage
 from django.core.management import call_command
 from django.core.management.base import SystemCheckError
+from django.db import models
 from pytest_django import Settings
 
 from bunce_sync.conf import SETTINGS
+from tests.neighbours.models import Vip
 
 GOOD = {"API_KEY": "sk_live_1"}
 
@@ -204,3 +206,15 @@ def test_manage_check_runs_them_and_touches_neither_database_nor_network(
     settings.BUNCE_SYNC = {}
     with pytest.raises(SystemCheckError, match="E004"):
         call_command("check", tags=["bunce_sync"], stdout=io.StringIO())
+
+
+def test_a_subclass_whose_manager_is_not_guarded_is_named(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manager = models.Manager[Vip]()
+    manager.name, manager.model = "plain", Vip
+    monkeypatch.setattr(Vip._meta, "managers", (*Vip._meta.managers, manager))
+    [message] = found(settings, GOOD)
+    assert message.id == "bunce_sync.W011"
+    assert message.msg.startswith("Vip.plain is not based on the app's queryset")
+    assert "SegmentQuerySet" in str(message.hint)

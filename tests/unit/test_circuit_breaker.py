@@ -341,6 +341,29 @@ def test_a_create_that_bunce_says_failed_needs_attention_once_that_is_proven(
     assert {segment.name for segment in bunce.segments} == {"Other 0", "Other 1"}
 
 
+def test_failures_in_different_words_are_each_rows_own(bunce: Emulator) -> None:
+    in_other_words = Faults(wrong_shape=1.0, shape="failed", methods=frozenset({"PATCH"}))
+    for number in range(2 * THRESHOLD):
+        row = linked(bunce, f"Edited {number}")
+        bunce.set_faults(in_other_words)
+        bunce.script(["name_taken"] if number % 2 else [], method="PATCH")
+        push(row.pk)
+        assert fresh(row).status == Status.REJECTED
+    assert paused() == set()
+
+
+def test_rows_that_fail_one_by_one_over_a_long_time_are_several_in_a_row(bunce: Emulator) -> None:
+    bunce.set(plan_limit=0)
+    rows = []
+    for number in range(THRESHOLD):
+        rows.append(make(f"New {number}"))
+        drain(seconds=30)
+        let_time_pass(3600)
+        sweep()
+    assert paused() == {Operation.CREATE}
+    assert statuses(rows) == [Status.PENDING] * THRESHOLD
+
+
 def test_an_update_that_bunce_says_failed_needs_attention_in_bunces_words(bunce: Emulator) -> None:
     row = linked(bunce, "Edited")
     bunce.script(["name_taken"], method="PATCH")
