@@ -10,8 +10,9 @@ from collections.abc import Callable
 from typing import Any, Final, TypeAlias
 from urllib.parse import quote
 
+from ..fingerprint import clean
+
 CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\s]+")
-SURROGATE: Final = re.compile(r"[\ud800-\udfff]")
 TITLE: Final = re.compile(rb"<title[^>]*>(.{1,500}?)</title", re.IGNORECASE | re.DOTALL)
 
 KEYS: Final = re.compile(r"(?<![a-z])sk_(?:live|test)_\w+")
@@ -39,11 +40,6 @@ def load_json(content: bytes) -> Any:
         )
     except RecursionError:
         raise ValueError("nested too deeply") from None
-
-
-def clean(text: str) -> str:
-    """Text that every database can store: without NUL, and without halves of characters."""
-    return SURROGATE.sub("\N{REPLACEMENT CHARACTER}", text.replace("\0", ""))
 
 
 def clean_value(value: Any, depth: int = DEEPEST) -> Any:

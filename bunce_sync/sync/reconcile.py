@@ -171,9 +171,12 @@ def _release(token: uuid.UUID, alias: str, pause: float) -> None:
 
 
 def _smaller(scan: Scan, result: Result) -> Scan | None:
-    """The scan from its beginning with pages of half the size, if this size was refused."""
+    """The scan from its beginning with pages of half the size, if this size was refused.
+
+    That shows at the first page; what is refused later has another reason.
+    """
     size = scan.position.per_page
-    if result.code not in REFUSED_CONTENT or size == 1:
+    if result.code not in REFUSED_CONTENT or size == 1 or scan.pages:
         return None
     logger.info("Bunce refused a list of %d segments a page; %d are tried", size, size // 2)
     return Scan(

@@ -1,0 +1,58 @@
+"""A Bunce that behaves oddly but plausibly, and apps that write rows back as they read them."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from bunce_sync.emulator import Faults
+from bunce_sync.sync.outcome import LOOK_FIRST
+from tests.faults.conftest import STACKS
+from tests.faults.test_bunce_fails import BACKOFF, MIX
+from tests.faults.trial import LONG, SEEDS, Trial, rows
+
+ODD = Faults(
+    no_content=0.05,
+    wrong_shape=0.05,
+    shape="no_id",  # not "any": among those is an id that is not the segment's
+    unavailable=0.02,
+    retry_seconds=1,
+    lost_answer=0.05,
+    late_store=0.02,
+    methods=frozenset({"POST", "PATCH"}),
+)
+
+#: Run in a process of the site: reads all rows, waits until more of them are synced, and writes
+#: them back with every column as it was, in a different way each time.
+WRITER = Path(__file__).with_name("writer.py")
+
+
+@pytest.mark.parametrize("seed", SEEDS[:3])
+@pytest.mark.parametrize("stack", STACKS if LONG else STACKS[1:2])
+def test_odd_answers_and_pages_leave_each_row_its_one_segment(
+    stack: str, seed: int, start: Callable[..., Trial]
+) -> None:
+    trial = start("odd answers, pages of 7", stack)
+    trial.bunce.set(page_cap=7, max_per_page=50, empty_page=3)
+    trial.bunce.set_faults(ODD, seed=seed)
+    for beat in (True, False):
+        trial.site.start_worker(beat=beat, processes=2)
+    trial.save(rows(100))
+    trial.edit(" edited")
+    trial.rest(slack=BACKOFF + LOOK_FIRST.total_seconds() + 10)
+    assert all(one.name.endswith(" edited") for one in trial.bunce.segments)
+
+
+@pytest.mark.parametrize("stack", STACKS if LONG else STACKS[2:])
+def test_rows_that_are_written_back_as_they_were_keep_their_segments(
+    stack: str, start: Callable[..., Trial]
+) -> None:
+    trial = start("old rows written back", stack)
+    trial.bunce.set_faults(MIX)
+    for beat in (True, False):
+        trial.site.start_worker(beat=beat, processes=2)
+    trial.insert(rows(200))
+    trial.site.shell(WRITER.read_text())
+    trial.note_fault()
+    trial.rest(slack=BACKOFF)
+    assert all(one.description == "written back" for one in trial.bunce.segments)

@@ -1,0 +1,52 @@
+"""Writes rows back as they were read some time ago, in the ways of apps that know nothing of Bunce.
+
+Run by ``manage.py shell`` in a site under test, while its workers are busy.
+"""
+
+import time
+
+from django.db import models
+
+from bunce_sync.models import Segment
+
+FIELDS = [field.name for field in Segment._meta.concrete_fields if not field.primary_key]
+SECONDS = 60
+
+
+def synced() -> int:
+    """How many rows Bunce has confirmed."""
+    return Segment.objects.filter(status=Segment.Status.SYNCED).count()
+
+
+def wait_for_more(before: int) -> None:
+    """Wait until more rows are synced than before, or all of them."""
+    deadline = time.monotonic() + SECONDS
+    while synced() <= before < Segment.objects.count():
+        if time.monotonic() > deadline:
+            raise TimeoutError("the workers do nothing")
+        time.sleep(0.05)
+
+
+def save_raw(rows: list[Segment]) -> None:
+    """As ``loaddata`` and versioning apps do."""
+    for row in rows:
+        models.Model.save_base(row, raw=True)
+
+
+def save_each(rows: list[Segment]) -> None:
+    """As most code does."""
+    for row in rows:
+        row.save()
+
+
+def save_in_bulk(rows: list[Segment]) -> None:
+    """As import tools do."""
+    Segment.objects.bulk_update(rows, FIELDS, batch_size=100)
+
+
+for write in (save_raw, save_each, save_in_bulk):
+    read = list(Segment.objects.order_by("pk"))
+    wait_for_more(synced())
+    for one in read:
+        one.description = "written back"
+    write(read)
