@@ -22,8 +22,8 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final
 
 from ..exceptions import UnusableAnswer
+from ..fingerprint import clean
 from .parse import flag_of, listed_segment
-from .text import clean
 from .types import RemoteSegment
 
 DEFAULT_PER_PAGE: Final = 100

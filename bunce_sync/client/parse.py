@@ -6,7 +6,8 @@ import datetime as dt
 from typing import Any, Final
 
 from ..exceptions import NoContent, UnusableAnswer
-from .text import clean, clean_value
+from ..fingerprint import clean
+from .text import clean_value
 from .types import RemoteSegment
 
 LONGEST_ID: Final = 255
