@@ -38,6 +38,15 @@ class TypeFilter(admin.SimpleListFilter):
                 return queryset
 
 
+#: As ``Segment.trouble``: what there is to tell of a row.
+PROBLEM = (
+    ~Q(last_code="")
+    | Q(bunce_duplicate_id__isnull=False)
+    | Q(status=Segment.Status.SYNCED, bunce_all_customers=True, add_all_customers=False)
+    | Q(status=Segment.Status.SYNCED, bunce_all_customers=False, add_all_customers=True)
+)
+
+
 class ErrorFilter(admin.SimpleListFilter):
     title = _("problem")
     parameter_name = "error"
@@ -48,9 +57,9 @@ class ErrorFilter(admin.SimpleListFilter):
     def queryset(self, request: HttpRequest, queryset: QuerySet[Segment]) -> QuerySet[Segment]:
         match self.value():
             case "yes":
-                return queryset.filter(~Q(last_code="") | Q(bunce_duplicate_id__isnull=False))
+                return queryset.filter(PROBLEM)
             case "no":
-                return queryset.filter(last_code="", bunce_duplicate_id=None)
+                return queryset.exclude(PROBLEM)
             case _:
                 return queryset
 

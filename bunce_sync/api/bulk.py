@@ -69,9 +69,9 @@ class BulkView(ApiView):
 
 
 def create_many(wanted: Sequence[dict[str, Any]], *, using: str) -> list[int]:
-    """Store segments in one INSERT and ring once for all; to be called in a transaction.
+    """Store segments, in one INSERT where the database returns its keys; call in a transaction.
 
-    One ring is enough: a woken worker goes on with whatever else is due.
+    One message is enough: a woken worker continues with whatever else is due.
 
     Returns:
         Their ids, in the order given.

@@ -102,7 +102,9 @@ class StatusSerializer(PlainSerializer):
     )
     usage = UsageSerializer()
     gate = GateSerializer()
-    operations = PausedOperationSerializer(many=True)
+    operations = PausedOperationSerializer(
+        many=True, help_text="Paused for every segment, while the other operations continue."
+    )
     trouble = serializers.CharField(
         help_text="A setting of the site that cannot be used, so that nothing is sent."
     )
@@ -124,5 +126,5 @@ class StatusView(ApiView):
         | schema.refusals(),
     )
     def get(self, request: Request, **kwargs: Any) -> Response:
-        """Counts by state, use of the rate limit, the gate, the last sweep, the last hour."""
+        """Counts by state, the rate limit, what is paused, the last sweep, the last hour."""
         return Response(StatusSerializer(overview()).data)

@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import logging
 from datetime import datetime, timedelta
+from typing import Any
 
+from django.db import transaction
 from django.db.models import F, Q, QuerySet
 
 from bunce_sync.conf import conf
@@ -136,11 +138,15 @@ def requeue_refused(using: str) -> int:
             pk__in=state.segment_ids, status=Segment.Status.REJECTED, last_code=state.code
         )
         if state.operation == Operation.READ:
-            count += refused.update_sync_fields(check_asked_at=DatabaseNow())
-        elif state.operation != Operation.LIST:
-            count += refused.filter(_kind(state.operation)).update_sync_fields(
-                status=Segment.Status.PENDING, due_at=DatabaseNow()
-            )
+            changes: dict[str, Any] = {"check_asked_at": DatabaseNow()}
+        else:
+            refused = refused.filter(_kind(state.operation))
+            changes = {"status": Segment.Status.PENDING, "due_at": DatabaseNow()}
+        # Rows that others hold are left to the next sweep.
+        found = list(refused.values_list("pk", flat=True))
+        if found:
+            with transaction.atomic(using=using, durable=True):
+                count += refused.filter(pk__in=found).not_held().update_sync_fields(**changes)
     return count
 
 

@@ -6,16 +6,16 @@ import logging
 import time
 from collections.abc import Callable
 
-from django.db import IntegrityError, transaction
+from django.db import transaction
 
 from bunce_sync.client import RemoteSegment
-from bunce_sync.exceptions import NotFound
+from bunce_sync.exceptions import ConfigurationError, NotFound
 from bunce_sync.functions import DatabaseNow
 from bunce_sync.models import ApiCall, Segment
 from bunce_sync.sync import gate
 from bunce_sync.sync.outcome import Result, checked
 from bunce_sync.sync.patience import Patience
-from bunce_sync.sync.push import client, database_of
+from bunce_sync.sync.push import EVERYBODYS, client, database_of
 from bunce_sync.sync.read import read
 
 logger = logging.getLogger(__name__)
@@ -23,6 +23,13 @@ logger = logging.getLogger(__name__)
 #: Rows read by one call at most; the sweep rings for the rest.
 BATCH = 100
 NOT_FOUND = NotFound.code
+#: What has to be known of a row to look it up, and to compare what Bunce has. No times, as for a
+#: claim.
+LOOKED_UP = ("bunce_id", "bunce_duplicate_id")
+COMPARED = (
+    *("name", "description", "status", "last_code", "sent_digest", "shown_digest"),
+    *("bunce_id", "bunce_name", "bunce_description", "bunce_duplicate_id"),
+)
 
 
 def pull_asked(
@@ -44,13 +51,13 @@ def pull_asked(
     client()
     ends = time.monotonic() + seconds
     count = 0
-    asked = Segment.objects.using(alias).asked().order_by("check_asked_at")
+    asked = Segment.objects.using(alias).asked().order_by("check_asked_at").only(*LOOKED_UP)
     patience = Patience()
     for row in asked[:BATCH]:
         tired = time.monotonic() >= ends
         if not tired:
             try:
-                count += pull(row, patience, alias)
+                count += _pull_alone(row, patience, alias)
             except gate.GateClosed as closed:
                 tired = patience.ended_by(closed)
                 if not tired:
@@ -60,6 +67,20 @@ def pull_asked(
                 hand_on()
             break
     return count
+
+
+def _pull_alone(row: Segment, patience: Patience, alias: str) -> bool:
+    """Read one segment; an error of ours is told with that row and stops no other."""
+    try:
+        return pull(row, patience, alias)
+    except (ConfigurationError, gate.GateClosed, *EVERYBODYS):
+        raise
+    except Exception as error:
+        logger.exception("Looking up segment %s failed by an error of ours", row.pk)
+        Segment.objects.using(alias).filter(pk=row.pk).update_sync_fields(
+            check_asked_at=None, last_code="internal", last_error=type(error).__name__
+        )
+        return False
 
 
 def pull(row: Segment, patience: Patience, alias: str) -> bool:
@@ -83,19 +104,16 @@ def pull(row: Segment, patience: Patience, alias: str) -> bool:
     duplicate = row.bunce_duplicate_id
     removed = duplicate is not None and _fetch(row, duplicate, patience, alias)[1].code == NOT_FOUND
     remote, result = _fetch(row, bunce_id, patience, alias)
-    try:
-        with transaction.atomic(using=alias, durable=True):
-            current = Segment.objects.using(alias).locked().filter(pk=row.pk).first()
-            if current is None or current.bunce_id != bunce_id:
-                return False
-            changes = checked(current, result, remote, now=DatabaseNow())
-            if removed and current.bunce_duplicate_id == duplicate:
-                changes |= {"bunce_duplicate_id": None}
-            if changes:
-                Segment.objects.using(alias).filter(pk=row.pk).update_sync_fields(**changes)
-    except IntegrityError:
-        logger.exception("What Bunce has of segment %s cannot be stored", row.pk)
-        Segment.objects.using(alias).filter(pk=row.pk).update_sync_fields(check_asked_at=None)
+    with transaction.atomic(using=alias, durable=True):
+        rows = Segment.objects.using(alias).locked().filter(pk=row.pk).only(*COMPARED)
+        current = next(iter(rows), None)
+        if current is None or current.bunce_id != bunce_id:
+            return False
+        changes = checked(current, result, remote, now=DatabaseNow())
+        if removed and current.bunce_duplicate_id == duplicate:
+            changes |= {"bunce_duplicate_id": None}
+        if changes:
+            Segment.objects.using(alias).filter(pk=row.pk).update_sync_fields(**changes)
     return remote is not None
 
 

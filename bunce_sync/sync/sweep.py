@@ -92,9 +92,12 @@ def repair_times(alias: str) -> int:
         ("sent_at", (Status.IN_DOUBT,)),
     ):
         impossible = Q(**{f"{field}__lt": EARLIEST}) | Q(**{f"{field}__gt": _ahead(LONGEST_WAIT)})
-        repaired += rows.filter(impossible, status__in=statuses).update_sync_fields(
-            **{field: DatabaseNow()}
-        )
+        # Looked for first: an UPDATE by anything but the keys would wait for rows that others hold.
+        found = list(rows.filter(impossible, status__in=statuses).values_list("pk", flat=True))
+        if found:
+            with transaction.atomic(using=alias, durable=True):
+                held = rows.filter(pk__in=found).not_held()
+                repaired += held.update_sync_fields(**{field: DatabaseNow()})
     if repaired:
         logger.warning("%d segments had an impossible time, which was set to now", repaired)
     return repaired
