@@ -15,13 +15,13 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import transaction
-from django.db.models import F, Q, QuerySet
+from django.db.models import Exists, F, Q, QuerySet
 
 from bunce_sync.conf import conf
 from bunce_sync.functions import DatabaseNow
 from bunce_sync.models import ApiCall, OperationState, Segment
 from bunce_sync.querysets import SegmentQuerySet
-from bunce_sync.sync.gate import PERMIT_SECONDS, GateClosed
+from bunce_sync.sync.gate import PERMIT_SECONDS, GateClosed, Permit
 from bunce_sync.sync.outcome import Outcome, Result
 
 logger = logging.getLogger(__name__)
@@ -70,18 +70,26 @@ def admit(operation: ApiCall.Operation, using: str, *, segment_id: int | None = 
     return True
 
 
+def clear_of_trouble(operation: ApiCall.Operation, using: str) -> Q:
+    """The condition that an operation is not paused, to be asked within another query."""
+    paused = OperationState.objects.using(using).filter(pk=operation, blocked_until__isnull=False)
+    return Q(~Exists(paused))
+
+
 def note(
     operation: ApiCall.Operation,
     result: Result,
     using: str,
     *,
     call: ApiCall,
+    permit: Permit,
     probe: bool = False,
 ) -> bool:
     """Take down what a request came to. To be called inside a transaction.
 
     Args:
         call: the request; its segment, if it has one, has to be locked already.
+        permit: under which it was made.
         probe: what ``admit`` returned for it.
 
     Returns:
@@ -89,7 +97,8 @@ def note(
     """
     states = OperationState.objects.using(using).filter(pk=operation)
     if result.succeeded:
-        if states.delete()[0]:
+        # Trouble that began since then is no matter of a request that was let through before.
+        if permit.troubled and states.delete()[0]:
             logger.info("Requests to Bunce (%s) have resumed", operation)
         return False
     if not result.concerns(operation):

@@ -14,13 +14,13 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from django.db import transaction
-from django.db.models import Case, F, Q, When
+from django.db.models import Case, Exists, F, Q, When
 
 from bunce_sync.client import Exchange
 from bunce_sync.client.exchange import Instant
 from bunce_sync.conf import conf
 from bunce_sync.functions import DatabaseNow
-from bunce_sync.models import ApiCall, Segment, SyncState
+from bunce_sync.models import ApiCall, OperationState, Segment, SyncState
 from bunce_sync.sync import clock
 from bunce_sync.sync.outcome import PERMIT_EXPIRED, Outcome, Result
 from bunce_sync.sync.window import LONGEST_SPACING, next_turn, room
@@ -90,6 +90,7 @@ class Permit:
         at: the moment, in the database's time, for the ledger.
         wait: seconds from now until then; ``Patience.wait`` sleeps them.
         healthy: nothing spoke against Bunce when the permit was given, so a success is no news.
+        troubled: an operation was in trouble then (``circuit_breaker``), so a success may end that.
         probe: it is the only one given until its request has come to something.
         exchange: to be handed to the client, which refuses to send once the permit is too old.
     """
@@ -97,6 +98,7 @@ class Permit:
     at: datetime
     wait: float
     healthy: bool
+    troubled: bool
     probe: bool
     exchange: Exchange
 
@@ -107,8 +109,12 @@ def window() -> timedelta:
 
 
 def read_state(using: str) -> tuple[SyncState, datetime]:
-    """The shared row, made when it is missing, and the database's time."""
-    states = SyncState.objects.using(using).annotate(now=DatabaseNow())
+    """The shared row, made when it is missing, and the database's time.
+
+    The row has ``troubled`` beside its fields: whether any operation is in trouble.
+    """
+    troubled = Exists(OperationState.objects.using(using))
+    states = SyncState.objects.using(using).annotate(now=DatabaseNow(), troubled=troubled)
     for state in states:  # one at most
         return state, state.now
     SyncState.objects.using(using).get_or_create(pk=1)
@@ -159,6 +165,7 @@ def take_permit(
         at=now + timedelta(seconds=wait),
         wait=wait,
         healthy=not state.blocked_reason and not state.failures,
+        troubled=vars(state)["troubled"],
         probe=probe,
         exchange=Exchange(send_within=wait + PERMIT_SECONDS - began.age()),
     )

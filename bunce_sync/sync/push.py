@@ -27,7 +27,7 @@ from django.db import (
     router,
     transaction,
 )
-from django.db.models import F, Q, Subquery, Value
+from django.db.models import Exists, F, OuterRef, Q, QuerySet, Subquery, Value
 from django.db.models.functions import Coalesce
 
 from bunce_sync.client import BunceClient, Exchange, shared_client
@@ -246,23 +246,28 @@ def claim(
             due = due.filter(
                 pk=row.pk, bunce_id=row.bunce_id, add_all_customers=row.add_all_customers
             )
-            claimed = due.not_held().update_sync_fields(
-                status=Segment.Status.SENDING,
-                lease_token=taken.token,
-                lease_until=DatabaseNow() + timedelta(seconds=conf.LEASE),
-                attempts=taken.attempts,
-                sent_digest=taken.digest,
-                sent_at=DatabaseNow(),
-            )
-            if not claimed:
-                return None
-            if taken.creates and (known := _confirmed_id(row.pk, alias)):
-                logger.error("Segment %s had lost its Bunce id; it is %s again", row.pk, known)
-                changes = restored(row, known, now=DatabaseNow())
-                Segment.objects.using(alias).filter(pk=row.pk).update_sync_fields(**changes)
-                return None
-            probe = circuit_breaker.admit(taken.operation, alias, segment_id=row.pk)
-            taken = replace(taken, probe=probe)
+            lease = {
+                "status": Segment.Status.SENDING,
+                "lease_token": taken.token,
+                "lease_until": DatabaseNow() + timedelta(seconds=conf.LEASE),
+                "attempts": taken.attempts,
+                "sent_digest": taken.digest,
+                "sent_at": DatabaseNow(),
+            }
+            # Nearly always nothing is in the way, so that is asked in the same query.
+            clear = due.filter(circuit_breaker.clear_of_trouble(taken.operation, alias))
+            if taken.creates:
+                clear = clear.exclude(Exists(_confirmed_creates(OuterRef("pk"), alias)))
+            if not clear.not_held().update_sync_fields(**lease):
+                if not due.not_held().update_sync_fields(**lease):
+                    return None
+                if taken.creates and (known := _confirmed_id(row.pk, alias)):
+                    logger.error("Segment %s had lost its Bunce id; it is %s again", row.pk, known)
+                    changes = restored(row, known, now=DatabaseNow())
+                    Segment.objects.using(alias).filter(pk=row.pk).update_sync_fields(**changes)
+                    return None
+                probe = circuit_breaker.admit(taken.operation, alias, segment_id=row.pk)
+                taken = replace(taken, probe=probe)
             operation = taken.operation
             permit = gate.take_permit(operation, alias, patience=patience, lines_up=lines_up)
             call = ledger.begin(
@@ -279,20 +284,28 @@ def claim(
     return taken, call, permit
 
 
-def _confirmed_id(segment_id: int, alias: str) -> str | None:
-    """The Bunce id that a create of this very row was confirmed with, if the row has lost it.
+def _confirmed_creates(pk: Any, alias: str) -> QuerySet[ApiCall]:
+    """The creates of this very row that Bunce confirmed.
 
-    Whatever path of Django or SQL took it away: without this the segment would be created twice.
-    The row existed when the call was made, so it is not another one that got the same key.
+    The row existed when they were made, so it is not another one that got the same key.
     """
-    created_at = Segment.objects.using(alias).filter(pk=segment_id).values("created_at")
+    created_at = Segment.objects.using(alias).filter(pk=OuterRef("segment_id"))
     calls = ApiCall.objects.using(alias).filter(
         Q(outcome=Outcome.CONFIRMED) | Q(decision=ApiCall.Decision.ADOPTED),
-        segment_id=segment_id,
+        segment_id=pk,
         operation=Operation.CREATE,
-        started_at__gte=Subquery(created_at),
+        started_at__gte=Subquery(created_at.values("created_at")),
     )
-    known = calls.exclude(bunce_id="").order_by("-pk").values_list("bunce_id", flat=True).first()
+    return calls.exclude(bunce_id="")
+
+
+def _confirmed_id(segment_id: int, alias: str) -> str | None:
+    """The Bunce id that the row had before, if it has lost it and no other row has it.
+
+    Whatever path of Django or SQL took it away: without this the segment would be created twice.
+    """
+    calls = _confirmed_creates(segment_id, alias).order_by("-pk")
+    known = calls.values_list("bunce_id", flat=True).first()
     if known is None or Segment.objects.using(alias).filter(bunce_id=known).exists():
         return None
     return known
@@ -389,7 +402,9 @@ def _record(taken: Claim, call: ApiCall, permit: gate.Permit, result: Result, al
         if says_failed and _proven_absent(taken.segment_id, alias):
             # The same answer as before, which was proven to mean that nothing was created.
             result = replace(result, outcome=Outcome.REJECTED)
-        shared = circuit_breaker.note(taken.operation, result, alias, call=call, probe=taken.probe)
+        shared = circuit_breaker.note(
+            taken.operation, result, alias, call=call, permit=permit, probe=taken.probe
+        )
         result = replace(result, shared=shared)
         if row is None:
             result = replace(result, code=result.code or "row_deleted")

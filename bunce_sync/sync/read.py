@@ -72,7 +72,9 @@ def _read_once(
     if result is None:
         value, result = _fetched(fetch, permit.exchange, operation, path)
     with transaction.atomic(using=using, durable=True):
-        shared = circuit_breaker.note(operation, result, using, call=call, probe=probe)
+        shared = circuit_breaker.note(
+            operation, result, using, call=call, permit=permit, probe=probe
+        )
         result = replace(result, shared=shared)
         ledger.finish(call, permit, result, using=using)
         gate.report(permit, result, using)
