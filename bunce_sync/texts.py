@@ -477,7 +477,7 @@ OUTCOME: Final = {
     Outcome.NOT_SENT: _("Nothing left this site, so Bunce cannot have acted."),
     Outcome.RATE_LIMITED: _("Bunce did not act and asked to wait."),
     Outcome.KEY_REFUSED: _("Bunce did not act and refused the API key."),
-    Outcome.REJECTED: _("Bunce did not act and refused the content."),
+    Outcome.REJECTED: _("Bunce did not act and refused the request."),
     Outcome.UNKNOWN: _("It was sent, but no usable answer came: Bunce may have acted."),
     Outcome.ABANDONED: _("The worker stopped before the answer was noted: Bunce may have acted."),
     Outcome.DUPLICATE: _("Bunce created a second segment: the answer came too late."),
@@ -586,7 +586,7 @@ ANSWERED: Final = frozenset(
     }
 )
 #: Codes whose detail only says once more, and technically, what the sentence above says.
-DETAIL_REPEATS: Final = frozenset({"read_timeout", "deadline", "reset"})
+DETAIL_REPEATS: Final = frozenset({"read_timeout", "deadline", "reset", "no_content"})
 #: Codes whose detail is an id, which is part of a sentence above.
 DETAIL_IS_ID: Final = frozenset({"duplicate", "linked_elsewhere"})
 REFUSALS: Final = frozenset({"rejected", "conflict"})

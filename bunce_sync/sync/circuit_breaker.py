@@ -10,6 +10,7 @@ Lock order: the segment's row, the operation's row, the shared row of the gate.
 
 from __future__ import annotations
 
+import itertools
 import logging
 from datetime import datetime, timedelta
 from typing import Any
@@ -30,6 +31,8 @@ Operation = ApiCall.Operation
 
 #: Different rows in a row with the same answer.
 THRESHOLD = 3
+#: How often others have to go through after a row was refused, to show that it is the row's own.
+PROOFS = 2
 #: Seconds of the first pause, doubled with each failed probe up to the cap.
 FIRST_PAUSE = 2.0
 LONGEST_PAUSE = 60.0
@@ -137,14 +140,14 @@ def note(
 
 
 def requeue_refused(using: str) -> int:
-    """Let the rows wait that were refused before it was known that the operation is in trouble.
+    """Let the rows wait that got the same answer before it was known to be the operation's.
 
     To be called outside of transactions that hold an operation's row.
     """
     count = 0
     for state in OperationState.objects.using(using).filter(blocked_until__isnull=False):
         refused = Segment.objects.using(using).filter(
-            pk__in=state.segment_ids, status=Segment.Status.REJECTED, last_code=state.code
+            status=Segment.Status.REJECTED, last_code=state.code, last_error=state.detail
         )
         if state.operation == Operation.READ:
             changes: dict[str, Any] = {"check_asked_at": DatabaseNow()}
@@ -228,20 +231,27 @@ def _lock(states: QuerySet[OperationState], operation: str, result: Result, usin
 
 
 def _fails_alone(call: ApiCall, result: Result, using: str) -> bool:
-    """Whether the same request was refused in this way before while others went through since."""
+    """Whether the same request was refused twice before, and others went through after each time.
+
+    Once is no proof: a plan may have had room for one segment more.
+    """
     if call.segment_id is None:
         return False
     calls = ApiCall.objects.using(using).filter(operation=call.operation)
-    earlier = (
+    refused = (
         calls.filter(segment_id=call.segment_id, code=result.code)
         .exclude(pk=call.pk)
-        .order_by("-started_at")
+        .order_by("started_at")
         .values_list("started_at", "body")[:REMEMBERED]
     )
-    same = [started_at for started_at, body in earlier if body == call.body]
-    if not same:
-        return False
-    return calls.filter(outcome=Outcome.CONFIRMED, started_at__gt=min(same)).exists()
+    times = [started_at for started_at, body in refused if body == call.body]
+    confirmed = calls.filter(outcome=Outcome.CONFIRMED)
+    followed = 0
+    for started_at, until in itertools.pairwise([*times, call.started_at]):
+        followed += confirmed.filter(started_at__gt=started_at, started_at__lt=until).exists()
+        if followed >= PROOFS:
+            return True
+    return False
 
 
 def _pause(operation: str, failed_probes: int) -> timedelta:

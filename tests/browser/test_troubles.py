@@ -98,6 +98,35 @@ def test_a_refused_key_is_shown_until_bunce_accepts_it(
     expect(person.state).to_contain_text("Bunce refused the API key.")
 
 
+def test_a_limit_of_the_plan_pauses_creates_alone_until_it_is_gone(
+    site: Site, person: Person, bunce: Emulator
+) -> None:
+    known = bunce.add_segment("Known")
+    linked = site.put("Known", status="synced", bunce_id=known.id)
+    bunce.set(plan_limit=1)
+    site.start_worker()
+    person.arrive_as_admin()
+    for number in range(3):
+        person.add_segment(f"New {number}")
+    expect(person.panel).to_contain_text("Creating segments in Bunce is paused.")
+    expect(person.panel).to_contain_text("You have reached the limit of your plan.")
+    expect(person.row("New 0")).to_contain_text("Paused")
+    person.open_segment("New 2")
+    expect(person.state).to_contain_text("Creating segments in Bunce is paused.")
+    expect(person.state).to_contain_text("You have reached the limit of your plan.")
+    site.shell(f"row = Segment.objects.get(pk={linked.pk})\nrow.name = 'Known better'\nrow.save()")
+    site.wait_until(
+        lambda: [one.name for one in bunce.segments] == ["Known better"], "updates continue"
+    )
+    bunce.set(plan_limit=None)
+    person.mark()
+    expect(person.state).to_contain_text("Synced")
+    person.assert_not_reloaded()
+    person.open_list()
+    expect(person.panel).not_to_contain_text("is paused")
+    assert len(bunce.segments) == 4
+
+
 def test_a_worker_that_stopped_is_missed_and_the_panel_says_how_to_start_one(
     site: Site, person: Person
 ) -> None:

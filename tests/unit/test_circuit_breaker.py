@@ -11,7 +11,7 @@ from bunce_sync.emulator import Emulator, Faults
 from bunce_sync.models import ApiCall, OperationState, Segment
 from bunce_sync.overview import overview
 from bunce_sync.sync import gate
-from bunce_sync.sync.circuit_breaker import LONGEST_PAUSE, THRESHOLD, OperationPaused
+from bunce_sync.sync.circuit_breaker import LONGEST_PAUSE, PROOFS, THRESHOLD, OperationPaused
 from bunce_sync.sync.push import drain, push
 from bunce_sync.sync.reconcile import reconcile
 from bunce_sync.sync.sweep import sweep
@@ -85,12 +85,28 @@ def test_a_few_contents_that_are_blocked_in_a_row_are_found_out(bunce: Emulator)
     drain(seconds=30)
     assert paused() == {Operation.CREATE}
     assert statuses(bad) == [Status.PENDING] * len(bad), "what was refused before waits as well"
-    good = make("Good")
-    let_time_pass(LONGEST_PAUSE)
-    drain(seconds=30)
-    assert fresh(good).status == Status.SYNCED
+    for number in range(PROOFS):
+        good = make(f"Good {number}")
+        let_time_pass(LONGEST_PAUSE)
+        drain(seconds=30)
+        assert fresh(good).status == Status.SYNCED
     assert statuses(bad) == [Status.REJECTED] * len(bad)
     assert paused() == set()
+
+
+def test_a_plan_that_has_room_for_one_more_proves_nothing_of_the_others(bunce: Emulator) -> None:
+    bunce.set(plan_limit=0)
+    rows = [make(f"New {number}") for number in range(THRESHOLD + 2)]
+    drain(seconds=30)
+    bunce.set(plan_limit=1)
+    let_time_pass(LONGEST_PAUSE)
+    drain(seconds=30)
+    assert sorted(statuses(rows)) == [Status.PENDING] * (THRESHOLD + 1) + [Status.SYNCED]
+    assert paused() == {Operation.CREATE}
+    bunce.set(plan_limit=None)
+    let_time_pass(LONGEST_PAUSE)
+    drain(seconds=30)
+    assert statuses(rows) == [Status.SYNCED] * len(rows)
 
 
 def test_a_limit_of_the_plan_pauses_creates_alone_and_its_message_is_shown(
@@ -128,6 +144,26 @@ def test_once_the_plan_is_larger_all_rows_go_out_without_anybody_asking(bunce: E
     assert statuses(creates) == [Status.SYNCED] * 10
     assert len(bunce.segments) == 10
     assert notices() == []
+
+
+def test_a_row_that_was_refused_before_others_succeeded_waits_with_the_rest(
+    bunce: Emulator,
+) -> None:
+    bunce.set(plan_limit=0)
+    first = make("First")
+    drain(seconds=30)
+    assert fresh(first).status == Status.REJECTED
+    bunce.set(plan_limit=1)
+    drain(seconds=30)
+    make("Room for one")
+    drain(seconds=30)
+    rows = [make(f"New {number}") for number in range(THRESHOLD)]
+    drain(seconds=30)
+    assert statuses([first, *rows]) == [Status.PENDING] * (THRESHOLD + 1)
+    bunce.set(plan_limit=None)
+    let_time_pass(LONGEST_PAUSE)
+    drain(seconds=30)
+    assert statuses([first, *rows]) == [Status.SYNCED] * (THRESHOLD + 1)
 
 
 def test_each_probe_is_a_different_row(bunce: Emulator) -> None:
@@ -177,11 +213,11 @@ def test_a_success_in_between_shows_that_each_was_the_rows_own(bunce: Emulator) 
 def test_a_retried_row_that_fails_alone_never_pauses_the_others(bunce: Emulator) -> None:
     bunce.set(blocked_text="../")
     bad = [make(f"../{number}") for number in range(THRESHOLD)]
-    good = make("Good")
-    for row in bad:
-        push(row.pk)
-    let_time_pass(LONGEST_PAUSE)
-    push(good.pk)
+    drain(seconds=30)
+    for number in range(PROOFS):
+        make(f"Good {number}")
+        let_time_pass(LONGEST_PAUSE)
+        drain(seconds=30)
     for _ in range(3):
         Segment.objects.filter(pk__in=[row.pk for row in bad]).update_sync_fields(
             status=Status.PENDING
