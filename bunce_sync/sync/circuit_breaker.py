@@ -147,7 +147,9 @@ def requeue_refused(using: str) -> int:
     count = 0
     for state in OperationState.objects.using(using).filter(blocked_until__isnull=False):
         refused = Segment.objects.using(using).filter(
-            status=Segment.Status.REJECTED, last_code=state.code, last_error=state.detail
+            Q(pk__in=state.segment_ids) | Q(last_error=state.detail),
+            status=Segment.Status.REJECTED,
+            last_code=state.code,
         )
         if state.operation == Operation.READ:
             changes: dict[str, Any] = {"check_asked_at": DatabaseNow()}
