@@ -469,6 +469,8 @@ class SyncState(models.Model):
     #: How long Bunce asked to wait, where that is longer than the app goes without a probe.
     asked_until = models.DateTimeField(null=True)
     failures = models.PositiveIntegerField(default=0)
+    #: The row of the last failure: one row that fails again and again says nothing of Bunce.
+    failed_segment_id = models.BigIntegerField(null=True)
     probe_until = models.DateTimeField(null=True)
     resumed_at = models.DateTimeField(null=True)
     clock_epoch = models.PositiveIntegerField(default=0)
@@ -476,8 +478,8 @@ class SyncState(models.Model):
     scan = models.JSONField(null=True)
     scan_lease_until = models.DateTimeField(null=True)
     scan_token = models.UUIDField(null=True)
-    #: The page size that Bunce accepted after it had refused ``PAGE_SIZE``.
-    list_page_size = models.PositiveIntegerField(null=True)
+    #: The page size that Bunce accepted after it had refused ``PAGE_SIZE``, and where.
+    list_page = models.JSONField(null=True)
     #: How far the call log has been looked through for calls to delete, by ``started_at``.
     pruned_to = models.DateTimeField(null=True)
 
@@ -511,7 +513,8 @@ class OperationState(models.Model):
     #: Until when no request is made; None while it is still each row's own matter.
     blocked_until = models.DateTimeField(null=True)
     probe_until = models.DateTimeField(null=True)
-    failed_probes = models.PositiveIntegerField(default=0)
+    #: Answers in a row; once it is paused, probes that failed.
+    failures = models.PositiveIntegerField(default=0)
 
     class Meta:
         verbose_name = _("operation state")

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -23,11 +24,12 @@ from bunce_sync.functions import DatabaseNow
 from bunce_sync.models import ApiCall, OperationState, Segment
 from bunce_sync.querysets import SegmentQuerySet
 from bunce_sync.sync.gate import PERMIT_SECONDS, GateClosed, Permit
-from bunce_sync.sync.outcome import Outcome, Result
+from bunce_sync.sync.outcome import SHARED, Outcome, Result
 
 logger = logging.getLogger(__name__)
 
 Operation = ApiCall.Operation
+Status = Segment.Status
 
 #: Different rows in a row with the same answer.
 THRESHOLD = 3
@@ -104,7 +106,7 @@ def note(
         if permit.troubled and states.delete()[0]:
             logger.info("Requests to Bunce (%s) have resumed", operation)
         return False
-    if not result.concerns(operation):
+    if not (result.concerns(operation) or result.fails(operation)):
         if probe:
             states.update(probe_until=None)
         return False
@@ -114,27 +116,28 @@ def note(
     _lock(states, operation, result, using)
     state = states.annotate(now=DatabaseNow()).get()
     now: datetime = state.now
-    if state.blocked_until is not None:
-        if probe:
-            state.failed_probes += 1
-            state.blocked_until = now + _pause(operation, state.failed_probes)
-            state.probe_until = None
-        if probe or state.blocked_until <= now:
-            state.code, state.http_status = result.code, result.http_status
-            state.detail = result.detail
+    paused = state.blocked_until is not None
+    if paused and not probe and _until(state) > now:
+        # Sent before the pause; it lengthens nothing.
         state.segment_ids = _with(state.segment_ids, call.segment_id)
         state.save(using=using)
         return True
-    if not _same(state, result):
-        state.code, state.http_status = result.code, result.http_status
-        state.segment_ids, state.since = [], now
-    state.detail = result.detail
+    if not paused and not _same(state, result):
+        state.segment_ids, state.failures, state.since = [], 0, now
+    state.code, state.http_status, state.detail = result.code, result.http_status, result.detail
     state.segment_ids = _with(state.segment_ids, call.segment_id)
-    # A list is one thing for all rows.
-    several = len(state.segment_ids) >= THRESHOLD or operation == Operation.LIST
+    state.failures += 1
+    state.probe_until = None
+    if operation == Operation.LIST:
+        # A list is one thing for all rows: one answer tells, and of others a few in a row.
+        several = paused or result.concerns(operation) or state.failures >= THRESHOLD
+    else:
+        several = paused or len(state.segment_ids) >= THRESHOLD
     if several:
-        state.blocked_until = now + _pause(operation, 0)
-        logger.warning("Requests to Bunce (%s) are paused: %s", operation, result.code)
+        if not paused:
+            logger.warning("Requests to Bunce (%s) are paused: %s", operation, result.code)
+            state.failures = 0
+        state.blocked_until = now + _pause(operation, result, state.failures)
     state.save(using=using)
     return several
 
@@ -145,37 +148,50 @@ def requeue_refused(using: str) -> int:
     To be called outside of transactions that hold an operation's row.
     """
     count = 0
-    for state in OperationState.objects.using(using).filter(blocked_until__isnull=False):
-        refused = Segment.objects.using(using).filter(
-            Q(pk__in=state.segment_ids) | Q(last_error=state.detail),
-            status=Segment.Status.REJECTED,
-            last_code=state.code,
-        )
+    states = OperationState.objects.using(using).filter(blocked_until__isnull=False)
+    for state in states.exclude(pk=Operation.LIST):
+        rows = Segment.objects.using(using)
         if state.operation == Operation.READ:
+            found = rows.filter(pk__in=state.segment_ids, check_asked_at__isnull=True)
             changes: dict[str, Any] = {"check_asked_at": DatabaseNow()}
         else:
-            refused = refused.filter(_kind(state.operation))
-            changes = {"status": Segment.Status.PENDING, "due_at": DatabaseNow()}
+            # The code may be another one by now.
+            run = Q(pk__in=state.segment_ids, last_code__in=SHARED)
+            alike = Q(last_code=state.code, last_error=state.detail)
+            found = rows.filter(run | alike, _kind(state.operation), status=Status.REJECTED)
+            changes = {"status": Status.PENDING, "due_at": DatabaseNow()}
         # Rows that others hold are left to the next sweep.
-        found = list(refused.values_list("pk", flat=True))
-        if found:
+        keys = list(found.values_list("pk", flat=True))
+        if keys:
             with transaction.atomic(using=using, durable=True):
-                count += refused.filter(pk__in=found).not_held().update_sync_fields(**changes)
+                count += found.filter(pk__in=keys).not_held().update_sync_fields(**changes)
     return count
 
 
 def passable(rows: SegmentQuerySet, using: str) -> SegmentQuerySet:
     """Those of the due rows whose operation is not paused, or that may probe."""
+    return _without_paused(rows, (Operation.CREATE, Operation.UPDATE), using)
+
+
+def passable_reads(rows: SegmentQuerySet, using: str) -> SegmentQuerySet:
+    """Those of the rows to be looked up that may be read now."""
+    return _without_paused(rows, (Operation.READ,), using)
+
+
+def _without_paused(
+    rows: SegmentQuerySet, operations: Sequence[ApiCall.Operation], using: str
+) -> SegmentQuerySet:
     paused = OperationState.objects.using(using).filter(
-        pk__in=(Operation.CREATE, Operation.UPDATE), blocked_until__isnull=False
+        pk__in=operations, blocked_until__isnull=False
     )
     for state in paused.annotate(now=DatabaseNow()):
-        if _until(state) > state.now:
-            rows = rows.exclude(_kind(state.operation))
-            continue
+        kind = _kind(state.operation)
         others = _waiting(state.operation, using).exclude(pk__in=state.segment_ids)
-        if others.exists():
-            rows = rows.exclude(_kind(state.operation), pk__in=state.segment_ids)
+        if _until(state) > state.now:
+            rows = rows.exclude(kind)
+        elif others.exists():
+            # Those that failed probe only when there is no other.
+            rows = rows.exclude(kind, pk__in=state.segment_ids)
     return rows
 
 
@@ -191,21 +207,23 @@ def forget_idle(using: str) -> None:
     for operation in states.values_list("pk", flat=True):
         match operation:
             case Operation.LIST:
-                wanted = segments.filter(status=Segment.Status.IN_DOUBT)
+                wanted = segments.filter(status=Status.IN_DOUBT)
             case Operation.READ:
                 wanted = segments.asked()
             case _:
-                under_way = (Segment.Status.PENDING, Segment.Status.SENDING)
+                under_way = (Status.PENDING, Status.SENDING)
                 wanted = segments.filter(_kind(operation), status__in=under_way)
                 if operation == Operation.CREATE:
                     # Rows in doubt may be created once more.
-                    wanted |= segments.filter(status=Segment.Status.IN_DOUBT)
+                    wanted |= segments.filter(status=Status.IN_DOUBT)
         if not wanted.exists():
             clear(operation, using)
 
 
 def _same(state: OperationState, result: Result) -> bool:
     """Whether it is the answer that other rows got just before."""
+    if state.operation == Operation.LIST:
+        return True  # that it does not come is the same, whatever the reason
     if (state.code, state.http_status) != (result.code, result.http_status):
         return False
     # A failure in Bunce's own words is the same if the words are.
@@ -219,7 +237,7 @@ def _until(state: OperationState) -> datetime:
 
 def _lock(states: QuerySet[OperationState], operation: str, result: Result, using: str) -> None:
     """Keep the operation's row, which is made if need be, until the transaction ends."""
-    if not states.update(failed_probes=F("failed_probes")):
+    if not states.update(failures=F("failures")):
         OperationState.objects.using(using).get_or_create(
             pk=operation,
             defaults={
@@ -229,13 +247,14 @@ def _lock(states: QuerySet[OperationState], operation: str, result: Result, usin
                 "since": DatabaseNow(),
             },
         )
-        states.update(failed_probes=F("failed_probes"))
+        states.update(failures=F("failures"))
 
 
 def _fails_alone(call: ApiCall, result: Result, using: str) -> bool:
     """Whether the same request was refused twice before, and others went through after each time.
 
-    Once is no proof: a plan may have had room for one segment more.
+    Once is no proof, since a plan may have had room for one segment more; of a segment that is not
+    found it is.
     """
     if call.segment_id is None:
         return False
@@ -251,13 +270,13 @@ def _fails_alone(call: ApiCall, result: Result, using: str) -> bool:
     followed = 0
     for started_at, until in itertools.pairwise([*times, call.started_at]):
         followed += confirmed.filter(started_at__gt=started_at, started_at__lt=until).exists()
-        if followed >= PROOFS:
+        if followed >= (1 if result.code == "not_found" else PROOFS):
             return True
     return False
 
 
-def _pause(operation: str, failed_probes: int) -> timedelta:
-    if operation == Operation.LIST:
+def _pause(operation: str, result: Result, failed_probes: int) -> timedelta:
+    if operation == Operation.LIST and result.concerns(operation):
         return timedelta(seconds=LONGEST_PAUSE)  # nothing but time tells whether it got better
     return timedelta(seconds=min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** min(failed_probes, 10)))
 
@@ -269,9 +288,12 @@ def _with(ids: list[int], segment_id: int | None) -> list[int]:
 
 
 def _waiting(operation: str, using: str) -> SegmentQuerySet:
-    return Segment.objects.using(using).due().filter(_kind(operation))
+    rows = Segment.objects.using(using)
+    return rows.asked() if operation == Operation.READ else rows.due().filter(_kind(operation))
 
 
 def _kind(operation: str) -> Q:
-    """The rows whose next push is of this operation."""
+    """The rows for which this operation is made."""
+    if operation == Operation.READ:
+        return Q(check_asked_at__isnull=False)
     return Q(bunce_id__isnull=operation == Operation.CREATE)

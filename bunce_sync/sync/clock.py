@@ -71,9 +71,9 @@ def draw_back(using: str, *, now: datetime, by: timedelta) -> None:
     for model, field in (
         (Segment, "due_at"),
         (Segment, "lease_until"),
-        (ApiCall, "started_at"),
         (OperationState, "blocked_until"),
         (OperationState, "probe_until"),
+        (ApiCall, "started_at"),
         (SyncState, "swept_at"),
         (SyncState, "scan_lease_until"),
     ):

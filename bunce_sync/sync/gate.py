@@ -265,8 +265,12 @@ def permits_expected(using: str, *, within: float) -> int:
     )
 
 
-def report(permit: Permit, result: Result, using: str) -> None:
-    """Tell the gate what a request came to. To be called inside a transaction."""
+def report(permit: Permit, result: Result, using: str, *, segment_id: int | None = None) -> None:
+    """Tell the gate what a request came to. To be called inside a transaction.
+
+    Args:
+        segment_id: the row that it was about, if it was about one.
+    """
     shared = SyncState.objects.using(using).filter(pk=1)
     match result.outcome:
         case _ if result.answered:
@@ -278,12 +282,12 @@ def report(permit: Permit, result: Result, using: str) -> None:
             _close(using, Reason.UNAVAILABLE, result.retry_after, result)
         case Outcome.KEY_REFUSED:
             _close(using, Reason.KEY_REFUSED, KEY_PAUSE, result)
-        case _ if result.code in (PERMIT_EXPIRED, "internal"):
-            # Neither says anything about Bunce.
+        case _ if result.shared or result.code in (PERMIT_EXPIRED, "internal"):
+            # The operation's trouble is not everybody's; the others say nothing about Bunce.
             if permit.probe:
                 shared.update(probe_until=None)
         case _:
-            _count_failure(using, result)
+            _count_failure(using, result, segment_id)
 
 
 def _reopen(using: str) -> None:
@@ -298,6 +302,7 @@ def _reopen(using: str) -> None:
             When(blocked_reason=Reason.RATE_LIMITED, then=DatabaseNow()), default=F("resumed_at")
         ),
         failures=0,
+        failed_segment_id=None,
         blocked_until=None,
         blocked_reason="",
         blocked_since=None,
@@ -310,19 +315,27 @@ def _reopen(using: str) -> None:
 def _close(using: str, reason: SyncState.Reason, seconds: float, result: Result) -> None:
     SyncState.objects.using(using).filter(pk=1).update(permits=F("permits"))  # takes the lock
     state, now = read_state(using)
+    same = state.blocked_reason == reason
+    failures = state.failures if reason == Reason.UNREACHABLE else 0
     asked_until = None
     if reason in (Reason.RATE_LIMITED, Reason.UNAVAILABLE):
         if seconds > LONGEST_PAUSE:
             asked_until = now + timedelta(seconds=seconds)
         seconds = min(seconds, LONGEST_PAUSE) + PAUSE_MARGIN
+        if state.asked_until and state.asked_until > now:
+            asked_until = max(asked_until or now, state.asked_until)
+    if reason == Reason.UNAVAILABLE:
+        # Each of these creates is in doubt, so a short pause grows as it does in an outage.
+        straggler = state.blocked_until is not None and state.blocked_until > now
+        failures = state.failures + (not straggler) if same else 1
+        seconds = max(seconds, min(BREAKER_BASE * 2 ** min(failures - 1, 10), BREAKER_CAP))
     until = now + timedelta(seconds=seconds)
-    same = state.blocked_reason == reason
     resumed_at = state.resumed_at
     if reason == Reason.UNREACHABLE and state.blocked_reason == Reason.RATE_LIMITED:
         # The probe after a pause failed: what follows begins gently all the same.
         resumed_at = until
     SyncState.objects.using(using).filter(pk=1).update(
-        failures=state.failures if reason == Reason.UNREACHABLE else 0,
+        failures=failures,
         blocked_until=max(until, state.blocked_until) if state.blocked_until else until,
         blocked_reason=reason,
         blocked_since=state.blocked_since if same and state.blocked_since else now,
@@ -335,11 +348,19 @@ def _close(using: str, reason: SyncState.Reason, seconds: float, result: Result)
         logger.warning("No requests to Bunce for %.0f s: %s", seconds, reason.label)
 
 
-def _count_failure(using: str, result: Result) -> None:
-    """Count towards the breaker. Stragglers of an outage that closed it already do not count."""
-    closed = Q(blocked_until__gt=DatabaseNow())
+def _count_failure(using: str, result: Result, segment_id: int | None) -> None:
+    """Count towards the breaker.
+
+    Stragglers of an outage that closed it already do not count, nor does a row that was the last
+    to fail as well: that may be the row's own matter.
+    """
+    counted = ~Q(blocked_until__gt=DatabaseNow()) | Q(blocked_until__isnull=True)
+    if segment_id is not None:
+        another = ~Q(failed_segment_id=segment_id) | Q(failed_segment_id__isnull=True)
+        counted &= another | ~Q(blocked_reason="")
     shared = SyncState.objects.using(using).filter(pk=1)
-    if not shared.exclude(closed).update(failures=F("failures") + 1, probe_until=None):
+    changes = {"failures": F("failures") + 1, "failed_segment_id": segment_id, "probe_until": None}
+    if not shared.filter(counted).update(**changes):
         return
     failures = shared.values_list("failures", flat=True).get()
     if failures >= BREAKER_THRESHOLD:

@@ -35,7 +35,10 @@ NO_SUCH_ADDRESS = "no_such_address"
 #: Successes that cannot be read: whether Bunce acted is not known.
 UNREADABLE = frozenset({"not_json", "wrong_shape", "no_id", "says_failed", "too_large", "paging"})
 #: Answers that may concern one row or all rows of an operation; the breaker finds out.
-SHARED = UNREADABLE | {"forbidden", "not_found", NO_SUCH_ADDRESS}
+SHARED = UNREADABLE | {
+    *("forbidden", "not_found", NO_SUCH_ADDRESS),
+    *("redirect", "unexpected_status"),
+}
 #: Refusals of the content itself, which an earlier create of the same row may have caused.
 REFUSED_CONTENT = frozenset({"rejected", "conflict"})
 #: How long an update of unknown outcome waits for a look at what Bunce has.
@@ -113,6 +116,12 @@ class Result:
         if operation == Operation.LIST and self.outcome == Outcome.REJECTED:
             return True
         return self.code in SHARED
+
+    def fails(self, operation: str) -> bool:
+        """Whether a list was asked for and did not come: it is one thing for all rows in doubt."""
+        asked_to_wait = self.code == "unavailable" and self.retry_after is not None
+        sent = self.outcome == Outcome.UNKNOWN and self.code != "internal"
+        return operation == Operation.LIST and sent and not asked_to_wait
 
 
 def result_of(error: Exception, *, sent: bool, operation: ApiCall.Operation) -> Result:
@@ -258,6 +267,9 @@ def _confirm(
         return (_rest(row, held, now) if mine else {}) | told
     changes = confirmed_fields(remote)
     unlinked = row.bunce_id is None
+    if mine:
+        # What the answer leaves out is as Bunce confirmed it.
+        changes = {"bunce_name": claim.name, "bunce_description": claim.description or ""} | changes
     if unlinked and remote.all_customers is None:
         changes["bunce_all_customers"] = claim.add_all_customers  # Bunce confirmed what was sent
     if mine or (unlinked and row.status != Status.SENDING):
@@ -313,13 +325,26 @@ def restored(row: Segment, bunce_id: str, *, now: Moment) -> dict[str, Any]:
 
 
 def checked(
-    row: Segment, result: Result, remote: RemoteSegment | None, *, now: Moment
+    row: Segment,
+    result: Result,
+    remote: RemoteSegment | None,
+    *,
+    now: Moment,
+    reads_work: bool = True,
 ) -> dict[str, Any]:
     """The changes that a look at the row's own segment in Bunce makes to the row.
 
     Drift, that is content which somebody changed in Bunce, is told and not undone: "Push now" or an
     edit does that. What Bunce showed right after the last push is no drift, though it may differ
     from what was sent.
+
+    Args:
+        row: as it is now, locked.
+        result: of the read.
+        remote: what Bunce has, if the read succeeded.
+        now: the database's time, or the expression for it.
+        reads_work: single segments were read before, so that a 404 is about this one. Bunce's pages
+            do not document the call.
     """
     seen: dict[str, Any] = {"check_asked_at": None}
     at_rest = row.status in Segment.RESTING
@@ -341,13 +366,15 @@ def checked(
         return seen
     if result.shared:
         return {}  # others get the same answer: it stays asked for until the reads work again
-    if result.code == "not_found" and at_rest:
+    if result.code == "not_found" and at_rest and reads_work:
         return seen | {
             "status": Status.REJECTED,
             "last_code": result.code,
             "last_error": result.detail,
         }
-    everybodys = result.outcome in (Outcome.RATE_LIMITED, Outcome.KEY_REFUSED)
+    everybodys = result.outcome in (Outcome.RATE_LIMITED, Outcome.KEY_REFUSED) or (
+        result.code == "unavailable" and result.retry_after is not None
+    )
     if everybodys or (result.http_status is None and result.code != "internal"):
         return {}  # no fault of this segment: it stays asked for, and the next sweep tries again
     # Bunce answered, and might answer the same for ever. That is told, and who likes asks again.

@@ -12,7 +12,7 @@ from bunce_sync.client import RemoteSegment
 from bunce_sync.exceptions import ConfigurationError, NotFound
 from bunce_sync.functions import DatabaseNow
 from bunce_sync.models import ApiCall, Segment
-from bunce_sync.sync import gate
+from bunce_sync.sync import circuit_breaker, gate
 from bunce_sync.sync.outcome import Result, checked
 from bunce_sync.sync.patience import Patience
 from bunce_sync.sync.push import EVERYBODYS, client, database_of
@@ -51,13 +51,16 @@ def pull_asked(
     client()
     ends = time.monotonic() + seconds
     count = 0
-    asked = Segment.objects.using(alias).asked().order_by("check_asked_at").only(*LOOKED_UP)
+    asked = circuit_breaker.passable_reads(Segment.objects.using(alias).asked(), alias)
+    asked = asked.order_by("check_asked_at").only(*LOOKED_UP)
     patience = Patience()
     for row in asked[:BATCH]:
         tired = time.monotonic() >= ends
         if not tired:
             try:
                 count += _pull_alone(row, patience, alias)
+            except circuit_breaker.OperationPaused:
+                continue  # another row may probe
             except gate.GateClosed as closed:
                 tired = patience.ended_by(closed)
                 if not tired:
@@ -102,14 +105,18 @@ def pull(row: Segment, patience: Patience, alias: str) -> bool:
         return False
 
     duplicate = row.bunce_duplicate_id
-    removed = duplicate is not None and _fetch(row, duplicate, patience, alias)[1].code == NOT_FOUND
     remote, result = _fetch(row, bunce_id, patience, alias)
+    removed = False
+    if remote is not None and duplicate is not None:
+        # Only where reads work: else a wrong key or address would make it look removed.
+        removed = _fetch(row, duplicate, patience, alias, beside=True)[1].code == NOT_FOUND
+    reads_work = result.code != NOT_FOUND or _reads_work(alias)
     with transaction.atomic(using=alias, durable=True):
         rows = Segment.objects.using(alias).locked().filter(pk=row.pk).only(*COMPARED)
         current = next(iter(rows), None)
         if current is None or current.bunce_id != bunce_id:
             return False
-        changes = checked(current, result, remote, now=DatabaseNow())
+        changes = checked(current, result, remote, now=DatabaseNow(), reads_work=reads_work)
         if removed and current.bunce_duplicate_id == duplicate:
             changes |= {"bunce_duplicate_id": None}
         if changes:
@@ -117,8 +124,14 @@ def pull(row: Segment, patience: Patience, alias: str) -> bool:
     return remote is not None
 
 
+def _reads_work(alias: str) -> bool:
+    """Whether a single segment was ever read: Bunce's pages do not document that call."""
+    reads = ApiCall.objects.using(alias).filter(operation=ApiCall.Operation.READ)
+    return reads.filter(outcome=ApiCall.Outcome.CONFIRMED).exists()
+
+
 def _fetch(
-    row: Segment, bunce_id: str, patience: Patience, alias: str
+    row: Segment, bunce_id: str, patience: Patience, alias: str, *, beside: bool = False
 ) -> tuple[RemoteSegment | None, Result]:
     return read(
         lambda exchange: client().get_segment(bunce_id, exchange=exchange),
@@ -127,4 +140,5 @@ def _fetch(
         patience=patience,
         using=alias,
         segment_id=row.pk,
+        beside=beside,
     )

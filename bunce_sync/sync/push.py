@@ -398,10 +398,6 @@ def _record(taken: Claim, call: ApiCall, permit: gate.Permit, result: Result, al
         row = next(iter(rows.only(*SETTLED)), None)
         if row is not None and result.segment and row.bunce_id not in (None, result.segment.id):
             result = _unless_linked(result, alias)
-        says_failed = taken.creates and result.code == "says_failed"
-        if says_failed and _proven_absent(taken.segment_id, alias):
-            # The same answer as before, which was proven to mean that nothing was created.
-            result = replace(result, outcome=Outcome.REJECTED)
         shared = circuit_breaker.note(
             taken.operation, result, alias, call=call, permit=permit, probe=taken.probe
         )
@@ -427,16 +423,8 @@ def _record(taken: Claim, call: ApiCall, permit: gate.Permit, result: Result, al
                 bunce_id = changes.get("bunce_id", row.bunce_id)
                 logger.info("Segment %s is synced, in Bunce as %s", row.pk, bunce_id)
         ledger.finish(call, permit, result, using=alias)
-        gate.report(permit, result, alias)
+        gate.report(permit, result, alias, segment_id=taken.segment_id)
     return shared
-
-
-def _proven_absent(segment_id: int, alias: str) -> bool:
-    """Whether an earlier create of the row got this answer and Bunce's list did not have it."""
-    calls = ApiCall.objects.using(alias).filter(
-        segment_id=segment_id, operation=Operation.CREATE, code="says_failed"
-    )
-    return calls.filter(decision=ApiCall.Decision.ABSENT).exists()
 
 
 def _was_in_doubt(row: Segment, call: ApiCall, alias: str) -> bool:

@@ -28,6 +28,7 @@ def read(
     patience: Patience,
     using: str,
     segment_id: int | None = None,
+    beside: bool = False,
 ) -> tuple[T | None, Result]:
     """Make one read.
 
@@ -36,6 +37,7 @@ def read(
         path: below the base address, for the ledger.
         patience: how long to wait for a turn at the gate.
         segment_id: the row it is about, if it is about one.
+        beside: it is about something else than the row's own segment, and says nothing of reads.
 
     Returns:
         What ``fetch`` returned, None when it failed; and what the request came to.
@@ -43,10 +45,10 @@ def read(
     Raises:
         GateClosed: no request may be made now.
     """
-    value, result = _read_once(fetch, operation, path, patience, using, segment_id)
+    value, result = _read_once(fetch, operation, path, patience, using, segment_id, beside)
     if result.code == PERMIT_EXPIRED:
         # Connecting outlasted the permit. The connection stands now, so try again at once.
-        value, result = _read_once(fetch, operation, path, patience, using, segment_id)
+        value, result = _read_once(fetch, operation, path, patience, using, segment_id, beside)
     return value, result
 
 
@@ -57,10 +59,13 @@ def _read_once(
     patience: Patience,
     using: str,
     segment_id: int | None,
+    beside: bool,
 ) -> tuple[T | None, Result]:
+    probe = False
     try:
         with transaction.atomic(using=using, durable=True):
-            probe = circuit_breaker.admit(operation, using, segment_id=segment_id)
+            if not beside:
+                probe = circuit_breaker.admit(operation, using, segment_id=segment_id)
             # In line even where others wait: a single worker reads, and pushes would crowd it out.
             permit = gate.take_permit(operation, using, patience=patience.left, lines_up=True)
             call = ledger.begin(permit, operation, path, using=using, segment_id=segment_id)
@@ -72,12 +77,13 @@ def _read_once(
     if result is None:
         value, result = _fetched(fetch, permit.exchange, operation, path)
     with transaction.atomic(using=using, durable=True):
-        shared = circuit_breaker.note(
-            operation, result, using, call=call, permit=permit, probe=probe
-        )
-        result = replace(result, shared=shared)
+        if not beside:
+            shared = circuit_breaker.note(
+                operation, result, using, call=call, permit=permit, probe=probe
+            )
+            result = replace(result, shared=shared)
         ledger.finish(call, permit, result, using=using)
-        gate.report(permit, result, using)
+        gate.report(permit, result, using, segment_id=segment_id)
     return value, result
 
 

@@ -16,9 +16,10 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from enum import Enum, auto
+from typing import Any
 
 from django.db import IntegrityError, transaction
-from django.db.models import Count, Min, Q, QuerySet
+from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.db.models.expressions import CombinedExpression
 
 from bunce_sync.client import Page, Position, RemoteSegment
@@ -44,6 +45,8 @@ Decision = ApiCall.Decision
 NEAR = timedelta(days=1)
 #: A scan that stood still for longer is begun anew: the list has changed too much since.
 STALE = timedelta(hours=1)
+#: Rows of a page at least, when Bunce refuses the size that is set.
+SMALLEST_PAGE = 10
 DOUBTFUL = (Outcome.UNKNOWN, Outcome.ABANDONED)
 
 
@@ -143,16 +146,17 @@ def _take(token: uuid.UUID, alias: str) -> Scan | None:
         return None
     kept = _states(alias).values_list("scan", flat=True).get()
     scan = Scan.from_json(kept) if kept else None
-    first = Position(per_page=min(conf.PAGE_SIZE, state.list_page_size or conf.PAGE_SIZE))
+    environment = _environment()
+    first = Position(per_page=_page_size(state, environment))
     if (
         scan
         and timedelta(0) <= now - scan.kept_at < STALE
         # A place in the list is counted in pages of this size, of this account's list.
-        and (scan.position.per_page, scan.environment) == (first.per_page, conf.environment)
+        and (scan.position.per_page, scan.environment) == (first.per_page, environment)
     ):
         return scan
     if Segment.objects.using(alias).checkable().exists():
-        return Scan(started_at=now, kept_at=now, environment=conf.environment, position=first)
+        return Scan(started_at=now, kept_at=now, environment=environment, position=first)
     _states(alias).filter(scan_token=token).update(scan=None)
     return None
 
@@ -170,20 +174,35 @@ def _release(token: uuid.UUID, alias: str, pause: float) -> None:
     )
 
 
+def _environment() -> str:
+    """Whose list is read, and at which address: a scan of one is none of another."""
+    return f"{conf.environment} {conf.base_url}"
+
+
+def _page_size(state: SyncState, environment: str) -> int:
+    """Rows to ask for at a time: fewer than is set where Bunce refused that before."""
+    known = state.list_page or {}
+    if known.get("environment") != environment:
+        return conf.PAGE_SIZE
+    return min(conf.PAGE_SIZE, int(known["size"]))
+
+
 def _smaller(scan: Scan, result: Result) -> Scan | None:
     """The scan from its beginning with pages of half the size, if this size was refused.
 
-    That shows at the first page; what is refused later has another reason.
+    That shows at the first page; what is refused later has another reason. Pages are not made so
+    small that a few hidden segments could make two of them empty.
     """
     size = scan.position.per_page
-    if result.code not in REFUSED_CONTENT or size == 1 or scan.pages:
+    smaller = max(SMALLEST_PAGE, size // 2)
+    if result.code not in REFUSED_CONTENT or scan.pages or smaller >= size:
         return None
-    logger.info("Bunce refused a list of %d segments a page; %d are tried", size, size // 2)
+    logger.info("Bunce refused a list of %d segments a page; %d are tried", size, smaller)
     return Scan(
         started_at=scan.started_at,
         kept_at=scan.kept_at,
         environment=scan.environment,
-        position=Position(per_page=size // 2),
+        position=Position(per_page=smaller),
     )
 
 
@@ -191,7 +210,8 @@ def _remember_page_size(scan: Scan, alias: str) -> None:
     """Note the size of a page that Bunce gave, if it refuses the one that is set."""
     size = scan.position.per_page
     if scan.pages == 0 and size < conf.PAGE_SIZE:
-        _states(alias).exclude(list_page_size=size).update(list_page_size=size)
+        known = {"environment": scan.environment, "size": size}
+        _states(alias).update(list_page=known)
 
 
 def _give_up(result: Result, token: uuid.UUID, alias: str) -> None:
@@ -310,14 +330,19 @@ def _doubtful_calls(alias: str, segment_ids: Iterable[int]) -> QuerySet[ApiCall]
     )
 
 
+def _failed_before(pk: Any, alias: str) -> QuerySet[ApiCall]:
+    """The creates of a row that Bunce called failures and whose segment was not in its list."""
+    return ApiCall.objects.using(alias).filter(
+        segment_id=pk,
+        operation=ApiCall.Operation.CREATE,
+        code="says_failed",
+        decision=Decision.ABSENT,
+    )
+
+
 def _may_stop(scan: Scan, alias: str) -> bool:
-    """Whether the rest of the list cannot matter."""
-    found = _considered(scan, alias).aggregate(rows=Count("pk"), oldest=Min("sent_at"))
-    if not found["rows"]:
-        return True  # every row in question has found its match
-    if found["oldest"] is None or scan.last_created is None:
-        return False
-    return scan.newest_first and scan.last_created < found["oldest"] - NEAR
+    """Whether every row in question has found its match. For all else the end has to be proven."""
+    return not _considered(scan, alias).exists()
 
 
 def _was_disturbed(scan: Scan, alias: str) -> bool:
@@ -361,8 +386,12 @@ def _finish(scan: Scan, token: uuid.UUID, alias: str) -> None:
             for row in rows.only("name", "description", "sent_digest")
             if row.digest != row.sent_digest
         ]
-        refused = rows.exclude(pk__in=edited).filter(last_code__in=REFUSED_CONTENT)
-        refused.update_sync_fields(status=Status.REJECTED)
+        # What Bunce calls a failure was once not in the list before, and is not in it again.
+        failed = Q(last_code="says_failed") & Exists(_failed_before(OuterRef("pk"), alias))
+        refused = rows.exclude(pk__in=edited).filter(Q(last_code__in=REFUSED_CONTENT) | failed)
+        # By the keys: MySQL cannot update rows by a condition on others.
+        refused = rows.filter(pk__in=list(refused.values_list("pk", flat=True)))
+        refused.update_sync_fields(status=Status.REJECTED, absent_at=now)
         rows = rows.filter(status=Status.IN_DOUBT)
         rows.filter(pk__in=edited).update_sync_fields(**Segment.fresh_start())
         for attempts in list(rows.order_by().values_list("attempts", flat=True).distinct()):

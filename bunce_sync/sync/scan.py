@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any, Self
+from typing import Any, Literal, Self, get_args
 
 from bunce_sync.client import Page, Position
 
 FIRST_PAGE = Position()
-#: How many falls are taken as proof that the list comes newest first.
-ENOUGH_FALLS = 10
+
+#: How the times of creation went from one segment to the next so far.
+Order = Literal["unknown", "falling", "rising", "none"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,13 +21,13 @@ class Scan:
     Attributes:
         started_at: the database's time; rows that were ready by then are considered.
         kept_at: when progress was last written down.
-        environment: whose list is read, as in ``conf.environment``.
+        environment: whose list is read, and at which address.
         position: the page to read next.
         pages: pages read so far.
-        falls: how often the time of creation fell from one segment to the next; None once it
-            rose or was missing, so that the list is known not to come newest first.
-        rises: the same the other way round.
+        order: of the times of creation; ``none`` once they went both ways, one was missing, or the
+            same segment came twice in a row, so that rows have moved.
         last_created: the creation time of the last segment read.
+        last_id: its id.
     """
 
     started_at: datetime
@@ -34,68 +35,63 @@ class Scan:
     environment: str
     position: Position = FIRST_PAGE
     pages: int = 0
-    falls: int | None = 0
-    rises: int | None = 0
+    order: Order = "unknown"
     last_created: datetime | None = None
-
-    @property
-    def newest_first(self) -> bool:
-        """Whether the list was seen to come newest first."""
-        return self.falls is not None and self.falls >= ENOUGH_FALLS
+    last_id: str = ""
 
     @property
     def by_creation(self) -> bool:
         """Whether all that was read came in the order of creation, which no update changes."""
-        return self.falls is not None or self.rises is not None
+        return self.order in ("falling", "rising")
 
     def after(self, page: Page) -> Scan:
-        """The scan with one page more."""
-        falls, rises, last = self.falls, self.rises, self.last_created
+        """Return the scan with one page more."""
+        order, last, last_id = self.order, self.last_created, self.last_id
         for segment in page.segments:
             created = segment.created_at
-            if created is None:
-                falls = rises = None
-            elif last is not None and created > last:
-                falls, rises = None, rises if rises is None else rises + 1
-            elif last is not None and created < last:
-                falls, rises = falls if falls is None else falls + 1, None
-            last = created or last
+            if created is None or segment.id == last_id:
+                order = "none"
+            elif last is not None and created != last:
+                step: Order = "rising" if created > last else "falling"
+                order = step if order in ("unknown", step) else "none"
+            last, last_id = created or last, segment.id
         return replace(
             self,
             position=page.next or self.position,
             pages=self.pages + 1,
-            falls=falls,
-            rises=rises,
+            order=order,
             last_created=last,
+            last_id=last_id,
         )
 
     def to_json(self) -> dict[str, Any]:
-        """A JSON object to store, for ``from_json``."""
+        """Return a JSON object to store, for ``from_json``."""
         return {
             "started_at": self.started_at.isoformat(),
             "kept_at": self.kept_at.isoformat(),
             "environment": self.environment,
             "position": self.position.to_json(),
             "pages": self.pages,
-            "falls": self.falls,
-            "rises": self.rises,
+            "order": self.order,
             "last_created": self.last_created and self.last_created.isoformat(),
+            "last_id": self.last_id,
         }
 
     @classmethod
-    def from_json(cls, value: dict[str, Any]) -> Self | None:
-        """The scan that was kept; None when another release of this app kept it in its own way."""
+    def from_json(cls, value: Any) -> Self | None:
+        """Return the scan that was kept; None when another release kept it in its own way."""
         try:
             last = value["last_created"]
-            return cls(
+            scan = cls(
                 started_at=datetime.fromisoformat(value["started_at"]),
                 kept_at=datetime.fromisoformat(value["kept_at"]),
                 environment=value["environment"],
                 position=Position.from_json(value["position"]),
                 pages=value["pages"],
-                falls=value["falls"],
-                rises=value["rises"],
+                order=value["order"],
                 last_created=datetime.fromisoformat(last) if last else None,
+                last_id=value["last_id"],
             )
         except (KeyError, TypeError, ValueError):
             return None
+        return scan if scan.order in get_args(Order) else None

@@ -141,7 +141,8 @@ def test_what_an_answer_leaves_out_stays_as_it_was_known() -> None:
     partial = RemoteSegment(id=BUNCE_ID, name="", left_out=frozenset({"name", "description"}))
     changes = settled(Outcome.CONFIRMED, of=linked, under=under, segment=partial)
     assert changes["status"] == Status.SYNCED
-    assert not {"bunce_name", "bunce_type", "bunce_created_at"} & changes.keys()
+    assert changes["bunce_name"] == "VIP", "what was sent and confirmed"
+    assert not {"bunce_type", "bunce_created_at"} & changes.keys()
 
 
 def test_a_confirmed_create_is_synced_with_all_that_bunce_said() -> None:

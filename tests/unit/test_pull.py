@@ -85,6 +85,7 @@ def test_drift_that_is_gone_is_no_longer_told(bunce: Emulator) -> None:
 
 
 def test_a_segment_that_is_gone_needs_attention(bunce: Emulator) -> None:
+    record_calls(10, operation=Operation.READ)  # another segment was read before
     row = asked(bunce_id="7c9e6679-7425-40de-944b-e07fc1f90ae7")
     pull()
     row = fresh(row)
