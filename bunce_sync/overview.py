@@ -20,6 +20,7 @@ from bunce_sync.functions import DatabaseNow
 from bunce_sync.models import ApiCall, OperationState, Segment, SyncState
 from bunce_sync.sync import gate
 from bunce_sync.sync.push import database_of
+from bunce_sync.sync.scan import Scan as KeptScan
 from bunce_sync.sync.window import usage as requests_since
 
 Status = Segment.Status
@@ -128,7 +129,7 @@ class Overview:
         counts: rows in each state, by ``Segment.Status`` value.
         usage: of the rate limit.
         gate: whether requests may be made.
-        operations: those that are paused while the others go on.
+        operations: those that are paused, each by itself.
         trouble: why nothing can be sent at all: a setting that cannot be used; empty when none.
         key_missing: there is no API key.
         sweep: the safety net's last run.
@@ -298,11 +299,8 @@ def _sweep(state: SyncState, now: datetime, *, first_request: datetime | None) -
 
 
 def _scan(state: SyncState) -> Scan | None:
-    if not state.scan:
-        return None
-    return Scan(
-        started_at=datetime.fromisoformat(state.scan["started_at"]), pages=state.scan["pages"]
-    )
+    kept = KeptScan.from_json(state.scan) if state.scan else None
+    return Scan(started_at=kept.started_at, pages=kept.pages) if kept else None
 
 
 def _hour(alias: str, now: datetime) -> tuple[Bucket, ...]:

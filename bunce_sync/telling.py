@@ -29,6 +29,7 @@ class Told:
         why: what caused it.
         todo: what to do next, if only "nothing".
         said: Bunce's message or a technical remark, as it came and untranslated; often empty.
+        answered: that it is Bunce's message.
         urgent: nothing goes on before somebody acts.
     """
 
@@ -36,6 +37,7 @@ class Told:
     why: str
     todo: str
     said: str = ""
+    answered: bool = False
     urgent: bool = False
 
 
@@ -52,13 +54,20 @@ def segment_told(
     status, code = Status(segment.status), segment.trouble
     usual = texts.WHAT_CREATE if segment.creates else texts.WHAT_UPDATE
     what = texts.WHAT_ELSE.get((status, code), usual[status])
-    todo = " ".join(str(_step(step, rights)) for step in _todo(segment, overview))
-    if segment.check_asked_at is not None:
-        todo = f"{todo} {texts.TODO_CHECK_ASKED}"
     said = "" if status == Status.SENDING else remark(code, segment.last_error)
-    if not said and (paused := _paused(segment, overview)):
-        said = paused.detail
-    return Told(str(what), str(_why(segment, overview)), todo, said)
+    answered = code in texts.ANSWERED
+    waits = _kept_waiting(overview, _needs(segment))
+    steps = [str(_step(step, rights)) for step in waits.todo or _todo(segment, overview)]
+    if segment.check_asked_at is not None:
+        look = _kept_waiting(overview, Operation.READ)
+        if look.todo:
+            steps = [step for step in steps if step != str(texts.NOTHING_TO_DO)]
+        steps.append(str(texts.TODO_CHECK_ASKED))
+        steps += [step for step in look.todo if step not in waits.todo]
+        waits = waits if waits.said else look
+    if not said:
+        said, answered = waits.said, waits.answered
+    return Told(str(what), str(_why(segment, overview)), " ".join(steps), said, answered)
 
 
 def remark(code: str, detail: str) -> str:
@@ -85,13 +94,20 @@ def _why(segment: Segment, overview: Overview) -> Text:
         case Status.PENDING if segment.absent_at is not None:
             return _fill(texts.WHY_ABSENT, why=cause(code), time=moment(segment.absent_at, now))
         case Status.PENDING if not code:
-            return texts.WHY_NEW if segment.creates else texts.WHY_EDITED
+            return _why_pending(segment)
         case Status.PENDING if code in texts.REFUSALS:
             return texts.WHY_EDITED_SINCE
         case Status.IN_DOUBT if code in texts.REFUSALS:
             return texts.WHY_TWIN
         case _:
             return cause(code, segment.bunce_duplicate_id or segment.last_error)
+
+
+def _why_pending(segment: Segment) -> Text:
+    """Why a row without a problem waits: it is new or changed, or somebody had it sent again."""
+    if segment.creates:
+        return texts.WHY_NEW if segment.sent_at is None else texts.WHY_AGAIN
+    return texts.WHY_AGAIN if segment.digest == segment.sent_digest else texts.WHY_EDITED
 
 
 def _todo(segment: Segment, overview: Overview) -> Todo:
@@ -102,13 +118,6 @@ def _todo(segment: Segment, overview: Overview) -> Todo:
         return texts.TODO_SYNCED.get(segment.trouble, (texts.TODO_LOOK_AGAIN,))
     if status == Status.REJECTED:
         return texts.TODO_BY_CODE.get(segment.last_code, texts.TODO_REJECTED)
-    for obstacle in obstacles(overview):
-        return obstacle.what, obstacle.todo
-    if overview.gate.state != "open":
-        return (_todo_gate(overview.gate, now),)
-    if paused := _paused(segment, overview):
-        told = operation_told(paused, now)
-        return told.what, told.why, told.todo
     due = moment(segment.due_at, now) if segment.due_at > now else ""
     if status == Status.PENDING and due:
         return _fill(texts.TODO_RETRY, time=due), texts.TODO_HURRY
@@ -117,25 +126,57 @@ def _todo(segment: Segment, overview: Overview) -> Todo:
     return (_fill(texts.TODO_LOOK_AT, time=due) if due else texts.TODO_LOOKING,)
 
 
-def _paused(segment: Segment, overview: Overview) -> PausedOperation | None:
-    """What keeps a row waiting beside the gate: the operation that it needs next is paused."""
-    needed = {
+@dataclass(frozen=True, slots=True)
+class _Waits:
+    """What keeps a request waiting, to be told in place of what happens next; empty if nothing."""
+
+    todo: tuple[str, ...] = ()
+    said: str = ""
+    answered: bool = False
+
+
+def _kept_waiting(overview: Overview, operation: Operation | None) -> _Waits:
+    """What keeps the requests of an operation waiting; nothing when the row needs none."""
+    if operation is None:
+        return _Waits()
+    for obstacle in obstacles(overview):
+        return _Waits((obstacle.what, obstacle.todo))
+    gate, paused = gate_told(overview.gate, overview.now), _paused(operation, overview)
+    if paused is None:
+        return _Waits((str(_todo_gate(overview.gate, overview.now)),) if gate else ())
+    told = operation_told(paused, overview)
+    # That the gate opens by itself is not enough here: that there is nothing to do is not said.
+    first = (gate.what, gate.todo) if gate and gate.urgent else (gate.what,) if gate else ()
+    return _Waits((*first, told.what, told.why, told.todo), told.said, told.answered)
+
+
+def _needs(segment: Segment) -> Operation | None:
+    """The operation that a waiting row needs next."""
+    return {
         Status.PENDING: Operation.CREATE if segment.creates else Operation.UPDATE,
         Status.IN_DOUBT: Operation.LIST,
     }.get(Status(segment.status))
-    return next((one for one in overview.operations if one.operation == needed), None)
+
+
+def _paused(operation: Operation | None, overview: Overview) -> PausedOperation | None:
+    return next((one for one in overview.operations if one.operation == operation), None)
+
+
+def is_paused(segment: Segment, overview: Overview) -> bool:
+    """Whether the operation that a waiting row needs next is paused, or about to be tried."""
+    return _paused(_needs(segment), overview) is not None
 
 
 def paused_until(segment: Segment, overview: Overview) -> datetime | None:
     """Until when no request is made for a waiting row; None when none keeps it waiting."""
-    paused = _paused(segment, overview)
+    paused = _paused(_needs(segment), overview)
     times = (overview.gate.until, paused.until if paused else None)
     return max(filter(None, times), default=None)
 
 
-def operation_told(paused: PausedOperation, now: datetime) -> Told:
-    """Why one operation waits while the others go on."""
-    code = paused.code
+def operation_told(paused: PausedOperation, overview: Overview) -> Told:
+    """Why one operation waits, and when it is tried again unless all else waits as well."""
+    code, now, gate = paused.code, overview.now, overview.gate
     values = {
         "since": moment(paused.since, now),
         "status": str(paused.http_status or "-"),
@@ -144,12 +185,18 @@ def operation_told(paused: PausedOperation, now: datetime) -> Told:
     unreadable = code in texts.UNREADABLE
     usual = texts.OPERATION_WHY_UNREADABLE if unreadable else texts.OPERATION_WHY_REFUSED
     todo = texts.OPERATION_TODO.get(code, texts.OPERATION_TODO_ELSE)
-    following = texts.OPERATION_NEXT if paused.until else texts.OPERATION_PROBING
+    following: Text = ""
+    if not obstacles(overview):
+        if paused.until and (gate.until is None or paused.until > gate.until):
+            following = _fill(texts.OPERATION_NEXT, until=moment(paused.until, now))
+        elif paused.until is None and gate.state == "open":
+            following = texts.OPERATION_PROBING
     return Told(
         what=str(texts.OPERATION_PAUSED[Operation(paused.operation)]),
         why=_fill(texts.OPERATION_WHY.get(code, usual), **values),
-        todo=f"{todo} {_fill(following, until=moment(paused.until, now))}",
+        todo=f"{todo} {following}".strip(),
         said=paused.detail,
+        answered=code in texts.ANSWERED,
         urgent=code in texts.OPERATION_TODO,
     )
 
@@ -207,10 +254,15 @@ def hindrances(overview: Overview) -> list[Told]:
     """All that keeps requests waiting, what has to be put right by people first."""
     found = obstacles(overview)
     told = gate_told(overview.gate, overview.now)
-    # Without a worker nobody tries anything.
-    if told and not (overview.gate.state == "probing" and overview.sweep.late):
+    # Without a worker, or without a key, nothing is being tried.
+    stuck = bool(found)
+    if told and not (overview.gate.state == "probing" and stuck):
         found.append(told)
-    found += [operation_told(paused, overview.now) for paused in overview.operations]
+    found += [
+        operation_told(paused, overview)
+        for paused in overview.operations
+        if paused.until is not None or not stuck
+    ]
     return sorted(found, key=lambda one: not one.urgent)
 
 

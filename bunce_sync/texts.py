@@ -64,9 +64,9 @@ WHAT_CREATE: Final = {
     Status.REJECTED: _("Bunce refused to create it."),
 }
 WHAT_UPDATE: Final = WHAT_CREATE | {
-    Status.PENDING: _("Waiting to be updated: Bunce still has the content of before."),
+    Status.PENDING: _("Waiting to be updated in Bunce."),
     Status.SENDING: _("Being updated in Bunce right now."),
-    Status.REJECTED: _("Bunce refused the change and keeps the content of before."),
+    Status.REJECTED: _("Bunce did not accept the change."),
 }
 WHAT_ELSE: Final[Mapping[tuple[str, str], Text]] = {
     (Status.SYNCED, "drift"): _("In Bunce, but with other content than here."),
@@ -82,6 +82,7 @@ TYPES: Final[Mapping[str, Text]] = {"automatic": _("Automatic"), "manual": _("Ma
 #: In the list the state is a word: the label of ``Segment.Status``, or one of these.
 BADGE_RETRYING = _("Retrying")
 BADGE_PAUSED = _("Paused, goes on")
+BADGE_PAUSE_OVER = _("Paused")
 BADGE_GONE = _("No longer here")
 BADGE_SYNCED: Final = {
     "drift": _("Changed in Bunce"),
@@ -89,7 +90,7 @@ BADGE_SYNCED: Final = {
     "all_customers": _("Differs in Bunce"),
     "duplicate": _("Twice in Bunce"),
 }
-#: After one of the two words above; with a script the second, third or fourth stands there.
+#: After “Retrying” and “Paused, goes on”; with a script the second, third or fourth stands there.
 AT_TIME = _("at %(time)s")
 IN_SECONDS = _("in %(n)s s")
 IN_MINUTES = _("in %(n)s min")
@@ -116,7 +117,7 @@ WHY: Final[Mapping[str, Text]] = {
     "not_json": _("Bunce's answer could not be read: it is not JSON."),
     "wrong_shape": _("Bunce's answer does not have the documented form."),
     "no_id": _("Bunce's answer names no id."),
-    "says_failed": _("Bunce answered with a success that calls itself a failure."),
+    "says_failed": _("Bunce answered with an HTTP success whose body reports a failure."),
     "too_large": _("Bunce's answer was too large to be read."),
     "redirect": _("Bunce's address pointed to another one, which is not followed."),
     "unexpected_status": _("Bunce answered with a status that is not documented."),
@@ -128,8 +129,8 @@ WHY: Final[Mapping[str, Text]] = {
     "rate_limited": _("Bunce asked to wait: too many requests came from this address."),
     "key_refused": _("Bunce did not accept the API key."),
     "forbidden": _(
-        "Bunce does not allow this request: a firewall blocks its content, a limit of the plan is"
-        " reached, or the API key has no right to it."
+        "Bunce does not allow this request: a firewall blocks it, a limit of the plan is reached,"
+        " or the API key has no right to it."
     ),
     "no_such_address": _(
         "Bunce answered that this address does not exist: the setting BUNCE_SYNC['BASE_URL'] or"
@@ -164,6 +165,7 @@ WHY_UNKNOWN_CODE = _("The last request did not succeed (%(code)s).")
 
 WHY_NEW = _("It was added here, and no worker has sent it yet.")
 WHY_EDITED = _("It was changed here, and no worker has sent the change yet.")
+WHY_AGAIN = _("It is to be sent again, and no worker has done so yet.")
 WHY_EDITED_SINCE = _("Bunce refused the content sent before; it has been changed here since.")
 WHY_SENDING = _("A worker sent it at %(time)s and waits for Bunce's answer.")
 WHY_SYNCED = _("Bunce confirmed it at %(time)s.")
@@ -195,21 +197,22 @@ TODO_REJECTED: Final[Todo] = (
     Step(
         "change",
         _("Change it below and save: that sends it again."),
-        _("Ask somebody who may change segments to correct it: that sends it again."),
+        _("Ask a colleague who may change segments to correct it: that sends it again."),
     ),
     Step(
         "push",
         _("If the cause is gone, “Retry” sends it unchanged."),
-        _("If the cause is gone, somebody who may push segments can send it unchanged."),
+        _("If the cause is gone, a colleague who may push segments can send it unchanged."),
     ),
 )
 TODO_NOT_FOUND: Final[Todo] = (
+    _("Check in Bunce's dashboard first that it is gone."),
     Step(
         "replace",
-        _("If it is still wanted, add it here anew and delete this one."),
+        _("Then, if it is still wanted, add it here again and delete this one."),
         _(
-            "If it is still wanted, ask somebody who may add and delete segments to add it anew"
-            " and delete this one."
+            "Then, if it is still wanted, ask a colleague who may add and delete segments to add it"
+            " again and delete this one."
         ),
     ),
     Step(
@@ -219,8 +222,8 @@ TODO_NOT_FOUND: Final[Todo] = (
             " Bunce”."
         ),
         _(
-            "If the key was changed by mistake, somebody who may push segments can have it looked"
-            " up again once the former one is back."
+            "If the key was changed by mistake, a colleague who may push segments can have it"
+            " looked up again once the former one is back."
         ),
     ),
 )
@@ -255,7 +258,7 @@ TODO_BY_CODE: Final[Mapping[str, Todo]] = {
 TODO_LOOK_AGAIN = Step(
     "push",
     _("“Check with Bunce” looks again."),
-    _("Somebody who may push segments can have it looked up again."),
+    _("A colleague who may push segments can have it looked up again."),
 )
 _COPY_THEIRS = Step(
     "change",
@@ -285,7 +288,7 @@ TODO_SYNCED: Final[Mapping[str, Todo]] = {
         Step(
             "push",
             _("“Push now” sends what is wanted here."),
-            _("Somebody who may push segments can send what is wanted here."),
+            _("A colleague who may push segments can send what is wanted here."),
         ),
         _COPY_THEIRS,
     ),
@@ -393,7 +396,7 @@ GATE_CLOSED: Final = {
 #: In place of the first part, where Bunce asked for longer than the app goes without a try.
 GATE_LONG = Template(
     what=_("Bunce asked us to pause until %(asked)s."),
-    why=_("That is long, so one request tries it at %(until)s already."),
+    why=_("Because this is long, one request tries at %(until)s."),
     todo=_("Everything goes on by itself once Bunce answers. There is nothing to do."),
 )
 _PAUSE_OVER = Template(
@@ -424,13 +427,10 @@ GATE_PROBING: Final = {
 # ── What keeps one operation waiting ──────────────────────────────────────────────────────────
 
 OPERATION_PAUSED: Final = {
-    Operation.CREATE: _("Creating segments in Bunce is paused. Other requests continue."),
-    Operation.UPDATE: _("Updating segments in Bunce is paused. Other requests continue."),
-    Operation.READ: _("Looking up single segments in Bunce is paused. Other requests continue."),
-    Operation.LIST: _(
-        "Bunce's list of segments cannot be read. Segments in doubt wait for it; other requests"
-        " continue."
-    ),
+    Operation.CREATE: _("Creating segments in Bunce is paused."),
+    Operation.UPDATE: _("Updating segments in Bunce is paused."),
+    Operation.READ: _("Looking up single segments in Bunce is paused."),
+    Operation.LIST: _("Bunce's list of segments cannot be read, so segments in doubt wait."),
 }
 #: By the code of the answer.
 OPERATION_WHY: Final[Mapping[str, Text]] = {
@@ -443,10 +443,10 @@ OPERATION_WHY: Final[Mapping[str, Text]] = {
         "Since %(since)s Bunce answers that this address does not exist (HTTP %(status)s)."
     ),
     "says_failed": _(
-        "Since %(since)s Bunce answers each of these requests with a success that calls itself a"
-        " failure."
+        "Since %(since)s Bunce answers each of these requests with an HTTP success whose body"
+        " reports a failure."
     ),
-    "paging": _("Since %(since)s its end cannot be found: Bunce's pages do not lead there."),
+    "paging": _("Since %(since)s the end of the list cannot be determined."),
 }
 OPERATION_WHY_REFUSED = _("Since %(since)s Bunce refuses these requests (HTTP %(status)s).")
 OPERATION_WHY_UNREADABLE = _("Since %(since)s Bunce's answers cannot be read. %(why)s")
@@ -456,7 +456,8 @@ OPERATION_TODO: Final[Mapping[str, Text]] = {
         " do."
     ),
     "not_found": _(
-        "Check whether the API key belongs to the account that has these segments, and"
+        "These segments may have been deleted in Bunce: check its dashboard. If they were not,"
+        " check whether the API key belongs to the account that has them, and"
         " BUNCE_SYNC['BASE_URL']."
     ),
     "no_such_address": _(

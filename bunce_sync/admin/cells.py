@@ -42,19 +42,24 @@ def annotated(rows: QuerySet[Segment]) -> QuerySet[Segment]:
     )
 
 
-def badge(segment: Segment, *, now: datetime, gate_until: datetime | None) -> SafeString:
+def badge(
+    segment: Segment, *, now: datetime, gate_until: datetime | None, paused: bool = False
+) -> SafeString:
     """The state as an icon and a word, with the time until the next try counting down.
 
     Args:
         now: the database's time.
         gate_until: until when no such request may be made, if that lies ahead.
+        paused: the operation that the row needs is paused, though perhaps to be tried right now.
     """
     look, word, until = segment.status, str(segment.get_status_display()), None
     if segment.status == Status.PENDING:
         closed = gate_until is not None and gate_until > now
         waits = [at for at in (segment.due_at, gate_until) if at is not None and at > now]
         until = max(waits, default=None)
-        if until is not None:
+        if paused and not closed:
+            look, word, until = "paused", str(texts.BADGE_PAUSE_OVER), None
+        elif until is not None:
             look = "paused" if closed else look
             word = str(texts.BADGE_PAUSED if closed else texts.BADGE_RETRYING)
     elif segment.status == Status.SYNCED and segment.trouble in texts.BADGE_SYNCED:
@@ -149,7 +154,7 @@ def time(at: datetime | None, *, seconds: bool = False) -> SafeString:
 def _badge_of_row(row: Any) -> SafeString:
     paused = row.create_until if row.creates else row.update_until
     until = max(filter(None, (row.gate_until, paused)), default=None)
-    return badge(row, now=row.db_now, gate_until=until)
+    return badge(row, now=row.db_now, gate_until=until, paused=paused is not None)
 
 
 #: The cells that change by themselves; the rows are those of ``annotated``.

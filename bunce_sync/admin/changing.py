@@ -29,7 +29,7 @@ from bunce_sync.admin.timeline import timeline
 from bunce_sync.fingerprint import content_digest
 from bunce_sync.models import Segment
 from bunce_sync.overview import Overview, ledger_days, overview
-from bunce_sync.telling import paused_until, segment_told
+from bunce_sync.telling import is_paused, paused_until, segment_told
 from bunce_sync.texts import Right
 
 Status = Segment.Status
@@ -95,10 +95,12 @@ class Changing(Asking):
         self, request: HttpRequest, segment: Segment, seen: Overview
     ) -> dict[str, SafeString]:
         """The parts of the page that change by themselves, by name."""
+        told = segment_told(segment, seen, self._rights(request, segment))
+        until, paused = paused_until(segment, seen), is_paused(segment, seen)
         state = {
-            "badge": cells.badge(segment, now=seen.now, gate_until=paused_until(segment, seen)),
-            "told": segment_told(segment, seen, self._rights(request, segment)),
-            "answered": segment.trouble in texts.ANSWERED,
+            "badge": cells.badge(segment, now=seen.now, gate_until=until, paused=paused),
+            "told": told,
+            "answered": told.answered,
             "twin": _twin(segment),
             "asks": [ask for ask in self._asks(request, segment) if ask["applies"]],
         }

@@ -181,8 +181,8 @@ class TestWhereItStands:
 @pytest.mark.parametrize(
     ("permissions", "told"),
     [
-        ((), "Ask somebody who may change segments"),
-        (("change_segment",), "somebody who may push segments can send it unchanged"),
+        ((), "Ask a colleague who may change segments"),
+        (("change_segment",), "a colleague who may push segments can send it unchanged"),
         (("push_segment",), "“Retry” sends it unchanged"),
     ],
 )

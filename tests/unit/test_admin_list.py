@@ -17,8 +17,8 @@ from pytest_django import Settings
 from pytest_django.asserts import assertHTMLEqual
 
 from bunce_sync import counting
-from bunce_sync.models import Segment, SyncState
-from tests.unit.admin_people import LIST, call, editor, person, row
+from bunce_sync.models import OperationState, Segment, SyncState
+from tests.unit.admin_people import LIST, call, editor, page, person, row
 
 pytestmark = pytest.mark.django_db
 
@@ -85,6 +85,30 @@ def test_a_row_that_waits_for_the_gate_says_until_when(client: Client) -> None:
     assert "Paused, goes on" in shown
     assert f'data-bunce-until="{until.timestamp():.3f}"' in shown
     assert "Bunce asked us to pause until" in shown
+
+
+@pytest.mark.parametrize(("operation", "bunce_id"), [("create", None), ("update", "a1")])
+@pytest.mark.parametrize("due", [-5, 60])
+def test_a_row_stays_paused_while_its_operation_is_about_to_be_tried(
+    client: Client, operation: str, bunce_id: str | None, due: int
+) -> None:
+    now = timezone.now()
+    segment = row(due_at=now + timedelta(seconds=due), bunce_id=bunce_id)
+    state = OperationState.objects.create(
+        operation=operation, code="forbidden", since=now, blocked_until=now - timedelta(seconds=5)
+    )
+    for address in (LIST, page(segment)):
+        shown = client.get(address).content.decode()
+        assert 'data-bunce-status="paused"' in shown
+        assert "<span>Paused</span>" in shown
+        assert "data-bunce-until" not in shown
+    OperationState.objects.update(blocked_until=now + timedelta(seconds=90))
+    for address in (LIST, page(segment)):
+        shown = client.get(address).content.decode()
+        assert "<span>Paused, goes on" in shown
+        assert "data-bunce-until" in shown
+    state.delete()
+    assert 'data-bunce-status="paused"' not in html(client)
 
 
 def test_synced_rows_that_need_a_look_say_so(client: Client) -> None:

@@ -1,5 +1,6 @@
 """`manage.py bunce_sweep`: the whole work in one process, told in plain words."""
 
+from datetime import timedelta
 from io import StringIO
 from typing import Any
 
@@ -11,10 +12,11 @@ from pytest_django import Settings
 from bunce_sync.emulator import Emulator
 from bunce_sync.functions import DatabaseNow
 from bunce_sync.management.commands import bunce_sweep
-from bunce_sync.models import Segment
+from bunce_sync.models import OperationState, Segment
 from bunce_sync.sync import gate
 from bunce_sync.sync.work import Work
 from bunce_sync.sync.work import work as really_work
+from tests.unit.core import make
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -57,6 +59,51 @@ def test_a_closed_gate_is_given_as_the_reason(bunce: Emulator) -> None:
     assert "next try at" in output
     assert "Segments: 0 synced, 1 waiting." in output
     assert bunce.served == 1
+
+
+@pytest.mark.parametrize(
+    ("operation", "values", "what"),
+    [
+        ("create", {}, "Creating segments in Bunce is paused"),
+        ("update", {"bunce_id": "a1"}, "Updating segments in Bunce is paused"),
+        (
+            "list",
+            {"status": "in_doubt", "last_code": "read_timeout"},
+            "Bunce's list of segments cannot be read, so segments in doubt wait",
+        ),
+        (
+            "read",
+            {"status": "synced", "bunce_id": "a1", "check_asked_at": DatabaseNow()},
+            "Looking up single segments in Bunce is paused",
+        ),
+    ],
+)
+def test_a_paused_operation_is_given_as_the_reason_if_a_segment_waits_for_it(
+    bunce: Emulator, operation: str, values: dict[str, Any], what: str
+) -> None:
+    now = gate.read_state("default")[1]
+    OperationState.objects.create(
+        operation=operation,
+        code="forbidden",
+        http_status=403,
+        detail="Not allowed",
+        since=now,
+        blocked_until=now + timedelta(seconds=45),
+    )
+    make("A", **values)
+    until = f"{now + timedelta(seconds=45):%H:%M:%S} UTC"
+    assert f"Nothing was sent: {what} (Not allowed); next try at {until}." in sweep()
+    assert bunce.served == 0
+
+
+def test_a_paused_operation_is_no_reason_for_segments_that_are_not_due(bunce: Emulator) -> None:
+    now = gate.read_state("default")[1]
+    later = now + timedelta(seconds=45)
+    OperationState.objects.create(
+        operation="create", code="forbidden", since=now, blocked_until=later
+    )
+    make("A", due_at=later)
+    assert "Nothing was sent: no segment is due yet." in sweep()
 
 
 def test_a_full_window_is_given_as_the_reason(bunce: Emulator, settings: Settings) -> None:

@@ -14,6 +14,7 @@ from bunce_sync.counting import Count
 from bunce_sync.functions import DatabaseNow
 from bunce_sync.models import ApiCall, SyncState
 from bunce_sync.overview import BUCKETS, overview
+from bunce_sync.sync.scan import Scan
 from tests.unit.core import make
 
 pytestmark = pytest.mark.django_db
@@ -157,10 +158,17 @@ def test_a_worker_that_has_just_begun_is_not_missed_before_its_first_sweep(
 
 
 def test_a_scan_under_way_says_how_far_it_is() -> None:
-    shared(scan={"started_at": "2026-01-02T03:04:05+00:00", "pages": 17})
+    started = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+    shared(scan=Scan(started_at=started, kept_at=started, environment="", pages=17).to_json())
     scan = overview().scan
     assert scan is not None
-    assert (scan.pages, scan.started_at) == (17, datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC))
+    assert (scan.pages, scan.started_at) == (17, started)
+
+
+@pytest.mark.parametrize("kept", [{"begun": 1}, {"started_at": "2026-01-02T03:04:05+00:00"}, [1]])
+def test_a_scan_that_another_release_kept_is_not_shown(kept: Any) -> None:
+    shared(scan=kept)
+    assert overview().scan is None
 
 
 def test_a_missing_key_and_an_unusable_setting_are_told_apart(settings: Settings) -> None:

@@ -3,6 +3,7 @@
 import re
 from datetime import UTC, datetime, timedelta
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -181,6 +182,169 @@ def test_every_paused_operation_says_so_in_the_panel_and_with_each_row_that_wait
         assert (told.what in seen.todo) == (needed == operation)
 
 
+def paused_operation(
+    operation: str = "create", until: datetime | None = LATER, code: str = "forbidden"
+) -> PausedOperation:
+    return PausedOperation(operation, code, 403, NOW, until, "Not allowed")
+
+
+CREATES_PAUSED = (
+    "Creating segments in Bunce is paused. Since 12:00:00 Bunce does not allow these requests"
+    " (HTTP 403), whatever the segment. Check in Bunce's dashboard whether a limit of the plan is"
+    " reached and what the API key may do."
+)
+
+
+def test_a_paused_operation_promises_nothing_of_the_others() -> None:
+    for operation in ApiCall.Operation.values:
+        [told] = hindrances(everything(operations=(paused_operation(operation),)))
+        assert "ther requests" not in told.what
+        assert told.what.count(".") == 1
+
+
+def test_no_next_try_of_an_operation_is_promised_while_nothing_can_be_sent() -> None:
+    for changes in ({"sweep": Sweep(NOW, 99.0, True, 10.0)}, {"key_missing": True}):
+        probing = everything(operations=(paused_operation(until=None),), **changes)
+        assert len(hindrances(probing)) == 1
+        waiting = everything(operations=(paused_operation(),), **changes)
+        _, told = hindrances(waiting)
+        assert told.what == "Creating segments in Bunce is paused."
+        assert "try" not in told.todo
+    [told] = hindrances(everything(operations=(paused_operation(),)))
+    assert told.todo.endswith("Next automatic try at 12:03:21.")
+    [told] = hindrances(everything(operations=(paused_operation(until=None),)))
+    assert told.todo.endswith("One request tries again next; the others follow when it succeeds.")
+
+
+def test_no_try_of_an_operation_is_promised_before_the_gate_opens() -> None:
+    closed = Gate("closed", "rate_limited", LATER, NOW)
+    for until in (None, NOW + timedelta(seconds=9)):
+        told = hindrances(everything(gate=closed, operations=(paused_operation(until=until),)))
+        assert not [one for one in told if "try" in one.todo or "tries" in one.todo]
+    later = paused_operation(until=LATER + timedelta(seconds=9))
+    told = hindrances(everything(gate=closed, operations=(later,)))
+    assert [one for one in told if "Next automatic try at 12:03:30." in one.todo]
+
+
+@pytest.mark.parametrize(
+    ("state", "reason", "first"),
+    [
+        ("closed", "rate_limited", "Bunce asked us to pause until 12:03:21."),
+        ("closed", "unreachable", "Bunce is not answering since 12:00:00."),
+        (
+            "closed",
+            "key_refused",
+            (
+                "Bunce refused the key. Set a valid key and restart web server and workers. One"
+                " request a minute tries it, the next at 12:03:21."
+            ),
+        ),
+        ("probing", "rate_limited", "The pause that Bunce asked for is over."),
+    ],
+)
+def test_a_row_that_waits_for_the_gate_and_for_its_operation_is_told_both(
+    state: Any, reason: str, first: str
+) -> None:
+    gate = Gate(state, reason, LATER if state == "closed" else None, NOW)
+    until = NOW + timedelta(seconds=9) if state == "closed" else None
+    both = everything(gate=gate, operations=(paused_operation(until=until),))
+    told = segment_told(segment(), both)
+    assert told.todo == f"{first} {CREATES_PAUSED}"
+    assert (told.said, told.answered) == ("Not allowed", True)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"sweep": Sweep(NOW, 99.0, True, 10.0)}, {"key_missing": True}]
+)
+def test_bunces_words_on_an_operation_are_not_shown_beside_another_cause(
+    changes: dict[str, Any],
+) -> None:
+    seen = everything(operations=(paused_operation(),), **changes)
+    told = segment_told(segment(), seen)
+    assert "is paused" not in told.todo
+    assert told.said == ""
+
+
+@pytest.mark.parametrize("status", ["synced", "rejected", "pending"])
+def test_a_look_that_was_asked_for_says_what_keeps_it_waiting(status: str) -> None:
+    row = segment(status, bunce_id="a1", check_asked_at=NOW)
+    paused = paused_operation("read", code="not_found")
+    told = segment_told(row, everything(operations=(paused,)))
+    assert_complete(told)
+    assert told.todo.endswith(
+        "what it finds shows here. Looking up single segments in Bunce is paused. Since 12:00:00"
+        " Bunce has none of the segments it was asked for. These segments may have been deleted in"
+        " Bunce: check its dashboard. If they were not, check whether the API key belongs to the"
+        " account that has them, and BUNCE_SYNC['BASE_URL']. Next automatic try at 12:03:21."
+    )
+    assert told.said == "Not allowed"
+    if status == "synced":
+        assert "nothing to do" not in told.todo
+    row.check_asked_at = None
+    assert "Looking up" not in segment_told(row, everything(operations=(paused,))).todo
+
+
+def test_a_look_that_no_worker_can_do_does_not_say_that_there_is_nothing_to_do() -> None:
+    row = segment("synced", bunce_id="a1", check_asked_at=NOW)
+    told = segment_told(row, everything(sweep=Sweep(NOW, 99.0, True, 10.0)))
+    assert "nothing to do" not in told.todo
+    assert "No worker is running." in told.todo
+
+
+@pytest.mark.parametrize(
+    ("values", "why"),
+    [
+        ({"sent_at": None}, "It was added here, and no worker has sent it yet."),
+        ({}, "It is to be sent again, and no worker has done so yet."),
+        (
+            {"bunce_id": "a1", "sent_digest": "of before"},
+            "It was changed here, and no worker has sent the change yet.",
+        ),
+        (
+            {"bunce_id": "a1", "sent_digest": Segment(name="VIP").digest},
+            "It is to be sent again, and no worker has done so yet.",
+        ),
+    ],
+)
+def test_a_row_says_whether_it_waits_for_the_first_time(values: dict[str, Any], why: str) -> None:
+    assert segment_told(segment(**values), everything()).why == why
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "what"),
+    [
+        ("pending", "", "Waiting to be updated in Bunce."),
+        ("rejected", "conflict", "Bunce did not accept the change."),
+    ],
+)
+def test_of_a_change_only_that_is_told_which_is_known(status: str, code: str, what: str) -> None:
+    assert segment_told(segment(status, code, bunce_id="a1"), everything()).what == what
+
+
+def test_a_segment_that_is_gone_is_looked_for_before_it_is_added_again() -> None:
+    row = segment("rejected", "not_found", bunce_id="a1")
+    first = "Check in Bunce's dashboard first that it is gone. Then, if it is still wanted,"
+    todo = segment_told(row, everything(), {"replace"}).todo
+    assert todo.startswith(f"{first} add it here again and delete this one.")
+    todo = segment_told(row, everything(), ()).todo
+    who = "a colleague who may add and delete segments"
+    assert todo.startswith(f"{first} ask {who} to add it again and delete this one.")
+
+
+def test_the_plainer_words_for_what_bunce_answers() -> None:
+    failed = "an HTTP success whose body reports a failure."
+    assert cause("says_failed") == f"Bunce answered with {failed}"
+    assert cause("forbidden").startswith("Bunce does not allow this request: a firewall blocks it,")
+    paused = (paused_operation("list", code="says_failed"), paused_operation("list", code="paging"))
+    first, second = hindrances(everything(operations=paused))
+    assert first.why == f"Since 12:00:00 Bunce answers each of these requests with {failed}"
+    assert second.why == "Since 12:00:00 the end of the list cannot be determined."
+
+
+def test_who_may_is_always_a_colleague() -> None:
+    assert "omebody who may" not in Path(texts.__file__).read_text("utf-8")
+
+
 def test_a_pause_longer_than_the_app_waits_tells_both_times() -> None:
     asked = NOW + timedelta(days=1)
     gate = Gate("closed", "rate_limited", LATER, NOW, asked_until=asked)
@@ -188,7 +352,7 @@ def test_a_pause_longer_than_the_app_waits_tells_both_times() -> None:
     assert told is not None
     assert_complete(told)
     assert told.what == "Bunce asked us to pause until March 5, 2026 12:00:00."
-    assert "12:03:21" in told.why
+    assert told.why == "Because this is long, one request tries at 12:03:21."
     row = segment_told(segment("pending"), everything(gate=gate))
     assert "March 5, 2026 12:00:00" in row.todo
     assert "12:03:21" in row.todo
@@ -246,15 +410,15 @@ def test_nobody_is_told_to_press_a_button_or_fill_in_a_form_that_is_not_there(
     for nobody in (True, False):
         todo = segment_told(row, everything(), () if nobody else ("change", "replace")).todo
         assert "“" not in todo
-        assert "omebody who may push segments" in todo or todo.endswith("nothing to do.")
+        assert "colleague who may push segments" in todo or todo.endswith("nothing to do.")
     assert "below" not in segment_told(row, everything(), {"push"}).todo
 
 
 def test_who_may_only_look_is_told_whom_to_ask() -> None:
     told = segment_told(segment("rejected", "conflict"), everything(), ())
     assert told.todo == (
-        "Ask somebody who may change segments to correct it: that sends it again. If the cause is"
-        " gone, somebody who may push segments can send it unchanged."
+        "Ask a colleague who may change segments to correct it: that sends it again. If the cause"
+        " is gone, a colleague who may push segments can send it unchanged."
     )
     told = segment_told(segment("pending", "refused", due_at=LATER), everything(), ())
     assert told.todo == "It is tried again by itself at 12:03:21. There is nothing to do."

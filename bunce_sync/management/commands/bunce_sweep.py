@@ -14,21 +14,23 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DatabaseError, InterfaceError, connections
-from django.db.models import Min
+from django.db.models import Min, Q
 
 from bunce_sync.conf import conf
 from bunce_sync.counting import Count
 from bunce_sync.exceptions import ConfigurationError
-from bunce_sync.models import Segment, SyncState
-from bunce_sync.overview import Overview, overview
+from bunce_sync.models import ApiCall, Segment, SyncState
+from bunce_sync.overview import Overview, PausedOperation, overview
 from bunce_sync.sync.push import database_of
 from bunce_sync.sync.work import Work, work
+from bunce_sync.texts import OPERATION_PAUSED
 
 #: Seconds of work between two looks whether somebody asked to end; a request is always finished.
 SHIFT = 1.0
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 Status = Segment.Status
+Operation = ApiCall.Operation
 
 
 class Command(BaseCommand):
@@ -160,27 +162,47 @@ def _told(done: Work, seen: Overview, using: str | None) -> str:
             f"Sent {_number(done.pushes, 'segment')}, read {pages} of Bunce's list and {reads}."
         ]
     else:
-        lines = [f"Nothing was sent: {_why_nothing(seen)}"]
+        lines = [f"Nothing was sent: {_why_nothing(seen, using)}"]
     if done.freed:
         lines.append(f"Took {_number(done.freed, 'segment')} from workers that died or hang.")
     return "\n".join([*lines, _where_all_stand(seen, using)])
 
 
-def _why_nothing(seen: Overview) -> str:
+def _why_nothing(seen: Overview, using: str | None) -> str:
     """The reason, for somebody who expected something to be sent."""
     if seen.gate.state == "closed":
         reason = SyncState.Reason(seen.gate.reason).label
         until = f"; next try at {seen.gate.until:%H:%M:%S} UTC" if seen.gate.until else ""
         detail = f" ({seen.gate.detail})" if seen.gate.detail else ""
         return f"{reason}{detail}{until}."
-    if not seen.counts[Status.PENDING].value and not seen.counts[Status.IN_DOUBT].value:
+    paused = [_paused(one) for one in seen.operations if _is_needed(one, seen, using)]
+    waiting = seen.counts[Status.PENDING].value or seen.counts[Status.IN_DOUBT].value
+    if not waiting and not paused:
         return "no segment waits."
     if seen.usage.limit is not None and seen.usage.used >= seen.usage.limit:
-        return (
-            f"the limit of {seen.usage.limit} requests in {seen.usage.seconds:g} s is used up"
-            " for now."
-        )
-    return "no segment is due yet."
+        limit = f"the limit of {seen.usage.limit} requests in {seen.usage.seconds:g} s"
+        return " ".join([f"{limit} is used up for now.", *paused])
+    return " ".join(paused) or "no segment is due yet."
+
+
+def _is_needed(paused: PausedOperation, seen: Overview, using: str | None) -> bool:
+    """Whether a segment that is due waits for a paused operation."""
+    due = Q(due_at__lte=seen.now)
+    needing = {
+        Operation.CREATE: due & Q(status=Status.PENDING, bunce_id__isnull=True),
+        Operation.UPDATE: due & Q(status=Status.PENDING, bunce_id__isnull=False),
+        Operation.LIST: due & Q(status=Status.IN_DOUBT),
+        Operation.READ: Q(check_asked_at__isnull=False),
+    }[Operation(paused.operation)]
+    return Segment.objects.using(database_of(using)).filter(needing).exists()
+
+
+def _paused(paused: PausedOperation) -> str:
+    """That an operation is paused, with Bunce's words and the time of the next try."""
+    what = str(OPERATION_PAUSED[Operation(paused.operation)]).rstrip(".")
+    detail = f" ({paused.detail})" if paused.detail else ""
+    following = f"next try at {paused.until:%H:%M:%S} UTC" if paused.until else "a try is due"
+    return f"{what}{detail}; {following}."
 
 
 def _where_all_stand(seen: Overview, using: str | None) -> str:
