@@ -9,7 +9,6 @@ from typing import Any, ClassVar
 from django.core.exceptions import ValidationError
 from django.db import models, transaction
 from django.db.models import Q
-from django.db.models.expressions import Combinable
 from django.db.models.functions import Length, Trim
 from django.db.models.lookups import GreaterThan
 from django.utils.translation import gettext_lazy as _
@@ -246,18 +245,20 @@ class Segment(models.Model):
         which bypasses ``save()``; and before ``post_save``, whose receivers must see values.
         """
         arguments = (raw, cls, force_insert, force_update, using, update_fields)
-        if cls is not Segment:
-            return bool(super()._save_table(*arguments))  # type: ignore[misc]  # not in the stubs
+        if cls is not Segment:  # the table of a subclass
+            updated = bool(super()._save_table(*arguments))  # type: ignore[misc]  # not in the stubs
+            self._load_stored(using, cls)
+            return updated
         if (pk := self.id) is None:
             # One INSERT, which needs no transaction of its own.
             super()._save_table(*arguments)
-            self._load_stored(using)
+            self._load_stored(using, Segment)
             return False
         with transaction.atomic(using=using, savepoint=False):
             updated = bool(super()._save_table(*arguments))  # type: ignore[misc]  # as above
             if updated:
                 Segment.objects.using(using).requeue_changed([pk])
-            self._load_stored(using, self.KEPT_FIELDS if updated else ())
+            self._load_stored(using, Segment, self.KEPT_FIELDS if updated else ())
         return updated
 
     def _do_update(
@@ -292,35 +293,76 @@ class Segment(models.Model):
         """
         self._refuse_own_id()
         if raw or self.id is not None:
-            self.bunce_id = self.bunce_id or None
+            self._put_back()
             return
         # The copy of a row is a segment of its own.
         for name in self.KEPT_FIELDS:
             field = Segment._meta.get_field(name)
             setattr(self, field.attname, field.get_default())
 
+    def _put_back(self) -> None:
+        """Keep what identifies a row that is inserted again, and the doubt about its create.
+
+        All else is as it was when the dump or version was made: what Bunce was told since then is
+        in the call log, and a row that is not in Bunce has to be sent.
+        """
+        self.bunce_id = self.bunce_id or None
+        if self.bunce_id is None:
+            if self.status not in (Segment.Status.SENDING, Segment.Status.IN_DOUBT):
+                self._set(**self.fresh_start())
+            return
+        confirmed = ApiCall.objects.filter(
+            segment_id=self.id, outcome=ApiCall.Outcome.CONFIRMED, body__isnull=False
+        )
+        body = confirmed.order_by("-pk").values_list("body", flat=True).first()
+        if body:
+            self.sent_digest = content_digest(body["name"], body["description"])
+        if self.digest != self.sent_digest or self.status == Segment.Status.SENDING:
+            self._set(**self.fresh_start(), lease_token=None, lease_until=None)
+
+    def _set(self, **values: Any) -> None:
+        for name, value in values.items():
+            setattr(self, name, value)
+
     def _refuse_own_id(self) -> None:
         """Refuse an id of the caller's: left out silently, it would make a second segment."""
         if self.bunce_id and self.id is None and self._state.db is None:
             raise ValueError("A new segment gets its Bunce id from Bunce: leave bunce_id out.")
 
-    def _load_stored(self, using: str | None, names: Iterable[str] = ()) -> None:
-        """Load these fields, and those of which the instance holds an expression only."""
+    def _load_stored(
+        self, using: str | None, cls: type[models.Model] | None, names: Iterable[str] = ()
+    ) -> None:
+        """Load these fields of a table, and those of which the instance holds an expression."""
+        if cls is None:
+            return
         pending = [
             field.name
-            for field in Segment._meta.concrete_fields
-            if isinstance(self.__dict__.get(field.attname), Combinable)
+            for field in cls._meta.local_concrete_fields
+            if hasattr(self.__dict__.get(field.attname), "resolve_expression")
         ]
         names = {*names, *pending}
         if names:
-            rows = Segment.objects.using(using).filter(pk=self.id)
-            for name, value in rows.values(*names).get().items():
-                setattr(self, name, value)
+            rows = cls._base_manager.using(using).filter(pk=self._get_pk_val(cls._meta))
+            self._set(**rows.values(*names).get())
 
     @property
     def digest(self) -> str:
         """The fingerprint of what is wanted now."""
         return content_digest(self.name, self.description)
+
+    @property
+    def all_customers_fixed(self) -> bool:
+        """Whether ``add_all_customers`` was sent for good: Bunce reads it in a create alone."""
+        under_way = (Segment.Status.SENDING, Segment.Status.IN_DOUBT)
+        return self.bunce_id is not None or self.status in under_way
+
+    def refused_with_other_customers(self) -> bool:
+        """Whether Bunce refused to create the row with another ``add_all_customers`` than now."""
+        if self.bunce_id is not None:
+            return False
+        creates = self.calls.filter(operation=ApiCall.Operation.CREATE).order_by("-pk")
+        body = creates.values_list("body", flat=True).first() or {}
+        return bool(body.get("add_all_customers", self.add_all_customers)) != self.add_all_customers
 
     @property
     def creates(self) -> bool:
@@ -362,14 +404,10 @@ class Segment(models.Model):
         self.name = (self.name or "").strip()
         self.description = (self.description or "").strip() or None
         if self.pk and not self._state.adding:
-            before = (
-                type(self)
-                ._base_manager.using(self._state.db)
-                .filter(pk=self.pk)
-                .values_list("add_all_customers", "sent_at")
-                .first()
-            )
-            if before and before[1] is not None and before[0] != self.add_all_customers:
+            rows = Segment.objects.using(self._state.db).filter(pk=self.id)
+            before = rows.only("add_all_customers", "bunce_id", "status").first()
+            changed = before and before.add_all_customers != self.add_all_customers
+            if before and changed and before.all_customers_fixed:
                 raise ValidationError(
                     {
                         "add_all_customers": _(

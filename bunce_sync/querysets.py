@@ -8,16 +8,13 @@ from typing import TYPE_CHECKING, Any
 from django.db import connections, router, transaction
 from django.db.models import QuerySet
 
-from bunce_sync.fingerprint import content_digest
 from bunce_sync.functions import DatabaseNow
 
 if TYPE_CHECKING:
     from bunce_sync.models import Segment
 
-#: The wanted fields that an update in Bunce sends.
-CONTENT = frozenset({"name", "description"})
 #: Rows that are looked at together after an update of many.
-BATCH = 1000
+BATCH = 10_000
 
 
 class SegmentQuerySet(QuerySet["Segment"]):
@@ -75,19 +72,22 @@ class SegmentQuerySet(QuerySet["Segment"]):
         Raises:
             ValueError: nothing but fields of the sync is named.
         """
+        if not kwargs:
+            return super().update()
         values = self._without_sync_fields("Segment.objects.update()", kwargs)
         values["updated_at"] = DatabaseNow()
-        if not CONTENT & values.keys() or self.query.is_sliced:
+        if not {*self.model.WANTED} & values.keys() or self.query.is_sliced:
             return super().update(**values)
         with transaction.atomic(using=self.write_alias):
             # By the keys: else a row that comes to rest just now would be updated and not requeued.
             rows = self.using(self.write_alias)
-            keys = list(dict.fromkeys(rows.order_by().values_list("pk", flat=True)))
+            # A subclass may have a key of its own.
+            keys = list(dict(rows.order_by().values_list("pk", "id")).items())
             count = 0
             for start in range(0, len(keys), BATCH):
-                some = keys[start : start + BATCH]
-                count += super(SegmentQuerySet, rows.filter(pk__in=some)).update(**values)
-                self._segments.requeue_changed(some)
+                some = dict(keys[start : start + BATCH])
+                count += super(SegmentQuerySet, rows.filter(pk__in=[*some])).update(**values)
+                self._segments.requeue_changed([*some.values()])
         self._result_cache = None
         return count
 
@@ -122,6 +122,9 @@ class SegmentQuerySet(QuerySet["Segment"]):
         named = self._without_sync_fields(
             "Segment.objects.bulk_create()", dict.fromkeys(update_fields or ())
         )
+        if not connections[self.write_alias].features.supports_update_conflicts_with_target:
+            for segment in rows:
+                segment.bunce_id = None  # MySQL would find another row by it
         with transaction.atomic(using=self.write_alias):
             made = super().bulk_create(
                 rows,
@@ -141,12 +144,11 @@ class SegmentQuerySet(QuerySet["Segment"]):
         Rows under way are left alone: recording compares what was sent with what the row says.
         """
         rows = self.filter(pk__in=keys, status__in=self.model.RESTING).order_by()
+        fields = ("name", "description", "add_all_customers", "sent_digest", "bunce_id")
         changed = [
-            pk
-            for pk, name, description, sent in rows.values_list(
-                "pk", "name", "description", "sent_digest"
-            )
-            if content_digest(name, description) != sent
+            row.pk
+            for row in rows.only(*fields)
+            if row.digest != row.sent_digest or row.refused_with_other_customers()
         ]
         if changed:
             rows.filter(pk__in=changed).update_sync_fields(**self.model.fresh_start())

@@ -62,7 +62,7 @@ class Changing(Asking):
         if segment is None:
             return False
         # Bunce has no call that changes it.
-        return segment.sent_at is not None or not self.has_change_permission(request, segment)
+        return segment.all_customers_fixed or not self.has_change_permission(request, segment)
 
     @admin.display(description=gettext_lazy("add all customers"))
     def added_all_customers(self, segment: Segment) -> str:
@@ -72,7 +72,7 @@ class Changing(Asking):
     def get_form(
         self, request: HttpRequest, obj: Segment | None = None, change: bool = False, **kwargs: Any
     ) -> Any:
-        if obj is not None and obj.sent_at is not None:
+        if obj is not None and obj.all_customers_fixed:
             kwargs["help_texts"] = {"added_all_customers": texts.FIXED_AFTER_SENDING}
         return super().get_form(request, obj, change=change, **kwargs)
 

@@ -213,6 +213,8 @@ def settle(
         "absent_at": None,
     }
     edited = row.digest != claim.digest
+    if claim.creates and row.add_all_customers != claim.add_all_customers:
+        edited = True
     untried = {"attempts": max(claim.attempts - 1, 0)}
     match result.outcome:
         case Outcome.CONFIRMED:
@@ -321,6 +323,26 @@ def restored(row: Segment, bunce_id: str, *, now: Moment) -> dict[str, Any]:
         "lease_until": None,
         "attempts": row.attempts,
         "sent_digest": row.sent_digest,
+    }
+
+
+def doubted(body: dict[str, Any], *, sent_at: datetime, due_at: Moment) -> dict[str, Any]:
+    """The changes that put a row in doubt again about a create that it does not know of.
+
+    Args:
+        body: of the create, as the call log has it.
+        sent_at: when it was made.
+        due_at: when Bunce has surely finished with it.
+    """
+    return {
+        "status": Status.IN_DOUBT,
+        "due_at": due_at,
+        "lease_token": None,
+        "lease_until": None,
+        "sent_digest": content_digest(body["name"], body["description"]),
+        "sent_at": sent_at,
+        "last_code": "worker_lost",
+        "last_error": "",
     }
 
 

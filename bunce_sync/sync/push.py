@@ -19,6 +19,7 @@ from datetime import timedelta
 from typing import Any
 
 from django.db import (
+    DatabaseError,
     IntegrityError,
     InterfaceError,
     OperationalError,
@@ -27,7 +28,7 @@ from django.db import (
     router,
     transaction,
 )
-from django.db.models import Exists, F, OuterRef, Q, QuerySet, Subquery, Value
+from django.db.models import Exists, OuterRef, Q, QuerySet, Subquery, Value
 from django.db.models.functions import Coalesce
 
 from bunce_sync.client import BunceClient, Exchange, shared_client
@@ -35,6 +36,7 @@ from bunce_sync.conf import conf
 from bunce_sync.exceptions import ConfigurationError
 from bunce_sync.functions import DatabaseNow
 from bunce_sync.models import ApiCall, Segment
+from bunce_sync.querysets import SegmentQuerySet
 from bunce_sync.sync import circuit_breaker, gate, ledger
 from bunce_sync.sync.outcome import (
     LINKED_ELSEWHERE,
@@ -43,6 +45,7 @@ from bunce_sync.sync.outcome import (
     Outcome,
     Result,
     backoff,
+    doubted,
     restored,
     result_of,
     settle,
@@ -63,9 +66,11 @@ CLAIMED = (
 )
 #: What recording has to know of a row: much less than all that it may change.
 SETTLED = (
-    *("name", "description", "status", "lease_token", "sent_digest"),
+    *("name", "description", "add_all_customers", "status", "lease_token", "sent_digest"),
     *("bunce_id", "bunce_name", "bunce_description"),
 )
+#: How far attempts are counted.
+MOST_ATTEMPTS = 1_000_000
 #: Errors that concern all rows: the database is gone, or has no tables.
 EVERYBODYS = (OperationalError, InterfaceError, ProgrammingError)
 
@@ -151,10 +156,39 @@ def drain(
 
 def _rows(keys: list[int], alias: str) -> list[Segment]:
     """Those of the rows that wait, as far as a claim has to know them."""
-    rows = list(Segment.objects.using(alias).only(*CLAIMED).filter(pk__in=keys))
-    for missing in {*keys} - {row.pk for row in rows}:
-        logger.info("Segment %s does not exist (any more); nothing to push.", missing)
+    some = Segment.objects.using(alias).only(*CLAIMED)
+    try:
+        rows = list(some.filter(pk__in=keys))
+    except (DatabaseError, ValueError):
+        # One that cannot be read, such as text that is none on SQLite, or no connection.
+        rows = [row for pk in keys if (row := _readable(pk, some, alias))]
+    else:
+        for missing in {*keys} - {row.pk for row in rows}:
+            logger.info("Segment %s does not exist (any more); nothing to push.", missing)
     return [row for row in rows if row.status == Segment.Status.PENDING]
+
+
+def _readable(pk: int, rows: SegmentQuerySet, alias: str) -> Segment | None:
+    try:
+        return rows.filter(pk=pk).first()
+    except (DatabaseError, ValueError) as error:
+        _put_off(pk, error, alias)
+        return None
+
+
+def _put_off(pk: int, error: Exception, alias: str) -> None:
+    """Let a row wait that an error of ours has stopped, so that it stops no other.
+
+    Raises:
+        DatabaseError: it is the database that does not work.
+    """
+    logger.error("Pushing segment %s failed by an error of ours", pk, exc_info=error)
+    rows = Segment.objects.using(alias).filter(pk=pk, status=Segment.Status.PENDING)
+    # How often it failed before may be what cannot be read. A deadlock is over soon.
+    wait = backoff(4 if isinstance(error, OperationalError) else 8)
+    rows.update_sync_fields(
+        due_at=DatabaseNow() + wait, last_code="internal", last_error=type(error).__name__
+    )
 
 
 def _due_rows(alias: str) -> list[Segment]:
@@ -184,19 +218,17 @@ def _push_alone(row: Segment, alias: str, patience: Patience, *, lines_up: bool)
     """Push one row; an error of ours puts that row off and stops no other."""
     try:
         return _push_row(row, alias, patience, lines_up=lines_up)
-    except (ConfigurationError, gate.GateClosed, *EVERYBODYS):
+    except (ConfigurationError, gate.GateClosed, ProgrammingError):
         raise
-    except Exception as error:
-        logger.exception("Pushing segment %s failed by an error of ours", row.pk)
-        rows = Segment.objects.using(alias).filter(pk=row.pk, status=Segment.Status.PENDING)
-        attempts = rows.values_list("attempts", flat=True).first() or 0
-        rows.update_sync_fields(
-            due_at=DatabaseNow() + backoff(attempts + 1),
-            attempts=F("attempts") + 1,
-            last_code="internal",
-            last_error=type(error).__name__,
-        )
-        return False
+    except (OperationalError, InterfaceError) as error:
+        # The connection, a deadlock, or one row that the server refuses: a new connection tells.
+        if connections[alias].in_atomic_block:
+            raise
+        connections[alias].close()
+        _put_off(row.pk, error, alias)
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is this row's
+        _put_off(row.pk, error, alias)
+    return False
 
 
 def _push_row(row: Segment, alias: str, patience: Patience, *, lines_up: bool = False) -> bool:
@@ -236,7 +268,7 @@ def claim(
         description=row.description,
         add_all_customers=row.add_all_customers,
         bunce_id=row.bunce_id,
-        attempts=row.attempts + 1,
+        attempts=min(row.attempts, MOST_ATTEMPTS) + 1,
     )
     try:
         with transaction.atomic(using=alias, durable=True):
@@ -257,13 +289,12 @@ def claim(
             # Nearly always nothing is in the way, so that is asked in the same query.
             clear = due.filter(circuit_breaker.clear_of_trouble(taken.operation, alias))
             if taken.creates:
-                clear = clear.exclude(Exists(_confirmed_creates(OuterRef("pk"), alias)))
+                clear = clear.exclude(Exists(_earlier_creates(OuterRef("pk"), alias)))
             if not clear.not_held().update_sync_fields(**lease):
                 if not due.not_held().update_sync_fields(**lease):
                     return None
-                if taken.creates and (known := _confirmed_id(row.pk, alias)):
-                    logger.error("Segment %s had lost its Bunce id; it is %s again", row.pk, known)
-                    changes = restored(row, known, now=DatabaseNow())
+                if taken.creates and (changes := _from_earlier(row, alias)):
+                    logger.error("Segment %s was sent before; the call log says how", row.pk)
                     Segment.objects.using(alias).filter(pk=row.pk).update_sync_fields(**changes)
                     return None
                 probe = circuit_breaker.admit(taken.operation, alias, segment_id=row.pk)
@@ -284,31 +315,36 @@ def claim(
     return taken, call, permit
 
 
-def _confirmed_creates(pk: Any, alias: str) -> QuerySet[ApiCall]:
-    """The creates of this very row that Bunce confirmed.
+def _earlier_creates(pk: Any, alias: str) -> QuerySet[ApiCall]:
+    """The creates of this very row that Bunce confirmed, or that nobody has decided about.
 
     The row existed when they were made, so it is not another one that got the same key.
     """
     created_at = Segment.objects.using(alias).filter(pk=OuterRef("segment_id"))
-    calls = ApiCall.objects.using(alias).filter(
-        Q(outcome=Outcome.CONFIRMED) | Q(decision=ApiCall.Decision.ADOPTED),
+    undecided = Q(outcome__in=(Outcome.UNKNOWN, Outcome.ABANDONED, Outcome.UNDER_WAY), decision="")
+    confirmed = Q(outcome=Outcome.CONFIRMED) | Q(decision=ApiCall.Decision.ADOPTED)
+    return ApiCall.objects.using(alias).filter(
+        undecided | (confirmed & ~Q(bunce_id="")),
         segment_id=pk,
         operation=Operation.CREATE,
         started_at__gte=Subquery(created_at.values("created_at")),
     )
-    return calls.exclude(bunce_id="")
 
 
-def _confirmed_id(segment_id: int, alias: str) -> str | None:
-    """The Bunce id that the row had before, if it has lost it and no other row has it.
+def _from_earlier(row: Segment, alias: str) -> dict[str, Any]:
+    """The changes that an earlier create makes to a row that does not know of it; often none.
 
-    Whatever path of Django or SQL took it away: without this the segment would be created twice.
+    Whatever path of Django or SQL made the row forget it: without this it would be created twice.
     """
-    calls = _confirmed_creates(segment_id, alias).order_by("-pk")
-    known = calls.values_list("bunce_id", flat=True).first()
-    if known is None or Segment.objects.using(alias).filter(bunce_id=known).exists():
-        return None
-    return known
+    now = DatabaseNow()
+    for call in _earlier_creates(row.pk, alias).order_by("-pk"):
+        if call.bunce_id:
+            if not Segment.objects.using(alias).filter(bunce_id=call.bunce_id).exists():
+                return restored(row, call.bunce_id, now=now)
+        elif call.body and not call.decision:
+            grace = timedelta(seconds=conf.GRACE + conf.request_deadline)
+            return doubted(call.body, sent_at=call.started_at, due_at=call.started_at + grace)
+    return {}
 
 
 def body_of(taken: Claim) -> dict[str, Any]:

@@ -235,7 +235,8 @@ def adopt(remotes: Sequence[RemoteSegment], scan: Scan, alias: str) -> int:
     for remote in remotes:
         by_digest[content_digest(remote.name, remote.description)].append(remote)
     waiting: dict[str, list[Segment]] = defaultdict(list)
-    for row in _considered(scan, alias).filter(sent_digest__in=by_digest):
+    alike = _considered(scan, alias).filter(sent_digest__in=by_digest)
+    for row in alike.only("sent_digest", "sent_at"):
         waiting[row.sent_digest].append(row)
     if not waiting:
         return 0
@@ -293,6 +294,7 @@ def _adopt(row: Segment, remote: RemoteSegment, alias: str) -> Adoption:
                 Segment.objects.using(alias)
                 .locked()
                 .filter(pk=row.pk, status=Status.IN_DOUBT, sent_digest=row.sent_digest)
+                .only("name", "description", "sent_digest", "status")
                 .first()
             )
             if current is None:

@@ -90,6 +90,7 @@ def repair_times(alias: str) -> int:
         ("due_at", (Status.PENDING, Status.IN_DOUBT)),
         ("lease_until", (Status.SENDING,)),
         ("sent_at", (Status.IN_DOUBT,)),
+        ("check_asked_at", Status.values),
     ):
         impossible = Q(**{f"{field}__lt": EARLIEST}) | Q(**{f"{field}__gt": _ahead(LONGEST_WAIT)})
         # Looked for first: an UPDATE by anything but the keys would wait for rows that others hold.

@@ -12,6 +12,13 @@ class Vip(Segment):
     owner = models.CharField(max_length=50, default="")
 
 
+class Numbered(Segment):
+    """A segment with a key of the site's own."""
+
+    segment = models.OneToOneField(Segment, on_delete=models.CASCADE, parent_link=True)
+    number = models.IntegerField(primary_key=True)
+
+
 class Tracked(Segment):
     """A segment of which django-simple-history keeps every version."""
 

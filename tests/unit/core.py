@@ -199,6 +199,13 @@ def let_time_pass(seconds: float) -> None:
     )
 
 
+def judge_absent(row: Segment) -> None:
+    """Let a row in doubt be sent again, as after a scan that ended before Bunce had stored it."""
+    calls = ApiCall.objects.filter(segment_id=row.pk, operation=Operation.CREATE, decision="")
+    calls.update(decision=ApiCall.Decision.ABSENT)
+    Segment.objects.filter(pk=row.pk).update_sync_fields(status=Status.PENDING, due_at=now())
+
+
 def due(row: Segment) -> bool:
     """Whether the row may be sent now."""
     return Segment.objects.due().filter(pk=row.pk).exists()

@@ -28,6 +28,7 @@ from .core import (
     calls,
     configure,
     fresh,
+    judge_absent,
     let_gate_time_pass,
     let_time_pass,
     make,
@@ -456,7 +457,7 @@ def test_a_name_that_is_taken_after_an_unresolved_create_is_looked_up_first(
     row = make("Mine")
     push(row.pk)
     # Judged absent, too early: the list did not have it yet.
-    Segment.objects.filter(pk=row.pk).update_sync_fields(status=Status.PENDING)
+    judge_absent(row)
     bunce.wait_for(lambda bunce: not bunce.unsettled)
     bunce.set(taken_names=["Mine"])
     let_time_pass(300)

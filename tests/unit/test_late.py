@@ -31,9 +31,9 @@ from .core import (
     doubtful,
     due,
     fresh,
+    judge_absent,
     let_time_pass,
     make,
-    now,
     seconds_until,
     state,
 )
@@ -75,7 +75,7 @@ def lose(worker: Worker) -> Segment:
 
 def as_if_absent(row: Segment) -> None:
     """What reconciliation makes of a row that it does not find."""
-    Segment.objects.filter(pk=row.pk).update_sync_fields(status=Status.PENDING, due_at=now())
+    judge_absent(row)
 
 
 # Edits in flight

@@ -27,6 +27,7 @@ from .core import (
     due,
     fresh,
     in_threads,
+    judge_absent,
     make,
     now,
     state,
@@ -235,7 +236,7 @@ def test_a_refused_create_after_doubt_is_looked_up(bunce: Emulator) -> None:
     bunce.set(unique_names=True)
     bunce.script(["lost_answer"])
     row = pushed(make())
-    Segment.objects.filter(pk=row.pk).update_sync_fields(status=Status.PENDING, due_at=now())
+    judge_absent(row)
     row = pushed(row)
     assert (row.status, row.last_code) == (Status.IN_DOUBT, "conflict")
     assert Segment.objects.checkable().filter(pk=row.pk).exists(), "without a grace period"

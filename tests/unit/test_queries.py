@@ -71,8 +71,9 @@ def test_a_page_of_the_scan_costs_few_whatever_is_on_it(bunce: Emulator) -> None
 
 
 def test_a_read_costs_ten(bunce: Emulator) -> None:
-    """Paused operations, those asked for; look whether reads are paused, lock the gate, read it, count the window,
-    write the ledger; write what it came to; read the row under its lock, and write it."""
+    """Paused operations, those asked for; look whether reads are paused, lock the gate, read it,
+    count the window, write the ledger; write what it came to; read the row under its lock, and
+    write it."""
     make(status=Status.SYNCED, bunce_id=bunce.add_segment("VIP").id, check_asked_at=now())
     made = queries(lambda: pull_asked(seconds=30))
     assert len(made) == 10, made

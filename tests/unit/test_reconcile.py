@@ -25,9 +25,9 @@ from .core import (
     doubtful,
     due,
     fresh,
+    judge_absent,
     let_time_pass,
     make,
-    now,
     record_calls,
 )
 
@@ -257,7 +257,7 @@ def test_a_row_refused_as_its_own_twin_is_adopted(bunce: Emulator) -> None:
     bunce.script(["lost_answer"])
     row = make()
     assert push(row.pk)
-    Segment.objects.update_sync_fields(status=Status.PENDING, due_at=now())
+    judge_absent(row)
     assert push(row.pk)
     assert (fresh(row).status, fresh(row).last_code) == (Status.IN_DOUBT, "conflict")
     look()
