@@ -309,7 +309,7 @@ class Segment(models.Model):
         self.bunce_id = self.bunce_id or None
         if self.bunce_id is None:
             if self.status not in (Segment.Status.SENDING, Segment.Status.IN_DOUBT):
-                self._set(**self.fresh_start())
+                self._set(**self.fresh_start(), updated_at=DatabaseNow())
             return
         confirmed = ApiCall.objects.filter(
             segment_id=self.id, outcome=ApiCall.Outcome.CONFIRMED, body__isnull=False
@@ -318,7 +318,8 @@ class Segment(models.Model):
         if body:
             self.sent_digest = content_digest(body["name"], body["description"])
         if self.digest != self.sent_digest or self.status == Segment.Status.SENDING:
-            self._set(**self.fresh_start(), lease_token=None, lease_until=None)
+            anew = self.fresh_start() | {"updated_at": DatabaseNow()}
+            self._set(**anew, lease_token=None, lease_until=None)
 
     def _set(self, **values: Any) -> None:
         for name, value in values.items():
