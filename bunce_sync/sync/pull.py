@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Callable
 
-from django.db import transaction
+from django.db import InterfaceError, OperationalError, ProgrammingError, transaction
 
 from bunce_sync.client import RemoteSegment
 from bunce_sync.exceptions import ConfigurationError, NotFound
@@ -15,7 +15,7 @@ from bunce_sync.models import ApiCall, Segment
 from bunce_sync.sync import circuit_breaker, gate
 from bunce_sync.sync.outcome import Result, checked
 from bunce_sync.sync.patience import Patience
-from bunce_sync.sync.push import EVERYBODYS, client, database_of
+from bunce_sync.sync.push import client, database_of
 from bunce_sync.sync.read import read
 
 logger = logging.getLogger(__name__)
@@ -23,6 +23,8 @@ logger = logging.getLogger(__name__)
 #: Rows read by one call at most; the sweep rings for the rest.
 BATCH = 100
 NOT_FOUND = NotFound.code
+#: Errors that concern all rows: the database is gone, or has no tables.
+EVERYBODYS = (OperationalError, InterfaceError, ProgrammingError)
 #: What has to be known of a row to look it up, and to compare what Bunce has. No times, as for a
 #: claim.
 LOOKED_UP = ("bunce_id", "bunce_duplicate_id")

@@ -71,8 +71,6 @@ SETTLED = (
 )
 #: How far attempts are counted.
 MOST_ATTEMPTS = 1_000_000
-#: Errors that concern all rows: the database is gone, or has no tables.
-EVERYBODYS = (OperationalError, InterfaceError, ProgrammingError)
 
 
 def database_of(using: str | None) -> str:
