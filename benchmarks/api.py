@@ -115,8 +115,8 @@ def measure() -> None:
     from django.utils import timezone
     from rest_framework.authtoken.models import Token
 
-    from bunce_sync.doorbell import doorbell
     from bunce_sync.models import Segment
+    from bunce_sync.publisher import publisher
 
     rows, rounds = int(sys.argv[1]), int(sys.argv[2])
     call_command("migrate", verbosity=0)
@@ -124,7 +124,7 @@ def measure() -> None:
         cursor.execute(FILL, [rows, rows, rows])
         cursor.execute("VACUUM ANALYZE bunce_sync_segment")
     token = Token.objects.create(user=User.objects.create_superuser("service"))
-    doorbell.ring = lambda task, *args: True  # type: ignore[method-assign]  # no broker here
+    publisher.publish = lambda task, *args: True  # type: ignore[method-assign]  # no broker here
 
     call = _caller(token.key)
     middle = Segment.objects.order_by("created_at")[rows // 2]

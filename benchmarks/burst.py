@@ -1,4 +1,4 @@
-"""Segments saved into an idle gate: how long until all of them are in Bunce.
+"""Segments saved into an idle rate_limiter: how long until all of them are in Bunce.
 
     python -m benchmarks burst [--count 200]
 
@@ -61,7 +61,7 @@ def main(arguments: list[str]) -> None:
         run("in one transaction", AT_ONCE, count),
     ]
     print_table(
-        f"burst: {count} segments saved into an idle gate",
+        f"burst: {count} segments saved into an idle rate_limiter",
         (
             "saved", "segments", "seconds to save", "seconds until all synced", "429s", "twins",
             "most in a window",

@@ -17,7 +17,7 @@ from multiprocessing.connection import Connection
 from time import perf_counter
 
 from benchmarks.machine import Goal, percentile, print_table
-from bunce_sync.emulator import Emulator
+from bunce_sync.testing.emulator import Emulator
 
 
 def serve(pipe: Connection) -> None:

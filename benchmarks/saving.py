@@ -27,17 +27,17 @@ def main(count: int, freeze: int | None) -> None:
     django.setup()
 
     from benchmarks.plain.models import PlainSegment
-    from bunce_sync.doorbell import doorbell
     from bunce_sync.models import Segment
-    from bunce_sync.signals import ring_on_commit
+    from bunce_sync.publisher import publisher
+    from bunce_sync.signals import publish_on_commit
 
     @contextmanager
     def without_signal():  # type: ignore[no-untyped-def]  # a helper of this function alone
-        uid = "bunce_sync.ring_on_commit"
+        uid = "bunce_sync.publish_on_commit"
         if not post_save.disconnect(dispatch_uid=uid):
             raise AssertionError("there was no signal to disconnect")
         yield
-        post_save.connect(ring_on_commit, dispatch_uid=uid)
+        post_save.connect(publish_on_commit, dispatch_uid=uid)
 
     def ours() -> object:
         return Segment.objects.create(name="Saved", description="by a benchmark")
@@ -52,7 +52,7 @@ def main(count: int, freeze: int | None) -> None:
                 times.clear()
             # One that refuses was met while warming up: the first save is to meet it anew.
             if not freeze:
-                doorbell.reset()
+                publisher.reset()
             if freeze:
                 os.kill(freeze, signal.SIGSTOP)
         took["ours"].append(_timed(ours))

@@ -17,12 +17,12 @@ from benchmarks.pace import Pace
 from benchmarks.plain.models import PlainSegment
 from benchmarks.rows import add_segments
 from benchmarks.stack import Stack, stack
-from bunce_sync.sync.gate import PERMIT_SECONDS, TRANSIT_SECONDS
+from bunce_sync.sync.rate_limiter import PERMIT_SECONDS, TRANSIT_SECONDS
 
 WORKERS = 2
 PROCESSES = 4
 #: Spans of our own, slightly longer window that ours is watched for, and from which of them on it
-#: counts as steady: the burst into an idle gate is over by then.
+#: counts as steady: the burst into an idle rate_limiter is over by then.
 SPANS, STEADY_FROM = 4, 2
 
 
@@ -111,7 +111,7 @@ def _watch(
 
 
 def _span(window: float) -> float:
-    """The time over which the gate counts."""
+    """The time over which the rate limiter counts."""
     return window + PERMIT_SECONDS + TRANSIT_SECONDS
 
 

@@ -14,7 +14,7 @@ class BunceSyncConfig(AppConfig):
     def ready(self) -> None:
         from bunce_sync import checks, signals
 
-        post_save.connect(signals.ring_on_commit, dispatch_uid="bunce_sync.ring_on_commit")
+        post_save.connect(signals.publish_on_commit, dispatch_uid="bunce_sync.publish_on_commit")
         django_checks.register(checks.check_settings, "bunce_sync")
         django_checks.register(checks.check_key, "bunce_sync")
         django_checks.register(checks.check_address, "bunce_sync")

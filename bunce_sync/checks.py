@@ -163,7 +163,7 @@ def check_managers(**kwargs: Any) -> list[CheckMessage]:
             f"{model.__name__}.{manager.name} is not based on the app's queryset: its update() can"
             " overwrite what only the sync writes.",
             hint="Build it with SegmentQuerySet.as_manager() or"
-            " models.Manager.from_queryset(SegmentQuerySet), from bunce_sync.querysets.",
+            " models.Manager.from_queryset(SegmentQuerySet), from bunce_sync.models.segment_queryset.",
             obj=model,
             id="bunce_sync.W011",
         )

@@ -62,7 +62,7 @@ class PermitExpired(NotSent):
     code = "permit_expired"
 
 
-class NoAnswer(BunceError):
+class NoResponse(BunceError):
     """Bytes were sent, but no whole answer came back: Bunce may have acted or not.
 
     Codes: ``read_timeout``, ``deadline`` (bytes came, but too slowly for the whole), ``reset``,
@@ -72,7 +72,7 @@ class NoAnswer(BunceError):
     code = "closed"
 
 
-class UnusableAnswer(BunceError):
+class UnusableResponse(BunceError):
     """An answer whose meaning is not known.
 
     Codes: ``not_json``, ``wrong_shape``, ``no_id``, ``no_content``, ``says_failed``,
@@ -82,7 +82,7 @@ class UnusableAnswer(BunceError):
     code = "wrong_shape"
 
 
-class NoContent(UnusableAnswer):
+class NoContent(UnusableResponse):
     """A success without content where a segment was expected: 204, an empty body, no ``data``."""
 
     code = "no_content"

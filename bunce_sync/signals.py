@@ -6,12 +6,12 @@ from typing import Any
 
 from django.db import models, transaction
 
-from bunce_sync.doorbell import doorbell
 from bunce_sync.models import Segment
+from bunce_sync.publisher import publisher
 from bunce_sync.tasks import push_segment
 
 
-def ring_on_commit(
+def publish_on_commit(
     sender: type[models.Model], instance: models.Model, using: str, raw: bool, **kwargs: Any
 ) -> None:
     """After the commit of a saved segment that is due, ring for it.
@@ -33,7 +33,7 @@ def ring_on_commit(
     pk = instance.id
 
     def ring() -> None:
-        doorbell.ring_now_and_then(push_segment, pk, using)
+        publisher.publish_throttled(push_segment, pk, using)
 
     # Robust: an error here would reach the one who saved, and skip other apps' callbacks.
     transaction.on_commit(ring, using=using, robust=True)

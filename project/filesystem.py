@@ -37,9 +37,9 @@ class Channel(filesystem.Channel):
         with self._alone():
             super()._queue_bind(*args)
 
-    def get_table(self, exchange: str) -> Any:
+    def get_table(self, record: str) -> Any:
         with self._alone():
-            return super().get_table(exchange)
+            return super().get_table(record)
 
     @contextmanager
     def _alone(self) -> Iterator[None]:

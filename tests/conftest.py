@@ -10,7 +10,7 @@ from hypothesis import settings as hypothesis_settings
 
 from bunce_sync.sync import clock
 
-pytest_plugins = ["bunce_sync.pytest_plugin", "tests.fixtures", "tests.faults.report"]
+pytest_plugins = ["bunce_sync.testing.pytest_plugin", "tests.fixtures", "tests.faults.report"]
 
 # A shared machine is slow now and then: that is no finding.
 hypothesis_settings.register_profile(

@@ -11,7 +11,7 @@ from typing import Any, Self
 
 import requests
 
-from bunce_sync.emulator import Emulator
+from bunce_sync.testing.emulator import Emulator
 
 KEY = "sk_test_tests"
 

@@ -26,7 +26,7 @@ from django.db import connections, transaction
 from django.db.models import QuerySet
 
 from bunce_sync.models import ApiCall, Segment
-from bunce_sync.querysets import SegmentQuerySet
+from bunce_sync.models.segment_queryset import SegmentQuerySet
 from project import services
 
 ROOT = Path(__file__).resolve().parent.parent

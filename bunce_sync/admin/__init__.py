@@ -10,7 +10,7 @@ ledger      the calls of all segments, to be looked at
 live        the JSON from which an open page is kept up to date
 """
 
-from bunce_sync.admin.ledger import ApiCallAdmin
+from bunce_sync.admin.call_log import ApiCallAdmin
 from bunce_sync.admin.segment import SegmentAdmin
 
 __all__ = ["ApiCallAdmin", "SegmentAdmin"]

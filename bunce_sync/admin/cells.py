@@ -14,11 +14,11 @@ from django.utils import formats, timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from bunce_sync import texts
 from bunce_sync.admin.icons import icon
 from bunce_sync.functions import DatabaseNow
 from bunce_sync.models import ApiCall, OperationState, Segment, SyncState
-from bunce_sync.telling import moment
+from bunce_sync.status import messages
+from bunce_sync.status.presenters import moment
 
 Status = Segment.Status
 
@@ -29,14 +29,14 @@ NONE = SafeString('<span class="bunce-none">-</span>')
 def annotated(rows: QuerySet[Segment]) -> QuerySet[Segment]:
     """The rows with what a badge needs to know beside them, in the same query.
 
-    They get ``db_now``, the database's time; ``gate_until``, when the gate opens if closed; and
+    They get ``db_now``, the database's time; ``gate_until``, when the rate limiter opens if closed; and
     ``create_until`` and ``update_until``, when these operations are tried again if paused.
     """
-    gate = SyncState.objects.filter(pk=1).values("blocked_until")
+    rate_limiter = SyncState.objects.filter(pk=1).values("blocked_until")
     operations = OperationState.objects.values("blocked_until")
     return rows.annotate(
         db_now=DatabaseNow(),
-        gate_until=Subquery(gate),
+        gate_until=Subquery(rate_limiter),
         create_until=Subquery(operations.filter(pk=ApiCall.Operation.CREATE)),
         update_until=Subquery(operations.filter(pk=ApiCall.Operation.UPDATE)),
     )
@@ -58,12 +58,12 @@ def badge(
         waits = [at for at in (segment.due_at, gate_until) if at is not None and at > now]
         until = max(waits, default=None)
         if paused and not closed:
-            look, word, until = "paused", str(texts.BADGE_PAUSE_OVER), None
+            look, word, until = "paused", str(messages.BADGE_PAUSE_OVER), None
         elif until is not None:
             look = "paused" if closed else look
-            word = str(texts.BADGE_PAUSED if closed else texts.BADGE_RETRYING)
-    elif segment.status == Status.SYNCED and segment.trouble in texts.BADGE_SYNCED:
-        look, word = "drift", str(texts.BADGE_SYNCED[segment.trouble])
+            word = str(messages.BADGE_PAUSED if closed else messages.BADGE_RETRYING)
+    elif segment.status == Status.SYNCED and segment.trouble in messages.BADGE_SYNCED:
+        look, word = "drift", str(messages.BADGE_SYNCED[segment.trouble])
     return format_html(
         '<span class="bunce-badge bunce-badge-{}" data-bunce-status="{}" data-bunce-say="{}">'
         "{}<span>{}{}</span></span>",
@@ -81,9 +81,9 @@ def gone() -> SafeString:
     return format_html(
         '<span class="bunce-badge bunce-badge-gone" data-bunce-status="gone" data-bunce-say="{}">'
         "{}<span>{}</span></span>",
-        f"{texts.BADGE_GONE}.",
+        f"{messages.BADGE_GONE}.",
         icon("gone"),
-        texts.BADGE_GONE,
+        messages.BADGE_GONE,
     )
 
 
@@ -93,7 +93,7 @@ def _countdown(until: datetime, now: datetime) -> SafeString:
         ' <time class="bunce-countdown" datetime="{}" data-bunce-until="{}">{}</time>',
         until.isoformat(),
         f"{until.timestamp():.3f}",
-        texts.AT_TIME % {"time": moment(until, now)},
+        messages.AT_TIME % {"time": moment(until, now)},
     )
 
 
@@ -101,7 +101,9 @@ def bunce_id(segment: Segment) -> SafeString:
     """The id with a button that copies it."""
     if not segment.bunce_id:
         return NONE
-    return with_copy(segment.bunce_id, f"id-{segment.pk}", texts.COPY_ID % {"id": segment.bunce_id})
+    return with_copy(
+        segment.bunce_id, f"id-{segment.pk}", messages.COPY_ID % {"id": segment.bunce_id}
+    )
 
 
 def with_copy(text: str, name: str, label: str) -> SafeString:
@@ -118,7 +120,7 @@ def with_copy(text: str, name: str, label: str) -> SafeString:
         text,
         name,
         text,
-        texts.COPY,
+        messages.COPY,
         label,
         icon("copy"),
         icon("synced"),
@@ -127,7 +129,7 @@ def with_copy(text: str, name: str, label: str) -> SafeString:
 
 def bunce_type(segment: Segment) -> SafeString:
     known = segment.bunce_type
-    return format_html("{}", texts.TYPES.get(known, known)) if known else NONE
+    return format_html("{}", messages.TYPES.get(known, known)) if known else NONE
 
 
 def bunce_created_at(segment: Segment) -> SafeString:

@@ -9,8 +9,8 @@ from typing import Final
 from django.utils import formats, timezone
 from django.utils.translation import gettext as _
 
-from bunce_sync import texts
-from bunce_sync.overview import Bucket
+from bunce_sync.status import messages
+from bunce_sync.status.status import Bucket
 
 #: The size of the drawing, in its own units.
 WIDTH: Final = 1200
@@ -55,7 +55,7 @@ def chart(hour: Sequence[Bucket]) -> Chart:
     """The bars of an hour."""
     highest = max([SCALE, *(sum(_counts(bucket)) for bucket in hour)])
     sums = [
-        Sum(kind, str(texts.CHART[kind]), sum(getattr(bucket, kind) for bucket in hour))
+        Sum(kind, str(messages.CHART[kind]), sum(getattr(bucket, kind) for bucket in hour))
         for kind in KINDS
     ]
     told = [_told(bucket) for bucket in hour if any(_counts(bucket))]
@@ -85,7 +85,7 @@ def _stack(place: int, bucket: Bucket, highest: int) -> Iterator[Bar]:
 def _told(bucket: Bucket) -> str:
     start = formats.time_format(timezone.localtime(bucket.start), "H:i")
     parts = [
-        f"{count} {texts.CHART[kind]}"
+        f"{count} {messages.CHART[kind]}"
         for kind, count in zip(KINDS, _counts(bucket), strict=True)
         if count
     ]

@@ -10,9 +10,9 @@ from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 
-from bunce_sync import texts
 from bunce_sync.models import Segment
-from bunce_sync.texts import Text
+from bunce_sync.status import messages
+from bunce_sync.status.messages import Text
 
 
 class TypeFilter(admin.SimpleListFilter):
@@ -21,7 +21,7 @@ class TypeFilter(admin.SimpleListFilter):
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
         return [
-            *texts.TYPES.items(),
+            *messages.TYPES.items(),
             ("other", _("Another")),
             ("none", _("None yet")),
         ]
@@ -29,7 +29,7 @@ class TypeFilter(admin.SimpleListFilter):
     def queryset(self, request: HttpRequest, queryset: QuerySet[Segment]) -> QuerySet[Segment]:
         match self.value():
             case "other":
-                return queryset.exclude(bunce_type__in=("", *texts.TYPES))
+                return queryset.exclude(bunce_type__in=("", *messages.TYPES))
             case "none":
                 return queryset.filter(bunce_type="")
             case str() as known:

@@ -17,9 +17,9 @@ from django.http.response import HttpResponseBase
 from django.utils.cache import get_conditional_response
 from django.utils.functional import Promise
 
-from bunce_sync import texts
-from bunce_sync.overview import Overview
-from bunce_sync.telling import moment
+from bunce_sync.status import messages
+from bunce_sync.status.presenters import moment
+from bunce_sync.status.status import SyncStatus
 
 #: A value to be filled in, as Python writes it.
 VALUE = re.compile(r"%\((\w+)\)s")
@@ -46,13 +46,13 @@ class Root:
     texts: str
 
 
-def root(overview: Overview, url: str) -> Root:
+def root(overview: SyncStatus, url: str) -> Root:
     """The beginning; later answers go on from it."""
     return Root(url, _now(overview), _swept(overview), _time(overview), _texts())
 
 
 def answer(
-    request: HttpRequest, fragments: Mapping[str, str], overview: Overview
+    request: HttpRequest, fragments: Mapping[str, str], overview: SyncStatus
 ) -> HttpResponseBase:
     """The parts of the page by their ids, or 304 when the page has them as they are."""
     body = json.dumps({"fragments": fragments}, sort_keys=True).encode()
@@ -65,30 +65,30 @@ def answer(
     return response
 
 
-def _now(overview: Overview) -> str:
+def _now(overview: SyncStatus) -> str:
     return f"{overview.now.timestamp():.3f}"
 
 
-def _swept(overview: Overview) -> str:
+def _swept(overview: SyncStatus) -> str:
     return "" if overview.sweep.age is None else f"{overview.sweep.age:.1f}"
 
 
-def _time(overview: Overview) -> str:
+def _time(overview: SyncStatus) -> str:
     return moment(overview.now, overview.now)
 
 
 def _texts() -> str:
     words: dict[str, str | Promise] = {
-        "inSeconds": texts.IN_SECONDS,
-        "inMinutes": texts.IN_MINUTES,
-        "now": texts.NOW,
-        "agoSeconds": texts.AGO_SECONDS,
-        "agoMinutes": texts.AGO_MINUTES,
-        "copied": texts.COPIED,
-        "ended": texts.NOT_UPDATED,
-        "unanswered": texts.NO_ANSWER,
-        "goesOn": texts.GOES_ON,
-        "unsaved": texts.UNSAVED,
+        "inSeconds": messages.IN_SECONDS,
+        "inMinutes": messages.IN_MINUTES,
+        "now": messages.NOW,
+        "agoSeconds": messages.AGO_SECONDS,
+        "agoMinutes": messages.AGO_MINUTES,
+        "copied": messages.COPIED,
+        "ended": messages.NOT_UPDATED,
+        "unanswered": messages.NO_ANSWER,
+        "goesOn": messages.GOES_ON,
+        "unsaved": messages.UNSAVED,
     }
     # The script fills in {n} and {time}.
     return json.dumps({name: VALUE.sub(r"{\1}", str(word)) for name, word in words.items()})

@@ -10,14 +10,14 @@ from django.urls import reverse
 from django.utils import formats, timezone
 from django.utils.safestring import SafeString
 
-from bunce_sync import texts
 from bunce_sync.admin.cells import with_copy
 from bunce_sync.admin.chart import chart
 from bunce_sync.admin.icons import icon
-from bunce_sync.counting import Count
 from bunce_sync.models import Segment
-from bunce_sync.overview import Overview, Usage
-from bunce_sync.telling import Told, hindrances, moment, worker_command
+from bunce_sync.status import messages
+from bunce_sync.status.counts import Count
+from bunce_sync.status.presenters import StatusMessage, moment, reasons_to_wait, worker_command
+from bunce_sync.status.status import SyncStatus, Usage
 
 Status = Segment.Status
 
@@ -48,13 +48,13 @@ class Tile:
 class Notice:
     """Something that keeps all requests waiting; ``command`` puts an end to it, if one does."""
 
-    told: Told
+    told: StatusMessage
     icon: SafeString
     todo: str
     command: SafeString | str
 
 
-def panel(overview: Overview, admin_name: str, *, whole: bool = False) -> SafeString:
+def panel(overview: SyncStatus, admin_name: str, *, whole: bool = False) -> SafeString:
     """The panel as HTML. It holds no age and no countdown, so it changes only with the facts.
 
     Args:
@@ -74,27 +74,27 @@ def panel(overview: Overview, admin_name: str, *, whole: bool = False) -> SafeSt
             "bar_width": BAR_WIDTH,
             "sweep": overview.sweep,
             "swept": _at(overview) if whole else "",
-            "zone_text": texts.ZONE % {"zone": timezone.get_current_timezone_name()},
+            "zone_text": messages.ZONE % {"zone": timezone.get_current_timezone_name()},
             "scan": overview.scan,
             "chart": chart(overview.hour),
         },
     )
 
 
-def notices(overview: Overview) -> list[Notice]:
+def notices(overview: SyncStatus) -> list[Notice]:
     """What keeps everything waiting, the urgent first."""
-    return [_notice(told) for told in hindrances(overview)]
+    return [_notice(told) for told in reasons_to_wait(overview)]
 
 
-def _notice(told: Told) -> Notice:
+def _notice(told: StatusMessage) -> Notice:
     looks = icon("rejected" if told.urgent else "paused")
     todo, command, _ = told.todo.partition(worker_command())
-    copied = with_copy(command, "command", str(texts.COPY_COMMAND)) if command else ""
+    copied = with_copy(command, "command", str(messages.COPY_COMMAND)) if command else ""
     return Notice(told, looks, todo, copied)
 
 
-def _at(overview: Overview) -> str:
-    return str(texts.AT_TIME % {"time": moment(overview.sweep.at, overview.now)})
+def _at(overview: SyncStatus) -> str:
+    return str(messages.AT_TIME % {"time": moment(overview.sweep.at, overview.now)})
 
 
 def number(count: Count) -> str:
@@ -111,8 +111,8 @@ def usage_text(usage: Usage) -> str:
     """The used part of the rate limit in words."""
     values = {"used": usage.used, "limit": usage.limit, "seconds": f"{usage.seconds:g}"}
     if usage.limit is None:
-        return str(texts.USAGE_UNLIMITED) % values
-    return str(texts.USAGE_MINUTE if usage.seconds == 60 else texts.USAGE) % values
+        return str(messages.USAGE_UNLIMITED) % values
+    return str(messages.USAGE_MINUTE if usage.seconds == 60 else messages.USAGE) % values
 
 
 def _width(usage: Usage) -> int:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from django.contrib import admin
 from django.forms import Media
 
-from bunce_sync.admin.changing import Changing
-from bunce_sync.admin.deleting import Deleting
-from bunce_sync.admin.listing import Listing
+from bunce_sync.admin.change_view import Changing
+from bunce_sync.admin.delete_view import Deleting
+from bunce_sync.admin.list_view import Listing
 from bunce_sync.models import Segment
 
 

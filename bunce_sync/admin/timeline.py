@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from bunce_sync import texts
 from bunce_sync.admin.curl import curl, method
 from bunce_sync.models import ApiCall, Segment
-from bunce_sync.telling import cause, decision_told, moment, remark
+from bunce_sync.status import messages
+from bunce_sync.status.presenters import cause, describe_decision, moment, remark
 
 Outcome = ApiCall.Outcome
 
@@ -79,12 +79,12 @@ def _entry(call: ApiCall, now: datetime) -> Entry:
         look=look(call),
         status=str(call.http_status or ""),
         duration=duration(call.duration_ms),
-        meaning=str(texts.OUTCOME[outcome]),
-        why="" if call.code in REPEATING | texts.DETAIL_IS_ID else cause(call.code),
+        meaning=str(messages.OUTCOME[outcome]),
+        why="" if call.code in REPEATING | messages.DETAIL_IS_ID else cause(call.code),
         said=remark(call.code, call.message),
-        decision=decision_told(call, now),
+        decision=describe_decision(call, now),
         curl=curl(call),
-        caution=str(texts.CURL_CREATES) if call.operation == ApiCall.Operation.CREATE else "",
+        caution=str(messages.CURL_CREATES) if call.operation == ApiCall.Operation.CREATE else "",
     )
 
 

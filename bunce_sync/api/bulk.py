@@ -17,8 +17,8 @@ from bunce_sync.api.idempotency import REPLAYED, make_once
 from bunce_sync.api.problems import Gone
 from bunce_sync.api.rows import written
 from bunce_sync.api.serializers import BulkAnswerSerializer, BulkSerializer
-from bunce_sync.doorbell import doorbell
 from bunce_sync.models import Segment
+from bunce_sync.publisher import publisher
 from bunce_sync.tasks import push_segment
 
 
@@ -84,7 +84,7 @@ def create_many(wanted: Sequence[dict[str, Any]], *, using: str) -> list[int]:
     ids = [segment.pk for segment in segments]
 
     def ring() -> None:
-        doorbell.ring(push_segment, ids[0], using)
+        publisher.publish(push_segment, ids[0], using)
 
     transaction.on_commit(ring, using=using, robust=True)
     return ids

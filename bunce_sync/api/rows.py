@@ -14,8 +14,8 @@ from rest_framework.exceptions import NotFound
 
 from bunce_sync.api.problems import Conflict
 from bunce_sync.models import Segment
-from bunce_sync.querysets import SegmentQuerySet
-from bunce_sync.sync import gate
+from bunce_sync.models.segment_queryset import SegmentQuerySet
+from bunce_sync.sync import rate_limiter
 
 Status = Segment.Status
 
@@ -84,7 +84,7 @@ def refused(segment: Segment, reasons: Mapping[str, str | Promise]) -> Conflict:
     }.get(Status(segment.status))
     wait = None
     if until is not None:
-        now = gate.read_state(written().db)[1]
+        now = rate_limiter.read_state(written().db)[1]
         wait = max(1, math.ceil((until - now).total_seconds()))
     reason = reasons.get(segment.status) or _("Its state has just changed. Try again.")
     return Conflict(str(reason), f"segment_{segment.status}", wait=wait)

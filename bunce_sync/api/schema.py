@@ -376,7 +376,7 @@ STATUS_EXAMPLE = OpenApiExample(
             "rejected": {"value": 2, "precision": "exact"},
         },
         "usage": {"used": 41, "limit": 500, "seconds": 60.0},
-        "gate": {
+        "rate_limiter": {
             "state": "open",
             "reason": "",
             "until": None,

@@ -14,7 +14,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.viewsets import GenericViewSet
 
-from bunce_sync import actions
+from bunce_sync import services
 from bunce_sync.api import etags, schema
 from bunce_sync.api.base import ApiView
 from bunce_sync.api.filters import SegmentFilter
@@ -24,7 +24,7 @@ from bunce_sync.api.problems import Gone
 from bunce_sync.api.rows import NOT_DELETED, NOT_PUSHED, NOT_RETRIED, find, refused, written
 from bunce_sync.api.serializers import SegmentSerializer, WantedSerializer
 from bunce_sync.models import Segment
-from bunce_sync.sync import gate
+from bunce_sync.sync import rate_limiter
 
 if TYPE_CHECKING:
     SegmentGenericViewSet = GenericViewSet[Segment]
@@ -196,7 +196,7 @@ class SegmentViewSet(ApiView, SegmentGenericViewSet):
     def push(self, request: Request, id: str, **kwargs: Any) -> Response:  # noqa: A002 - as above
         """Have a worker send it without further waiting, or again if Bunce's copy has drifted."""
         segment = self._segment(id, written())
-        if not actions.push_now(written().filter(pk=segment.pk)):
+        if not services.push_now(written().filter(pk=segment.pk)):
             raise refused(segment, NOT_PUSHED)
         return self._accepted(segment)
 
@@ -208,7 +208,7 @@ class SegmentViewSet(ApiView, SegmentGenericViewSet):
     def retry(self, request: Request, id: str, **kwargs: Any) -> Response:  # noqa: A002 - as above
         """Have a worker send what Bunce once refused, as it stands."""
         segment = self._segment(id, written())
-        if not actions.retry(written().filter(pk=segment.pk)):
+        if not services.retry(written().filter(pk=segment.pk)):
             raise refused(segment, NOT_RETRIED)
         return self._accepted(segment)
 
@@ -224,7 +224,7 @@ class SegmentViewSet(ApiView, SegmentGenericViewSet):
     def _accepted(self, segment: Segment) -> Response:
         segment = self._segment(str(segment.pk), written())
         response = Response(self.get_serializer(segment).data, 202)
-        state, now = gate.read_state(written().write_alias)
+        state, now = rate_limiter.read_state(written().write_alias)
         if state.blocked_until and state.blocked_until > now:
             response["Retry-After"] = math.ceil((state.blocked_until - now).total_seconds())
         return response

@@ -16,7 +16,8 @@ from rest_framework.exceptions import ValidationError
 from rest_framework.settings import api_settings
 
 from bunce_sync.api.fields import Moment, Text, Truth
-from bunce_sync.models import ApiCall, Segment, validate_not_blank
+from bunce_sync.models import ApiCall, Segment
+from bunce_sync.models.segment import validate_not_blank
 
 if TYPE_CHECKING:
     SegmentModelSerializer = serializers.ModelSerializer[Segment]

@@ -14,7 +14,7 @@ from bunce_sync.api.base import ApiView
 from bunce_sync.api.fields import Moment
 from bunce_sync.api.serializers import PlainSerializer
 from bunce_sync.models import ApiCall, Segment, SyncState
-from bunce_sync.overview import overview
+from bunce_sync.status.status import get_status
 
 PRECISIONS = (
     ("exact", "This many"),
@@ -101,7 +101,7 @@ class StatusSerializer(PlainSerializer):
         "Counts", {str(status): CountSerializer() for status in Segment.Status.values}
     )
     usage = UsageSerializer()
-    gate = GateSerializer()
+    rate_limiter = GateSerializer()
     operations = PausedOperationSerializer(
         many=True, help_text="Paused for every segment, while the other operations continue."
     )
@@ -127,4 +127,4 @@ class StatusView(ApiView):
     )
     def get(self, request: Request, **kwargs: Any) -> Response:
         """Counts by state, the rate limit, what is paused, the last sweep, the last hour."""
-        return Response(StatusSerializer(overview()).data)
+        return Response(StatusSerializer(get_status()).data)

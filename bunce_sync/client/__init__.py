@@ -5,17 +5,17 @@ truthfully whether it was sent and what came back.
 """
 
 from .client import BunceClient
-from .exchange import Exchange
 from .paging import Page, Position
+from .request_record import RequestRecord
 from .shared import shared_client
 from .types import Customer, RemoteSegment
 
 __all__ = [
     "BunceClient",
     "Customer",
-    "Exchange",
     "Page",
     "Position",
     "RemoteSegment",
+    "RequestRecord",
     "shared_client",
 ]

@@ -8,11 +8,11 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 from urllib.parse import quote
 
-from ..exceptions import BunceError, UnusableAnswer
-from .answers import content_of
-from .exchange import Exchange
+from ..exceptions import BunceError, UnusableResponse
 from .paging import Page, Position, page_of, query_of, walk
 from .parse import segment_of, usable_id
+from .request_record import RequestRecord
+from .responses import content_of
 from .transport import Transport
 from .types import Customer, RemoteSegment
 
@@ -28,7 +28,7 @@ class BunceClient:
 
     It makes one request a call: it does not retry, wait, pace itself, follow redirects or keep
     anything but idle connections. Every call raises a ``BunceError`` when it has no usable
-    answer, and fills in the ``exchange`` it is given, in any case.
+    answer, and fills in the ``record`` it is given, in any case.
 
     Args:
         base_url: the address of the API, e.g. ``https://api.bunce.so/v1``.
@@ -83,16 +83,16 @@ class BunceClient:
         name: str,
         description: str | None = None,
         add_all_customers: bool | None = None,
-        exchange: Exchange | None = None,
+        record: RequestRecord | None = None,
     ) -> RemoteSegment:
         """Create a segment. Bunce has no idempotency key: made twice, it may exist twice."""
         wanted = {"description": description, "add_all_customers": add_all_customers}
         body = {"name": name, **{key: one for key, one in wanted.items() if one is not None}}
-        return self._segment("POST", "/segments", exchange, body=body)
+        return self._segment("POST", "/segments", record, body=body)
 
-    def get_segment(self, segment_id: str, *, exchange: Exchange | None = None) -> RemoteSegment:
+    def get_segment(self, segment_id: str, *, record: RequestRecord | None = None) -> RemoteSegment:
         """Read one segment (documented by the Node SDK only)."""
-        return self._segment("GET", _path(segment_id), exchange, expected=segment_id)
+        return self._segment("GET", _path(segment_id), record, expected=segment_id)
 
     def update_segment(
         self,
@@ -100,30 +100,30 @@ class BunceClient:
         *,
         name: str,
         description: str | None,
-        exchange: Exchange | None = None,
+        record: RequestRecord | None = None,
     ) -> RemoteSegment:
         """Give a segment this name and this description, also an empty one."""
         body = {"name": name, "description": description}
-        return self._segment("PATCH", _path(segment_id), exchange, body=body, expected=segment_id)
+        return self._segment("PATCH", _path(segment_id), record, body=body, expected=segment_id)
 
     def list_page(
         self,
         position: Position = FIRST_PAGE,
         *,
-        exchange: Exchange | None = None,
+        record: RequestRecord | None = None,
     ) -> Page:
         """Read one page of the list; its size belongs to the position.
 
         Raises:
-            UnusableAnswer: also for one row that cannot be read: absence may be concluded only
+            UnusableResponse: also for one row that cannot be read: absence may be concluded only
                 from a list that was understood to the last row.
         """
-        exchange = exchange or Exchange()
+        record = record or RequestRecord()
 
         def read(content: Any) -> Page:
-            return page_of(content, position, http_status=exchange.http_status)
+            return page_of(content, position, http_status=record.http_status)
 
-        return self._call("GET", "/segments", exchange, read, query=query_of(position))
+        return self._call("GET", "/segments", record, read, query=query_of(position))
 
     def list_segments(
         self, *, per_page: int = 100, fetch: Callable[[Position], Page] | None = None
@@ -141,18 +141,18 @@ class BunceClient:
         segment_id: str,
         customers: Sequence[Customer],
         *,
-        exchange: Exchange | None = None,
+        record: RequestRecord | None = None,
     ) -> None:
         """Add customers to a segment; Bunce creates those it does not know, updates the others."""
         body = {"customers": _some([customer.to_json() for customer in customers])}
-        self._call("POST", _path(segment_id, "/customers"), exchange, _nothing, body=body)
+        self._call("POST", _path(segment_id, "/customers"), record, _nothing, body=body)
 
-    def add_all_customers(self, segment_id: str, *, exchange: Exchange | None = None) -> None:
+    def add_all_customers(self, segment_id: str, *, record: RequestRecord | None = None) -> None:
         """Add every customer to a segment (documented by the Node SDK only)."""
-        self._call("POST", _path(segment_id, "/all-customers"), exchange, _nothing, body={})
+        self._call("POST", _path(segment_id, "/all-customers"), record, _nothing, body={})
 
     def remove_customers(
-        self, segment_id: str, ids: Sequence[str], *, exchange: Exchange | None = None
+        self, segment_id: str, ids: Sequence[str], *, record: RequestRecord | None = None
     ) -> None:
         """Remove customers, named by customer id or email, from a segment.
 
@@ -161,34 +161,34 @@ class BunceClient:
         if isinstance(ids, str):
             raise TypeError("ids is a list of ids, not one text")
         body = {"customers": _some(list(ids))}
-        self._call("DELETE", _path(segment_id, "/customers"), exchange, _nothing, body=body)
+        self._call("DELETE", _path(segment_id, "/customers"), record, _nothing, body=body)
 
     def _segment(
         self,
         method: str,
         path: str,
-        exchange: Exchange | None,
+        record: RequestRecord | None,
         *,
         body: Mapping[str, Any] | None = None,
         expected: str | None = None,
     ) -> RemoteSegment:
-        exchange = exchange or Exchange()
+        record = record or RequestRecord()
 
         def read(content: Any) -> RemoteSegment:
-            segment = segment_of(content, http_status=exchange.http_status)
+            segment = segment_of(content, http_status=record.http_status)
             if expected is not None and segment.id.casefold() != expected.casefold():
-                raise UnusableAnswer(
-                    "the answer is about another segment", http_status=exchange.http_status
+                raise UnusableResponse(
+                    "the answer is about another segment", http_status=record.http_status
                 )
             return segment
 
-        return self._call(method, path, exchange, read, body=body)
+        return self._call(method, path, record, read, body=body)
 
     def _call(
         self,
         method: str,
         path: str,
-        exchange: Exchange | None,
+        record: RequestRecord | None,
         read: Callable[[Any], Found],
         *,
         query: Mapping[str, str] | None = None,
@@ -198,12 +198,12 @@ class BunceClient:
 
         It leaves one line in the log either way.
         """
-        exchange = exchange or Exchange()
-        exchange.begin(method, path)
+        record = record or RequestRecord()
+        record.begin(method, path)
         result = "failed"
         try:
-            outcome = self._attempt(exchange, read, query, body)
-            result = str(exchange.http_status)
+            outcome = self._attempt(record, read, query, body)
+            result = str(record.http_status)
             if isinstance(outcome, BunceError):
                 result = f"{outcome.http_status or ''} {outcome.code}".lstrip()
                 # Raised here, without its traceback: the frames below hold the raw answer, which
@@ -211,17 +211,17 @@ class BunceClient:
                 raise outcome.with_traceback(None)
             return outcome
         finally:
-            log.debug("%s %s: %s, %.0f ms", method, path, result, 1000 * (exchange.duration or 0))
+            log.debug("%s %s: %s, %.0f ms", method, path, result, 1000 * (record.duration or 0))
 
     def _attempt(
         self,
-        exchange: Exchange,
+        record: RequestRecord,
         read: Callable[[Any], Found],
         query: Mapping[str, str] | None,
         body: Mapping[str, Any] | None,
     ) -> Found | BunceError:
         try:
-            answer = self._transport.perform(exchange, query=query, body=body)
+            answer = self._transport.perform(record, query=query, body=body)
             return read(content_of(answer, self._transport.redact))
         except BunceError as error:
             return error

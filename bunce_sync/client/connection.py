@@ -20,7 +20,7 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.response import HTTPResponse
 
 from ..exceptions import NotSent, PermitExpired
-from .exchange import Exchange, Instant
+from .request_record import Instant, RequestRecord
 
 IDLE_LIMIT = 2.0
 """Seconds after which an unused connection is not used again.
@@ -38,17 +38,19 @@ class Call:
     """What a connection must know of the request it carries.
 
     Args:
-        exchange: the record to mark.
+        record: the record to mark.
         connect_timeout: seconds to wait for each step of connecting.
         read_timeout: seconds to wait for the next byte of the answer.
 
     The whole may take as long as both together.
     """
 
-    __slots__ = ("_deadline", "_read_timeout", "_wait", "active", "exchange", "held_back")
+    __slots__ = ("_deadline", "_read_timeout", "_wait", "active", "held_back", "record")
 
-    def __init__(self, exchange: Exchange, *, connect_timeout: float, read_timeout: float) -> None:
-        self.exchange = exchange
+    def __init__(
+        self, record: RequestRecord, *, connect_timeout: float, read_timeout: float
+    ) -> None:
+        self.record = record
         self._deadline = time.monotonic() + connect_timeout + read_timeout
         self._read_timeout = read_timeout
         self._wait = connect_timeout
@@ -139,7 +141,7 @@ class TimedResponse(http.client.HTTPResponse):
 
 
 class PlainConnection(HTTPConnection):
-    """A connection that marks the exchange of its request as sent, and only of its request:
+    """A connection that marks the record of its request as sent, and only of its request:
     what goes to a proxy to open a tunnel, and the TLS handshake, do not count."""
 
     response_class = TimedResponse
@@ -170,7 +172,7 @@ class PlainConnection(HTTPConnection):
         elif former is not None:
             call.active = former.active  # idle until a byte moves, also while held back
         self._call = call
-        if call.exchange.too_late:
+        if call.record.too_late:
             call.held_back = True
             return
         call.connected()
@@ -186,11 +188,11 @@ class PlainConnection(HTTPConnection):
 
     def send(self, data: Any) -> None:
         if self._requesting and self._call is not None:
-            exchange = self._call.exchange
-            if not exchange.sent:
-                if exchange.too_late:  # this process was halted since the look in request()
+            record = self._call.record
+            if not record.sent:
+                if record.too_late:  # this process was halted since the look in request()
                     raise PermitExpired
-                exchange.sent = True
+                record.sent = True
             self._call.touch()
         super().send(data)
 

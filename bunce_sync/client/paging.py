@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final
 
-from ..exceptions import UnusableAnswer
+from ..exceptions import UnusableResponse
 from ..fingerprint import clean
 from .parse import flag_of, listed_segment
 from .types import RemoteSegment
@@ -122,12 +122,12 @@ def page_of(content: Any, position: Position, *, http_status: int | None) -> Pag
         http_status: the status of the answer, for the error.
 
     Raises:
-        UnusableAnswer: not a list or a row that cannot be read (``wrong_shape``), or the list
+        UnusableResponse: not a list or a row that cannot be read (``wrong_shape``), or the list
             cannot be followed to its end (``paging``).
     """
     rows, places = _rows_and_places(content)
     if rows is None:
-        raise UnusableAnswer(
+        raise UnusableResponse(
             "the answer has no list of segments", code="wrong_shape", http_status=http_status
         )
     segments = tuple(listed_segment(row, http_status=http_status) for row in rows)
@@ -142,7 +142,7 @@ def page_of(content: Any, position: Position, *, http_status: int | None) -> Pag
             following = _after_number(segments, position, more, ended)
         if following is not None and following.page > MAX_PAGES:
             raise _lost(f"more than {MAX_PAGES} pages")
-    except UnusableAnswer as error:
+    except UnusableResponse as error:
         error.http_status = http_status
         raise
     return Page(segments, following)
@@ -158,7 +158,7 @@ def walk(
         position: where to begin; the first page when not given.
 
     Raises:
-        UnusableAnswer: from ``fetch``.
+        UnusableResponse: from ``fetch``.
     """
     known: set[str] = set()
     following: Position | None = position or Position()
@@ -285,7 +285,7 @@ def _cursor(places: list[Mapping[str, Any]]) -> tuple[str | None, bool]:
     """Return the cursor that is given, and whether one is given as null instead.
 
     Raises:
-        UnusableAnswer: it cannot be followed, so there is more that cannot be read.
+        UnusableResponse: it cannot be followed, so there is more that cannot be read.
     """
     named = [place["next_page_cursor"] for place in places if "next_page_cursor" in place]
     given = next((one for one in named if one), None)
@@ -298,9 +298,9 @@ def _cursor(places: list[Mapping[str, Any]]) -> tuple[str | None, bool]:
     raise _lost("the cursor cannot be read")
 
 
-def _lost(detail: str) -> UnusableAnswer:
+def _lost(detail: str) -> UnusableResponse:
     """Return the error for a list that cannot be followed to its end."""
-    return UnusableAnswer(detail, code="paging")
+    return UnusableResponse(detail, code="paging")
 
 
 def _page_digest(segments: tuple[RemoteSegment, ...]) -> str:

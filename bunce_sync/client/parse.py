@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from typing import Any, Final
 
-from ..exceptions import NoContent, UnusableAnswer
+from ..exceptions import NoContent, UnusableResponse
 from ..fingerprint import clean
 from .text import clean_value
 from .types import RemoteSegment
@@ -53,19 +53,19 @@ def segment_of(content: Any, *, http_status: int | None) -> RemoteSegment:
 
     Raises:
         NoContent: the answer has no content.
-        UnusableAnswer: there is no object (``wrong_shape``), or it has no usable id (``no_id``).
+        UnusableResponse: there is no object (``wrong_shape``), or it has no usable id (``no_id``).
             The segment may exist all the same.
     """
     if _is_blank(content):
         raise NoContent("the answer has no content", http_status=http_status)
     data = _single_object(content)
     if data is None:
-        raise UnusableAnswer(
+        raise UnusableResponse(
             "the answer has no segment", code="wrong_shape", http_status=http_status
         )
     found = usable_id(data.get("id"))
     if found is None:
-        raise UnusableAnswer(
+        raise UnusableResponse(
             "the segment in the answer has no usable id", code="no_id", http_status=http_status
         )
     return _segment(found, data)
@@ -112,14 +112,14 @@ def listed_segment(row: Any, *, http_status: int | None) -> RemoteSegment:
     So whatever a segment is recognised by must be readable: id, name and description.
 
     Raises:
-        UnusableAnswer: ``wrong_shape``.
+        UnusableResponse: ``wrong_shape``.
     """
     if isinstance(row, dict):
         found = usable_id(row.get("id"))
         name, description = row.get("name"), row.get("description")
         if found and isinstance(name, str) and isinstance(description, str | None):
             return _segment(found, row)
-    raise UnusableAnswer(
+    raise UnusableResponse(
         "the list has an entry that cannot be read", code="wrong_shape", http_status=http_status
     )
 

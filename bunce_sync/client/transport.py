@@ -18,10 +18,10 @@ from requests.cookies import RequestsCookieJar
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 from .. import __version__
-from ..exceptions import BunceError, ConfigurationError, NotSent, PermitExpired, UnusableAnswer
+from ..exceptions import BunceError, ConfigurationError, NotSent, PermitExpired, UnusableResponse
 from .connection import Call, PlainConnection, TLSConnection, current_call
-from .exchange import Exchange
-from .faults import no_answer, not_sent
+from .errors import no_answer, not_sent
+from .request_record import RequestRecord
 from .text import redactor
 
 CHUNK = 16 * 1024
@@ -88,31 +88,29 @@ class Transport:
         self.redact = redactor(api_key)
 
     def perform(
-        self, exchange: Exchange, *, query: Mapping[str, str] | None = None, body: Any = None
+        self, record: RequestRecord, *, query: Mapping[str, str] | None = None, body: Any = None
     ) -> Answer:
-        """Make the request that ``exchange`` names and fill it in.
+        """Make the request that ``record`` names and fill it in.
 
         Args:
-            exchange: begun, so it has method and path.
+            record: begun, so it has method and path.
             query: the parameters behind the question mark.
             body: what is sent as JSON; ``None`` for no body.
 
         Raises:
             NotSent, PermitExpired: nothing left.
-            NoAnswer: no whole answer came.
-            UnusableAnswer: a success too large to be read (``too_large``).
+            NoResponse: no whole answer came.
+            UnusableResponse: a success too large to be read (``too_large``).
         """
         content = None if body is None else json.dumps(body).encode()
         started = time.monotonic()
-        call = Call(
-            exchange, connect_timeout=self._connect_timeout, read_timeout=self._read_timeout
-        )
+        call = Call(record, connect_timeout=self._connect_timeout, read_timeout=self._read_timeout)
         token = current_call.set(call)
         try:
             outcome = self._attempt(call, query, content)
         finally:
             current_call.reset(token)
-            exchange.duration = time.monotonic() - started
+            record.duration = time.monotonic() - started
         if isinstance(outcome, BunceError):
             # Raised here and not where it was met: exceptions of requests hold the headers, and
             # so the key, and neither they nor their frames shall hang on ours.
@@ -126,11 +124,11 @@ class Transport:
     def _attempt(
         self, call: Call, query: Mapping[str, str] | None, content: bytes | None
     ) -> Answer | BunceError:
-        exchange = call.exchange
+        record = call.record
         try:
             response = self._session.request(
-                exchange.method,
-                self._base + exchange.path,
+                record.method,
+                self._base + record.path,
                 params=query,
                 data=content,
                 timeout=(self._connect_timeout, self._read_timeout),
@@ -140,7 +138,7 @@ class Transport:
             if call.held_back:
                 response.raw.release_conn()
                 return PermitExpired("the connection took longer than the permit was good for")
-            exchange.http_status = response.status_code
+            record.http_status = response.status_code
             try:
                 return self._read(response)
             finally:
@@ -148,8 +146,8 @@ class Transport:
         except BunceError as error:
             return error
         except WIRE_ERRORS as error:
-            if exchange.sent:
-                return no_answer(error, http_status=exchange.http_status, redact=self.redact)
+            if record.sent:
+                return no_answer(error, http_status=record.http_status, redact=self.redact)
             return not_sent(error, address=self.address, redact=self.redact)
 
     def _read(self, response: requests.Response) -> Answer | BunceError:
@@ -170,7 +168,7 @@ class Transport:
                 raise
             pieces.clear()  # the status stands, only its remark is lost
         if size > limit and success:
-            return UnusableAnswer(
+            return UnusableResponse(
                 f"the answer is larger than {limit} bytes", code="too_large", http_status=status
             )
         headers = response.headers

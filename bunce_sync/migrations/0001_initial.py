@@ -6,7 +6,7 @@ import django.db.models.lookups
 from django.db import migrations, models
 
 import bunce_sync.functions
-import bunce_sync.models
+import bunce_sync.models.segment
 
 
 class Migration(migrations.Migration):
@@ -101,7 +101,7 @@ class Migration(migrations.Migration):
                     "name",
                     models.CharField(
                         max_length=255,
-                        validators=[bunce_sync.models.validate_not_blank],
+                        validators=[bunce_sync.models.segment.validate_not_blank],
                         verbose_name="name",
                     ),
                 ),
@@ -295,7 +295,7 @@ class Migration(migrations.Migration):
                     models.DateTimeField(editable=False, null=True, verbose_name="synced at"),
                 ),
                 (
-                    "check_asked_at",
+                    "refresh_requested_at",
                     models.DateTimeField(
                         db_index=True, editable=False, null=True, verbose_name="check asked for at"
                     ),

@@ -3,9 +3,9 @@
 One row's answer is that row's own matter until ``THRESHOLD`` different rows in a row get the same
 answer for the same operation, with no success between. Then the operation is paused: its rows
 wait, one request at a time probes (a row that has not failed yet, if there is one), and the other
-operations go on. What concerns every request (the key, the rate limit, an outage) is the gate's.
+operations go on. What concerns every request (the key, the rate limit, an outage) is the rate limiter's.
 
-Lock order: the segment's row, the operation's row, the shared row of the gate.
+Lock order: the segment's row, the operation's row, the shared row of the rate_limiter.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from django.db.models import Exists, F, Q, QuerySet
 from bunce_sync.conf import conf
 from bunce_sync.functions import DatabaseNow
 from bunce_sync.models import ApiCall, OperationState, Segment
-from bunce_sync.querysets import SegmentQuerySet
-from bunce_sync.sync.gate import PERMIT_SECONDS, GateClosed, Permit
+from bunce_sync.models.segment_queryset import SegmentQuerySet
 from bunce_sync.sync.outcome import SHARED, Outcome, Result
+from bunce_sync.sync.rate_limiter import PERMIT_SECONDS, NoPermit, Permit
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +42,7 @@ LONGEST_PAUSE = 60.0
 REMEMBERED = 50
 
 
-class OperationPaused(GateClosed):
+class OperationPaused(NoPermit):
     """No request of this operation now; others may go on."""
 
 
@@ -152,8 +152,8 @@ def requeue_refused(using: str) -> int:
     for state in states.exclude(pk=Operation.LIST):
         rows = Segment.objects.using(using)
         if state.operation == Operation.READ:
-            found = rows.filter(pk__in=state.segment_ids, check_asked_at__isnull=True)
-            changes: dict[str, Any] = {"check_asked_at": DatabaseNow()}
+            found = rows.filter(pk__in=state.segment_ids, refresh_requested_at__isnull=True)
+            changes: dict[str, Any] = {"refresh_requested_at": DatabaseNow()}
         else:
             # The code may be another one by now.
             run = Q(pk__in=state.segment_ids, last_code__in=SHARED)
@@ -209,7 +209,7 @@ def forget_idle(using: str) -> None:
             case Operation.LIST:
                 wanted = segments.filter(status=Status.IN_DOUBT)
             case Operation.READ:
-                wanted = segments.asked()
+                wanted = segments.refresh_requested()
             case _:
                 under_way = (Status.PENDING, Status.SENDING)
                 wanted = segments.filter(_kind(operation), status__in=under_way)
@@ -289,11 +289,15 @@ def _with(ids: list[int], segment_id: int | None) -> list[int]:
 
 def _waiting(operation: str, using: str) -> SegmentQuerySet:
     rows = Segment.objects.using(using)
-    return rows.asked() if operation == Operation.READ else rows.due().filter(_kind(operation))
+    return (
+        rows.refresh_requested()
+        if operation == Operation.READ
+        else rows.due().filter(_kind(operation))
+    )
 
 
 def _kind(operation: str) -> Q:
     """The rows for which this operation is made."""
     if operation == Operation.READ:
-        return Q(check_asked_at__isnull=False)
+        return Q(refresh_requested_at__isnull=False)
     return Q(bunce_id__isnull=operation == Operation.CREATE)

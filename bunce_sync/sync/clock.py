@@ -1,6 +1,6 @@
 """Notices when the database's clock jumps.
 
-The gate counts its window by the database's time. A clock that is set forward would empty the
+The rate limiter counts its window by the database's time. A clock that is set forward would empty the
 window at once, one that is set back would fill it for hours. Each process therefore compares the
 steps of that clock with its own monotonic one, which nobody sets.
 """
@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from django.db.models import F
 
 from bunce_sync.models import ApiCall, OperationState, Segment, SyncState
-from bunce_sync.querysets import SegmentQuerySet
+from bunce_sync.models.segment_queryset import SegmentQuerySet
 
 #: Seconds by which the two clocks may differ between two readings.
 TOLERANCE = 1.0

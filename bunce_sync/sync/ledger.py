@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from bunce_sync.models import ApiCall
-from bunce_sync.sync.gate import Permit
 from bunce_sync.sync.outcome import Result
+from bunce_sync.sync.rate_limiter import Permit
 
 
 def begin(
@@ -36,7 +36,7 @@ def begin(
 
 def finish(call: ApiCall, permit: Permit, result: Result, *, using: str) -> None:
     """Write down what it came to."""
-    duration = permit.exchange.duration
+    duration = permit.record.duration
     ApiCall.objects.using(using).filter(pk=call.pk).update(
         outcome=result.outcome,
         code=result.code,

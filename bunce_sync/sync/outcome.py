@@ -147,7 +147,7 @@ def result_of(error: Exception, *, sent: bool, operation: ApiCall.Operation) -> 
             outcome = Outcome.REJECTED
         case exceptions.NoContent() if operation == Operation.UPDATE:
             outcome = Outcome.CONFIRMED
-        case exceptions.UnusableAnswer(code="says_failed") if operation == Operation.UPDATE:
+        case exceptions.UnusableResponse(code="says_failed") if operation == Operation.UPDATE:
             outcome = Outcome.REJECTED
         case _:
             outcome = Outcome.UNKNOWN if sent else Outcome.NOT_SENT
@@ -187,7 +187,7 @@ def confirmed_fields(remote: RemoteSegment) -> dict[str, Any]:
     }
 
 
-def settle(
+def after_push(
     row: Segment, claim: Claim, result: Result, *, now: Moment, grace: timedelta
 ) -> dict[str, Any]:
     """The changes that a request's result makes to its row; empty when there are none.
@@ -219,9 +219,9 @@ def settle(
     match result.outcome:
         case Outcome.CONFIRMED:
             # An update that Bunce confirmed without showing what it has now: a look tells.
-            return _rest(row, claim.digest, now) | {"shown_digest": "", "check_asked_at": now}
+            return _rest(row, claim.digest, now) | {"shown_digest": "", "refresh_requested_at": now}
         case Outcome.RATE_LIMITED | Outcome.KEY_REFUSED:
-            # Not this row's fault: it keeps its place and its attempts; the gate is closed.
+            # Not this row's fault: it keeps its place and its attempts; the rate limiter is closed.
             return released | untried | {"status": Status.PENDING, "due_at": now}
         case Outcome.NOT_SENT:
             # Nothing left, so what goes out with a create alone may still be changed.
@@ -252,7 +252,7 @@ def settle(
             return released | {
                 "status": Status.PENDING,
                 "due_at": now + wait,
-                "check_asked_at": now,
+                "refresh_requested_at": now,
             }
         case _:
             # A PATCH can be repeated.
@@ -368,7 +368,7 @@ def checked(
         reads_work: single segments were read before, so that a 404 is about this one. Bunce's pages
             do not document the call.
     """
-    seen: dict[str, Any] = {"check_asked_at": None}
+    seen: dict[str, Any] = {"refresh_requested_at": None}
     at_rest = row.status in Segment.RESTING
     if remote is not None:
         seen |= confirmed_fields(remote)

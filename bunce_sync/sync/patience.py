@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import time
 
-from bunce_sync.sync import gate
+from bunce_sync.sync import rate_limiter
 from bunce_sync.sync.outcome import PERMIT_EXPIRED, Outcome, Result
 
-#: Seconds a worker slot may sleep in all while it waits for the gate.
+#: Seconds a worker slot may sleep in all while it waits for the rate_limiter.
 PATIENCE = 1.0
 
 
-class Patience:
+class WaitBudget:
     """What is left of it in one shift of work.
 
     Args:
@@ -21,21 +21,21 @@ class Patience:
     def __init__(self, seconds: float = PATIENCE) -> None:
         self.left = seconds
 
-    def wait(self, permit: gate.Permit, using: str) -> Result | None:
+    def wait(self, permit: rate_limiter.Permit, using: str) -> Result | None:
         """Sleep until the permit is good.
 
         Returns:
-            What the request came to if the gate was closed meanwhile, for it must not be made.
+            What the request came to if the rate limiter was closed meanwhile, for it must not be made.
         """
         if not permit.wait:
             return None
         self.left -= permit.wait
         time.sleep(permit.wait)
-        if gate.is_closed(using):
+        if rate_limiter.is_closed(using):
             return Result(Outcome.NOT_SENT, code=PERMIT_EXPIRED)
         return None
 
     @staticmethod
-    def ended_by(closed: gate.GateClosed) -> bool:
+    def ended_by(closed: rate_limiter.NoPermit) -> bool:
         """Whether somebody fresh could wait where this one no longer can, and nobody does."""
-        return not closed.reason and not closed.crowded and closed.wait <= PATIENCE
+        return not closed.reason and not closed.queue_full and closed.wait <= PATIENCE

@@ -1,7 +1,7 @@
 """The way of one segment, from top to bottom.
 
 push        one row: claim, request, record
-drain       whatever else is due, while the gate lets it through
+drain       whatever else is due, while the rate limiter lets it through
 claim       transaction 1: the row's lease, the permit, the ledger row
 send        the request; no transaction is open
 record      transaction 2: the outcome, in the ledger and in the row
@@ -31,26 +31,26 @@ from django.db import (
 from django.db.models import Exists, OuterRef, Q, QuerySet, Subquery, Value
 from django.db.models.functions import Coalesce
 
-from bunce_sync.client import BunceClient, Exchange, shared_client
+from bunce_sync.client import BunceClient, RequestRecord, shared_client
 from bunce_sync.conf import conf
 from bunce_sync.exceptions import ConfigurationError
 from bunce_sync.functions import DatabaseNow
 from bunce_sync.models import ApiCall, Segment
-from bunce_sync.querysets import SegmentQuerySet
-from bunce_sync.sync import circuit_breaker, gate, ledger
+from bunce_sync.models.segment_queryset import SegmentQuerySet
+from bunce_sync.sync import circuit_breaker, ledger, rate_limiter
 from bunce_sync.sync.outcome import (
     LINKED_ELSEWHERE,
     PERMIT_EXPIRED,
     Claim,
     Outcome,
     Result,
+    after_push,
     backoff,
     doubted,
     restored,
     result_of,
-    settle,
 )
-from bunce_sync.sync.patience import Patience
+from bunce_sync.sync.patience import WaitBudget
 
 logger = logging.getLogger(__name__)
 
@@ -79,7 +79,7 @@ def database_of(using: str | None) -> str:
 
 
 def push(segment_id: int, *, using: str | None = None) -> bool:
-    """Send one row to Bunce, if it is due and the gate lets it through.
+    """Send one row to Bunce, if it is due and the rate limiter lets it through.
 
     Args:
         segment_id: the row. One that does not exist, is not due or is already being sent is left.
@@ -90,28 +90,28 @@ def push(segment_id: int, *, using: str | None = None) -> bool:
 
     Raises:
         ConfigurationError: the key is missing or a setting cannot be used; nothing was sent.
-        GateClosed: no request may be made now; the row keeps its place.
+        NoPermit: no request may be made now; the row keeps its place.
     """
     alias = database_of(using)
-    return any(_push_row(row, alias, Patience(0)) for row in _rows([segment_id], alias))
+    return any(_push_row(row, alias, WaitBudget(0)) for row in _rows([segment_id], alias))
 
 
 def drain(
     *,
     seconds: float,
     first: int | None = None,
-    linger: float = 0.0,
-    hand_on: Callable[[int | None], object] | None = None,
+    recheck_delay: float = 0.0,
+    on_more_work: Callable[[int | None], object] | None = None,
     using: str | None = None,
 ) -> int:
-    """Push rows that are due, oldest first, until none is left, time is up or the gate closes.
+    """Push rows that are due, oldest first, until none is left, time is up or the rate limiter closes.
 
     Args:
         seconds: when to stop beginning new pushes.
         first: the id of a row to begin with. If somebody else has taken it, that one is awake and
             does all the rest as well.
-        linger: seconds after which to look once more when nothing is left.
-        hand_on: called at the end when somebody else should go on: this one has worked or waited
+        recheck_delay: seconds after which to look once more when nothing is left.
+        on_more_work: called at the end when somebody else should go on: this one has worked or waited
             for long enough, and there is more to do. It is given ``first`` if that still waits.
 
     Returns:
@@ -122,7 +122,7 @@ def drain(
     """
     alias = database_of(using)
     ends = time.monotonic() + seconds
-    patience = Patience()
+    patience = WaitBudget()
     pushed = 0
     batch = _due_rows(alias) if first is None else _rows([first], alias)
     while batch:
@@ -132,22 +132,22 @@ def drain(
             tired = time.monotonic() >= ends
             if not tired:
                 try:
-                    pushed += _push_alone(row, alias, patience, lines_up=rang)
+                    pushed += _push_alone(row, alias, patience, must_wait=rang)
                 except circuit_breaker.OperationPaused:
                     continue  # rows of the other operations go on
-                except gate.GateClosed as closed:
+                except rate_limiter.NoPermit as closed:
                     if not patience.ended_by(closed):
                         return pushed
                     tired = True
             if tired:
-                if hand_on:
-                    hand_on(first if rang else None)
+                if on_more_work:
+                    on_more_work(first if rang else None)
                 return pushed
         if pushed == before:
             break  # these are in other hands, and looking again would not help
         batch = _due_rows(alias)
-        if linger and not batch:
-            time.sleep(linger)
+        if recheck_delay and not batch:
+            time.sleep(recheck_delay)
             batch = _due_rows(alias)
     return pushed
 
@@ -212,11 +212,11 @@ def _some(ids: list[int], most: int) -> list[int]:
     return random.sample(ids, min(most, len(ids)))
 
 
-def _push_alone(row: Segment, alias: str, patience: Patience, *, lines_up: bool) -> bool:
+def _push_alone(row: Segment, alias: str, patience: WaitBudget, *, must_wait: bool) -> bool:
     """Push one row; an error of ours puts that row off and stops no other."""
     try:
-        return _push_row(row, alias, patience, lines_up=lines_up)
-    except (ConfigurationError, gate.GateClosed, ProgrammingError):
+        return _push_row(row, alias, patience, must_wait=must_wait)
+    except (ConfigurationError, rate_limiter.NoPermit, ProgrammingError):
         raise
     except (OperationalError, InterfaceError) as error:
         # The connection, a deadlock, or one row that the server refuses: a new connection tells.
@@ -229,13 +229,13 @@ def _push_alone(row: Segment, alias: str, patience: Patience, *, lines_up: bool)
     return False
 
 
-def _push_row(row: Segment, alias: str, patience: Patience, *, lines_up: bool = False) -> bool:
+def _push_row(row: Segment, alias: str, patience: WaitBudget, *, must_wait: bool = False) -> bool:
     for _ in range(2):
-        claimed = claim(row, alias, patience=patience.left, lines_up=lines_up)
+        claimed = claim(row, alias, patience=patience.left, must_wait=must_wait)
         if claimed is None:
             return False
         taken, call, permit = claimed
-        result = patience.wait(permit, alias) or send(taken, permit.exchange)
+        result = patience.wait(permit, alias) or send(taken, permit.record)
         record(taken, call, permit, result, alias)
         if result.code != PERMIT_EXPIRED:
             break
@@ -244,19 +244,19 @@ def _push_row(row: Segment, alias: str, patience: Patience, *, lines_up: bool = 
 
 
 def claim(
-    row: Segment, alias: str, *, patience: float = 0.0, lines_up: bool = False
-) -> tuple[Claim, ApiCall, gate.Permit] | None:
+    row: Segment, alias: str, *, patience: float = 0.0, must_wait: bool = False
+) -> tuple[Claim, ApiCall, rate_limiter.Permit] | None:
     """Transaction 1. ``row`` is as last read; what it says is what will be sent.
 
     Args:
-        patience: seconds the caller can wait for its turn at the gate.
-        lines_up: as for ``take_permit``.
+        patience: seconds the caller can wait for its turn at the rate_limiter.
+        must_wait: as for ``take_permit``.
 
     Returns:
         None when the row is not due or somebody else has it.
 
     Raises:
-        ConfigurationError, GateClosed: nothing was claimed.
+        ConfigurationError, NoPermit: nothing was claimed.
     """
     client()  # an unusable setting shows before anything is claimed
     taken = Claim(
@@ -298,7 +298,9 @@ def claim(
                 probe = circuit_breaker.admit(taken.operation, alias, segment_id=row.pk)
                 taken = replace(taken, probe=probe)
             operation = taken.operation
-            permit = gate.take_permit(operation, alias, patience=patience, lines_up=lines_up)
+            permit = rate_limiter.take_permit(
+                operation, alias, patience=patience, must_wait=must_wait
+            )
             call = ledger.begin(
                 permit,
                 operation,
@@ -307,8 +309,8 @@ def claim(
                 segment_id=row.pk,
                 body=body_of(taken),
             )
-    except gate.ClockJumped as jumped:
-        gate.heal_clock(jumped, alias)
+    except rate_limiter.ClockJumped as jumped:
+        rate_limiter.recover_from_clock_jump(jumped, alias)
         raise
     return taken, call, permit
 
@@ -367,7 +369,7 @@ def client() -> BunceClient:
     )
 
 
-def send(taken: Claim, exchange: Exchange) -> Result:
+def send(taken: Claim, record: RequestRecord) -> Result:
     """The request. Whatever goes wrong becomes a result, for it has to be recorded."""
     try:
         if taken.bunce_id is None:
@@ -375,24 +377,26 @@ def send(taken: Claim, exchange: Exchange) -> Result:
                 name=taken.name,
                 description=taken.description,
                 add_all_customers=taken.add_all_customers,
-                exchange=exchange,
+                record=record,
             )
         else:
             segment = client().update_segment(
                 taken.bunce_id,
                 name=taken.name,
                 description=taken.description,
-                exchange=exchange,
+                record=record,
             )
     except Exception as error:
-        result = result_of(error, sent=exchange.sent, operation=taken.operation)
+        result = result_of(error, sent=record.sent, operation=taken.operation)
         if result.code == "internal":
             logger.exception("Pushing segment %s failed by an error of ours", taken.segment_id)
         return result
-    return Result(Outcome.CONFIRMED, segment=segment, http_status=exchange.http_status)
+    return Result(Outcome.CONFIRMED, segment=segment, http_status=record.http_status)
 
 
-def record(taken: Claim, call: ApiCall, permit: gate.Permit, result: Result, alias: str) -> None:
+def record(
+    taken: Claim, call: ApiCall, permit: rate_limiter.Permit, result: Result, alias: str
+) -> None:
     """Transaction 2. Recording late, after the lease ran out, or twice, is safe."""
     try:
         shared = _record(taken, call, permit, result, alias)
@@ -425,7 +429,9 @@ def _unless_linked(result: Result, alias: str) -> Result:
     )
 
 
-def _record(taken: Claim, call: ApiCall, permit: gate.Permit, result: Result, alias: str) -> bool:
+def _record(
+    taken: Claim, call: ApiCall, permit: rate_limiter.Permit, result: Result, alias: str
+) -> bool:
     """Record once; returns whether the trouble is the whole operation's."""
     with transaction.atomic(using=alias, durable=True):
         rows = Segment.objects.using(alias).locked().filter(pk=taken.segment_id)
@@ -447,7 +453,7 @@ def _record(taken: Claim, call: ApiCall, permit: gate.Permit, result: Result, al
             if result.outcome == Outcome.REJECTED and taken.creates:
                 taken = replace(taken, doubted=_was_in_doubt(row, call, alias))
             grace = timedelta(seconds=conf.GRACE)
-            changes = settle(row, taken, result, now=DatabaseNow(), grace=grace)
+            changes = after_push(row, taken, result, now=DatabaseNow(), grace=grace)
             if twin := changes.get("bunce_duplicate_id"):
                 result = replace(result, outcome=Outcome.DUPLICATE)
                 logger.error("Segment %s exists twice in Bunce, also as %s", row.pk, twin)
@@ -457,7 +463,7 @@ def _record(taken: Claim, call: ApiCall, permit: gate.Permit, result: Result, al
                 bunce_id = changes.get("bunce_id", row.bunce_id)
                 logger.info("Segment %s is synced, in Bunce as %s", row.pk, bunce_id)
         ledger.finish(call, permit, result, using=alias)
-        gate.report(permit, result, alias, segment_id=taken.segment_id)
+        rate_limiter.report(permit, result, alias, segment_id=taken.segment_id)
     return shared
 
 

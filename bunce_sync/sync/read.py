@@ -1,4 +1,4 @@
-"""One read from Bunce: through the gate, with its row in the ledger. Reads can be repeated."""
+"""One read from Bunce: through the rate limiter, with its row in the ledger. Reads can be repeated."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import TypeVar
 
 from django.db import transaction
 
-from bunce_sync.client import Exchange
+from bunce_sync.client import RequestRecord
 from bunce_sync.models import ApiCall
-from bunce_sync.sync import circuit_breaker, gate, ledger
+from bunce_sync.sync import circuit_breaker, ledger, rate_limiter
 from bunce_sync.sync.outcome import PERMIT_EXPIRED, Outcome, Result, result_of
-from bunce_sync.sync.patience import Patience
+from bunce_sync.sync.patience import WaitBudget
 
 logger = logging.getLogger(__name__)
 
@@ -21,11 +21,11 @@ T = TypeVar("T")
 
 
 def read(
-    fetch: Callable[[Exchange], T],
+    fetch: Callable[[RequestRecord], T],
     *,
     operation: ApiCall.Operation,
     path: str,
-    patience: Patience,
+    patience: WaitBudget,
     using: str,
     segment_id: int | None = None,
     beside: bool = False,
@@ -33,9 +33,9 @@ def read(
     """Make one read.
 
     Args:
-        fetch: makes the request with the exchange it is given.
+        fetch: makes the request with the record it is given.
         path: below the base address, for the ledger.
-        patience: how long to wait for a turn at the gate.
+        patience: how long to wait for a turn at the rate_limiter.
         segment_id: the row it is about, if it is about one.
         beside: it is about something else than the row's own segment, and says nothing of reads.
 
@@ -43,7 +43,7 @@ def read(
         What ``fetch`` returned, None when it failed; and what the request came to.
 
     Raises:
-        GateClosed: no request may be made now.
+        NoPermit: no request may be made now.
     """
     value, result = _read_once(fetch, operation, path, patience, using, segment_id, beside)
     if result.code == PERMIT_EXPIRED:
@@ -53,10 +53,10 @@ def read(
 
 
 def _read_once(
-    fetch: Callable[[Exchange], T],
+    fetch: Callable[[RequestRecord], T],
     operation: ApiCall.Operation,
     path: str,
-    patience: Patience,
+    patience: WaitBudget,
     using: str,
     segment_id: int | None,
     beside: bool,
@@ -67,15 +67,17 @@ def _read_once(
             if not beside:
                 probe = circuit_breaker.admit(operation, using, segment_id=segment_id)
             # In line even where others wait: a single worker reads, and pushes would crowd it out.
-            permit = gate.take_permit(operation, using, patience=patience.left, lines_up=True)
+            permit = rate_limiter.take_permit(
+                operation, using, patience=patience.left, must_wait=True
+            )
             call = ledger.begin(permit, operation, path, using=using, segment_id=segment_id)
-    except gate.ClockJumped as jumped:
-        gate.heal_clock(jumped, using)
+    except rate_limiter.ClockJumped as jumped:
+        rate_limiter.recover_from_clock_jump(jumped, using)
         raise
     value: T | None = None
     result = patience.wait(permit, using)
     if result is None:
-        value, result = _fetched(fetch, permit.exchange, operation, path)
+        value, result = _fetched(fetch, permit.record, operation, path)
     with transaction.atomic(using=using, durable=True):
         if not beside:
             shared = circuit_breaker.note(
@@ -83,18 +85,21 @@ def _read_once(
             )
             result = replace(result, shared=shared)
         ledger.finish(call, permit, result, using=using)
-        gate.report(permit, result, using, segment_id=segment_id)
+        rate_limiter.report(permit, result, using, segment_id=segment_id)
     return value, result
 
 
 def _fetched(
-    fetch: Callable[[Exchange], T], exchange: Exchange, operation: ApiCall.Operation, path: str
+    fetch: Callable[[RequestRecord], T],
+    record: RequestRecord,
+    operation: ApiCall.Operation,
+    path: str,
 ) -> tuple[T | None, Result]:
     try:
-        value = fetch(exchange)
+        value = fetch(record)
     except Exception as error:
-        result = result_of(error, sent=exchange.sent, operation=operation)
+        result = result_of(error, sent=record.sent, operation=operation)
         if result.code == "internal":
             logger.exception("Reading %s failed by an error of ours", path)
         return None, result
-    return value, Result(Outcome.CONFIRMED, http_status=exchange.http_status)
+    return value, Result(Outcome.CONFIRMED, http_status=record.http_status)

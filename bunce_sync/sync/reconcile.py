@@ -1,6 +1,6 @@
 """Settles the rows in doubt: one scan of Bunce's list for all of them.
 
-A scan is kept in ``SyncState`` and goes forward page by page, each page through the gate, so it
+A scan is kept in ``SyncState`` and goes forward page by page, each page through the rate limiter, so it
 survives being killed at any point and several processes never scan at once. A row is
 considered when its grace period was over as the scan began. What is found is adopted at once; what
 is not found becomes pending again only when the whole list was read.
@@ -27,13 +27,13 @@ from bunce_sync.conf import conf
 from bunce_sync.fingerprint import content_digest
 from bunce_sync.functions import DatabaseNow
 from bunce_sync.models import ApiCall, Segment, SyncState
-from bunce_sync.querysets import SegmentQuerySet
-from bunce_sync.sync import circuit_breaker, gate
+from bunce_sync.models.segment_queryset import SegmentQuerySet
+from bunce_sync.sync import circuit_breaker, rate_limiter
+from bunce_sync.sync.list_scan import Scan
 from bunce_sync.sync.outcome import REFUSED_CONTENT, Outcome, Result, adopted, backoff
-from bunce_sync.sync.patience import Patience
+from bunce_sync.sync.patience import WaitBudget
 from bunce_sync.sync.push import client, database_of
 from bunce_sync.sync.read import read
-from bunce_sync.sync.scan import Scan
 
 logger = logging.getLogger(__name__)
 
@@ -51,13 +51,13 @@ DOUBTFUL = (Outcome.UNKNOWN, Outcome.ABANDONED)
 
 
 def reconcile(
-    *, seconds: float, hand_on: Callable[[], object] | None = None, using: str | None = None
+    *, seconds: float, on_more_work: Callable[[], object] | None = None, using: str | None = None
 ) -> int:
     """Go on with the scan, or begin one when rows in doubt are ready for it.
 
     Args:
         seconds: when to stop; the next call goes on from there.
-        hand_on: called at the end when the next call should come at once.
+        on_more_work: called at the end when the next call should come at once.
 
     Returns:
         How many pages of the list were read.
@@ -68,7 +68,7 @@ def reconcile(
     alias = database_of(using)
     client()
     ends = time.monotonic() + seconds
-    patience = Patience()
+    patience = WaitBudget()
     token = uuid.uuid4()
     scan = _take(token, alias)
     pause = 0.0
@@ -81,7 +81,7 @@ def reconcile(
                 break
             try:
                 page, result = _read(scan, patience, alias)
-            except gate.GateClosed as closed:
+            except rate_limiter.NoPermit as closed:
                 tired = patience.ended_by(closed)
                 break
             if page is None:
@@ -109,14 +109,14 @@ def reconcile(
                 break
     finally:
         _release(token, alias, pause)
-    if tired and hand_on:
-        hand_on()
+    if tired and on_more_work:
+        on_more_work()
     return pages
 
 
-def _read(scan: Scan, patience: Patience, alias: str) -> tuple[Page | None, Result]:
+def _read(scan: Scan, patience: WaitBudget, alias: str) -> tuple[Page | None, Result]:
     return read(
-        lambda exchange: client().list_page(scan.position, exchange=exchange),
+        lambda record: client().list_page(scan.position, record=record),
         operation=ApiCall.Operation.LIST,
         path=f"/segments?page={scan.position.page}&per_page={scan.position.per_page}",
         patience=patience,
@@ -129,7 +129,7 @@ def _lease(seconds: float) -> CombinedExpression:
 
 
 def _page_lease() -> CombinedExpression:
-    # One page takes at most a whole request, and the gate may let it wait before.
+    # One page takes at most a whole request, and the rate limiter may let it wait before.
     return _lease(conf.request_deadline + 10)
 
 
@@ -139,7 +139,7 @@ def _states(alias: str) -> QuerySet[SyncState]:
 
 def _take(token: uuid.UUID, alias: str) -> Scan | None:
     """Take the lease on the scan; None when somebody has it, or there is nothing to look for."""
-    state, now = gate.read_state(alias)
+    state, now = rate_limiter.read_state(alias)
     free = Q(scan_lease_until__isnull=True) | Q(scan_lease_until__lte=DatabaseNow())
     taken = _states(alias).filter(free).update(scan_token=token, scan_lease_until=_page_lease())
     if not taken:
@@ -163,7 +163,7 @@ def _take(token: uuid.UUID, alias: str) -> Scan | None:
 
 def _keep(scan: Scan, token: uuid.UUID, alias: str) -> bool:
     """Write the progress down; False when the lease was lost to somebody else."""
-    scan = replace(scan, kept_at=gate.read_state(alias)[1])
+    scan = replace(scan, kept_at=rate_limiter.read_state(alias)[1])
     mine = _states(alias).filter(scan_token=token)
     return bool(mine.update(scan=scan.to_json(), scan_lease_until=_page_lease()))
 
@@ -395,7 +395,7 @@ def _finish(scan: Scan, token: uuid.UUID, alias: str) -> None:
         refused = rows.filter(pk__in=list(refused.values_list("pk", flat=True)))
         refused.update_sync_fields(status=Status.REJECTED, absent_at=now)
         rows = rows.filter(status=Status.IN_DOUBT)
-        rows.filter(pk__in=edited).update_sync_fields(**Segment.fresh_start())
+        rows.filter(pk__in=edited).update_sync_fields(**Segment.requeue_values())
         for attempts in list(rows.order_by().values_list("attempts", flat=True).distinct()):
             # A create that fails again and again costs a scan each time: at growing intervals.
             due_at = now + backoff(attempts - 1) if attempts > 1 else now

@@ -14,7 +14,7 @@ from django.db.models.expressions import CombinedExpression
 from bunce_sync.conf import conf
 from bunce_sync.functions import DatabaseNow
 from bunce_sync.models import ApiCall, IdempotencyKey, Segment, SyncState
-from bunce_sync.sync import circuit_breaker, gate
+from bunce_sync.sync import circuit_breaker, rate_limiter
 from bunce_sync.sync.push import client, database_of
 
 logger = logging.getLogger(__name__)
@@ -56,7 +56,7 @@ def sweep(*, using: str | None = None) -> Sweep:
             the same; there is nothing to ring for.
     """
     alias = database_of(using)
-    gate.watch_clock(alias)
+    rate_limiter.watch_clock(alias)
     SyncState.objects.using(alias).filter(pk=1).update(swept_at=DatabaseNow())
     repair_times(alias)
     freed = free_leases(alias)
@@ -65,7 +65,7 @@ def sweep(*, using: str | None = None) -> Sweep:
     prune_ledger(alias)
     prune_keys(alias)
     client()
-    expected = gate.permits_expected(alias, within=conf.SWEEP_INTERVAL)
+    expected = rate_limiter.permits_expected(alias, within=conf.SWEEP_INTERVAL)
     segments = Segment.objects.using(alias)
     most = math.ceil(expected / PERMITS_A_WORKER)
     scanning = SyncState.objects.using(alias).filter(scan__isnull=False)
@@ -74,7 +74,7 @@ def sweep(*, using: str | None = None) -> Sweep:
         if most
         else 0,
         in_doubt=bool(expected) and (segments.checkable().exists() or scanning.exists()),
-        asked=bool(expected) and segments.asked().exists(),
+        asked=bool(expected) and segments.refresh_requested().exists(),
         freed=freed,
     )
 
@@ -90,7 +90,7 @@ def repair_times(alias: str) -> int:
         ("due_at", (Status.PENDING, Status.IN_DOUBT)),
         ("lease_until", (Status.SENDING,)),
         ("sent_at", (Status.IN_DOUBT,)),
-        ("check_asked_at", Status.values),
+        ("refresh_requested_at", Status.values),
     ):
         impossible = Q(**{f"{field}__lt": EARLIEST}) | Q(**{f"{field}__gt": _ahead(LONGEST_WAIT)})
         # Looked for first: an UPDATE by anything but the keys would wait for rows that others hold.
@@ -144,7 +144,7 @@ def prune_ledger(alias: str) -> int:
     the ledger is where it is found again. So the ledger is gone through in rounds.
     """
     calls = ApiCall.objects.using(alias)
-    state, now = gate.read_state(alias)
+    state, now = rate_limiter.read_state(alias)
     old = calls.filter(started_at__lt=now - timedelta(days=conf.LEDGER_DAYS))
     if state.pruned_to is not None:
         old = old.filter(started_at__gt=state.pruned_to)

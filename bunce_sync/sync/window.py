@@ -69,7 +69,7 @@ def usage(using: str, *, since: datetime) -> Usage:
     )
 
 
-def next_turn(
+def next_slot(
     operation: ApiCall.Operation,
     *,
     limit: int,

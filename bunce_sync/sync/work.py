@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Self
 
-from bunce_sync.sync.pull import pull_asked
 from bunce_sync.sync.push import drain
 from bunce_sync.sync.reconcile import reconcile
+from bunce_sync.sync.refresh import refresh_requested
 from bunce_sync.sync.sweep import sweep
 
 
@@ -56,6 +56,6 @@ def work(*, seconds: float, using: str | None = None) -> Work:
     return Work(
         pushes=drain(seconds=seconds, using=using),
         pages=reconcile(seconds=seconds, using=using) if found.in_doubt else 0,
-        reads=pull_asked(seconds=seconds, using=using) if found.asked else 0,
+        reads=refresh_requested(seconds=seconds, using=using) if found.asked else 0,
         freed=found.freed,
     )

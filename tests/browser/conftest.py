@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, sync_playwright
 
-from bunce_sync.emulator import Emulator
+from bunce_sync.testing.emulator import Emulator
 from tests import services
 from tests.browser.people import PATIENCE, Person
 from tests.site import Broker, Site

@@ -2,7 +2,7 @@
 
 from playwright.sync_api import expect
 
-from bunce_sync.emulator import Emulator
+from bunce_sync.testing.emulator import Emulator
 from tests.browser.people import Person
 from tests.site import Site
 

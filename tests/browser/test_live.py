@@ -208,7 +208,7 @@ def test_a_button_keeps_the_focus_when_the_page_changes_below_it(
     expect(button).to_be_focused()
     person.page.keyboard.press("Enter")
     expect(person.page.get_by_text("A worker will look up 1 segment in Bunce")).to_be_visible()
-    assert site.segments.asked().exists()
+    assert site.segments.refresh_requested().exists()
 
 
 def test_all_else_that_can_have_the_focus_keeps_it_too(site: Site, person: Person) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from playwright.sync_api import expect
 
-from bunce_sync.emulator import Emulator, Faults
+from bunce_sync.testing.emulator import Emulator, Faults
 from tests.browser.people import LIST, Person
 from tests.site import Site
 
@@ -164,4 +164,4 @@ def test_a_viewer_sees_no_buttons_and_may_not_post_by_hand(
         )
         assert answer.status == 403
         assert site.segments.get(name=name).status == state
-    assert not site.segments.asked().exists()
+    assert not site.segments.refresh_requested().exists()

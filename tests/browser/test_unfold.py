@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import expect
 
-from bunce_sync.emulator import Emulator
+from bunce_sync.testing.emulator import Emulator
 from tests.browser import states
 from tests.browser.people import LIST, Person
 from tests.site import Site

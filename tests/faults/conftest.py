@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bunce_sync.emulator import Emulator
+from bunce_sync.testing.emulator import Emulator
 from tests.faults.trial import ENV, Trial
 from tests.site import Broker, Site
 

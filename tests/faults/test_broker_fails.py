@@ -61,7 +61,7 @@ def test_saving_goes_on_while_the_broker_fails_and_the_rows_follow(
                 assert later[10] < NEXT, story
                 assert later[-1] < SLOWEST, story
         proxy.heal()
-        trial.settle(seconds=2 * SWEEP + SLACK)
+        trial.after_push(seconds=2 * SWEEP + SLACK)
         assert not trial.restless.exists(), f"not synced after {how.__name__}"
     trial.verdict()
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from bunce_sync.emulator import Faults
+from bunce_sync.testing.emulator import Faults
 from tests.faults.conftest import STACKS
 from tests.faults.trial import LONG, Trial, free_port, rows
 from tests.site import Broker, eventually
@@ -120,5 +120,5 @@ def test_without_beat_a_ring_still_works_off_what_is_due(
     trial.insert(20, "Quiet")
     trial.site.start_worker(beat=False)
     trial.save(1, "Rings")
-    trial.settle(seconds=10)
+    trial.after_push(seconds=10)
     trial.verdict()

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from bunce_sync.emulator import Faults
 from bunce_sync.sync.outcome import LOOK_FIRST
+from bunce_sync.testing.emulator import Faults
 from tests.faults.conftest import STACKS
 from tests.faults.test_bunce_fails import BACKOFF, MIX
 from tests.faults.trial import LONG, SEEDS, Trial, rows

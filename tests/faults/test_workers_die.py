@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bunce_sync.emulator import Faults
+from bunce_sync.testing.emulator import Faults
 from tests.faults.conftest import STACKS
 from tests.faults.trial import LONG, SEEDS, Trial, Workers, rows
 from tests.site import Process, eventually
@@ -74,12 +74,12 @@ def test_whatever_befalls_a_worker_between_two_steps_each_row_gets_exactly_one_s
     frozen = [name for name in names if name.startswith("stop@")]
     start_failing_worker(trial, tmp_path, processes=len(frozen) + 2)
     assert eventually(lambda: all_happened(tmp_path, names), 30)
-    trial.settle(seconds=60)  # without those that sleep
+    trial.after_push(seconds=60)  # without those that sleep
     for name in frozen:
         os.kill(int((tmp_path / name).read_text()), signal.SIGCONT)
     under_way = trial.site.calls.filter(outcome="under_way")
     assert eventually(lambda: not under_way.exists())
-    trial.settle(seconds=30)
+    trial.after_push(seconds=30)
     trial.verdict()
 
 
@@ -95,7 +95,7 @@ def test_a_worker_ended_by_sigterm_between_two_steps_leaves_exactly_one_segment(
         worker = start_failing_worker(trial, tmp_path, processes=1)
         assert eventually(partial(has_ended, worker), 30)
     start_failing_worker(trial, tmp_path, processes=1)
-    trial.settle(seconds=60)
+    trial.after_push(seconds=60)
     trial.verdict()
 
 

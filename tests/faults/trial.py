@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from django.db.models import Q, QuerySet
 
-from bunce_sync.emulator import Emulator
 from bunce_sync.models import Segment
+from bunce_sync.testing.emulator import Emulator
 from tests.faults import report
 from tests.site import Process, Site, eventually
 
@@ -64,7 +64,7 @@ class Trial:
     last_fault: float = 0.0
 
     def save(self, count: int, name: str = "Segment") -> None:
-        """Save rows as a site does, one by one, each ringing the doorbell."""
+        """Save rows as a site does, one by one, each ringing the publisher."""
         for first in range(0, count, PORTION):
             numbers = range(first, min(first + PORTION, count))
             self.site.shell(f"for n in {numbers}: Segment.objects.create(name=f'{name} {{n}}')")
@@ -76,7 +76,7 @@ class Trial:
             self.site.shell(f"for one in {rows}: one.name += {addition!r}; one.save()")
 
     def insert(self, count: int, name: str = "Segment") -> None:
-        """Insert rows behind the doorbell's back; the sweep finds them."""
+        """Insert rows behind the publisher's back; the sweep finds them."""
         self.site.shell(
             f"Segment.objects.bulk_create(Segment(name=f'{name} {{n}}') for n in range({count}))"
         )
@@ -86,7 +86,7 @@ class Trial:
         """The rows that are not at rest."""
         return self.site.segments.exclude(RESTING)
 
-    def settle(self, *, seconds: float, supervised: bool = False) -> None:
+    def after_push(self, *, seconds: float, supervised: bool = False) -> None:
         """Wait until every row rests and Bunce has nothing more up its sleeve.
 
         Args:
@@ -111,7 +111,7 @@ class Trial:
             slack: seconds allowed on top, for the work itself on a slow machine.
             supervised: as for ``settle``.
         """
-        self.settle(seconds=240, supervised=supervised)
+        self.after_push(seconds=240, supervised=supervised)
         ended = time.monotonic()
         last = max([self.last_fault, *(one.at for one in self.bunce.requests if one.fault)])
         self.verdict()

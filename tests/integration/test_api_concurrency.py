@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import pytest
 import requests
 
-from bunce_sync.emulator import Emulator
+from bunce_sync.testing.emulator import Emulator
 from tests.integration.api_service import PATIENCE, Service
 from tests.site import Broker, Site
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from bunce_sync.api.filters import SegmentFilter
-from bunce_sync.emulator import Emulator
+from bunce_sync.testing.emulator import Emulator
 from tests.integration.api_service import Service
 from tests.integration.test_api_concurrency import create_64_with_16_keys
 from tests.site import Broker, Site

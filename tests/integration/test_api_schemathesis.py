@@ -9,7 +9,7 @@ import sys
 from importlib.resources import files
 from pathlib import Path
 
-from bunce_sync.emulator import Emulator
+from bunce_sync.testing.emulator import Emulator
 from tests.integration.api_service import Service
 from tests.site import Broker, Site
 

@@ -9,7 +9,17 @@ import pytest
 from tests.site import ROOT
 
 #: The unit tests in which locks, compare-and-set, times or plans of queries decide.
-SELECTED = ("locks", "push", "sweep", "reconcile", "late", "gate", "models", "indexes", "api_lists")
+SELECTED = (
+    "locks",
+    "push",
+    "sweep",
+    "reconcile",
+    "late",
+    "rate_limiter",
+    "models",
+    "indexes",
+    "api_lists",
+)
 
 
 @pytest.mark.parametrize("server", ["postgres", "mariadb"])

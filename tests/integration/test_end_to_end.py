@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from bunce_sync.emulator import Emulator
+from bunce_sync.testing.emulator import Emulator
 from tests.site import Broker, Site
 
 STACKS = ["postgres+redis", "mariadb+rabbitmq", "sqlite+filesystem"]

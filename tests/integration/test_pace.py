@@ -10,10 +10,10 @@ import pytest
 import requests
 from django.utils import timezone
 
-from bunce_sync.emulator import Emulator
 from bunce_sync.fingerprint import content_digest
 from bunce_sync.models import Segment, SyncState
-from bunce_sync.sync.gate import PERMIT_SECONDS, TRANSIT_SECONDS
+from bunce_sync.sync.rate_limiter import PERMIT_SECONDS, TRANSIT_SECONDS
+from bunce_sync.testing.emulator import Emulator
 from tests.site import API_KEY, Broker, Site
 
 #: Bunce's limit, scaled so that a test sees several windows.
@@ -82,7 +82,7 @@ def test_another_program_that_spends_the_limit_is_given_way_to(site: Site, bunce
     spend_the_limit(bunce)
     add_backlog(site, LIMIT)
     shared = SyncState.objects.using(site.alias).filter(blocked_reason="rate_limited")
-    site.wait_until(shared.exists, "the 429 has closed the gate")
+    site.wait_until(shared.exists, "the 429 has closed the rate limiter")
     site.wait_until(lambda: not site.segments.filter(status="sending").exists(), "all are back")
 
     assert not bunce.segments

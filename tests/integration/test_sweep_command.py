@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bunce_sync.emulator import Emulator, Faults
+from bunce_sync.testing.emulator import Emulator, Faults
 from tests.site import Broker, Site
 
 

@@ -9,9 +9,9 @@ import hypothesis.strategies as st
 
 from bunce_sync.client import Page
 from bunce_sync.models import ApiCall
-from bunce_sync.sync import gate, reconcile
+from bunce_sync.sync import rate_limiter, reconcile
+from bunce_sync.sync.list_scan import Scan
 from bunce_sync.sync.outcome import Claim, Outcome, Result
-from bunce_sync.sync.scan import Scan
 from tests.model.bunce_model import FORBIDDEN, Request
 
 T = TypeVar("T")
@@ -58,7 +58,7 @@ class Worker:
 
     claim: Claim
     call: ApiCall
-    permit: gate.Permit
+    permit: rate_limiter.Permit
     request: Request | None = None
     result: Result | None = None
 

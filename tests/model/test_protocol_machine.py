@@ -31,7 +31,7 @@ from hypothesis.stateful import (
 from pytest_django import Settings
 
 from bunce_sync.models import Segment
-from bunce_sync.sync import gate, reconcile, sweep
+from bunce_sync.sync import rate_limiter, reconcile, sweep
 from bunce_sync.sync.outcome import Outcome, Result
 from tests.faults.trial import LONG
 from tests.model.actors import (
@@ -169,7 +169,7 @@ class Protocol(World):
         """The request leaves, unless the permit is too old or nobody can be reached."""
         waiting = [one for one in self.workers if not (one.request or one.result)]
         worker = pick(data, waiting)
-        if self.time.now - worker.permit.at > timedelta(seconds=gate.PERMIT_SECONDS):
+        if self.time.now - worker.permit.at > timedelta(seconds=rate_limiter.PERMIT_SECONDS):
             worker.result = Result(Outcome.NOT_SENT, code="permit_expired")
         elif not reached:
             worker.result = REFUSED

@@ -8,7 +8,7 @@ from uuid import uuid4
 from hypothesis.stateful import RuleBasedStateMachine
 
 from bunce_sync.models import ApiCall, OperationState, Segment, SyncState
-from bunce_sync.sync import gate, push, reconcile, sweep
+from bunce_sync.sync import push, rate_limiter, reconcile, sweep
 from tests.model.actors import UNHEARD, Scanner, Worker
 from tests.model.bunce_model import Bunce, Request
 from tests.model.virtual_time import VirtualTime
@@ -46,7 +46,7 @@ class World(RuleBasedStateMachine):
         self.foreign: set[str] = set()
         self.resources = ExitStack()
         self.resources.enter_context(self.time.in_force())
-        self.resources.enter_context(patch.object(gate, "BREAKER_THRESHOLD", 10**6))
+        self.resources.enter_context(patch.object(rate_limiter, "BREAKER_THRESHOLD", 10**6))
         for model in (ApiCall, OperationState, Segment, SyncState):
             model._base_manager.all().delete()
 
@@ -62,7 +62,7 @@ class World(RuleBasedStateMachine):
     def _claim(self, row: Segment) -> Worker | None:
         try:
             claimed = push.claim(row, ALIAS)
-        except gate.GateClosed:
+        except rate_limiter.NoPermit:
             return None
         if claimed is None:
             return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from bunce_sync.client import BunceClient, Exchange
+from bunce_sync.client import BunceClient, RequestRecord
 from bunce_sync.exceptions import BunceError
 
 KEY = "sk_test_6fP1xVnZk2QeLw"
@@ -13,27 +13,27 @@ WAITING = {"connect_timeout", "read_timeout", "deadline"}
 """The codes of errors that only come after waiting in vain."""
 
 
-def create(url: str, *, hasty: bool = False, **options: Any) -> tuple[Any, Exchange]:
-    """Try to create a segment: the segment or the error, and the exchange.
+def create(url: str, *, hasty: bool = False, **options: Any) -> tuple[Any, RequestRecord]:
+    """Try to create a segment: the segment or the error, and the record.
 
     Args:
         url: the base address.
         hasty: whether to give up soon; for a server that is known never to answer.
-        options: of the client; or the ``exchange`` to use.
+        options: of the client; or the ``record`` to use.
     """
-    exchange = options.pop("exchange", None) or Exchange()
+    record = options.pop("record", None) or RequestRecord()
     timeouts = {"connect_timeout": 0.4, "read_timeout": 0.4} if hasty else {}
     outcome: Any
     with BunceClient(base_url=url, api_key=KEY, **{**timeouts, **options}) as client:
         try:
-            outcome = client.create_segment(name="Gold", exchange=exchange)
+            outcome = client.create_segment(name="Gold", record=record)
         except BunceError as error:
             outcome = error
-    assert exchange.duration is not None
-    return outcome, exchange
+    assert record.duration is not None
+    return outcome, record
 
 
-class HaltedExchange(Exchange):
+class HaltedExchange(RequestRecord):
     """One whose process is halted between the look at the permit and the first byte."""
 
     looks = 0

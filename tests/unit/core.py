@@ -14,11 +14,11 @@ from django.db import connections
 from django.db.models import F
 from pytest_django import Settings
 
-from bunce_sync.emulator import Emulator
 from bunce_sync.fingerprint import content_digest
 from bunce_sync.models import ApiCall, OperationState, Segment, SyncState
-from bunce_sync.sync import gate
+from bunce_sync.sync import rate_limiter
 from bunce_sync.sync import reconcile as reconcile_module
+from bunce_sync.testing.emulator import Emulator
 
 Status = Segment.Status
 Outcome = ApiCall.Outcome
@@ -37,7 +37,7 @@ def configure(settings: Settings, **values: Any) -> None:
 
 def now() -> datetime:
     """The database's time."""
-    return gate.read_state(USING)[1]
+    return rate_limiter.read_state(USING)[1]
 
 
 def ago(seconds: float) -> datetime:
@@ -102,7 +102,7 @@ def record_calls(
 
 def state() -> SyncState:
     """The shared row."""
-    return gate.read_state(USING)[0]
+    return rate_limiter.read_state(USING)[0]
 
 
 def blocked_until(operation: str) -> datetime | None:
@@ -119,7 +119,7 @@ def paused() -> set[str]:
 
 def set_state(**fields: Any) -> None:
     """Change the shared row, which is made if need be."""
-    gate.read_state(USING)
+    rate_limiter.read_state(USING)
     SyncState.objects.filter(pk=1).update(**fields)
 
 
@@ -172,8 +172,8 @@ def during_the_first_page(monkeypatch: pytest.MonkeyPatch, work: Callable[[], ob
     monkeypatch.setattr(reconcile_module, "_read", read_and_work)
 
 
-def let_gate_time_pass(seconds: float) -> None:
-    """Put the gate's memory of closings so far into the past, as if the time had passed."""
+def let_pauses_pass(seconds: float) -> None:
+    """Put the rate limiter's memory of closings so far into the past, as if the time had passed."""
     by = timedelta(seconds=seconds)
     past = {
         name: F(name) - by
@@ -188,7 +188,7 @@ def let_gate_time_pass(seconds: float) -> None:
 def let_time_pass(seconds: float) -> None:
     """Put all that waits for a moment so far into the past, as if the time had passed."""
     by = timedelta(seconds=seconds)
-    let_gate_time_pass(seconds)
+    let_pauses_pass(seconds)
     Segment.objects.update_sync_fields(due_at=F("due_at") - by, created_at=F("created_at") - by)
     Segment.objects.filter(lease_until__isnull=False).update_sync_fields(
         lease_until=F("lease_until") - by

@@ -142,7 +142,7 @@ def test_of_many_says_that_bunce_keeps_them(client: Client) -> None:
 
 
 def test_of_very_many_is_refused_in_words(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bunce_sync.admin.deleting.MOST", 2)
+    monkeypatch.setattr("bunce_sync.admin.delete_view.MOST", 2)
     rows = [row("synced", f"S{number}") for number in range(3)]
     told = [
         str(message)

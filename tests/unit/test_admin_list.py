@@ -16,8 +16,8 @@ from django.utils import timezone
 from pytest_django import Settings
 from pytest_django.asserts import assertHTMLEqual
 
-from bunce_sync import counting
 from bunce_sync.models import OperationState, Segment, SyncState
+from bunce_sync.status import counts
 from tests.unit.admin_people import LIST, call, editor, page, person, row
 
 pytestmark = pytest.mark.django_db
@@ -75,7 +75,7 @@ def test_a_row_that_will_be_retried_says_when_and_the_browser_gets_the_moment(
     assert f'data-bunce-until="{due.timestamp():.3f}"' in shown
 
 
-def test_a_row_that_waits_for_the_gate_says_until_when(client: Client) -> None:
+def test_a_row_that_waits_for_the_rate_limiter_says_until_when(client: Client) -> None:
     until = timezone.now() + timedelta(seconds=30)
     SyncState.objects.update_or_create(
         pk=1, defaults={"blocked_until": until, "blocked_reason": "rate_limited"}
@@ -230,9 +230,9 @@ def test_no_query_counts_the_table(client: Client) -> None:
 def test_more_rows_than_can_be_paged_through_are_not_counted_and_the_page_says_so(
     client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(counting, "CAP", 120)
+    monkeypatch.setattr(counts, "CAP", 120)
     Segment.objects.bulk_create(Segment(name=f"S{number:03}") for number in range(130))
-    monkeypatch.setattr(counting, "estimated_rows", lambda *_: 1_234_567)
+    monkeypatch.setattr(counts, "estimated_rows", lambda *_: 1_234_567)
     shown = html(client)
     assert "The first 120 of about 1,230,000 segments. The number is estimated" in shown
     assert "130 segments" not in shown

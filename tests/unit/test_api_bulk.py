@@ -11,8 +11,8 @@ from django.test import override_settings
 from django.test.utils import CaptureQueriesContext
 from rest_framework.test import APIClient
 
-from bunce_sync.doorbell import doorbell
 from bunce_sync.models import Segment
+from bunce_sync.publisher import publisher
 from tests.unit.api_client import ALL, client_for, is_problem, post, user_with
 
 pytestmark = pytest.mark.django_db
@@ -97,7 +97,7 @@ def test_a_thousand_rows_take_the_queries_and_the_ring_of_two(
     features = type(connection.features)
     monkeypatch.setattr(features, "can_return_rows_from_bulk_insert", ids_are_told)
     rung: list[tuple[Any, ...]] = []
-    monkeypatch.setattr(doorbell, "ring", lambda task, *args: rung.append((task.name, *args)))
+    monkeypatch.setattr(publisher, "ring", lambda task, *args: rung.append((task.name, *args)))
     post(client, "segments/bulk/", rows(1))  # now the user's permissions are known
     counts = []
     for count in (2, 1000):

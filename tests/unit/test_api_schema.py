@@ -348,7 +348,7 @@ call_command("check", "--fail-level", "WARNING")
 call_command("migrate", verbosity=0)
 call_command("makemigrations", "bunce_sync", "--check", "--dry-run", verbosity=0)
 
-import bunce_sync.actions, bunce_sync.sync.sweep, bunce_sync.tasks
+import bunce_sync.services, bunce_sync.sync.sweep, bunce_sync.tasks
 from bunce_sync.models import Segment
 
 Segment.objects.bulk_create([Segment(name="VIP")])

@@ -14,8 +14,8 @@ from django.utils import timezone
 from pytest_django import Settings
 from rest_framework.test import APIClient
 
-from bunce_sync.doorbell import doorbell
 from bunce_sync.models import ApiCall, Segment, SyncState
+from bunce_sync.publisher import publisher
 from bunce_sync.sync.push import push
 from tests.unit.api_client import ALL, client_for, delete, get, is_problem, patch, post, user_with
 from tests.unit.client_attempts import KEY
@@ -41,7 +41,7 @@ def rung(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
         calls.append((task.name, *args))
         return True
 
-    monkeypatch.setattr(doorbell, "ring", ring)
+    monkeypatch.setattr(publisher, "ring", ring)
     return calls
 
 
@@ -418,7 +418,7 @@ def test_the_status_tells_what_the_panel_shows(client: APIClient) -> None:
     body = get(client, "status/").json()
     assert body["counts"]["pending"] == {"value": 1, "precision": "exact"}
     assert body["counts"]["rejected"]["value"] == 1
-    assert body["gate"]["state"] == "open"
+    assert body["rate_limiter"]["state"] == "open"
     assert body["usage"] == {"used": 0, "limit": 500, "seconds": 60.0}
     assert body["sweep"]["late"] is True
     assert len(body["hour"]) == 12

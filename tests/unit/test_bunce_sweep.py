@@ -9,13 +9,13 @@ from django.core.management import CommandError, call_command
 from django.db import connection
 from pytest_django import Settings
 
-from bunce_sync.emulator import Emulator
 from bunce_sync.functions import DatabaseNow
 from bunce_sync.management.commands import bunce_sweep
 from bunce_sync.models import OperationState, Segment
-from bunce_sync.sync import gate
+from bunce_sync.sync import rate_limiter
 from bunce_sync.sync.work import Work
 from bunce_sync.sync.work import work as really_work
+from bunce_sync.testing.emulator import Emulator
 from tests.unit.core import make
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -50,7 +50,7 @@ def test_with_nothing_to_do_it_says_that_too(bunce: Emulator) -> None:
     assert bunce.served == 0
 
 
-def test_a_closed_gate_is_given_as_the_reason(bunce: Emulator) -> None:
+def test_a_closed_rate_limiter_is_given_as_the_reason(bunce: Emulator) -> None:
     bunce.set(key="sk_test_another")
     add("A")
     sweep()
@@ -73,7 +73,7 @@ def test_a_closed_gate_is_given_as_the_reason(bunce: Emulator) -> None:
         ),
         (
             "read",
-            {"status": "synced", "bunce_id": "a1", "check_asked_at": DatabaseNow()},
+            {"status": "synced", "bunce_id": "a1", "refresh_requested_at": DatabaseNow()},
             "Looking up single segments in Bunce is paused",
         ),
     ],
@@ -81,7 +81,7 @@ def test_a_closed_gate_is_given_as_the_reason(bunce: Emulator) -> None:
 def test_a_paused_operation_is_given_as_the_reason_if_a_segment_waits_for_it(
     bunce: Emulator, operation: str, values: dict[str, Any], what: str
 ) -> None:
-    now = gate.read_state("default")[1]
+    now = rate_limiter.read_state("default")[1]
     OperationState.objects.create(
         operation=operation,
         code="forbidden",
@@ -97,7 +97,7 @@ def test_a_paused_operation_is_given_as_the_reason_if_a_segment_waits_for_it(
 
 
 def test_a_paused_operation_is_no_reason_for_segments_that_are_not_due(bunce: Emulator) -> None:
-    now = gate.read_state("default")[1]
+    now = rate_limiter.read_state("default")[1]
     later = now + timedelta(seconds=45)
     OperationState.objects.create(
         operation="create", code="forbidden", since=now, blocked_until=later
@@ -130,7 +130,7 @@ def test_a_row_in_doubt_is_looked_for_once_its_grace_period_is_over(
 def test_what_somebody_asked_to_see_is_read(bunce: Emulator) -> None:
     add("A")
     sweep()
-    Segment.objects.update_sync_fields(check_asked_at=DatabaseNow())
+    Segment.objects.update_sync_fields(refresh_requested_at=DatabaseNow())
     assert "1 single segment." in sweep()
 
 
@@ -205,7 +205,7 @@ def test_with_verbosity_zero_it_is_silent(bunce: Emulator) -> None:
 def test_a_backlog_is_sent_as_the_limit_allows_within_one_run(
     bunce: Emulator, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gate, "PERMIT_SECONDS", 0.2)
+    monkeypatch.setattr(rate_limiter, "PERMIT_SECONDS", 0.2)
     settings.BUNCE_SYNC = {**settings.BUNCE_SYNC, "RATE_LIMIT": 20, "RATE_WINDOW": 1.0}
     add(*(f"Segment {n}" for n in range(30)))
     sweep("--max-seconds", "20")

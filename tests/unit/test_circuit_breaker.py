@@ -7,17 +7,17 @@ from typing import Any
 import pytest
 from pytest_django import Settings
 
-from bunce_sync.emulator import Emulator, Faults
 from bunce_sync.models import ApiCall, OperationState, Segment
-from bunce_sync.overview import overview
-from bunce_sync.sync import gate
+from bunce_sync.status.presenters import StatusMessage, describe_segment, reasons_to_wait
+from bunce_sync.status.status import get_status
+from bunce_sync.sync import rate_limiter
 from bunce_sync.sync.circuit_breaker import LONGEST_PAUSE, PROOFS, THRESHOLD, OperationPaused
-from bunce_sync.sync.pull import pull_asked
 from bunce_sync.sync.push import drain, push
 from bunce_sync.sync.reconcile import reconcile
+from bunce_sync.sync.refresh import refresh_requested
 from bunce_sync.sync.sweep import sweep
 from bunce_sync.sync.work import work
-from bunce_sync.telling import Told, hindrances, segment_told
+from bunce_sync.testing.emulator import Emulator, Faults
 
 from .core import (
     USING,
@@ -29,7 +29,7 @@ from .core import (
     configure,
     fresh,
     judge_absent,
-    let_gate_time_pass,
+    let_pauses_pass,
     let_time_pass,
     make,
     paused,
@@ -54,13 +54,13 @@ def statuses(rows: list[Segment]) -> list[str]:
     return [fresh(row).status for row in rows]
 
 
-def told(row: Segment) -> Told:
-    return segment_told(fresh(row), overview())
+def told(row: Segment) -> StatusMessage:
+    return describe_segment(fresh(row), get_status())
 
 
-def notices() -> list[Told]:
+def notices() -> list[StatusMessage]:
     """What the panel says keeps requests waiting, beside that no worker runs here."""
-    return [one for one in hindrances(overview()) if "orker" not in one.what]
+    return [one for one in reasons_to_wait(get_status()) if "orker" not in one.what]
 
 
 def grown(waits: list[float]) -> bool:
@@ -206,7 +206,7 @@ def test_the_pauses_grow_with_each_failed_probe(bunce: Emulator) -> None:
     waits = []
     for _ in range(7):
         waits.append(seconds_until(blocked_until(Operation.CREATE)))
-        let_gate_time_pass(LONGEST_PAUSE)
+        let_pauses_pass(LONGEST_PAUSE)
         drain(seconds=30)
     assert grown(waits)
 
@@ -478,7 +478,7 @@ def test_a_name_that_is_taken_after_an_unresolved_create_is_looked_up_first(
 
 
 def test_errors_of_ours_close_nothing(bunce: Emulator) -> None:
-    for number in range(gate.BREAKER_THRESHOLD + 1):
+    for number in range(rate_limiter.BREAKER_THRESHOLD + 1):
         push(make(f"Bad {number}", bunce_id=f"not an id {number}").pk)
     assert (state().failures, state().blocked_until, paused()) == (0, None, set())
     row = make("Good")
@@ -510,7 +510,7 @@ def test_a_service_that_changes_names_does_not_look_changed_for_ever(bunce: Emul
     row = make("Edited")
     work(seconds=10)
     for _ in range(2):
-        Segment.objects.filter(pk=row.pk).update_sync_fields(check_asked_at=row.created_at)
+        Segment.objects.filter(pk=row.pk).update_sync_fields(refresh_requested_at=row.created_at)
         work(seconds=10)
         assert fresh(row).last_code == "stored_differently"
 
@@ -575,9 +575,9 @@ def test_a_list_that_fails_each_time_is_told_and_stops_nobody_else(
 ) -> None:
     row = lost("Lost", bunce)
     bunce.script([fault] * 30, method="GET")
-    for number in range(gate.BREAKER_THRESHOLD + 3):
+    for number in range(rate_limiter.BREAKER_THRESHOLD + 3):
         reconcile(seconds=10)
-        let_gate_time_pass(LONGEST_PAUSE)
+        let_pauses_pass(LONGEST_PAUSE)
         assert number < THRESHOLD - 1 or paused() == {Operation.LIST}
     assert state().blocked_reason == ""
     [notice] = notices()
@@ -603,7 +603,7 @@ def test_a_list_that_fails_once_is_asked_for_again_at_once(bunce: Emulator) -> N
 def asked(rows: list[Segment]) -> list[Segment]:
     """Ask to look the rows up."""
     Segment.objects.filter(pk__in=[row.pk for row in rows]).update_sync_fields(
-        check_asked_at=rows[0].created_at
+        refresh_requested_at=rows[0].created_at
     )
     return rows
 
@@ -618,22 +618,22 @@ def known(bunce: Emulator, count: int) -> list[Segment]:
 
 def read_everything(rounds: int = 8) -> None:
     for _ in range(rounds):
-        let_gate_time_pass(LONGEST_PAUSE)
+        let_pauses_pass(LONGEST_PAUSE)
         sweep()
-        pull_asked(seconds=10)
+        refresh_requested(seconds=10)
 
 
 def test_segments_that_are_gone_keep_no_others_from_being_read(bunce: Emulator) -> None:
     good = known(bunce, 5)
     asked(good[:1])
-    pull_asked(seconds=10)  # so it is known that segments can be read
+    refresh_requested(seconds=10)  # so it is known that segments can be read
     gone = [make(f"Gone {number}", status=Status.SYNCED) for number in range(THRESHOLD)]
     asked(gone)
-    pull_asked(seconds=10)
+    refresh_requested(seconds=10)
     assert paused() == {Operation.READ}, "a wrong key would look like this"
     asked(good)
     read_everything()
-    assert not Segment.objects.asked().exists()
+    assert not Segment.objects.refresh_requested().exists()
     assert {fresh(row).last_code for row in gone} == {"not_found"}
     assert statuses(good) == [Status.SYNCED] * 5
     assert paused() == set()
@@ -648,46 +648,48 @@ def test_reads_that_were_refused_are_made_once_reads_work_again(
         bunce.script(["forbidden"] * THRESHOLD, method="GET")
     else:
         bunce.set_faults(Faults(wrong_shape=1.0, shape="not_json", methods=frozenset({"GET"})))
-    pull_asked(seconds=10)
+    refresh_requested(seconds=10)
     assert paused() == {Operation.READ}
     bunce.set_faults(None)
     read_everything()
-    assert not Segment.objects.asked().exists()
+    assert not Segment.objects.refresh_requested().exists()
     assert {fresh(row).bunce_name for row in rows} == {"Known"}
 
 
 def test_reads_do_not_wait_for_updates(bunce: Emulator) -> None:
     bunce.script(["forbidden"] * THRESHOLD, method="GET")
     rows = asked(known(bunce, THRESHOLD))
-    pull_asked(seconds=10)
+    refresh_requested(seconds=10)
     bunce.script(["forbidden"] * 20, method="PATCH")
     for number in range(THRESHOLD + 1):
         linked(bunce, f"Edited {number}")
     drain(seconds=30)
     assert paused() == {Operation.READ, Operation.UPDATE}
     read_everything()
-    assert not Segment.objects.asked().filter(pk__in=[row.pk for row in rows]).exists()
+    assert not Segment.objects.refresh_requested().filter(pk__in=[row.pk for row in rows]).exists()
 
 
 def test_where_segments_cannot_be_read_one_by_one_no_row_is_taken_for_gone(
     bunce: Emulator,
 ) -> None:
     """Bunce's pages do not document the call; an update without content asks for it."""
-    row = make(status=Status.SYNCED, check_asked_at=make().created_at)
-    pull_asked(seconds=10)
+    row = make(status=Status.SYNCED, refresh_requested_at=make().created_at)
+    refresh_requested(seconds=10)
     assert (fresh(row).status, fresh(row).last_code) == (Status.SYNCED, "not_found")
 
 
 def test_a_second_segment_is_not_taken_for_removed_while_reads_fail(bunce: Emulator) -> None:
-    row = make(status=Status.SYNCED, bunce_duplicate_id="b-2", check_asked_at=make().created_at)
-    pull_asked(seconds=10)
+    row = make(
+        status=Status.SYNCED, bunce_duplicate_id="b-2", refresh_requested_at=make().created_at
+    )
+    refresh_requested(seconds=10)
     assert fresh(row).bunce_duplicate_id == "b-2"
     [real] = known(bunce, 1)
     Segment.objects.filter(pk=real.pk).update_sync_fields(
         bunce_duplicate_id="9da67caa-b803-4691-a2b6-bdcd58008aaf"
     )
     asked([real])
-    pull_asked(seconds=10)
+    refresh_requested(seconds=10)
     assert fresh(real).bunce_duplicate_id is None
 
 
@@ -700,7 +702,7 @@ def test_a_503_that_says_when_is_honoured(bunce: Emulator) -> None:
     for row in rows:
         try:
             push(row.pk)
-        except gate.GateClosed:
+        except rate_limiter.NoPermit:
             continue
     assert bunce.served == 1
     assert sorted(statuses(rows)) == [Status.IN_DOUBT, *[Status.PENDING] * 7]
@@ -716,14 +718,14 @@ def test_a_very_long_pause_is_tried_after_an_hour_and_both_times_are_told(bunce:
     push(row.pk)
     assert 3590 < seconds_until(state().blocked_until) < 3610
     assert 86390 < seconds_until(state().asked_until) < 86410
-    seen = overview()
+    seen = get_status()
     [notice] = notices()
-    assert seen.gate.asked_until is not None
+    assert seen.rate_limiter.asked_until is not None
     assert "asked us to pause until" in notice.what
     assert "one request tries at" in notice.why
     assert "until" in told(row).todo
     bunce.set_faults(None)
-    let_gate_time_pass(3610)
+    let_pauses_pass(3610)
     assert push(row.pk)
     assert state().asked_until is None
 
@@ -731,7 +733,7 @@ def test_a_very_long_pause_is_tried_after_an_hour_and_both_times_are_told(bunce:
 def test_a_longer_pause_asked_for_before_is_not_forgotten(bunce: Emulator) -> None:
     bunce.set_faults(Faults(limit_429=1.0, retry_seconds=86400))
     push(make().pk)
-    let_gate_time_pass(3610)
+    let_pauses_pass(3610)
     bunce.set_faults(Faults(limit_429=1.0, retry_seconds=5))
     push(make().pk)
     assert state().asked_until is not None
@@ -745,7 +747,7 @@ def test_a_503_that_asks_for_a_second_each_time_leaves_a_handful_in_doubt(bunce:
     for _ in range(6):
         drain(seconds=30)
         waits.append(seconds_until(state().blocked_until))
-        let_gate_time_pass(waits[-1] + 1)
+        let_pauses_pass(waits[-1] + 1)
     assert grown(waits)
     assert Segment.objects.filter(status=Status.IN_DOUBT).count() == 6
 
@@ -753,7 +755,7 @@ def test_a_503_that_asks_for_a_second_each_time_leaves_a_handful_in_doubt(bunce:
 def test_one_row_that_always_fails_closes_nothing(bunce: Emulator) -> None:
     row = linked(bunce, "Poison")
     bunce.script(["error_before"] * 20, method="PATCH")
-    for _ in range(gate.BREAKER_THRESHOLD + 2):
+    for _ in range(rate_limiter.BREAKER_THRESHOLD + 2):
         let_time_pass(7200)
         assert push(row.pk)
     assert state().blocked_until is None
@@ -781,9 +783,9 @@ def test_a_probe_that_learns_nothing_makes_room_for_the_next(
     rows = [add(f"Row {number}") for number in range(THRESHOLD + 2)]
     drain(seconds=30)
     assert paused() == {operation}
-    let_gate_time_pass(LONGEST_PAUSE)
+    let_pauses_pass(LONGEST_PAUSE)
     drain(seconds=30)  # the probe is asked to wait
-    let_gate_time_pass(3700)
+    let_pauses_pass(3700)
     drain(seconds=30)
     assert statuses(rows) == [Status.SYNCED] * len(rows)
     assert USING == "default"

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from bunce_sync.client import BunceClient, Exchange
-from bunce_sync.exceptions import NoAnswer, NotSent, PermitExpired
+from bunce_sync.client import BunceClient, RequestRecord
+from bunce_sync.exceptions import NoResponse, NotSent, PermitExpired
 
 from .client_attempts import KEY, HaltedExchange, create
 from .raw_server import (
@@ -30,7 +30,7 @@ CHUNKED = "Transfer-Encoding: chunked"
 # The deadline for the whole
 
 
-def attempt(script: Script, *, read_timeout: float = 1.0) -> tuple[Any, Exchange]:
+def attempt(script: Script, *, read_timeout: float = 1.0) -> tuple[Any, RequestRecord]:
     """Try against a server that does this, with a deadline 0.5 s after the read timeout."""
     with RawServer(script) as server:
         return create(server.url, connect_timeout=0.5, read_timeout=read_timeout)
@@ -49,12 +49,12 @@ def test_trickled_answer_meets_the_deadline(answer: bytes, status: int | None) -
         peer.request()
         peer.trickle(answer, 0.05)
 
-    outcome, exchange = attempt(script)
-    assert type(outcome) is NoAnswer
+    outcome, record = attempt(script)
+    assert type(outcome) is NoResponse
     assert (outcome.code, outcome.http_status) == ("deadline", status)
-    assert exchange.sent is True
-    assert exchange.duration is not None
-    assert 1.4 <= exchange.duration < 20
+    assert record.sent is True
+    assert record.duration is not None
+    assert 1.4 <= record.duration < 20
 
 
 @pytest.mark.parametrize("chunked", [False, True])
@@ -68,11 +68,11 @@ def test_trickled_body_meets_the_deadline(chunked: bool) -> None:
             peer.send(http(201, "", length=1000))
             peer.trickle(b" " * 1000, 0.05)
 
-    outcome, exchange = attempt(script)
-    assert type(outcome) is NoAnswer
+    outcome, record = attempt(script)
+    assert type(outcome) is NoResponse
     assert (outcome.code, outcome.http_status) == ("deadline", 201)
-    assert exchange.duration is not None
-    assert 1.4 <= exchange.duration < 20
+    assert record.duration is not None
+    assert 1.4 <= record.duration < 20
 
 
 def test_slow_but_steady_answer_within_the_deadline_is_read() -> None:
@@ -101,10 +101,10 @@ def test_nothing_is_sent_when_connecting_took_all_the_time_there_was(
     with RawServer(slow_proxy, tls=tls) as server:
         monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
         monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{server.port}")
-        outcome, exchange = create("https://127.0.0.1:9/v1", connect_timeout=0.6, read_timeout=0.1)
+        outcome, record = create("https://127.0.0.1:9/v1", connect_timeout=0.6, read_timeout=0.1)
     assert type(outcome) is NotSent
     assert outcome.code == "connect_timeout"
-    assert exchange.sent is False
+    assert record.sent is False
     assert len(server.requests) == 1
 
 
@@ -116,11 +116,11 @@ def test_expired_permit_sends_nothing_and_keeps_the_connection() -> None:
         RawServer(answering(CREATED)) as server,
         BunceClient(base_url=server.url, api_key=KEY) as client,
     ):
-        late, timely = Exchange(send_within=-1), Exchange(send_within=60)
+        late, timely = RequestRecord(send_within=-1), RequestRecord(send_within=60)
         with pytest.raises(PermitExpired):
-            client.create_segment(name="Gold", exchange=late)
+            client.create_segment(name="Gold", record=late)
         assert (late.sent, late.http_status) == (False, None)
-        client.create_segment(name="Gold", exchange=timely)
+        client.create_segment(name="Gold", record=timely)
         assert timely.sent is True
     assert server.connections == 1
     assert len(server.requests) == 1
@@ -137,7 +137,7 @@ def test_expired_permit_keeps_a_tls_connection_too(
         BunceClient(base_url=server.url, api_key=KEY) as client,
     ):
         with pytest.raises(PermitExpired):
-            client.create_segment(name="Gold", exchange=Exchange(send_within=-1))
+            client.create_segment(name="Gold", record=RequestRecord(send_within=-1))
         assert server.shaken.wait(10)
         client.create_segment(name="Gold")
     assert server.connections == 1
@@ -145,31 +145,31 @@ def test_expired_permit_keeps_a_tls_connection_too(
 
 def test_permit_is_looked_at_again_at_the_first_byte() -> None:
     with RawServer(answering(CREATED)) as server:
-        outcome, exchange = create(server.url, exchange=HaltedExchange())
+        outcome, record = create(server.url, record=HaltedExchange())
     assert type(outcome) is PermitExpired
-    assert exchange.sent is False
+    assert record.sent is False
     assert server.requests == []
 
 
 @pytest.mark.parametrize("clock", ["time.monotonic", "time.time"])
 def test_permit_expires_by_either_clock(monkeypatch: pytest.MonkeyPatch, clock: str) -> None:
-    exchange = Exchange(send_within=1)
-    assert not exchange.too_late
+    record = RequestRecord(send_within=1)
+    assert not record.too_late
     later = getattr(time, clock.partition(".")[2])() + 1.5
     monkeypatch.setattr(clock, lambda: later)
-    assert exchange.too_late
+    assert record.too_late
 
 
 def test_wall_clock_set_back_does_not_prolong_a_permit(monkeypatch: pytest.MonkeyPatch) -> None:
-    exchange = Exchange(send_within=1)
+    record = RequestRecord(send_within=1)
     earlier, later = time.time() - 3600, time.monotonic() + 1.5
     monkeypatch.setattr("time.time", lambda: earlier)
     monkeypatch.setattr("time.monotonic", lambda: later)
-    assert exchange.too_late
+    assert record.too_late
 
 
 def test_exchange_records_one_request_only() -> None:
     with RawServer(answering(CREATED)) as server:
-        _, exchange = create(server.url)
+        _, record = create(server.url)
     with pytest.raises(ValueError, match="one request"):
-        create("http://127.0.0.1:1/v1", exchange=exchange)
+        create("http://127.0.0.1:1/v1", record=record)

@@ -8,16 +8,16 @@ from uuid import uuid4
 
 import pytest
 
-from bunce_sync.client import BunceClient, Customer, Exchange
-from bunce_sync.emulator import Emulator
+from bunce_sync.client import BunceClient, Customer, RequestRecord
 from bunce_sync.exceptions import (
     Conflict,
     KeyRefused,
     NoContent,
     NotFound,
     RateLimited,
-    UnusableAnswer,
+    UnusableResponse,
 )
+from bunce_sync.testing.emulator import Emulator
 
 from .raw_server import SEGMENT, RawServer, answering, http
 
@@ -75,11 +75,11 @@ def test_get(bunce: Emulator, client: BunceClient) -> None:
 
 def test_update(bunce: Emulator, client: BunceClient) -> None:
     stored = bunce.add_segment("Gold", "for the best")
-    exchange = Exchange()
-    changed = client.update_segment(stored.id, name="Silver", description=None, exchange=exchange)
+    record = RequestRecord()
+    changed = client.update_segment(stored.id, name="Silver", description=None, record=record)
     assert (changed.id, changed.name, changed.description) == (stored.id, "Silver", None)
     assert last_body(bunce) == {"name": "Silver", "description": None}
-    assert (exchange.method, exchange.path) == ("PATCH", f"/segments/{stored.id}")
+    assert (record.method, record.path) == ("PATCH", f"/segments/{stored.id}")
 
 
 def test_customers_are_added_and_removed(bunce: Emulator, client: BunceClient) -> None:
@@ -145,7 +145,7 @@ def test_answer_about_another_segment_is_not_taken() -> None:
         BunceClient(base_url=server.url, api_key=KEY) as client,
     ):
         assert client.get_segment(str(SEGMENT["id"]).upper()).id == SEGMENT["id"]
-        with pytest.raises(UnusableAnswer):
+        with pytest.raises(UnusableResponse):
             client.update_segment("another", name="Gold", description=None)
 
 
@@ -158,7 +158,7 @@ def test_answer_about_another_segment_is_not_taken_in_any_shape(content: object)
         BunceClient(base_url=server.url, api_key=KEY) as client,
     ):
         assert client.update_segment(str(SEGMENT["id"]), name="G", description=None).name == "Gold"
-        with pytest.raises(UnusableAnswer, match="another segment"):
+        with pytest.raises(UnusableResponse, match="another segment"):
             client.update_segment("another", name="Gold", description=None)
 
 
@@ -178,10 +178,10 @@ def test_list_without_content_is_not_an_empty_list(answer: bytes) -> None:
     with (
         RawServer(answering(answer)) as server,
         BunceClient(base_url=server.url, api_key=KEY) as client,
-        pytest.raises(UnusableAnswer) as caught,
+        pytest.raises(UnusableResponse) as caught,
     ):
         client.list_page()
-    assert (type(caught.value), caught.value.code) == (UnusableAnswer, "wrong_shape")
+    assert (type(caught.value), caught.value.code) == (UnusableResponse, "wrong_shape")
 
 
 @pytest.mark.parametrize("answer", [http(200, {"success": True, "data": None}), http(204)])

@@ -16,7 +16,7 @@ from greenlet import (  # type: ignore[import-untyped]  # it has no annotations
     greenlet,
 )
 
-from bunce_sync.client import BunceClient, Exchange, connection, shared_client
+from bunce_sync.client import BunceClient, RequestRecord, connection, shared_client
 from bunce_sync.exceptions import NotSent, PermitExpired
 
 from .raw_server import CREATED, Peer, RawServer, answering, make_certificate, over_tls
@@ -57,7 +57,7 @@ def test_request_that_is_held_back_does_not_make_an_idle_connection_young_again(
         for later in (0.6, 1.2):
             monkeypatch.setattr("time.monotonic", lambda at=start + later: at)
             with pytest.raises(PermitExpired):
-                client.create_segment(name="Gold", exchange=Exchange(send_within=-1))
+                client.create_segment(name="Gold", record=RequestRecord(send_within=-1))
         monkeypatch.setattr("time.monotonic", lambda: start + connection.IDLE_LIMIT + 0.1)
         client.create_segment(name="Gold")
         assert server.connections == 2
@@ -118,16 +118,16 @@ def test_client_works_again_after_close() -> None:
 
 
 def test_threads_each_know_of_their_own_request() -> None:
-    """Half of the requests are held back; which half, each exchange must say for itself."""
+    """Half of the requests are held back; which half, each record must say for itself."""
     with RawServer(answering(CREATED)) as server, client_of(server) as client:
 
         def attempt(number: int) -> tuple[bool, bool]:
-            exchange = Exchange(send_within=60 if number % 2 else -1)
+            record = RequestRecord(send_within=60 if number % 2 else -1)
             try:
-                client.create_segment(name=f"{number}", exchange=exchange)
+                client.create_segment(name=f"{number}", record=record)
             except NotSent:
-                return exchange.sent, False
-            return exchange.sent, True
+                return record.sent, False
+            return record.sent, True
 
         with ThreadPoolExecutor(8) as pool:
             results = list(pool.map(attempt, range(200)))
@@ -135,7 +135,7 @@ def test_threads_each_know_of_their_own_request() -> None:
         assert len(server.requests) == 100
 
 
-class YieldingExchange(Exchange):
+class YieldingExchange(RequestRecord):
     """One that lets another greenlet run between connecting and sending."""
 
     @property
@@ -146,10 +146,10 @@ class YieldingExchange(Exchange):
 
 def test_greenlets_each_know_of_their_own_request() -> None:
     with RawServer(answering(CREATED)) as server, client_of(server) as client:
-        first, second = YieldingExchange(), Exchange(send_within=-1)
+        first, second = YieldingExchange(), RequestRecord(send_within=-1)
 
-        def create(exchange: Exchange) -> None:
-            client.create_segment(name="Gold", exchange=exchange)
+        def create(record: RequestRecord) -> None:
+            client.create_segment(name="Gold", record=record)
 
         slow = greenlet(lambda: create(first))
         slow.switch()  # up to the look at the permit

@@ -9,10 +9,10 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from bunce_sync.client import BunceClient, Exchange, Page, Position
+from bunce_sync.client import BunceClient, Page, Position, RequestRecord
 from bunce_sync.client.paging import MAX_PAGES, MAX_RETURNS, page_of, query_of, walk
-from bunce_sync.emulator import Emulator
-from bunce_sync.exceptions import UnusableAnswer
+from bunce_sync.exceptions import UnusableResponse
+from bunce_sync.testing.emulator import Emulator
 
 from .raw_server import Peer, RawServer, Script, http
 
@@ -49,9 +49,9 @@ def refused(server: Server) -> tuple[str, list[int]]:
         asked.append(page)
         return server(page, cursor, per_page)
 
-    with pytest.raises(UnusableAnswer) as caught:
+    with pytest.raises(UnusableResponse) as caught:
         read(counting)
-    assert (type(caught.value), caught.value.code) == (UnusableAnswer, "paging")
+    assert (type(caught.value), caught.value.code) == (UnusableResponse, "paging")
     assert caught.value.http_status == 200
     return caught.value.detail, asked
 
@@ -464,7 +464,7 @@ def test_last_page_that_grows_is_not_taken_for_another() -> None:
 
 
 def test_list_without_end_is_refused_at_last() -> None:
-    with pytest.raises(UnusableAnswer, match="pages"):
+    with pytest.raises(UnusableResponse, match="pages"):
         page_of({"data": rows(0, 100)}, Position(MAX_PAGES), http_status=200)
 
 
@@ -514,7 +514,7 @@ def test_many_cursors_are_followed() -> None:
     ],
 )
 def test_row_that_cannot_be_read_spoils_the_page(row: object) -> None:
-    with pytest.raises(UnusableAnswer) as caught:
+    with pytest.raises(UnusableResponse) as caught:
         page_of({"data": [*rows(0, 3), row]}, Position(), http_status=200)
     assert caught.value.code == "wrong_shape"
 
@@ -524,7 +524,7 @@ def test_row_that_cannot_be_read_spoils_the_page(row: object) -> None:
     [None, [], "x", {}, {"data": None}, {"data": {}}, {"data": {"0": {"id": "a"}}}, {"data": "x"}],
 )
 def test_answer_without_a_list_is_refused(content: object) -> None:
-    with pytest.raises(UnusableAnswer) as caught:
+    with pytest.raises(UnusableResponse) as caught:
         page_of(content, Position(), http_status=200)
     assert caught.value.code == "wrong_shape"
 
@@ -631,7 +631,7 @@ def test_emulated_list_is_read_to_its_end(bunce: Emulator, paging: Any, count: i
     with BunceClient(base_url=bunce.base_url, api_key=KEY) as client:
         if paging == "clamp" and count == 5:
             # With one page only, it looks like a server that ignores the page.
-            with pytest.raises(UnusableAnswer, match="each page is the same"):
+            with pytest.raises(UnusableResponse, match="each page is the same"):
                 list(client.list_segments())
             return
         found = list(client.list_segments())
@@ -646,21 +646,21 @@ def test_emulated_list_that_ignores_the_page_is_refused(bunce: Emulator) -> None
     for number in range(150):
         bunce.add_segment(f"Segment {number}")
     client = BunceClient(base_url=bunce.base_url, api_key=KEY)
-    with client, pytest.raises(UnusableAnswer) as caught:
+    with client, pytest.raises(UnusableResponse) as caught:
         list(client.list_segments())
     assert caught.value.code == "paging"
 
 
-def test_caller_may_put_each_page_through_a_gate_of_its_own(bunce: Emulator) -> None:
+def test_caller_may_put_each_page_through_a_rate_limiter_of_its_own(bunce: Emulator) -> None:
     bunce.reset()
     for number in range(45):
         bunce.add_segment(f"Segment {number}")
-    exchanges: list[Exchange] = []
+    exchanges: list[RequestRecord] = []
     with BunceClient(base_url=bunce.base_url, api_key=KEY) as client:
 
         def fetch(position: Position) -> Page:
-            exchanges.append(Exchange(send_within=60))
-            return client.list_page(position, exchange=exchanges[-1])
+            exchanges.append(RequestRecord(send_within=60))
+            return client.list_page(position, record=exchanges[-1])
 
         assert len(list(client.list_segments(per_page=20, fetch=fetch))) == 45
     assert [(one.method, one.path, one.http_status) for one in exchanges] == [

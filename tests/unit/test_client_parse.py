@@ -12,11 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bunce_sync.client import Customer, Position
-from bunce_sync.client.answers import content_of
 from bunce_sync.client.paging import page_of
 from bunce_sync.client.parse import moment_of, segment_of, usable_id
+from bunce_sync.client.responses import content_of
 from bunce_sync.client.transport import Answer
-from bunce_sync.exceptions import BunceError, UnusableAnswer
+from bunce_sync.exceptions import BunceError, UnusableResponse
 
 
 def parsed(**fields: Any) -> Any:
@@ -209,7 +209,7 @@ def test_any_json_is_read_or_refused(content: object, status: int) -> None:
 def test_any_json_is_a_page_or_refused(content: object, page: int, cursor: str | None) -> None:
     outcome = outcome_of(lambda: page_of(content, Position(page, cursor), http_status=200))
     if isinstance(outcome, BunceError):
-        assert type(outcome) is UnusableAnswer
+        assert type(outcome) is UnusableResponse
         assert outcome.code in ("wrong_shape", "paging")
     elif outcome.next is not None:
         assert Position.from_json(outcome.next.to_json()) == outcome.next

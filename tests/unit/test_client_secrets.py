@@ -16,15 +16,15 @@ import pytest
 
 from bunce_sync import exceptions
 from bunce_sync.client import BunceClient, Position, shared, shared_client
-from bunce_sync.client.answers import content_of
+from bunce_sync.client.responses import content_of
 from bunce_sync.client.text import one_line, redactor
 from bunce_sync.client.transport import Answer
 from bunce_sync.exceptions import (
     BunceError,
     ConfigurationError,
     Forbidden,
-    NoAnswer,
     NoContent,
+    NoResponse,
     NotSent,
     PermitExpired,
     RateLimited,
@@ -311,7 +311,7 @@ def test_key_is_nowhere_in_an_error_met_deep_in_the_transport() -> None:
     with RawServer(answering(CREATED)) as server:
         client = BunceClient(base_url=server.url, api_key=KEY)
         with client, pytest.raises(PermitExpired) as caught:
-            client.create_segment(name="Gold", exchange=HaltedExchange())
+            client.create_segment(name="Gold", record=HaltedExchange())
     assert KEY not in everything_about(caught.value)
 
 
@@ -319,7 +319,7 @@ def test_key_is_nowhere_in_an_error_met_deep_in_the_transport() -> None:
     "error",
     [
         NotSent("a", code="dns"),
-        NoAnswer("b", code="cut", http_status=201),
+        NoResponse("b", code="cut", http_status=201),
         RateLimited("c", http_status=429, retry_after=7.0),
         Unavailable("d", http_status=503, retry_after=7.0),
         Forbidden("e", http_status=403),

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from bunce_sync.client import BunceClient, Exchange, connection
-from bunce_sync.exceptions import NoAnswer, NotSent, PermitExpired, UnusableAnswer
+from bunce_sync.client import BunceClient, RequestRecord, connection
+from bunce_sync.exceptions import NoResponse, NotSent, PermitExpired, UnusableResponse
 
 from .client_attempts import KEY, WAITING, create
 from .raw_server import (
@@ -55,11 +55,11 @@ def serve() -> Iterator[Callable[..., RawServer]]:
         yield lambda *scripts, **options: stack.enter_context(RawServer(*scripts, **options))
 
 
-def assert_not_sent(outcome: Any, exchange: Exchange, code: str) -> None:
+def assert_not_sent(outcome: Any, record: RequestRecord, code: str) -> None:
     assert type(outcome) is NotSent
     assert outcome.code == code
-    assert exchange.sent is False
-    assert exchange.http_status is None
+    assert record.sent is False
+    assert record.http_status is None
 
 
 # Nothing left
@@ -68,8 +68,8 @@ def assert_not_sent(outcome: Any, exchange: Exchange, code: str) -> None:
 def test_refused() -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    outcome, exchange = create(f"http://127.0.0.1:{port}/v1")
-    assert_not_sent(outcome, exchange, "refused")
+    outcome, record = create(f"http://127.0.0.1:{port}/v1")
+    assert_not_sent(outcome, record, "refused")
     assert outcome.detail == f"127.0.0.1:{port}: connection refused"
 
 
@@ -78,8 +78,8 @@ def test_name_that_does_not_resolve(monkeypatch: pytest.MonkeyPatch) -> None:
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
     monkeypatch.setattr(socket, "getaddrinfo", fail)
-    outcome, exchange = create("https://bunce.example/v1")
-    assert_not_sent(outcome, exchange, "dns")
+    outcome, record = create("https://bunce.example/v1")
+    assert_not_sent(outcome, record, "dns")
 
 
 def test_no_answer_to_the_connection_attempt() -> None:
@@ -89,8 +89,8 @@ def test_no_answer_to_the_connection_attempt() -> None:
             waiting = stack.enter_context(socket.socket())
             waiting.setblocking(False)
             waiting.connect_ex(full.getsockname())
-        outcome, exchange = create(f"http://127.0.0.1:{full.getsockname()[1]}/v1", hasty=True)
-    assert_not_sent(outcome, exchange, "connect_timeout")
+        outcome, record = create(f"http://127.0.0.1:{full.getsockname()[1]}/v1", hasty=True)
+    assert_not_sent(outcome, record, "connect_timeout")
 
 
 @pytest.mark.parametrize(
@@ -110,15 +110,15 @@ def test_tls_handshake_that_fails(
         peer.sock.recv(4096)
         script(peer)
 
-    outcome, exchange = create(serve(after_hello, tls=trusted).url, hasty=code in WAITING)
-    assert_not_sent(outcome, exchange, code)
+    outcome, record = create(serve(after_hello, tls=trusted).url, hasty=code in WAITING)
+    assert_not_sent(outcome, record, code)
 
 
 def test_certificate_that_is_not_trusted(
     serve: Callable[..., RawServer], certificate: Certificate
 ) -> None:
-    outcome, exchange = create(serve(over_tls(answering(CREATED)), tls=certificate[1]).url)
-    assert_not_sent(outcome, exchange, "tls")
+    outcome, record = create(serve(over_tls(answering(CREATED)), tls=certificate[1]).url)
+    assert_not_sent(outcome, record, "tls")
     assert "self-signed certificate" in outcome.detail
 
 
@@ -147,16 +147,16 @@ def test_what_goes_to_a_proxy_to_open_a_tunnel_does_not_count(
 
     server = serve(proxy)
     monkeypatch.setenv("HTTPS_PROXY", server.url)
-    outcome, exchange = create("https://bunce.example/v1", hasty=code in WAITING)
-    assert_not_sent(outcome, exchange, code)
+    outcome, record = create("https://bunce.example/v1", hasty=code in WAITING)
+    assert_not_sent(outcome, record, code)
     assert server.requests[0].startswith(b"CONNECT bunce.example:443")
     assert KEY.encode() not in server.requests[0]
 
 
 def test_socks_proxy_is_refused_since_it_could_not_tell(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTPS_PROXY", "socks5://127.0.0.1:1")
-    outcome, exchange = create("https://bunce.example/v1")
-    assert_not_sent(outcome, exchange, "connect_failed")
+    outcome, record = create("https://bunce.example/v1")
+    assert_not_sent(outcome, record, "connect_failed")
     assert "SOCKS" in outcome.detail
 
 
@@ -165,12 +165,12 @@ def test_socks_proxy_is_refused_since_it_could_not_tell(monkeypatch: pytest.Monk
 
 def test_whole_exchange(serve: Callable[..., RawServer]) -> None:
     server = serve(answering(CREATED))
-    outcome, exchange = create(server.url)
+    outcome, record = create(server.url)
     assert outcome.id == SEGMENT["id"]
-    assert (exchange.sent, exchange.http_status) == (True, 201)
-    assert (exchange.method, exchange.path) == ("POST", "/segments")
-    assert exchange.duration is not None
-    assert 0 < exchange.duration < 5
+    assert (record.sent, record.http_status) == (True, 201)
+    assert (record.method, record.path) == ("POST", "/segments")
+    assert record.duration is not None
+    assert 0 < record.duration < 5
     [request] = server.requests
     assert request.startswith(b"POST /v1/segments HTTP/1.1\r\n")
     assert f"X-Authorization: {KEY}".encode() in request
@@ -188,9 +188,9 @@ def test_whole_exchange_through_a_tunnel(
 
     server = serve(proxy, tls=trusted)
     monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{server.port}")
-    outcome, exchange = create("https://127.0.0.1:9/v1")
+    outcome, record = create("https://127.0.0.1:9/v1")
     assert outcome.id == SEGMENT["id"]
-    assert exchange.sent is True
+    assert record.sent is True
 
 
 def test_plain_proxy_may_have_passed_the_request_on(
@@ -198,9 +198,9 @@ def test_plain_proxy_may_have_passed_the_request_on(
 ) -> None:
     server = serve(lambda peer: peer.request())
     monkeypatch.setenv("HTTP_PROXY", server.url)
-    outcome, exchange = create("http://bunce.example/v1")
-    assert isinstance(outcome, NoAnswer)
-    assert exchange.sent is True
+    outcome, record = create("http://bunce.example/v1")
+    assert isinstance(outcome, NoResponse)
+    assert record.sent is True
     assert server.requests[0].startswith(b"POST http://bunce.example/v1/segments ")
 
 
@@ -250,11 +250,11 @@ def test_no_whole_answer(
         peer.request()
         script(peer)
 
-    outcome, exchange = create(serve(after_request).url, hasty=code in WAITING)
-    assert type(outcome) is NoAnswer
+    outcome, record = create(serve(after_request).url, hasty=code in WAITING)
+    assert type(outcome) is NoResponse
     assert outcome.code == code
-    assert outcome.http_status == exchange.http_status == status
-    assert exchange.sent is True
+    assert outcome.http_status == record.http_status == status
+    assert record.sent is True
 
 
 def test_bad_tls_record_after_the_request(
@@ -266,36 +266,36 @@ def test_bad_tls_record_after_the_request(
         socket.socket.sendall(peer.sock, b"\x17\x03\x03\x00\x20" + b"rubbish!" * 4)
         peer.hang()
 
-    outcome, exchange = create(serve(script, tls=trusted).url)
-    assert type(outcome) is NoAnswer
+    outcome, record = create(serve(script, tls=trusted).url)
+    assert type(outcome) is NoResponse
     assert outcome.code == "tls_broken"
-    assert exchange.sent is True
+    assert record.sent is True
 
 
 def test_tls_connection_cut_after_the_request(
     serve: Callable[..., RawServer], trusted: ssl.SSLContext
 ) -> None:
-    outcome, exchange = create(serve(over_tls(lambda peer: peer.request()), tls=trusted).url)
-    assert type(outcome) is NoAnswer
-    assert exchange.sent is True
+    outcome, record = create(serve(over_tls(lambda peer: peer.request()), tls=trusted).url)
+    assert type(outcome) is NoResponse
+    assert record.sent is True
 
 
 def test_success_that_cannot_be_read(serve: Callable[..., RawServer]) -> None:
-    outcome, exchange = create(serve(answering(http(201, "<html>"))).url)
-    assert type(outcome) is UnusableAnswer
+    outcome, record = create(serve(answering(http(201, "<html>"))).url)
+    assert type(outcome) is UnusableResponse
     assert outcome.code == "not_json"
-    assert exchange.sent is True
+    assert record.sent is True
 
 
 def test_server_that_closes_while_the_request_is_being_sent(
     serve: Callable[..., RawServer],
 ) -> None:
-    exchange = Exchange()
+    record = RequestRecord()
     server = serve(lambda peer: (peer.sock.recv(10), peer.reset()))
     client = BunceClient(base_url=server.url, api_key=KEY, read_timeout=5)
-    with client, pytest.raises(NoAnswer):
-        client.create_segment(name="x" * 20_000_000, exchange=exchange)
-    assert exchange.sent is True
+    with client, pytest.raises(NoResponse):
+        client.create_segment(name="x" * 20_000_000, record=record)
+    assert record.sent is True
 
 
 def test_permit_of_an_earlier_request_is_not_used_up_by_a_later_tunnel(
@@ -310,12 +310,12 @@ def test_permit_of_an_earlier_request_is_not_used_up_by_a_later_tunnel(
     monkeypatch.setattr(connection, "IDLE_LIMIT", -1)  # so that the second connects anew
     server = serve(proxy, lambda peer: peer.request(), tls=trusted)
     monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{server.port}")
-    first, second = Exchange(send_within=-1), Exchange()
+    first, second = RequestRecord(send_within=-1), RequestRecord()
     with BunceClient(base_url="https://127.0.0.1:9/v1", api_key=KEY) as client:
         with pytest.raises(PermitExpired):
-            client.create_segment(name="Gold", exchange=first)
+            client.create_segment(name="Gold", record=first)
         with pytest.raises(NotSent) as caught:
-            client.create_segment(name="Gold", exchange=second)
+            client.create_segment(name="Gold", record=second)
     assert type(caught.value) is NotSent
     assert server.connections == 2
     assert (first.sent, second.sent) == (False, False)
@@ -325,7 +325,7 @@ def test_proxy_gets_no_more_time_than_connecting_may_take(
     serve: Callable[..., RawServer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HTTPS_PROXY", serve(Peer.hang).url)
-    outcome, exchange = create("https://bunce.example/v1", connect_timeout=0.4, read_timeout=60)
-    assert_not_sent(outcome, exchange, "connect_timeout")
-    assert exchange.duration is not None
-    assert exchange.duration < 20
+    outcome, record = create("https://bunce.example/v1", connect_timeout=0.4, read_timeout=60)
+    assert_not_sent(outcome, record, "connect_timeout")
+    assert record.duration is not None
+    assert record.duration < 20

@@ -10,13 +10,13 @@ from types import SimpleNamespace
 import pytest
 from django.db.models import F
 
-from bunce_sync.emulator import Emulator
 from bunce_sync.models import Segment, SyncState
-from bunce_sync.sync import clock, gate
+from bunce_sync.sync import clock, rate_limiter
 from bunce_sync.sync.clock import Reading
-from bunce_sync.sync.gate import ClockJumped, GateClosed
 from bunce_sync.sync.push import push
+from bunce_sync.sync.rate_limiter import ClockJumped, NoPermit
 from bunce_sync.sync.sweep import sweep
+from bunce_sync.testing.emulator import Emulator
 
 from .core import (
     USING,
@@ -25,7 +25,7 @@ from .core import (
     ago,
     calls,
     fresh,
-    let_gate_time_pass,
+    let_pauses_pass,
     make,
     record_calls,
     seconds_until,
@@ -116,7 +116,7 @@ def read_clock() -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(clock, "TOLERANCE", 1e9)
         record = Reading(USING)
-        seen, now = gate.read_state(USING)
+        seen, now = rate_limiter.read_state(USING)
         record.jump(now, seen.clock_epoch)
 
 
@@ -132,12 +132,12 @@ def test_after_a_jump_nothing_is_sent_for_one_window_and_then_all_goes_on(
         push(row.pk)
     assert "clock jumped" in caplog.text
     assert (fresh(row).status, fresh(row).attempts, calls()) == (Status.PENDING, 0, [])
-    with pytest.raises(GateClosed) as closed:
+    with pytest.raises(NoPermit) as closed:
         push(row.pk)
     assert closed.value.reason == Reason.CLOCK
-    window = gate.window().total_seconds()
+    window = rate_limiter.window().total_seconds()
     assert window - 5 < closed.value.wait <= window
-    let_gate_time_pass(window)
+    let_pauses_pass(window)
     assert push(row.pk)
     assert (fresh(row).status, state().blocked_reason) == (Status.SYNCED, "")
     assert len(bunce.segments) == 1
@@ -150,7 +150,7 @@ def test_after_a_jump_back_what_lies_ahead_comes_along(bunce: Emulator) -> None:
     sending = make("Sending", status=Status.SENDING, lease_until=ago(-hour - 60))
     [call] = record_calls(-hour + 10)
     set_state(swept_at=ago(-hour), scan_lease_until=ago(-hour - 20))
-    gate.heal_clock(ClockJumped(-hour, state().clock_epoch), USING)
+    rate_limiter.recover_from_clock_jump(ClockJumped(-hour, state().clock_epoch), USING)
     assert 25 < seconds_until(fresh(waiting).due_at) <= 30
     assert 55 < seconds_until(fresh(sending).lease_until) <= 60
     call.refresh_from_db()
@@ -169,8 +169,8 @@ def test_a_jump_back_is_noticed_by_the_ledger_when_no_process_saw_the_clock_befo
         push(row.pk)
     ahead.refresh_from_db()
     assert seconds_until(ahead.started_at) <= 0
-    assert seconds_until(state().blocked_until) <= gate.window().total_seconds()
-    let_gate_time_pass(gate.window().total_seconds())
+    assert seconds_until(state().blocked_until) <= rate_limiter.window().total_seconds()
+    let_pauses_pass(rate_limiter.window().total_seconds())
     push(row.pk)
     assert fresh(row).status == Status.SYNCED
 
@@ -178,7 +178,7 @@ def test_a_jump_back_is_noticed_by_the_ledger_when_no_process_saw_the_clock_befo
 @pytest.mark.django_db
 def test_a_jump_forward_moves_no_row(bunce: Emulator) -> None:
     row = make(due_at=ago(-30))
-    gate.heal_clock(ClockJumped(3600.0, state().clock_epoch), USING)
+    rate_limiter.recover_from_clock_jump(ClockJumped(3600.0, state().clock_epoch), USING)
     assert 25 < seconds_until(fresh(row).due_at) <= 30
 
 
@@ -187,15 +187,17 @@ def test_a_jump_that_two_processes_notice_is_healed_once(bunce: Emulator) -> Non
     row = make(due_at=ago(-1000))
     seen_by_both = state().clock_epoch
     for _ in range(2):
-        gate.heal_clock(ClockJumped(-300.0, seen_by_both), USING)
+        rate_limiter.recover_from_clock_jump(ClockJumped(-300.0, seen_by_both), USING)
     assert 690 < seconds_until(fresh(row).due_at) <= 700
     assert SyncState.objects.get().clock_epoch == seen_by_both + 1
 
 
 @pytest.mark.django_db
-def test_a_jump_closes_the_gate_for_a_window_whatever_it_was_closed_for(bunce: Emulator) -> None:
+def test_a_jump_closes_the_rate_limiter_for_a_window_whatever_it_was_closed_for(
+    bunce: Emulator,
+) -> None:
     set_state(blocked_until=ago(-5), blocked_reason=Reason.UNREACHABLE, probe_until=ago(-90))
-    gate.heal_clock(ClockJumped(+60.0, state().clock_epoch), USING)
+    rate_limiter.recover_from_clock_jump(ClockJumped(+60.0, state().clock_epoch), USING)
     assert state().blocked_reason == Reason.CLOCK
     assert seconds_until(state().blocked_until) > 55
 
@@ -210,14 +212,14 @@ def test_a_clock_set_back_while_nothing_is_due_is_noticed_by_the_sweep(
     sweep()
     if known:
         read_clock()
-    # What was due a moment ago seems to lie an hour ahead, so nobody asks the gate.
+    # What was due a moment ago seems to lie an hour ahead, so nobody asks the rate_limiter.
     Segment.objects.update_sync_fields(due_at=F("due_at") + hour)
     SyncState.objects.update(swept_at=F("swept_at") + hour, blocked_until=ago(-3700))
     if known:
         set_clock(-3600)
     sweep()
     assert seconds_until(fresh(row).due_at) < 15
-    let_gate_time_pass(gate.window().total_seconds())
+    let_pauses_pass(rate_limiter.window().total_seconds())
     Segment.objects.update_sync_fields(due_at=ago(0))
     assert sweep().workers == 1
 
@@ -228,5 +230,5 @@ def test_after_a_jump_rows_in_doubt_have_their_whole_grace_period_before_them(
     bunce: Emulator, jump: float
 ) -> None:
     row = make(status=Status.IN_DOUBT, due_at=ago(-5))
-    gate.heal_clock(ClockJumped(jump, state().clock_epoch), USING)
+    rate_limiter.recover_from_clock_jump(ClockJumped(jump, state().clock_epoch), USING)
     assert seconds_until(fresh(row).due_at) > 115

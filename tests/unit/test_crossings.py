@@ -12,12 +12,12 @@ from pytest_django import Settings
 from bunce_sync import tasks
 from bunce_sync.client import Page, Position
 from bunce_sync.client.paging import page_of
-from bunce_sync.emulator import Emulator
 from bunce_sync.models import Segment
-from bunce_sync.sync import gate, push
+from bunce_sync.sync import push, rate_limiter
 from bunce_sync.sync import reconcile as reconcile_module
 from bunce_sync.sync.reconcile import reconcile
 from bunce_sync.sync.sweep import free_leases
+from bunce_sync.testing.emulator import Emulator
 
 from .core import (
     USING,
@@ -95,7 +95,7 @@ def test_a_late_answer_to_an_update_does_not_speak_for_a_later_one(bunce: Emulat
     claimed = push.claim(row, USING)
     assert claimed is not None
     taken, call, permit = claimed
-    late = push.send(taken, permit.exchange)
+    late = push.send(taken, permit.record)
     let_time_pass(91)
     free_leases(USING)
     Segment.objects.update(name="Second")
@@ -172,7 +172,9 @@ def test_what_a_scan_did_not_find_is_sent_without_waiting_for_a_sweep(bunce: Emu
 
 def test_a_clock_that_jumps_ends_the_scan_which_goes_by_the_old_time(bunce: Emulator) -> None:
     set_state(scan={"pages": 1}, scan_token="5f0c2f0e-0000-4000-8000-000000000000")
-    gate.heal_clock(gate.ClockJumped(-3600.0, state().clock_epoch), USING)
+    rate_limiter.recover_from_clock_jump(
+        rate_limiter.ClockJumped(-3600.0, state().clock_epoch), USING
+    )
     assert (state().scan, state().scan_token) == (None, None)
 
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from bunce_sync.emulator import Emulator
-from bunce_sync.emulator.options import StoredName
+from bunce_sync.testing.emulator import Emulator
+from bunce_sync.testing.emulator.options import StoredName
 from tests.emulator_client import Api
 
 UNKNOWN = "9da67caa-b803-4691-a2b6-bdcd58008aaf"

@@ -15,7 +15,7 @@ import pytest
 import requests
 from django.core.management import CommandError, call_command
 
-from bunce_sync.emulator import Emulator
+from bunce_sync.testing.emulator import Emulator
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -131,8 +131,8 @@ def test_a_failed_start_gives_the_signals_back() -> None:
 
 def test_the_plugin_costs_nothing_until_it_is_used() -> None:
     program = (
-        "import sys, bunce_sync.pytest_plugin; "
-        "print([m for m in ('django', 'asyncio', 'bunce_sync.emulator') if m in sys.modules])"
+        "import sys, bunce_sync.testing.pytest_plugin; "
+        "print([m for m in ('django', 'asyncio', 'bunce_sync.testing.emulator') if m in sys.modules])"
     )
     told = subprocess.run(
         [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
@@ -143,7 +143,7 @@ def test_the_plugin_costs_nothing_until_it_is_used() -> None:
 USERS_TESTS = """
 import pytest
 from django.conf import settings
-from bunce_sync.emulator import Options
+from bunce_sync.testing.emulator import Options
 
 @pytest.mark.parametrize("round", [1, 2])
 def test_the_settings_point_at_an_empty_bunce(bunce, round):
@@ -165,7 +165,7 @@ def test_the_fixture_gives_each_test_a_fresh_bunce_and_points_the_settings_at_it
 ) -> None:
     (tmp_path / "users_settings.py").write_text('SECRET_KEY = "x"\nBUNCE_SYNC = {"LEASE": 7}\n')
     (tmp_path / "test_users.py").write_text(USERS_TESTS)
-    (tmp_path / "conftest.py").write_text('pytest_plugins = ["bunce_sync.pytest_plugin"]\n')
+    (tmp_path / "conftest.py").write_text('pytest_plugins = ["bunce_sync.testing.pytest_plugin"]\n')
     ran = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-c", os.devnull, "--rootdir", ".",
          "-p", "no:cacheprovider", "-p", "no:randomly", "--ds=users_settings", "test_users.py"],

@@ -12,8 +12,8 @@ from typing import Any, get_args
 import pytest
 import requests
 
-from bunce_sync.emulator import Emulator, Faults
-from bunce_sync.emulator.faults import AFTER, BEFORE, NAMES, Shape
+from bunce_sync.testing.emulator import Emulator, Faults
+from bunce_sync.testing.emulator.faults import AFTER, BEFORE, NAMES, Shape
 from tests.emulator_client import Api, connected, create_bytes, read_all, read_answers
 
 QUICK = {"hold_seconds": 0.2, "late_seconds": 0.2, "trickle_seconds": 0.001}

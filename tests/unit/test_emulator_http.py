@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from bunce_sync.emulator import Emulator
-from bunce_sync.emulator.http import BadRequestError, RequestParser
+from bunce_sync.testing.emulator import Emulator
+from bunce_sync.testing.emulator.http import BadRequestError, RequestParser
 from tests.emulator_client import KEY, connected, create_bytes, read_all, read_answers
 
 CHUNKED_HEAD = (

@@ -10,7 +10,7 @@ from time import monotonic, perf_counter
 import pytest
 import requests
 
-from bunce_sync.emulator import Emulator, Faults
+from bunce_sync.testing.emulator import Emulator, Faults
 from tests.emulator_client import Api, connected, create_bytes, read_answers
 
 

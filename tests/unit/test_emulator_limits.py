@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from bunce_sync.emulator import Emulator
-from bunce_sync.emulator.limits import RateLimiter
+from bunce_sync.testing.emulator import Emulator
+from bunce_sync.testing.emulator.limits import RateLimiter
 from tests.emulator_client import KEY, Api
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import requests
 
-from bunce_sync.emulator import Emulator, Faults
+from bunce_sync.testing.emulator import Emulator, Faults
 from tests.emulator_client import Api
 
 

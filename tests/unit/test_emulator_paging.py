@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from bunce_sync.emulator import Emulator
-from bunce_sync.emulator.options import Order, Paging
+from bunce_sync.testing.emulator import Emulator
+from bunce_sync.testing.emulator.options import Order, Paging
 from tests.emulator_client import Api
 
 START = datetime(2024, 12, 5, 8, 0, 0, tzinfo=UTC)

@@ -20,7 +20,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("client",),
     ("querysets", "models", "migrations"),
     ("sync",),
-    ("doorbell", "tasks"),
+    ("publisher", "tasks"),
     ("*",),  # signals, actions, and whatever else admin and API have in common
     ("admin", "api", "management", "apps"),
 )
@@ -143,8 +143,8 @@ def test_what_a_user_may_leave_out_is_imported_by_nothing_else() -> None:
     [
         ("import requests.adapters", ["requests.adapters"]),
         ("from ..exceptions import Rejected", ["bunce_sync.exceptions.Rejected"]),
-        ("from . import gate", ["bunce_sync.sync.gate"]),
-        ("def f():\n    from bunce_sync import emulator", ["bunce_sync.emulator"]),
+        ("from . import rate_limiter", ["bunce_sync.sync.rate_limiter"]),
+        ("def f():\n    from bunce_sync.testing import emulator", ["bunce_sync.testing.emulator"]),
     ],
 )
 def test_every_way_to_import_is_seen(

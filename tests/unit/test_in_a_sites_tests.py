@@ -9,9 +9,9 @@ from celery import current_app
 from django.test import TestCase, TransactionTestCase
 from pytest_django import Settings
 
-from bunce_sync.doorbell import BURST, doorbell
-from bunce_sync.emulator import Emulator
 from bunce_sync.models import Segment
+from bunce_sync.publisher import BURST, publisher
+from bunce_sync.testing.emulator import Emulator
 from tests.neighbours.models import Tracked, Vip
 
 from .core import Status, configure
@@ -21,12 +21,12 @@ from .core import Status, configure
 def eager(bunce: Emulator, settings: Settings, request: pytest.FixtureRequest) -> Iterator[None]:
     """Tasks run where they are rung for, as sites have them in tests."""
     configure(settings, RATE_LIMIT=None)
-    doorbell.reset()
+    publisher.reset()
     request.instance.bunce = bunce
     current_app.conf.task_always_eager = True
     yield
     current_app.conf.task_always_eager = False
-    doorbell.reset()
+    publisher.reset()
 
 
 @pytest.mark.usefixtures("eager")

@@ -14,9 +14,9 @@ from django.http import QueryDict
 from django.test import RequestFactory
 from django.test.utils import CaptureQueriesContext
 
-from bunce_sync import counting
 from bunce_sync.models import ApiCall, Segment
-from bunce_sync.sync import gate, sweep
+from bunce_sync.status import counts
+from bunce_sync.sync import rate_limiter, sweep
 from bunce_sync.sync.push import claim
 
 from .core import USING, Operation, Outcome, Status, make, now
@@ -31,13 +31,15 @@ _TEXT = {"mysql": "CHAR(20)", "postgresql": "VARCHAR(20)", "sqlite": "TEXT"}
 QUESTIONS: dict[str, Callable[[], object]] = {
     "due rows": lambda: list(Segment.objects.due().order_by("due_at")[:20]),
     "rows in doubt": lambda: Segment.objects.checkable().exists(),
-    "rows asked for": lambda: Segment.objects.asked().exists(),
-    "rows asked for, in order": lambda: list(Segment.objects.asked().order_by("check_asked_at")),
+    "rows asked for": lambda: Segment.objects.refresh_requested().exists(),
+    "rows asked for, in order": lambda: list(
+        Segment.objects.refresh_requested().order_by("refresh_requested_at")
+    ),
     "the ledger of a segment": lambda: list(ApiCall.objects.filter(segment_id=7)),
     "a claim": lambda: claim(Segment.objects.get(status=Status.PENDING), USING),
     "leases that ran out": lambda: sweep.free_leases(USING),
     "the ledger's end": lambda: sweep.prune_ledger(USING),
-    "the ledger's window": lambda: gate.permits_expected(USING, within=10),
+    "the ledger's window": lambda: rate_limiter.permits_expected(USING, within=10),
 }
 
 
@@ -139,7 +141,7 @@ def test_no_question_reads_a_whole_table() -> None:
 @pytest.mark.usefixtures("many_rows")
 def test_lists_come_out_of_an_index_in_their_order(monkeypatch: pytest.MonkeyPatch) -> None:
     # Of the table only a small part may be read; of one as small as here MariaDB would sort all.
-    monkeypatch.setattr(counting, "CAP", 100)
+    monkeypatch.setattr(counts, "CAP", 100)
     for name, work in ORDERED.items():
         [sql] = statements(work)
         assert not sorts(plan(sql)), f"{name}: {plan(sql)}"

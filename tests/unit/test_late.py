@@ -10,17 +10,17 @@ from typing import Any
 import pytest
 from django.db import IntegrityError, OperationalError
 
-from bunce_sync import actions
+from bunce_sync import services
 from bunce_sync.client.parse import segment_of
-from bunce_sync.emulator import Emulator
 from bunce_sync.models import ApiCall, Segment
 from bunce_sync.sync import push as push_module
-from bunce_sync.sync.gate import Permit
 from bunce_sync.sync.outcome import Claim, Result
-from bunce_sync.sync.pull import pull_asked
 from bunce_sync.sync.push import claim, push, record, send
+from bunce_sync.sync.rate_limiter import Permit
 from bunce_sync.sync.reconcile import reconcile
+from bunce_sync.sync.refresh import refresh_requested
 from bunce_sync.sync.sweep import free_leases
+from bunce_sync.testing.emulator import Emulator
 
 from .core import (
     USING,
@@ -57,7 +57,7 @@ class Worker:
         return cls(*claimed)
 
     def sends(self) -> Worker:
-        self.result = send(self.taken, self.permit.exchange)
+        self.result = send(self.taken, self.permit.record)
         return self
 
     def records(self) -> Segment:
@@ -256,8 +256,8 @@ def test_that_it_exists_twice_stays_told_whatever_happens_to_the_row(bunce: Emul
     row.save()
     assert push(row.pk)
     assert (fresh(row).status, fresh(row).bunce_duplicate_id) == (Status.SYNCED, told)
-    actions.check(Segment.objects.all())
-    assert pull_asked(seconds=30) == 1
+    services.check(Segment.objects.all())
+    assert refresh_requested(seconds=30) == 1
     assert fresh(row).bunce_duplicate_id == told
 
 
@@ -267,10 +267,14 @@ def test_a_second_segment_that_somebody_removed_is_noticed_by_the_next_look(
     row = twice(bunce)
     removed = "7c9e6679-7425-40de-944b-e07fc1f90ae7"
     Segment.objects.filter(pk=row.pk).update_sync_fields(bunce_duplicate_id=removed)
-    actions.check(Segment.objects.all())
-    assert pull_asked(seconds=30) == 1
+    services.check(Segment.objects.all())
+    assert refresh_requested(seconds=30) == 1
     row = fresh(row)
-    assert (row.status, row.bunce_duplicate_id, row.check_asked_at) == (Status.SYNCED, None, None)
+    assert (row.status, row.bunce_duplicate_id, row.refresh_requested_at) == (
+        Status.SYNCED,
+        None,
+        None,
+    )
 
 
 def rows_that_took_each_others_segments(bunce: Emulator) -> tuple[Segment, Worker]:

@@ -10,11 +10,11 @@ from contextlib import contextmanager
 import pytest
 from django.db import connection, transaction
 
-from bunce_sync.emulator import Emulator
 from bunce_sync.models import Segment
 from bunce_sync.sync.push import drain
 from bunce_sync.sync.reconcile import reconcile
 from bunce_sync.sync.sweep import sweep
+from bunce_sync.testing.emulator import Emulator
 
 from .core import Status, ago, doubtful, fresh, in_threads, make
 

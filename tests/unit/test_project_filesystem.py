@@ -53,13 +53,13 @@ def test_all_who_are_the_first_to_use_an_exchange_at_the_same_moment_find_their_
     names = {f"queue-{number}" for number in range(FIRST)}
     with ThreadPoolExecutor(FIRST) as pool:
         for _ in range(EXCHANGES):
-            exchange, together = f"test-{uuid.uuid4()}", threading.Barrier(FIRST)
-            made = [pool.submit(declare, tmp_path, exchange, name, together) for name in names]
+            record, together = f"test-{uuid.uuid4()}", threading.Barrier(FIRST)
+            made = [pool.submit(declare, tmp_path, record, name, together) for name in names]
             for one in made:
                 one.result()
             with connect(tmp_path) as connection:
                 channel: Any = connection.default_channel
-                assert {queue for _, _, queue in channel.get_table(exchange)} == names
+                assert {queue for _, _, queue in channel.get_table(record)} == names
 
 
 def test_a_child_forked_while_the_list_of_queues_is_locked_does_not_keep_it_locked(
@@ -83,12 +83,12 @@ def test_a_child_forked_while_the_list_of_queues_is_locked_does_not_keep_it_lock
     assert child
 
 
-def declare(folder: Path, exchange: str, name: str, together: threading.Barrier) -> None:
+def declare(folder: Path, record: str, name: str, together: threading.Barrier) -> None:
     """Make a queue, as a worker does that starts."""
     with connect(folder) as connection:
         channel = connection.default_channel
         together.wait(10)
-        Queue(name, Exchange(exchange), routing_key=name)(channel).declare()
+        Queue(name, Exchange(record), routing_key=name)(channel).declare()
 
 
 def read(queue: SimpleQueue) -> list[int]:

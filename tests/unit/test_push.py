@@ -11,12 +11,12 @@ import pytest
 import requests
 from pytest_django import Settings
 
-from bunce_sync.emulator import Emulator, Faults
 from bunce_sync.exceptions import ConfigurationError
 from bunce_sync.models import ApiCall, Segment
 from bunce_sync.sync import push as push_module
-from bunce_sync.sync.gate import GateClosed
 from bunce_sync.sync.push import drain, push
+from bunce_sync.sync.rate_limiter import NoPermit
+from bunce_sync.testing.emulator import Emulator, Faults
 
 from .core import (
     Operation,
@@ -247,12 +247,12 @@ def test_asked_to_wait_the_row_keeps_its_place_and_its_attempts(bunce: Emulator)
     row = pushed(make())
     assert (row.status, row.attempts, due(row)) == (Status.PENDING, 0, True)
     assert state().blocked_reason == "rate_limited"
-    with pytest.raises(GateClosed):
+    with pytest.raises(NoPermit):
         push(row.pk)
     assert bunce.served == 1
 
 
-def test_a_refused_key_closes_the_gate_and_costs_the_row_nothing(
+def test_a_refused_key_closes_the_rate_limiter_and_costs_the_row_nothing(
     bunce: Emulator, settings: Settings
 ) -> None:
     configure(settings, API_KEY="sk_live_wrong")
@@ -288,12 +288,12 @@ def test_an_update_of_what_is_no_longer_in_bunce_needs_attention(bunce: Emulator
 def test_a_permit_that_got_too_old_while_connecting_is_not_used_and_tried_again_at_once(
     bunce: Emulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bunce_sync.sync.gate.PERMIT_SECONDS", -1.0)
+    monkeypatch.setattr("bunce_sync.sync.rate_limiter.PERMIT_SECONDS", -1.0)
     send = push_module.send
 
     def send_and_mend(*args: object) -> object:
         result = send(*args)  # type: ignore[arg-type]  # handed through
-        monkeypatch.setattr("bunce_sync.sync.gate.PERMIT_SECONDS", 5.0)
+        monkeypatch.setattr("bunce_sync.sync.rate_limiter.PERMIT_SECONDS", 5.0)
         return result
 
     monkeypatch.setattr(push_module, "send", send_and_mend)
@@ -309,7 +309,7 @@ def test_a_permit_that_got_too_old_while_connecting_is_not_used_and_tried_again_
 def test_a_permit_that_is_always_too_old_is_tried_twice_and_the_row_stays_due(
     bunce: Emulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bunce_sync.sync.gate.PERMIT_SECONDS", -1.0)
+    monkeypatch.setattr("bunce_sync.sync.rate_limiter.PERMIT_SECONDS", -1.0)
     row = pushed(make())
     assert (row.status, row.last_code, due(row)) == (Status.PENDING, "permit_expired", True)
     assert calls(row) == [(Operation.CREATE, Outcome.NOT_SENT)] * 2
@@ -354,7 +354,7 @@ def test_draining_sends_all_that_is_due_and_leaves_the_rest(bunce: Emulator) -> 
     assert len(bunce.segments) == 25
 
 
-def test_draining_ends_when_the_gate_closes_for_long(bunce: Emulator) -> None:
+def test_draining_ends_when_the_rate_limiter_closes_for_long(bunce: Emulator) -> None:
     for number in range(3):
         make(f"Segment {number}")
     bunce.set_faults(Faults(limit_429=1.0, retry_seconds=30))

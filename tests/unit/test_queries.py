@@ -8,10 +8,10 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from bunce_sync.emulator import Emulator
-from bunce_sync.sync.pull import pull_asked
 from bunce_sync.sync.push import drain, push
 from bunce_sync.sync.reconcile import reconcile
+from bunce_sync.sync.refresh import refresh_requested
+from bunce_sync.testing.emulator import Emulator
 
 from .core import Status, ago, doubtful, fill, make, now, state
 
@@ -36,7 +36,7 @@ def queries(work: Callable[[], object]) -> list[str]:
 
 
 def test_a_push_costs_nine(bunce: Emulator) -> None:
-    """Read the row; claim it, lock the gate, read it, count the window, write the ledger;
+    """Read the row; claim it, lock the rate limiter, read it, count the window, write the ledger;
     read the row again under its lock, write it, write the ledger."""
     for row in (make(), make(bunce_id=bunce.add_segment("Before").id)):
         made = queries(lambda pk=row.pk: push(pk))  # type: ignore[misc]  # bound per row
@@ -71,11 +71,11 @@ def test_a_page_of_the_scan_costs_few_whatever_is_on_it(bunce: Emulator) -> None
 
 
 def test_a_read_costs_ten(bunce: Emulator) -> None:
-    """Paused operations, those asked for; look whether reads are paused, lock the gate, read it,
+    """Paused operations, those asked for; look whether reads are paused, lock the rate limiter, read it,
     count the window, write the ledger; write what it came to; read the row under its lock, and
     write it."""
-    make(status=Status.SYNCED, bunce_id=bunce.add_segment("VIP").id, check_asked_at=now())
-    made = queries(lambda: pull_asked(seconds=30))
+    make(status=Status.SYNCED, bunce_id=bunce.add_segment("VIP").id, refresh_requested_at=now())
+    made = queries(lambda: refresh_requested(seconds=30))
     assert len(made) == 10, made
 
 

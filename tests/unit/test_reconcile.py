@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 from pytest_django import Settings
 
-from bunce_sync.emulator import Emulator, Faults
 from bunce_sync.fingerprint import content_digest
 from bunce_sync.models import ApiCall, Segment
 from bunce_sync.sync import reconcile as reconcile_module
 from bunce_sync.sync.push import push
 from bunce_sync.sync.reconcile import reconcile
+from bunce_sync.testing.emulator import Emulator, Faults
 
 from .core import (
     Operation,

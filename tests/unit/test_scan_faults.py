@@ -1,4 +1,4 @@
-"""A scan disturbed: answers that fail, a gate that closes, others who want to scan as well."""
+"""A scan disturbed: answers that fail, a rate limiter that closes, others who want to scan as well."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import pytest
 from pytest_django import Settings
 
 from bunce_sync.client import RemoteSegment
-from bunce_sync.emulator import Emulator, Faults
 from bunce_sync.sync import reconcile as reconcile_module
 from bunce_sync.sync.reconcile import reconcile
+from bunce_sync.testing.emulator import Emulator, Faults
 
 from .core import (
     Operation,
@@ -83,7 +83,7 @@ def test_an_answer_that_is_no_list_settles_nothing(bunce: Emulator, shape: str) 
     assert paused() == {Operation.LIST}
 
 
-def test_a_closed_gate_lets_no_page_through_and_keeps_the_place(
+def test_a_closed_rate_limiter_lets_no_page_through_and_keeps_the_place(
     bunce: Emulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bunce.set(order="oldest")
@@ -95,7 +95,7 @@ def test_a_closed_gate_lets_no_page_through_and_keeps_the_place(
     assert (bunce.served, (state().scan or {})["position"]["page"]) == (1, 2)
 
 
-def test_a_429_for_a_page_closes_the_gate_for_everyone(bunce: Emulator) -> None:
+def test_a_429_for_a_page_closes_the_rate_limiter_for_everyone(bunce: Emulator) -> None:
     bunce.set_faults(
         Faults.from_mapping({"limit_429": 1.0, "methods": ["GET"], "retry_seconds": 30})
     )

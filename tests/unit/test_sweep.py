@@ -9,10 +9,10 @@ import pytest
 from pytest_django import Settings
 from pytest_django.fixtures import DjangoAssertNumQueries
 
-from bunce_sync.emulator import Emulator
 from bunce_sync.exceptions import ConfigurationError
 from bunce_sync.models import ApiCall, IdempotencyKey, Segment
 from bunce_sync.sync.sweep import PERMITS_A_WORKER, PRUNE_BATCH, sweep
+from bunce_sync.testing.emulator import Emulator
 
 from .core import (
     Operation,
@@ -45,23 +45,25 @@ def test_it_rings_while_a_row_is_due() -> None:
     assert sweep().workers == 1
 
 
-def test_it_rings_for_as_many_workers_as_the_gate_has_permits_for(settings: Settings) -> None:
+def test_it_rings_for_as_many_workers_as_the_rate_limiter_has_permits_for(
+    settings: Settings,
+) -> None:
     configure(settings, RATE_LIMIT=100)
     for number in range(100):
         make(f"Segment {number}")
     assert 1 < sweep().workers <= 100 / PERMITS_A_WORKER
 
 
-def test_it_rings_for_nobody_while_the_gate_is_closed() -> None:
+def test_it_rings_for_nobody_while_the_rate_limiter_is_closed() -> None:
     make()
     make(status=Status.IN_DOUBT)
-    make(status=Status.SYNCED, check_asked_at=now())
+    make(status=Status.SYNCED, refresh_requested_at=now())
     set_state(blocked_until=ago(-30), blocked_reason=Reason.RATE_LIMITED)
     found = sweep()
     assert (found.workers, found.in_doubt, found.asked) == (0, False, False)
 
 
-def test_it_rings_for_one_when_the_gate_is_to_be_probed() -> None:
+def test_it_rings_for_one_when_the_rate_limiter_is_to_be_probed() -> None:
     make()
     make()
     set_state(blocked_until=ago(1), blocked_reason=Reason.UNREACHABLE)
@@ -97,7 +99,7 @@ def test_a_scan_that_was_begun_is_gone_on_with() -> None:
 def test_somebody_who_asked_to_see_a_segment_is_not_forgotten() -> None:
     row = make(status=Status.SYNCED)
     assert not sweep().asked
-    Segment.objects.filter(pk=row.pk).update_sync_fields(check_asked_at=ago(0))
+    Segment.objects.filter(pk=row.pk).update_sync_fields(refresh_requested_at=ago(0))
     assert sweep().asked
 
 

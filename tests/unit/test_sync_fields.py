@@ -17,13 +17,13 @@ from django.db.models.signals import post_save
 from pytest_django import Settings
 from reversion.models import Version
 
-from bunce_sync.emulator import Emulator
 from bunce_sync.fingerprint import content_digest
 from bunce_sync.models import ApiCall, Segment
 from bunce_sync.sync import push as push_module
 from bunce_sync.sync.push import push
 from bunce_sync.sync.sweep import prune_ledger
 from bunce_sync.sync.work import work
+from bunce_sync.testing.emulator import Emulator
 from tests.neighbours.models import Numbered, Tracked, Vip
 
 from .core import USING, Status, ago, configure, fresh, let_time_pass, make
@@ -648,7 +648,7 @@ def test_a_row_put_back_while_its_create_is_on_the_way_is_not_sent_again(bunce: 
     put_back(old)
     sync(2)
     assert fresh(row).status == Status.IN_DOUBT
-    push_module.record(taken, call, permit, push_module.send(taken, permit.exchange), USING)
+    push_module.record(taken, call, permit, push_module.send(taken, permit.record), USING)
     assert (fresh(row).status, fresh(row).bunce_id) == (Status.SYNCED, bunce.segments[0].id)
     assert len(bunce.segments) == 1
 

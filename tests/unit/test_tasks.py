@@ -13,14 +13,14 @@ from celery import current_app
 from pytest_django import Settings
 
 from bunce_sync import exceptions, tasks
-from bunce_sync.doorbell import doorbell
-from bunce_sync.emulator import Emulator, Faults
 from bunce_sync.models import ApiCall, Segment
-from bunce_sync.sync.gate import ClockJumped, GateClosed
+from bunce_sync.publisher import publisher
 from bunce_sync.sync.push import drain
-from bunce_sync.tasks import check_segments, push_segment, reconcile, sweep
+from bunce_sync.sync.rate_limiter import ClockJumped, NoPermit
+from bunce_sync.tasks import push_segment, reconcile, refresh_segments, sweep
+from bunce_sync.testing.emulator import Emulator, Faults
 
-from .bell import Bell
+from .broker_queue import BrokerQueue
 from .core import (
     USING,
     Outcome,
@@ -38,12 +38,12 @@ from .core import (
 
 pytestmark = pytest.mark.django_db
 
-TASKS = [push_segment, sweep, reconcile, check_segments]
+TASKS = [push_segment, sweep, reconcile, refresh_segments]
 
 
 @pytest.fixture(autouse=True)
-def bell(bunce: Emulator, settings: Settings) -> Bell:
-    return Bell(settings)
+def bell(bunce: Emulator, settings: Settings) -> BrokerQueue:
+    return BrokerQueue(settings)
 
 
 # The messages
@@ -58,10 +58,10 @@ def test_each_task_is_one_that_leases_and_the_sweep_make_safe(task: object) -> N
 
 
 def test_queue_and_expiry_come_from_the_settings_as_they_are_now(
-    bell: Bell, settings: Settings
+    bell: BrokerQueue, settings: Settings
 ) -> None:
     configure(settings, SWEEP_INTERVAL=7)
-    doorbell.ring(push_segment, 7, USING)
+    publisher.publish(push_segment, 7, USING)
     [(name, arguments, headers)] = bell.messages()
     assert (name, arguments) == ("push_segment", [7, USING])
     expires = datetime.fromisoformat(str(headers["expires"]))
@@ -69,7 +69,7 @@ def test_queue_and_expiry_come_from_the_settings_as_they_are_now(
     assert headers["eta"] is None
 
 
-def test_who_sends_a_task_may_say_otherwise(bell: Bell) -> None:
+def test_who_sends_a_task_may_say_otherwise(bell: BrokerQueue) -> None:
     push_segment.apply_async((7,), expires=900)
     [(_, _, headers)] = bell.messages()
     expires = datetime.fromisoformat(str(headers["expires"]))
@@ -104,7 +104,7 @@ def test_a_message_that_comes_five_times_makes_one_segment(bunce: Emulator) -> N
     assert len(bunce.segments) == 1
 
 
-def test_a_closed_gate_ends_the_task_in_peace(bunce: Emulator, bell: Bell) -> None:
+def test_a_closed_rate_limiter_ends_the_task_in_peace(bunce: Emulator, bell: BrokerQueue) -> None:
     row = make()
     set_state(blocked_until=ago(-30), blocked_reason=Reason.RATE_LIMITED)
     push_segment(row.pk)
@@ -112,10 +112,10 @@ def test_a_closed_gate_ends_the_task_in_peace(bunce: Emulator, bell: Bell) -> No
 
 
 def test_a_worker_whose_shift_is_over_rings_for_the_next(
-    bell: Bell, monkeypatch: pytest.MonkeyPatch, bunce: Emulator
+    bell: BrokerQueue, monkeypatch: pytest.MonkeyPatch, bunce: Emulator
 ) -> None:
     row = make()
-    monkeypatch.setattr(tasks, "SHIFT", 0.0)
+    monkeypatch.setattr(tasks, "TIME_BUDGET", 0.0)
     push_segment(row.pk)
     assert bunce.served == 0
     assert bell.rung() == [("push_segment", [row.pk, None])]
@@ -133,7 +133,7 @@ def test_without_workers_nobody_rings_for_the_next_shift(
     bunce: Emulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With ``task_always_eager`` the one who rings would work it as well, and ring, and so on."""
-    monkeypatch.setattr(tasks, "SHIFT", 0.0)
+    monkeypatch.setattr(tasks, "TIME_BUDGET", 0.0)
     shifts: list[object] = []
 
     def count_and_drain(**options: Any) -> int:
@@ -161,7 +161,7 @@ def test_unusable_settings_are_told_in_one_line_and_nothing_is_sent(
     task: Any,
     values: dict[str, str],
 ) -> None:
-    row, asked = make(), make(status=Status.SYNCED, check_asked_at=now())
+    row, asked = make(), make(status=Status.SYNCED, refresh_requested_at=now())
     in_doubt = doubtful("In doubt")
     configure(settings, **values)
     task(*([row.pk] if task is push_segment else []))
@@ -178,19 +178,19 @@ def test_unusable_settings_are_told_in_one_line_and_nothing_is_sent(
 # sweep and the others
 
 
-def test_the_sweep_rings_for_what_it_found_and_for_a_backlog_last(bell: Bell) -> None:
+def test_the_sweep_rings_for_what_it_found_and_for_a_backlog_last(bell: BrokerQueue) -> None:
     make()
     doubtful()
-    make(status=Status.SYNCED, check_asked_at=now())
+    make(status=Status.SYNCED, refresh_requested_at=now())
     sweep()
     assert bell.rung() == [
         ("reconcile", [None]),
-        ("check_segments", [None]),
+        ("refresh_segments", [None]),
         ("push_segment", [None, None]),
     ]
 
 
-def test_with_nothing_to_do_the_sweep_rings_for_nobody(bell: Bell) -> None:
+def test_with_nothing_to_do_the_sweep_rings_for_nobody(bell: BrokerQueue) -> None:
     sweep()
     assert bell.rung() == []
 
@@ -205,16 +205,18 @@ def test_rows_in_doubt_are_settled_and_what_is_not_in_bunce_is_sent_at_once(
 
 
 def test_segments_that_somebody_asked_for_are_read(bunce: Emulator) -> None:
-    seen = make(status=Status.SYNCED, bunce_id=bunce.add_segment("VIP").id, check_asked_at=now())
-    check_segments()
-    assert fresh(seen).check_asked_at is None
+    seen = make(
+        status=Status.SYNCED, bunce_id=bunce.add_segment("VIP").id, refresh_requested_at=now()
+    )
+    refresh_segments()
+    assert fresh(seen).refresh_requested_at is None
 
 
 # Secrets
 
 
 def test_the_key_is_in_no_log_line_no_row_and_no_message(
-    bunce: Emulator, bell: Bell, caplog: pytest.LogCaptureFixture, settings: Settings
+    bunce: Emulator, bell: BrokerQueue, caplog: pytest.LogCaptureFixture, settings: Settings
 ) -> None:
     key = "sk_test_do_not_show_me"
     configure(settings, API_KEY=key)
@@ -230,8 +232,8 @@ def test_the_key_is_in_no_log_line_no_row_and_no_message(
     assert "do_not_show" not in repr(settings.BUNCE_SYNC["BASE_URL"])
 
 
-def test_messages_hold_nothing_but_ids(bell: Bell) -> None:
-    doorbell.ring(push_segment, make("A name").pk, USING)
+def test_messages_hold_nothing_but_ids(bell: BrokerQueue) -> None:
+    publisher.publish(push_segment, make("A name").pk, USING)
     [message] = bell.messages()
     assert "A name" not in str(message)
 
@@ -247,7 +249,7 @@ def test_what_a_task_raises_could_be_pickled() -> None:
         exceptions.Rejected("No", code="rejected", http_status=400),
         exceptions.RateLimited("Enough", retry_after=7.0),
         exceptions.ConfigurationError("no key"),
-        GateClosed(7.0, Reason.UNREACHABLE),
+        NoPermit(7.0, Reason.UNREACHABLE),
         ClockJumped(-7.0, 3),
     ):
         again = pickle.loads(pickle.dumps(error))  # noqa: S301 - our own

@@ -11,21 +11,21 @@ from django.db import connection, connections, transaction
 from pytest_django import Settings
 
 from bunce_sync import tasks
-from bunce_sync.emulator import Emulator
 from bunce_sync.models import ApiCall, Segment, SyncState
 from bunce_sync.sync import push
 from bunce_sync.sync.work import work
+from bunce_sync.testing.emulator import Emulator
 
-from .bell import Bell
+from .broker_queue import BrokerQueue
 from .core import USING, Operation, Outcome, Status, calls, configure, fresh, let_time_pass, make
 
 ELSEWHERE = "elsewhere"
 
 
 @pytest.fixture
-def bell(bunce: Emulator, settings: Settings) -> Bell:
+def bell(bunce: Emulator, settings: Settings) -> BrokerQueue:
     configure(settings, RATE_LIMIT=None)
-    return Bell(settings)
+    return BrokerQueue(settings)
 
 
 def names(bunce: Emulator) -> list[str]:
@@ -36,7 +36,7 @@ def names(bunce: Emulator) -> list[str]:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_rows_of_raw_sql_wait_and_the_sweep_finds_them(bell: Bell, bunce: Emulator) -> None:
+def test_rows_of_raw_sql_wait_and_the_sweep_finds_them(bell: BrokerQueue, bunce: Emulator) -> None:
     with connection.cursor() as cursor:
         cursor.execute("INSERT INTO bunce_sync_segment (name) VALUES ('By SQL'), ('By SQL too')")
     assert bell.rung() == []
@@ -48,7 +48,7 @@ def test_rows_of_raw_sql_wait_and_the_sweep_finds_them(bell: Bell, bunce: Emulat
 
 
 @pytest.mark.django_db(transaction=True)
-def test_rows_made_in_bulk_are_found_by_the_sweep(bell: Bell, bunce: Emulator) -> None:
+def test_rows_made_in_bulk_are_found_by_the_sweep(bell: BrokerQueue, bunce: Emulator) -> None:
     Segment.objects.bulk_create(Segment(name=f"Bulk {number}") for number in range(3))
     assert bell.rung() == []
     work(seconds=5)
@@ -56,7 +56,9 @@ def test_rows_made_in_bulk_are_found_by_the_sweep(bell: Bell, bunce: Emulator) -
 
 
 @pytest.mark.django_db(transaction=True)
-def test_of_nested_transactions_only_what_is_committed_is_sent(bell: Bell, bunce: Emulator) -> None:
+def test_of_nested_transactions_only_what_is_committed_is_sent(
+    bell: BrokerQueue, bunce: Emulator
+) -> None:
     with transaction.atomic():
         kept = Segment.objects.create(name="Outer")
         with transaction.atomic():
@@ -72,7 +74,7 @@ def test_of_nested_transactions_only_what_is_committed_is_sent(bell: Bell, bunce
 
 @pytest.mark.django_db(transaction=True)
 def test_a_row_created_and_edited_in_one_transaction_is_sent_once_as_it_is_in_the_end(
-    bell: Bell, bunce: Emulator
+    bell: BrokerQueue, bunce: Emulator
 ) -> None:
     with transaction.atomic():
         row = Segment.objects.create(name="Draft")
@@ -136,7 +138,7 @@ def test_a_row_deleted_between_claim_and_sending_is_sent_and_told(
     assert claimed is not None
     taken, call, permit = claimed
     Segment.objects.all().delete()
-    push.record(taken, call, permit, push.send(taken, permit.exchange), USING)
+    push.record(taken, call, permit, push.send(taken, permit.record), USING)
     assert "was deleted while it was being sent" in caplog.text
     assert ApiCall.objects.get().bunce_id == bunce.segments[0].id
 
@@ -166,7 +168,7 @@ def elsewhere(tmp_path: Path, database_access: None) -> Iterator[str]:
 
 
 def test_a_row_saved_to_another_database_rings_for_that_one_and_is_pushed_there(
-    elsewhere: str, bell: Bell, bunce: Emulator
+    elsewhere: str, bell: BrokerQueue, bunce: Emulator
 ) -> None:
     row = Segment(name="VIP")
     row.save(using=elsewhere)
@@ -179,7 +181,7 @@ def test_a_row_saved_to_another_database_rings_for_that_one_and_is_pushed_there(
 
 
 def test_the_bell_hangs_on_the_commit_of_the_database_that_was_saved_to(
-    elsewhere: str, bell: Bell
+    elsewhere: str, bell: BrokerQueue
 ) -> None:
     with transaction.atomic(using=elsewhere):
         Segment.objects.using(elsewhere).create(name="VIP")
@@ -188,7 +190,7 @@ def test_the_bell_hangs_on_the_commit_of_the_database_that_was_saved_to(
 
 
 def test_doubt_is_settled_in_the_database_where_it_arose(
-    elsewhere: str, bell: Bell, bunce: Emulator, settings: Settings
+    elsewhere: str, bell: BrokerQueue, bunce: Emulator, settings: Settings
 ) -> None:
     configure(settings, GRACE=0.001)
     row = Segment(name="VIP")
@@ -205,7 +207,7 @@ def test_doubt_is_settled_in_the_database_where_it_arose(
 
 
 def test_the_sweep_command_works_on_the_database_it_is_given(
-    elsewhere: str, bell: Bell, bunce: Emulator
+    elsewhere: str, bell: BrokerQueue, bunce: Emulator
 ) -> None:
     Segment.objects.using(elsewhere).bulk_create([Segment(name="VIP")])
     call_command("bunce_sweep", database=elsewhere, verbosity=0)

@@ -10,13 +10,13 @@ import pytest
 from django.db import transaction
 from pytest_django import Settings
 
-from bunce_sync.emulator import Emulator
 from bunce_sync.models import ApiCall, Segment
-from bunce_sync.sync import gate
 from bunce_sync.sync import push as push_module
-from bunce_sync.sync.gate import LINE_SECONDS, PERMIT_SECONDS, GateClosed, Permit
+from bunce_sync.sync import rate_limiter
 from bunce_sync.sync.push import drain
+from bunce_sync.sync.rate_limiter import LINE_SECONDS, PERMIT_SECONDS, NoPermit, Permit
 from bunce_sync.sync.window import BURST_SHARE, LONGEST_SPACING, READ_SHARE
+from bunce_sync.testing.emulator import Emulator
 
 from .core import (
     USING,
@@ -47,12 +47,12 @@ def limited(bunce: Emulator, settings: Settings) -> None:
 
 def permit(operation: Operation = Operation.CREATE, *, patience: float = 0.0) -> Permit:
     with transaction.atomic():
-        return gate.take_permit(operation, USING, patience=patience)
+        return rate_limiter.take_permit(operation, USING, patience=patience)
 
 
 def wait_for(operation: Operation = Operation.CREATE, *, patience: float = 0.0) -> float:
-    """Seconds until the gate would open; the gate has to be closed."""
-    with pytest.raises(GateClosed) as closed:
+    """Seconds until the rate limiter would open; the rate limiter has to be closed."""
+    with pytest.raises(NoPermit) as closed:
         permit(operation, patience=patience)
     return closed.value.wait
 
@@ -62,26 +62,26 @@ def burst(age: float, count: int, **fields: object) -> None:
     record_calls(*(age + 1 - number / count for number in range(count)), **fields)  # type: ignore[arg-type]  # fields of the model
 
 
-def test_an_idle_gate_lets_a_burst_through_at_once() -> None:
+def test_an_idle_rate_limiter_lets_a_burst_through_at_once() -> None:
     burst(1, BURST - 1)
     assert permit().wait == 0
 
 
 def test_a_full_window_opens_when_its_first_request_falls_out() -> None:
-    span = gate.window().total_seconds()
+    span = rate_limiter.window().total_seconds()
     burst(20, LIMIT - 1)
     record_calls(45)
     assert wait_for(patience=1) == pytest.approx(span - 45, abs=1)
 
 
 def test_the_window_is_longer_than_bunces_by_what_a_permit_and_the_way_may_hold_back() -> None:
-    assert gate.window() > timedelta(seconds=60 + PERMIT_SECONDS)
+    assert rate_limiter.window() > timedelta(seconds=60 + PERMIT_SECONDS)
     burst(60, LIMIT)
     assert wait_for() > 0
 
 
 def test_a_window_that_fell_out_counts_no_more() -> None:
-    burst(gate.window().total_seconds(), LIMIT)
+    burst(rate_limiter.window().total_seconds(), LIMIT)
     assert permit().wait == 0
 
 
@@ -103,7 +103,7 @@ def test_requests_that_wait_for_their_turn_are_counted_too() -> None:
 def test_after_the_burst_the_rest_is_spread_until_the_window_frees_itself() -> None:
     burst(30, BURST)
     record_calls(0)
-    left, frees_in = LIMIT - BURST - 1, gate.window().total_seconds() - 31
+    left, frees_in = LIMIT - BURST - 1, rate_limiter.window().total_seconds() - 31
     assert wait_for() == pytest.approx(frees_in / left, abs=0.1)
 
 
@@ -133,9 +133,9 @@ def test_turns_line_up_one_after_the_other_until_the_line_is_long_enough(
             turns.append(given.at)
             record_calls(-(given.at - now()).total_seconds())
 
-    with pytest.raises(GateClosed) as closed:
+    with pytest.raises(NoPermit) as closed:
         line_up()
-    assert closed.value.crowded
+    assert closed.value.queue_full
     assert len(turns) > 2
     # 199 are left for the eleven seconds until the window frees itself.
     assert all(timedelta(seconds=0.04) < late - early for early, late in pairwise(turns))
@@ -144,7 +144,7 @@ def test_turns_line_up_one_after_the_other_until_the_line_is_long_enough(
 
 def test_reads_use_a_share_of_the_window_and_leave_the_rest_to_pushes() -> None:
     burst(20, READS, operation=Operation.LIST)
-    span = gate.window().total_seconds()
+    span = rate_limiter.window().total_seconds()
     for operation in (Operation.LIST, Operation.READ):
         assert wait_for(operation, patience=1) == pytest.approx(span - 21, abs=1)
     assert permit(Operation.CREATE, patience=1).wait <= 1
@@ -163,14 +163,14 @@ def test_a_limit_of_one_still_lets_a_read_through(settings: Settings) -> None:
 
 
 def test_after_bunces_pause_the_pace_begins_gently() -> None:
-    even = gate.window().total_seconds() / LIMIT
+    even = rate_limiter.window().total_seconds() / LIMIT
     record_calls(0)
     assert permit().wait == 0
     set_state(resumed_at=ago(0))
     assert wait_for() == pytest.approx(2 * even, abs=0.2)
-    set_state(resumed_at=ago(gate.window().total_seconds() / 2))
+    set_state(resumed_at=ago(rate_limiter.window().total_seconds() / 2))
     assert wait_for() == pytest.approx(1.5 * even, abs=0.2)
-    set_state(resumed_at=ago(gate.window().total_seconds()))
+    set_state(resumed_at=ago(rate_limiter.window().total_seconds()))
     assert permit().wait == 0
 
 
@@ -178,29 +178,31 @@ def test_without_a_limit_nothing_is_counted(settings: Settings) -> None:
     configure(settings, RATE_LIMIT=None)
     burst(1, 10 * LIMIT)
     assert permit().wait == 0
-    assert gate.permits_expected(USING, within=10) > 0
+    assert rate_limiter.permits_expected(USING, within=10) > 0
 
 
 # What the sweep may expect
 
 
 def expected(within: float = 10) -> int:
-    return gate.permits_expected(USING, within=within)
+    return rate_limiter.permits_expected(USING, within=within)
 
 
-def test_an_idle_gate_promises_the_burst_and_some_of_the_rest() -> None:
+def test_an_idle_rate_limiter_promises_the_burst_and_some_of_the_rest() -> None:
     assert BURST <= expected() <= LIMIT
 
 
 def test_a_full_window_promises_what_falls_out_in_time() -> None:
-    span = gate.window().total_seconds()
+    span = rate_limiter.window().total_seconds()
     burst(span - 6, 30)
     burst(20, LIMIT - 30)
     assert expected(10) == 30
     assert expected(1) == 0
 
 
-def test_a_closed_gate_promises_nothing_and_one_that_is_to_be_probed_a_single_permit() -> None:
+def test_a_closed_rate_limiter_promises_nothing_and_one_that_is_to_be_probed_a_single_permit() -> (
+    None
+):
     set_state(blocked_until=ago(-5), blocked_reason=Reason.UNREACHABLE)
     assert expected() == 0
     set_state(blocked_until=ago(1))
@@ -241,11 +243,13 @@ def test_many_workers_together_never_go_over_the_limit(bunce: Emulator, settings
 def test_a_row_that_rang_lines_up_where_a_worker_that_looks_for_work_goes_home() -> None:
     burst(age=30, count=BURST)
     record_calls(-LINE_SECONDS)
-    with pytest.raises(GateClosed) as closed, transaction.atomic():
-        gate.take_permit(Operation.CREATE, USING, patience=2)
-    assert closed.value.crowded
+    with pytest.raises(NoPermit) as closed, transaction.atomic():
+        rate_limiter.take_permit(Operation.CREATE, USING, patience=2)
+    assert closed.value.queue_full
     with transaction.atomic():
-        assert gate.take_permit(Operation.CREATE, USING, patience=2, lines_up=True).wait > 0
+        assert (
+            rate_limiter.take_permit(Operation.CREATE, USING, patience=2, must_wait=True).wait > 0
+        )
 
 
 def test_an_edit_of_very_many_rows_does_not_hold_back_new_ones(

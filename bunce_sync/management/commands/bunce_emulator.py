@@ -11,9 +11,9 @@ from typing import Any, get_args
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from bunce_sync.emulator import Emulator, Faults
-from bunce_sync.emulator.faults import METHODS, NAMES, RetryAfter
-from bunce_sync.emulator.options import Order, Paging, StoredName
+from bunce_sync.testing.emulator import Emulator, Faults
+from bunce_sync.testing.emulator.faults import METHODS, NAMES, RetryAfter
+from bunce_sync.testing.emulator.options import Order, Paging, StoredName
 
 # Options that the emulator or its faults take under the same name.
 _EMULATOR = (

@@ -17,16 +17,16 @@ from django.db import DatabaseError, InterfaceError, connections
 from django.db.models import Min, Q
 
 from bunce_sync.conf import conf
-from bunce_sync.counting import Count
 from bunce_sync.exceptions import ConfigurationError
 from bunce_sync.models import ApiCall, Segment, SyncState
-from bunce_sync.overview import Overview, PausedOperation, overview
+from bunce_sync.status.counts import Count
+from bunce_sync.status.messages import OPERATION_PAUSED
+from bunce_sync.status.status import PausedOperation, SyncStatus, get_status
 from bunce_sync.sync.push import database_of
 from bunce_sync.sync.work import Work, work
-from bunce_sync.texts import OPERATION_PAUSED
 
 #: Seconds of work between two looks whether somebody asked to end; a request is always finished.
-SHIFT = 1.0
+TIME_BUDGET = 1.0
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 Status = Segment.Status
@@ -91,7 +91,7 @@ class Command(BaseCommand):
 
     def _work_and_tell(self, *, only_news: bool = False) -> None:
         try:
-            text = _told(self._work(), overview(self._using), self._using)
+            text = _told(self._work(), get_status(self._using), self._using)
         except ConfigurationError as error:
             raise CommandError(
                 f"Nothing is sent to Bunce: {error} Segments keep waiting; see BUNCE_SYNC in the"
@@ -110,7 +110,7 @@ class Command(BaseCommand):
         """One shift after the other, as long as there is something to do."""
         done = Work()
         while not self._stop.is_set() and (left := self._ends - time.monotonic()) > 0:
-            shift = work(seconds=min(SHIFT, left), using=self._using)
+            shift = work(seconds=min(TIME_BUDGET, left), using=self._using)
             done += shift
             if not shift.requests:
                 break
@@ -154,7 +154,7 @@ def _interval() -> float:
         raise CommandError(str(error)) from error
 
 
-def _told(done: Work, seen: Overview, using: str | None) -> str:
+def _told(done: Work, seen: SyncStatus, using: str | None) -> str:
     """What was done, or why nothing, and where all segments stand."""
     if done.requests:
         pages, reads = _number(done.pages, "page"), _number(done.reads, "single segment")
@@ -168,12 +168,16 @@ def _told(done: Work, seen: Overview, using: str | None) -> str:
     return "\n".join([*lines, _where_all_stand(seen, using)])
 
 
-def _why_nothing(seen: Overview, using: str | None) -> str:
+def _why_nothing(seen: SyncStatus, using: str | None) -> str:
     """The reason, for somebody who expected something to be sent."""
-    if seen.gate.state == "closed":
-        reason = SyncState.Reason(seen.gate.reason).label
-        until = f"; next try at {seen.gate.until:%H:%M:%S} UTC" if seen.gate.until else ""
-        detail = f" ({seen.gate.detail})" if seen.gate.detail else ""
+    if seen.rate_limiter.state == "closed":
+        reason = SyncState.Reason(seen.rate_limiter.reason).label
+        until = (
+            f"; next try at {seen.rate_limiter.until:%H:%M:%S} UTC"
+            if seen.rate_limiter.until
+            else ""
+        )
+        detail = f" ({seen.rate_limiter.detail})" if seen.rate_limiter.detail else ""
         return f"{reason}{detail}{until}."
     paused = [_paused(one) for one in seen.operations if _is_needed(one, seen, using)]
     waiting = seen.counts[Status.PENDING].value or seen.counts[Status.IN_DOUBT].value
@@ -185,14 +189,14 @@ def _why_nothing(seen: Overview, using: str | None) -> str:
     return " ".join(paused) or "no segment is due yet."
 
 
-def _is_needed(paused: PausedOperation, seen: Overview, using: str | None) -> bool:
+def _is_needed(paused: PausedOperation, seen: SyncStatus, using: str | None) -> bool:
     """Whether a segment that is due waits for a paused operation."""
     due = Q(due_at__lte=seen.now)
     needing = {
         Operation.CREATE: due & Q(status=Status.PENDING, bunce_id__isnull=True),
         Operation.UPDATE: due & Q(status=Status.PENDING, bunce_id__isnull=False),
         Operation.LIST: due & Q(status=Status.IN_DOUBT),
-        Operation.READ: Q(check_asked_at__isnull=False),
+        Operation.READ: Q(refresh_requested_at__isnull=False),
     }[Operation(paused.operation)]
     return Segment.objects.using(database_of(using)).filter(needing).exists()
 
@@ -205,7 +209,7 @@ def _paused(paused: PausedOperation) -> str:
     return f"{what}{detail}; {following}."
 
 
-def _where_all_stand(seen: Overview, using: str | None) -> str:
+def _where_all_stand(seen: SyncStatus, using: str | None) -> str:
     """One line on all segments."""
     parts = [f"{_about(seen.counts[Status.SYNCED])} synced"]
     for status, words in (

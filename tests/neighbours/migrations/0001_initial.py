@@ -6,7 +6,7 @@ from django.conf import settings
 from django.db import migrations, models
 
 import bunce_sync.functions
-import bunce_sync.models
+import bunce_sync.models.segment
 
 
 class Migration(migrations.Migration):
@@ -74,7 +74,7 @@ class Migration(migrations.Migration):
                     "name",
                     models.CharField(
                         max_length=255,
-                        validators=[bunce_sync.models.validate_not_blank],
+                        validators=[bunce_sync.models.segment.validate_not_blank],
                         verbose_name="name",
                     ),
                 ),
@@ -268,7 +268,7 @@ class Migration(migrations.Migration):
                     models.DateTimeField(editable=False, null=True, verbose_name="synced at"),
                 ),
                 (
-                    "check_asked_at",
+                    "refresh_requested_at",
                     models.DateTimeField(
                         db_index=True, editable=False, null=True, verbose_name="check asked for at"
                     ),

@@ -1,0 +1,50 @@
+"""The values of the columns that hold one of a few words."""
+
+from __future__ import annotations
+
+from django.db.models import TextChoices
+from django.utils.translation import gettext_lazy as _
+
+
+class Status(TextChoices):
+    PENDING = "pending", _("Waiting")
+    SENDING = "sending", _("Sending")
+    SYNCED = "synced", _("Synced")
+    IN_DOUBT = "in_doubt", _("Checking with Bunce")
+    REJECTED = "rejected", _("Needs attention")
+
+
+class Operation(TextChoices):
+    CREATE = "create", _("Create")
+    UPDATE = "update", _("Update")
+    READ = "read", _("Read")
+    LIST = "list", _("List")
+
+
+class Outcome(TextChoices):
+    UNDER_WAY = "under_way", _("Under way")
+    CONFIRMED = "confirmed", _("Confirmed")
+    NOT_SENT = "not_sent", _("Not sent")
+    RATE_LIMITED = "rate_limited", _("Asked to wait")
+    KEY_REFUSED = "key_refused", _("Key refused")
+    REJECTED = "rejected", _("Rejected")
+    UNKNOWN = "unknown", _("Outcome unknown")
+    ABANDONED = "abandoned", _("Worker lost")
+    DUPLICATE = "duplicate", _("Duplicate")
+
+
+class Decision(TextChoices):
+    """What reconciliation found out about a create whose outcome was unknown."""
+
+    ADOPTED = "adopted", _("Found in Bunce and adopted")
+    ABSENT = "absent", _("Not found in Bunce, safe to send again")
+
+
+class Reason(TextChoices):
+    """Why the rate limiter is closed."""
+
+    RATE_LIMITED = "rate_limited", _("Bunce asked to wait")
+    UNAVAILABLE = "unavailable", _("Bunce is unavailable and asked to wait")
+    KEY_REFUSED = "key_refused", _("Bunce refused the key")
+    UNREACHABLE = "unreachable", _("Bunce is not answering")
+    CLOCK = "clock", _("The database's clock jumped")

@@ -1,0 +1,113 @@
+"""What went wrong on the wire, in one word.
+
+Whether the request was sent is known from the record and decides the class of the error. What
+is read from the exceptions here is only the word for people.
+"""
+
+from __future__ import annotations
+
+import http.client
+import socket
+import ssl
+from collections.abc import Iterator
+
+from urllib3.exceptions import DecodeError, ProxyError
+
+from ..exceptions import NoResponse, NotSent
+from .connection import DeadlinePassed
+from .text import Redact, one_line, redact_keys
+
+
+def not_sent(error: BaseException, *, address: str, redact: Redact = redact_keys) -> NotSent:
+    """Return the error for a request of which nothing left.
+
+    Args:
+        error: what urllib3 or requests raised.
+        address: host and port, for the detail.
+        redact: replaces secrets in what an error says: a proxy's own words may be in it.
+    """
+    chain = list(_chain(error))
+    proxy = "through the proxy, " if _first(chain, ProxyError) else ""
+    if found := _first(chain, socket.gaierror):
+        code, detail = "dns", f"the name does not resolve ({_text(found, redact)})"
+    elif _first(chain, ConnectionRefusedError):
+        code, detail = "refused", "connection refused"
+    elif _first(chain, TimeoutError):
+        code, detail = "connect_timeout", "no connection in time"
+    elif found := _first(chain, ssl.SSLError, ssl.CertificateError):
+        code, detail = "tls", f"no TLS connection ({_text(found, redact)})"
+    elif found := _first(chain, OSError):
+        code, detail = "connect_failed", _text(found, redact)
+    else:
+        code, detail = "connect_failed", type(error).__name__
+    return NotSent(f"{address}: {proxy}{detail}", code=code)
+
+
+def no_answer(
+    error: BaseException, *, http_status: int | None, redact: Redact = redact_keys
+) -> NoResponse:
+    """Return the error for a request that was sent, or begun to be, and has no whole answer.
+
+    Args:
+        error: what urllib3 or requests raised.
+        http_status: the status, when the headers of the answer had come.
+        redact: replaces secrets in what an error says.
+    """
+    chain = list(_chain(error))
+    if _first(chain, DeadlinePassed):
+        code, detail = "deadline", "the answer came too slowly"
+    elif _first(chain, TimeoutError):
+        code, detail = "read_timeout", "no answer in time"
+    elif found := _first(chain, ssl.SSLError):
+        code, detail = "tls_broken", _text(found, redact)
+    elif _first(chain, http.client.RemoteDisconnected):
+        code, detail = "closed", "the connection was closed without an answer"
+    elif _first(chain, ConnectionResetError, BrokenPipeError, ConnectionAbortedError):
+        code, detail = "reset", "the connection was reset"
+    elif _first(chain, http.client.IncompleteRead):
+        code, detail = "cut", "the answer broke off"
+    elif _first(chain, http.client.BadStatusLine):
+        code, detail = "cut", "the answer is not HTTP"
+    elif _first(chain, DecodeError):
+        code, detail = "cut", "the answer cannot be decompressed"
+    elif found := _first(chain, OSError):
+        code, detail = "closed", _text(found, redact)
+    else:
+        code, detail = "cut", type(error).__name__
+    return NoResponse(detail, code=code, http_status=http_status)
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """The error and all it came from: urllib3 and requests use causes, ``reason`` and ``args``."""
+    seen: set[int] = set()
+    waiting = [error]
+    while waiting:
+        current = waiting.pop(0)
+        if id(current) in seen:
+            continue
+        seen.add(id(current))
+        yield current
+        related = (getattr(current, "reason", None), *current.args)
+        waiting += [one for one in related if isinstance(one, BaseException)]
+        waiting += [one for one in (current.__cause__, current.__context__) if one is not None]
+
+
+def _first(chain: list[BaseException], *classes: type[BaseException]) -> BaseException | None:
+    """The first of the chain that speaks for itself: requests' own errors are OSErrors too."""
+    for one in chain:
+        if isinstance(one, classes) and not type(one).__module__.startswith("requests"):
+            return one
+    return None
+
+
+def _text(error: BaseException, redact: Redact) -> str:
+    """Return the operating system's or OpenSSL's short text, without address or object."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        text = f"certificate not accepted: {error.verify_message}"
+    elif isinstance(error, ssl.SSLError) and error.reason:
+        text = str(error.reason).replace("_", " ").lower()
+    elif isinstance(error, OSError) and error.strerror:
+        text = error.strerror
+    else:
+        text = str(error)
+    return one_line(text, 120, redact) or type(error).__name__

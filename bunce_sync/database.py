@@ -1,0 +1,58 @@
+"""The database that holds the app's tables: the one to which the router sends writes of segments.
+
+All other code asks here for rows and transactions. So no function has a ``using`` parameter, and
+the sync never reads from a replica that is behind.
+"""
+
+from __future__ import annotations
+
+from django.db import connections, router, transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.models import QuerySet
+
+from bunce_sync.models import ApiCall, IdempotencyKey, OperationState, Segment, SyncState
+from bunce_sync.models.segment_queryset import SegmentQuerySet
+
+
+def alias() -> str:
+    """Return the alias of the database."""
+    return router.db_for_write(Segment)
+
+
+def connection() -> BaseDatabaseWrapper:
+    """Return this thread's connection to the database."""
+    return connections[alias()]
+
+
+def atomic() -> transaction.Atomic:
+    """Return a transaction of its own: one that is not inside another, so its end commits.
+
+    Raises:
+        RuntimeError: on entering it inside another transaction.
+    """
+    return transaction.atomic(using=alias(), durable=True)
+
+
+def segments() -> SegmentQuerySet:
+    """Return all segments."""
+    return Segment.objects.using(alias())
+
+
+def calls() -> QuerySet[ApiCall]:
+    """Return the whole call log."""
+    return ApiCall.objects.using(alias())
+
+
+def operation_states() -> QuerySet[OperationState]:
+    """Return the states of the operations that have trouble."""
+    return OperationState.objects.using(alias())
+
+
+def sync_state() -> QuerySet[SyncState]:
+    """Return the one shared row; no row before it is first needed."""
+    return SyncState.objects.using(alias()).filter(pk=1)
+
+
+def idempotency_keys() -> QuerySet[IdempotencyKey]:
+    """Return the idempotency keys of the REST API."""
+    return IdempotencyKey.objects.using(alias())

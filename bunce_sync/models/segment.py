@@ -1,0 +1,416 @@
+"""The segments, which are the queue as well."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, ClassVar, TypeAlias
+
+from django.core.exceptions import ValidationError
+from django.db import models, transaction
+from django.db.models import Q
+from django.db.models.functions import Length, Trim
+from django.db.models.lookups import GreaterThan
+from django.utils.translation import gettext_lazy as _
+
+from bunce_sync import choices
+from bunce_sync.fingerprint import content_digest
+from bunce_sync.functions import DatabaseNow
+from bunce_sync.models.api_call import ApiCall
+from bunce_sync.models.segment_queryset import SegmentQuerySet, only_the_sync_writes
+
+
+def validate_not_blank(value: str) -> None:
+    """Refuse a name that holds nothing but spaces.
+
+    Raises:
+        ValidationError: it does.
+    """
+    if not value.strip():
+        # Not "blank": Django would put its own sentence for that code in place of ours.
+        raise ValidationError(_("Enter a name. Spaces alone are not one."), code="only_spaces")
+
+
+class Segment(models.Model):
+    """An audience as it is wanted here, what Bunce has of it, and how the two stand.
+
+    People and other code write the wanted fields (and those of a subclass). ``SYNC_FIELDS`` belong
+    to ``bunce_sync.sync``, which writes them with ``SegmentQuerySet.update_sync_fields``. Every
+    other write leaves them alone, whatever it says of them: an instance, a fixture or a version
+    from before a worker recorded the Bunce id must not take that id away again.
+    """
+
+    Status: TypeAlias = choices.Status
+
+    #: The fields that say what is wanted; nothing else is ever sent.
+    WANTED: ClassVar = ("name", "description", "add_all_customers")
+    #: The fields that only the sync writes. A new row starts with their defaults.
+    SYNC_FIELDS: ClassVar = frozenset(
+        {
+            *("bunce_id", "bunce_name", "bunce_description", "bunce_type", "bunce_all_customers"),
+            *("bunce_conditions", "bunce_customers_count", "bunce_created_at", "bunce_updated_at"),
+            *("bunce_duplicate_id", "status", "due_at", "lease_token", "lease_until", "attempts"),
+            *("sent_digest", "sent_at", "shown_digest", "last_code", "last_error", "absent_at"),
+            *("synced_at", "refresh_requested_at", "created_at"),
+        }
+    )
+    #: What no caller can set: the sync's fields, and the time of the last write.
+    KEPT_FIELDS: ClassVar = SYNC_FIELDS | {"updated_at"}
+    #: The states in which nothing happens until somebody edits the row.
+    RESTING: ClassVar = (Status.SYNCED, Status.REJECTED)
+    #: The codes of synced rows that have other content in Bunce, which a push would replace.
+    DIFFERING: ClassVar = ("drift", "stored_differently")
+
+    name = models.CharField(_("name"), max_length=255, validators=[validate_not_blank])
+    description = models.TextField(_("description"), null=True, blank=True)  # noqa: DJ001 - Bunce's own shape
+    add_all_customers = models.BooleanField(
+        _("add all customers"),
+        default=False,
+        db_default=False,
+        help_text=_("Bunce adds every customer when it creates the segment. Fixed from then on."),
+    )
+
+    bunce_id = models.CharField(  # noqa: DJ001 - unique, so "none yet" has to be NULL
+        _("Bunce id"), max_length=255, unique=True, null=True, editable=False
+    )
+    bunce_name = models.TextField(
+        _("name in Bunce"), default="", db_default="", editable=False, blank=True
+    )
+    bunce_description = models.TextField(
+        _("description in Bunce"), default="", db_default="", editable=False, blank=True
+    )
+    bunce_type = models.CharField(
+        _("type"), max_length=100, default="", db_default="", editable=False, blank=True
+    )
+    bunce_all_customers = models.BooleanField(_("all customers"), null=True, editable=False)
+    bunce_conditions = models.JSONField(_("conditions"), null=True, editable=False)
+    bunce_customers_count = models.BigIntegerField(_("customers"), null=True, editable=False)
+    bunce_created_at = models.DateTimeField(_("created in Bunce"), null=True, editable=False)
+    bunce_updated_at = models.DateTimeField(_("updated in Bunce"), null=True, editable=False)
+
+    bunce_duplicate_id = models.CharField(  # noqa: DJ001 - hardly any row has one
+        _("second segment in Bunce"),
+        max_length=255,
+        null=True,
+        editable=False,
+        help_text=_("Created by a request whose answer came when the row had its segment already."),
+    )
+
+    status = models.CharField(
+        _("status"),
+        max_length=16,
+        choices=Status,
+        default=Status.PENDING,
+        db_default=Status.PENDING,
+        editable=False,
+    )
+    due_at = models.DateTimeField(
+        _("due at"),
+        db_default=DatabaseNow(),
+        editable=False,
+        help_text=_("When a waiting row may be sent, or a row in doubt may be looked up."),
+    )
+    lease_token = models.UUIDField(_("lease token"), null=True, editable=False)
+    lease_until = models.DateTimeField(_("lease until"), null=True, editable=False)
+    attempts = models.PositiveIntegerField(_("attempts"), default=0, db_default=0, editable=False)
+    sent_digest = models.CharField(
+        _("content last sent"), max_length=64, default="", db_default="", editable=False, blank=True
+    )
+    sent_at = models.DateTimeField(_("last sent at"), null=True, editable=False)
+    shown_digest = models.CharField(
+        _("content first shown by Bunce"),
+        max_length=64,
+        default="",
+        db_default="",
+        editable=False,
+        blank=True,
+        help_text=_(
+            "What Bunce showed after the last push: other content later is a change there."
+        ),
+    )
+    last_code = models.CharField(
+        _("last problem"), max_length=32, default="", db_default="", editable=False, blank=True
+    )
+    last_error = models.TextField(
+        _("last error"), default="", db_default="", editable=False, blank=True
+    )
+    absent_at = models.DateTimeField(
+        _("absent at"),
+        null=True,
+        editable=False,
+        help_text=_("When Bunce's whole list was last found not to have the segment."),
+    )
+    synced_at = models.DateTimeField(_("synced at"), null=True, editable=False)
+    refresh_requested_at = models.DateTimeField(
+        _("check asked for at"), null=True, editable=False, db_index=True
+    )
+
+    # By the database's clock: whoever reads what changed since a time must not miss the rows that a
+    # host whose clock is slow has saved.
+    created_at = models.DateTimeField(_("created at"), db_default=DatabaseNow(), editable=False)
+    updated_at = models.DateTimeField(_("updated at"), db_default=DatabaseNow(), editable=False)
+
+    objects = SegmentQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = _("segment")
+        verbose_name_plural = _("segments")
+        ordering = ("-id",)
+        # Saves of instances and third-party apps use the base manager.
+        base_manager_name = "objects"
+        permissions = [("push_segment", _("Can push segments to Bunce"))]
+        indexes = [
+            # Due rows, rows in doubt, leases that ran out, and the count of each state.
+            models.Index(fields=["status", "due_at"], name="bunce_segment_status_due"),
+            # The rows of one state in the admin's order; without it MariaDB sorts all of them.
+            models.Index(fields=["status", "id"], name="bunce_segment_status_id"),
+            # The orders in which lists are paged by key, and the dates they are filtered by.
+            models.Index(fields=["created_at", "id"], name="bunce_segment_created"),
+            models.Index(fields=["updated_at", "id"], name="bunce_segment_updated"),
+            models.Index(fields=["name", "id"], name="bunce_segment_name"),
+            # A type that few rows have, or none: else the whole table is read to find them.
+            models.Index(fields=["bunce_type"], name="bunce_segment_type"),
+            models.Index(
+                fields=["bunce_duplicate_id"],
+                name="bunce_segment_duplicate",
+                condition=Q(bunce_duplicate_id__isnull=False),
+            ),
+        ]
+        constraints = [
+            models.CheckConstraint(
+                name="bunce_segment_name_not_blank",
+                condition=Q(GreaterThan(Length(Trim("name")), 0)),
+                violation_error_message=_("Enter a name. Spaces alone are not one."),
+            ),
+            models.CheckConstraint(
+                name="bunce_segment_id_not_empty",
+                condition=~Q(bunce_id=""),
+                violation_error_message=_("A segment that is not in Bunce yet has no id at all."),
+            ),
+            models.CheckConstraint(
+                name="bunce_segment_synced_has_id",
+                condition=~Q(status="synced") | Q(bunce_id__isnull=False),
+                violation_error_message=_("A synced segment has a Bunce id."),
+            ),
+            models.CheckConstraint(
+                name="bunce_segment_doubt_has_no_id",
+                condition=~Q(status="in_doubt") | Q(bunce_id__isnull=True),
+                violation_error_message=_("A segment with a Bunce id is not in doubt."),
+            ),
+            models.CheckConstraint(
+                name="bunce_segment_sending_has_lease",
+                condition=Q(status="sending", lease_token__isnull=False, lease_until__isnull=False)
+                | (~Q(status="sending") & Q(lease_token__isnull=True, lease_until__isnull=True)),
+                violation_error_message=_("A segment is being sent exactly while it has a lease."),
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+    def save(self, *args: Any, update_fields: Iterable[str] | None = None, **kwargs: Any) -> None:
+        """Save what is wanted; a row at rest whose content changed becomes pending again.
+
+        Args:
+            update_fields: as Django's; names of ``SYNC_FIELDS`` among them are left out.
+
+        Raises:
+            ValueError: ``update_fields`` names nothing but fields that only the sync writes, or a
+                new instance has a Bunce id, which only Bunce can give it.
+        """
+        self._refuse_own_id()
+        if update_fields is not None:
+            update_fields = list(update_fields)
+            kept = [name for name in update_fields if name not in self.SYNC_FIELDS]
+            if update_fields and not kept:
+                raise ValueError(only_the_sync_writes("Segment.save()", update_fields))
+            update_fields = kept
+        super().save(*args, update_fields=update_fields, **kwargs)
+
+    def _save_table(
+        self,
+        raw: bool = False,
+        cls: type[models.Model] | None = None,
+        force_insert: bool = False,
+        force_update: bool = False,
+        using: str | None = None,
+        update_fields: Iterable[str] | None = None,
+    ) -> bool:
+        """Write one table, then load what the database made of it.
+
+        Every save of an instance passes here, also a raw one (``loaddata``, django-reversion),
+        which bypasses ``save()``; and before ``post_save``, whose receivers must see values.
+        """
+        arguments = (raw, cls, force_insert, force_update, using, update_fields)
+        if cls is not Segment:  # the table of a subclass
+            updated = bool(super()._save_table(*arguments))  # type: ignore[misc]  # not in the stubs
+            self._load_stored(using, cls)
+            return updated
+        if (pk := self.id) is None:
+            # One INSERT, which needs no transaction of its own.
+            super()._save_table(*arguments)
+            self._load_stored(using, Segment)
+            return False
+        with transaction.atomic(using=using, savepoint=False):
+            updated = bool(super()._save_table(*arguments))  # type: ignore[misc]  # as above
+            if updated:
+                Segment.objects.using(using).requeue_changed([pk])
+            self._load_stored(using, Segment, self.KEPT_FIELDS if updated else ())
+        return updated
+
+    def _do_update(
+        self, base_qs: Any, using: str | None, pk_val: Any, values: Any, *args: Any
+    ) -> Any:
+        """Update one table; of the segment's own only what is wanted."""
+        if base_qs.model is Segment:
+            values = [value for value in values if value[0].name not in self.KEPT_FIELDS]
+            values.append((Segment._meta.get_field("updated_at"), None, DatabaseNow()))
+        return super()._do_update(base_qs, using, pk_val, values, *args)
+
+    def _do_insert(
+        self, manager: Any, using: str | None, fields: Any, returning_fields: Any, raw: bool
+    ) -> Any:
+        """Insert one row; a new one starts as new segments do."""
+        if manager.model is Segment:
+            self.prepare_insert(raw=raw)
+        insert = super()._do_insert  # type: ignore[misc]  # not in the stubs
+        return insert(manager, using, fields, returning_fields, raw)
+
+    def prepare_insert(self, *, raw: bool = False) -> None:
+        """Set what only the sync writes to the values of a row that was never sent.
+
+        A row with a key of its own is one that is put back, from a dump or from a version of it:
+        that one keeps its Bunce id, or it would be created a second time.
+
+        Args:
+            raw: a serialized row is being restored.
+
+        Raises:
+            ValueError: a new instance has a Bunce id, which only Bunce can give it.
+        """
+        self._refuse_own_id()
+        if raw or self.id is not None:
+            self._put_back()
+            return
+        # The copy of a row is a segment of its own.
+        for name in self.KEPT_FIELDS:
+            field = Segment._meta.get_field(name)
+            setattr(self, field.attname, field.get_default())
+
+    def _put_back(self) -> None:
+        """Keep what identifies a row that is inserted again, and the doubt about its create.
+
+        All else is as it was when the dump or version was made: what Bunce was told since then is
+        in the call log, and a row that is not in Bunce has to be sent.
+        """
+        self.bunce_id = self.bunce_id or None
+        if self.bunce_id is None:
+            if self.status not in (Segment.Status.SENDING, Segment.Status.IN_DOUBT):
+                self._set(**self.requeue_values(), updated_at=DatabaseNow())
+            return
+        confirmed = ApiCall.objects.filter(
+            segment_id=self.id, outcome=ApiCall.Outcome.CONFIRMED, body__isnull=False
+        )
+        body = confirmed.order_by("-pk").values_list("body", flat=True).first()
+        if body:
+            self.sent_digest = content_digest(body["name"], body["description"])
+        if self.digest != self.sent_digest or self.status == Segment.Status.SENDING:
+            anew = self.requeue_values() | {"updated_at": DatabaseNow()}
+            self._set(**anew, lease_token=None, lease_until=None)
+
+    def _set(self, **values: Any) -> None:
+        for name, value in values.items():
+            setattr(self, name, value)
+
+    def _refuse_own_id(self) -> None:
+        """Refuse an id of the caller's: left out silently, it would make a second segment."""
+        if self.bunce_id and self.id is None and self._state.db is None:
+            raise ValueError("A new segment gets its Bunce id from Bunce: leave bunce_id out.")
+
+    def _load_stored(
+        self, using: str | None, cls: type[models.Model] | None, names: Iterable[str] = ()
+    ) -> None:
+        """Load these fields of a table, and those of which the instance holds an expression."""
+        if cls is None:
+            return
+        pending = [
+            field.name
+            for field in cls._meta.local_concrete_fields
+            if hasattr(self.__dict__.get(field.attname), "resolve_expression")
+        ]
+        names = {*names, *pending}
+        if names:
+            rows = cls._base_manager.using(using).filter(pk=self._get_pk_val(cls._meta))
+            self._set(**rows.values(*names).get())
+
+    @property
+    def digest(self) -> str:
+        """The fingerprint of what is wanted now."""
+        return content_digest(self.name, self.description)
+
+    @property
+    def all_customers_fixed(self) -> bool:
+        """Whether ``add_all_customers`` was sent for good: Bunce reads it in a create alone."""
+        under_way = (Segment.Status.SENDING, Segment.Status.IN_DOUBT)
+        return self.bunce_id is not None or self.status in under_way
+
+    def refused_with_other_customers(self) -> bool:
+        """Whether Bunce refused to create the row with another ``add_all_customers`` than now."""
+        if self.bunce_id is not None:
+            return False
+        creates = self.calls.filter(operation=ApiCall.Operation.CREATE).order_by("-pk")
+        body = creates.values_list("body", flat=True).first() or {}
+        return bool(body.get("add_all_customers", self.add_all_customers)) != self.add_all_customers
+
+    @property
+    def creates(self) -> bool:
+        """Whether the next push is a create; else it is an update."""
+        return self.bunce_id is None
+
+    @property
+    def trouble(self) -> str:
+        """The code of what is to be told of the row: that Bunce has it twice before all else."""
+        if self.status == Segment.Status.SYNCED:
+            if self.bunce_duplicate_id is not None:
+                return "duplicate"
+            if not self.last_code and self.bunce_all_customers not in (
+                None,
+                self.add_all_customers,
+            ):
+                return "all_customers"
+        return self.last_code
+
+    @staticmethod
+    def requeue_values() -> dict[str, Any]:
+        """What a row gets when it is to be pushed anew after an edit or a "Retry"."""
+        return {
+            "status": Segment.Status.PENDING,
+            "due_at": DatabaseNow(),
+            "attempts": 0,
+            "last_code": "",
+            "last_error": "",
+            "absent_at": None,
+        }
+
+    def clean(self) -> None:
+        """Tidy the wanted fields, and refuse what Bunce's API cannot change.
+
+        Raises:
+            ValidationError: ``add_all_customers`` changed after the create was sent.
+        """
+        super().clean()
+        self.name = (self.name or "").strip()
+        self.description = (self.description or "").strip() or None
+        if self.pk and not self._state.adding:
+            rows = Segment.objects.using(self._state.db).filter(pk=self.id)
+            before = rows.only("add_all_customers", "bunce_id", "status").first()
+            changed = before and before.add_all_customers != self.add_all_customers
+            if before and changed and before.all_customers_fixed:
+                raise ValidationError(
+                    {
+                        "add_all_customers": _(
+                            "This can no longer be changed: the segment was already sent to Bunce,"
+                            " whose API has no call for it. Change it in Bunce's dashboard."
+                        )
+                    },
+                    code="fixed",
+                )

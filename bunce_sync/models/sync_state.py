@@ -1,0 +1,49 @@
+"""The state that all processes share."""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+from django.db import models
+from django.db.models import Q
+from django.utils.translation import gettext_lazy as _
+
+from bunce_sync import choices
+
+
+class SyncState(models.Model):
+    """One row that all processes share: the rate limiter, the last sweep, and the scan under way."""
+
+    Reason: TypeAlias = choices.Reason
+
+    id = models.PositiveSmallIntegerField(primary_key=True, default=1, editable=False)
+    permits = models.BigIntegerField(default=0)
+    blocked_until = models.DateTimeField(null=True)
+    blocked_reason = models.CharField(max_length=16, choices=Reason, default="", blank=True)
+    blocked_since = models.DateTimeField(null=True)
+    blocked_detail = models.TextField(default="", blank=True)
+    #: How long Bunce asked to wait, where that is longer than the app goes without a probe.
+    asked_until = models.DateTimeField(null=True)
+    failures = models.PositiveIntegerField(default=0)
+    #: The row of the last failure: one row that fails again and again says nothing of Bunce.
+    failed_segment_id = models.BigIntegerField(null=True)
+    probe_until = models.DateTimeField(null=True)
+    resumed_at = models.DateTimeField(null=True)
+    clock_epoch = models.PositiveIntegerField(default=0)
+    swept_at = models.DateTimeField(null=True)
+    scan = models.JSONField(null=True)
+    scan_lease_until = models.DateTimeField(null=True)
+    scan_token = models.UUIDField(null=True)
+    #: The page size that Bunce accepted after it had refused ``PAGE_SIZE``, and where.
+    list_page = models.JSONField(null=True)
+    #: How far the call log has been looked through for calls to delete, by ``started_at``.
+    pruned_to = models.DateTimeField(null=True)
+
+    class Meta:
+        verbose_name = _("sync state")
+        verbose_name_plural = _("sync state")
+        default_permissions = ("view",)
+        constraints = [models.CheckConstraint(name="bunce_syncstate_one_row", condition=Q(id=1))]
+
+    def __str__(self) -> str:
+        return "SyncState"

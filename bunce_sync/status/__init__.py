@@ -1,0 +1,1 @@
+"""What is shown of the sync: its state, the counts, and the messages about them."""

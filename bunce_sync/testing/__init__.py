@@ -1,0 +1,1 @@
+"""A local Bunce and its pytest fixture, for tests and for trying things out."""

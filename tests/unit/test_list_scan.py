@@ -1,0 +1,403 @@
+"""The scan of Bunce's list: to its end or no conclusion, in pieces, by one process at a time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pytest_django import Settings
+
+from bunce_sync.exceptions import ConfigurationError
+from bunce_sync.models import Segment, SyncState
+from bunce_sync.sync.circuit_breaker import LONGEST_PAUSE
+from bunce_sync.sync.reconcile import reconcile
+from bunce_sync.testing.emulator import Emulator
+from bunce_sync.testing.emulator.options import Paging
+
+from .core import (
+    Operation,
+    Status,
+    ago,
+    blocked_until,
+    configure,
+    doubtful,
+    during_the_first_page,
+    fill,
+    fresh,
+    let_time_pass,
+    look_one_page,
+    make,
+    paused,
+    seconds_until,
+    set_state,
+    state,
+)
+
+pytestmark = pytest.mark.django_db
+
+PAGE = 10
+
+
+@pytest.fixture(autouse=True)
+def unlimited(bunce: Emulator, settings: Settings) -> None:
+    configure(settings, RATE_LIMIT=None, PAGE_SIZE=PAGE)
+
+
+def look(seconds: float = 30) -> int:
+    return reconcile(seconds=seconds)
+
+
+def pages_asked_for(bunce: Emulator) -> list[str]:
+    return [request.query.split("&")[0] for request in bunce.requests]
+
+
+# How far it goes
+
+
+def test_with_nothing_in_doubt_nothing_is_read(bunce: Emulator) -> None:
+    make(status=Status.SYNCED)
+    assert look() == 0
+    assert bunce.served == 0
+
+
+def test_without_a_key_nothing_is_read(bunce: Emulator, settings: Settings) -> None:
+    doubtful()
+    configure(settings, API_KEY="")
+    with pytest.raises(ConfigurationError):
+        look()
+    assert (bunce.served, state().scan_token) == (0, None)
+
+
+PAGINGS: list[Paging] = ["page", "page_meta", "cursor", "nested", "clamp"]
+
+
+@pytest.mark.parametrize(
+    ("paging", "count"),
+    [
+        (paging, count)
+        for paging in PAGINGS
+        for count in (0, PAGE, 2 * PAGE - 1, 3 * PAGE + 5)
+        if (paging, count) != ("clamp", 0)  # see below: nobody can tell that this is all
+    ],
+)
+def test_every_style_of_paging_is_followed_to_its_end(
+    bunce: Emulator, paging: Paging, count: int
+) -> None:
+    bunce.set(paging=paging, order="oldest")
+    fill(bunce, count, age=900)
+    found, absent = doubtful("Found"), doubtful("Absent")
+    stored = bunce.add_segment("Found")  # the newest, so on the last page
+    look()
+    assert fresh(found).bunce_id == stored.id
+    assert fresh(absent).status == Status.PENDING
+
+
+@pytest.mark.parametrize("paging", [one for one in PAGINGS if one != "clamp"])
+def test_a_list_that_fills_its_only_page_is_read_to_its_end(
+    bunce: Emulator, paging: Paging
+) -> None:
+    bunce.set(paging=paging)
+    fill(bunce, PAGE)
+    row = doubtful()
+    look()
+    assert fresh(row).status == Status.PENDING
+
+
+@pytest.mark.parametrize("paging", ["clamp", "ignore_page"])
+def test_a_second_page_that_is_the_first_again_may_hide_others_and_settles_nothing(
+    bunce: Emulator, paging: Paging
+) -> None:
+    bunce.set(paging=paging)
+    fill(bunce, PAGE)
+    row = doubtful()
+    look()
+    assert fresh(row).status == Status.IN_DOUBT
+
+
+def test_a_list_that_cannot_be_followed_settles_nothing_and_is_left_alone_for_a_while(
+    bunce: Emulator, caplog: pytest.LogCaptureFixture
+) -> None:
+    bunce.set(paging="ignore_page")
+    fill(bunce, 3 * PAGE)
+    row = doubtful()
+    look()
+    assert fresh(row).status == Status.IN_DOUBT
+    assert "list of segments cannot be used: paging" in caplog.text
+    assert (state().scan, state().scan_token) == (None, None)
+    assert paused() == {Operation.LIST}
+    assert LONGEST_PAUSE - 5 < seconds_until(blocked_until(Operation.LIST)) <= LONGEST_PAUSE
+    served = bunce.served
+    assert look() == 0
+    assert bunce.served == served
+    bunce.set(paging="page")
+    let_time_pass(LONGEST_PAUSE + 1)
+    look()
+    assert fresh(row).status == Status.PENDING
+    assert paused() == set()
+
+
+def test_it_ends_as_soon_as_all_have_found_their_match(bunce: Emulator) -> None:
+    bunce.set(order="oldest")
+    bunce.add_segment("VIP", created_at=ago(1000))
+    fill(bunce, 5 * PAGE)
+    row = doubtful()
+    assert look() == 1
+    assert fresh(row).status == Status.SYNCED
+    assert state().scan is None
+
+
+def test_no_order_of_the_list_lets_a_scan_end_before_the_end(bunce: Emulator) -> None:
+    """Where a list goes by changes, one old segment that was edited comes before newer ones."""
+    fill(bunce, PAGE + 1)
+    fill(bunce, 2 * PAGE, age=30 * 86400)
+    row = doubtful(sent=300)
+    assert look() == 4 + 2
+    assert fresh(row).status == Status.PENDING
+
+
+@pytest.mark.parametrize("order", ["newest", "oldest", "random"])
+def test_a_list_in_any_order_is_read_to_its_end(bunce: Emulator, order: Any) -> None:
+    bunce.set(order=order)
+    fill(bunce, 3 * PAGE, age=30 * 86400)
+    doubtful()
+    assert look() == 5, "two empty pages prove the end"
+
+
+# The end has to be proven
+
+
+def test_a_server_that_gives_ten_rows_whatever_is_asked_is_read_to_its_end(
+    bunce: Emulator, settings: Settings
+) -> None:
+    configure(settings, PAGE_SIZE=100)
+    bunce.set(page_cap=10, order="oldest")
+    fill(bunce, 87, age=900)
+    rows = [doubtful(f"Lost {number}") for number in range(3)]
+    stored = {bunce.add_segment(f"Lost {number}").id for number in range(3)}
+    look()
+    assert {fresh(row).bunce_id for row in rows} == stored
+
+
+@pytest.mark.parametrize("empty_page", [None, 1, 2, 4])
+def test_a_server_that_filters_after_paging_is_read_to_its_end(
+    bunce: Emulator, settings: Settings, empty_page: int | None
+) -> None:
+    configure(settings, PAGE_SIZE=20)
+    bunce.set(hide_every=7, empty_page=empty_page, order="oldest")
+    fill(bunce, 87, age=900)
+    found, absent = doubtful("Found"), doubtful("Absent")
+    stored = bunce.add_segment("Found")
+    look()
+    assert fresh(found).bunce_id == stored.id
+    assert fresh(absent).status == Status.PENDING
+
+
+def test_a_page_size_that_is_refused_is_halved_and_remembered(
+    bunce: Emulator, settings: Settings
+) -> None:
+    configure(settings, PAGE_SIZE=100)
+    bunce.set(max_per_page=30, order="oldest")
+    fill(bunce, 60, age=900)
+    first = doubtful("First")
+    look()
+    assert fresh(first).status == Status.PENDING
+    assert [request.status for request in bunce.requests][:3] == [422, 422, 200]
+    assert (state().list_page or {})["size"] == 25
+    assert paused() == set()
+    served = bunce.served
+    second = doubtful("Second")
+    look()
+    assert fresh(second).status == Status.PENDING
+    assert bunce.requests[served].query.endswith("per_page=25")
+
+
+def test_a_list_that_refuses_every_page_size_is_told_and_no_size_is_remembered(
+    bunce: Emulator, settings: Settings
+) -> None:
+    configure(settings, PAGE_SIZE=35)
+    bunce.script(["bad_request"] * 10, method="GET")
+    row = doubtful()
+    assert look() == 0
+    assert fresh(row).status == Status.IN_DOUBT
+    asked = [request.query.rpartition("=")[2] for request in bunce.requests]
+    assert asked == ["35", "17", "10"], "smaller ones could come empty by chance"
+    assert (state().list_page, paused()) == (None, {Operation.LIST})
+
+
+def test_what_is_refused_after_the_first_page_is_not_its_size(
+    bunce: Emulator, settings: Settings
+) -> None:
+    configure(settings, PAGE_SIZE=20)
+    fill(bunce, 60)
+    bunce.script([None, "bad_request"], method="GET")
+    doubtful()
+    look()
+    assert (bunce.served, state().list_page, paused()) == (2, None, {Operation.LIST})
+
+
+def test_the_page_size_of_one_account_is_none_of_another(
+    bunce: Emulator, settings: Settings
+) -> None:
+    configure(settings, PAGE_SIZE=100)
+    set_state(list_page={"environment": "https://elsewhere:443 live", "size": 25})
+    doubtful()
+    look()
+    assert bunce.requests[0].query.endswith("per_page=100")
+
+
+@pytest.mark.parametrize("size", [PAGE - 3, 2 * PAGE])
+def test_a_scan_does_not_go_on_with_pages_of_another_size(
+    bunce: Emulator, monkeypatch: pytest.MonkeyPatch, settings: Settings, size: int
+) -> None:
+    bunce.set(order="oldest")
+    fill(bunce, 2 * PAGE, age=900)
+    found = doubtful("Found")
+    stored = bunce.add_segment("Found", created_at=ago(800))
+    fill(bunce, 2 * PAGE, age=100)
+    look_one_page(monkeypatch)
+    let_time_pass(40)
+    configure(settings, PAGE_SIZE=size)
+    look()
+    assert fresh(found).bunce_id == stored.id
+    assert pages_asked_for(bunce)[:2] == ["page=1", "page=1"]
+
+
+@pytest.mark.parametrize(("here", "there"), [("127.0.0.1", "localhost"), ("/v1", "//v1")])
+def test_a_scan_of_one_account_does_not_go_on_in_another(
+    bunce: Emulator, monkeypatch: pytest.MonkeyPatch, settings: Settings, here: str, there: str
+) -> None:
+    fill(bunce, 2 * PAGE, age=900)
+    doubtful()
+    look_one_page(monkeypatch)
+    let_time_pass(40)
+    configure(settings, BASE_URL=bunce.base_url.replace(here, there))
+    look()
+    assert pages_asked_for(bunce)[:2] == ["page=1", "page=1"]
+
+
+# Cut into pieces
+
+
+def test_a_scan_goes_on_where_the_last_process_was_killed(
+    bunce: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bunce.set(order="oldest")
+    fill(bunce, 3 * PAGE, age=900)
+    row = doubtful()
+    look_one_page(monkeypatch)
+    assert look() == 0, "the lease of the dead one still runs"
+    let_time_pass(40)
+    look_one_page(monkeypatch)
+    let_time_pass(40)
+    look()
+    assert pages_asked_for(bunce) == ["page=1", "page=2", "page=3", "page=4", "page=5"]
+    assert fresh(row).status == Status.PENDING
+
+
+@pytest.mark.parametrize("paging", PAGINGS)
+def test_what_is_kept_between_the_pieces_suffices_for_every_style_of_paging(
+    bunce: Emulator, monkeypatch: pytest.MonkeyPatch, paging: Paging
+) -> None:
+    bunce.set(order="oldest", paging=paging)
+    fill(bunce, 2 * PAGE, age=900)
+    found, absent = doubtful("Found"), doubtful("Absent")
+    stored = bunce.add_segment("Found")
+    look_one_page(monkeypatch)
+    let_time_pass(40)
+    look()
+    assert (fresh(found).bunce_id, fresh(absent).status) == (stored.id, Status.PENDING)
+
+
+def test_the_order_seen_before_the_cut_is_remembered(
+    bunce: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bunce.set(order="oldest")
+    fill(bunce, 3 * PAGE, age=30 * 86400)
+    doubtful()
+    look_one_page(monkeypatch)
+    assert (state().scan or {})["order"] == "rising"
+    let_time_pass(40)
+    look()
+    assert bunce.served == 5
+
+
+def test_time_that_is_up_hands_the_rest_on(bunce: Emulator) -> None:
+    doubtful()
+    handed: list[bool] = []
+    assert reconcile(seconds=0, on_more_work=lambda: handed.append(True)) == 0
+    assert (handed, bunce.served) == ([True], 0)
+    assert state().scan_token is None
+
+
+def test_nothing_is_handed_on_when_all_is_done(bunce: Emulator) -> None:
+    doubtful()
+    handed: list[bool] = []
+    reconcile(seconds=30, on_more_work=lambda: handed.append(True))
+    assert handed == []
+
+
+def test_rows_that_get_ready_during_a_scan_wait_for_the_next(
+    bunce: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bunce.set(order="oldest")
+    fill(bunce, 2 * PAGE, age=900)
+    first = doubtful("First")
+    look_one_page(monkeypatch)
+    scanning_since = (state().scan or {})["started_at"]
+    second = doubtful("Second")
+    Segment.objects.filter(pk=second.pk).update_sync_fields(due_at=ago(0))
+    SyncState.objects.update(scan_lease_until=ago(1))
+    look()
+    assert str(fresh(second).due_at.isoformat()) > scanning_since
+    assert (fresh(first).status, fresh(second).status) == (Status.PENDING, Status.IN_DOUBT)
+    look()
+    assert fresh(second).status == Status.PENDING
+
+
+def test_a_scan_that_stood_still_for_an_hour_is_begun_anew(
+    bunce: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bunce.set(order="oldest")
+    fill(bunce, 2 * PAGE, age=900)
+    doubtful()
+    look_one_page(monkeypatch)
+    kept = state().scan or {}
+    set_state(scan={**kept, "kept_at": ago(3700).isoformat()}, scan_lease_until=None)
+    look()
+    assert pages_asked_for(bunce) == ["page=1", "page=1", "page=2", "page=3", "page=4"]
+
+
+def test_a_scan_that_takes_hours_but_goes_forward_comes_to_its_end(
+    bunce: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bunce.set(order="oldest")
+    fill(bunce, 2 * PAGE, age=30_000)
+    row = doubtful(sent=20_000)
+    Segment.objects.filter(pk=row.pk).update_sync_fields(due_at=ago(10_000))
+    look_one_page(monkeypatch)
+    kept = state().scan or {}
+    set_state(scan={**kept, "started_at": ago(9000).isoformat()}, scan_lease_until=None)
+    look()
+    assert pages_asked_for(bunce) == ["page=1", "page=2", "page=3", "page=4"]
+
+
+@pytest.mark.parametrize("kept", [{}, {"started_at": "soon"}, [], "x", {"position": 7}])
+def test_a_scan_kept_by_another_release_is_begun_anew(bunce: Emulator, kept: Any) -> None:
+    row = doubtful()
+    set_state(scan=kept)
+    assert look() == 2
+    assert fresh(row).status == Status.PENDING
+
+
+# However it changes
+
+
+def test_a_list_changes_while_it_is_read_and_nothing_is_missed(
+    bunce: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(bunce, 2 * PAGE, age=60)
+    stored = bunce.add_segment("VIP", created_at=ago(3600))  # the last of the list
+    row = doubtful()
+    during_the_first_page(monkeypatch, lambda: fill(bunce, 7))
+    look()
+    assert fresh(row).bunce_id == stored.id

@@ -1,0 +1,203 @@
+"""What the panel and the API's status show: counts, rate_limiter, sweep, and the last hour."""
+
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+from pytest_django import Settings
+
+from bunce_sync.functions import DatabaseNow
+from bunce_sync.models import ApiCall, SyncState
+from bunce_sync.status import counts
+from bunce_sync.status.counts import Count
+from bunce_sync.status.status import BUCKETS, get_status
+from bunce_sync.sync.list_scan import Scan
+from tests.unit.core import make
+
+pytestmark = pytest.mark.django_db
+
+HOUR = timedelta(hours=1)
+
+
+@pytest.fixture(autouse=True)
+def key(settings: Settings) -> None:
+    settings.BUNCE_SYNC = {"API_KEY": "sk_test_overview"}
+
+
+def shared(**values: Any) -> datetime:
+    """Set the shared row and return the database's time."""
+    SyncState.objects.update_or_create(pk=1, defaults=values)
+    return SyncState.objects.annotate(now=DatabaseNow()).get().now
+
+
+def segments(status: str, count: int) -> None:
+    for n in range(count):
+        make(f"{status} {n}", status=status)
+
+
+def call(outcome: str, at: datetime, operation: str = "create") -> None:
+    ApiCall.objects.create(operation=operation, path="/segments", outcome=outcome, started_at=at)
+
+
+def test_a_new_site_has_nothing_and_no_sweep_has_run() -> None:
+    seen = get_status()
+    assert {status: count.value for status, count in seen.counts.items()} == dict.fromkeys(
+        ("pending", "sending", "synced", "in_doubt", "rejected"), 0
+    )
+    assert (seen.rate_limiter.state, seen.trouble, seen.key_missing) == ("open", "", False)
+    assert seen.sweep.late
+    assert seen.sweep.at is None
+    assert seen.scan is None
+    assert (seen.usage.used, seen.usage.limit, seen.usage.seconds) == (0, 500, 60.0)
+
+
+def test_rows_are_counted_by_state() -> None:
+    segments("pending", 3)
+    segments("rejected", 2)
+    segments("synced", 4)
+    counted = get_status().counts
+    assert counted["pending"] == Count(3, "exact")
+    assert counted["rejected"] == Count(2, "exact")
+    assert counted["synced"] == Count(4, "exact")
+    assert counted["in_doubt"] == Count(0, "exact")
+
+
+def test_counting_stops_at_the_cap_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(counts, "CAP", 5)
+    segments("pending", 6)
+    segments("in_doubt", 5)
+    counted = get_status().counts
+    assert counted["pending"] == Count(5, "at_least")
+    assert counted["in_doubt"] == Count(5, "exact")
+
+
+def test_many_synced_rows_are_estimated_where_the_database_has_a_figure(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(counts, "CAP", 5)
+    segments("synced", 7)
+    segments("pending", 2)
+    monkeypatch.setattr("bunce_sync.status.status.estimated_rows", lambda *_: 1000)
+    assert get_status().counts["synced"] == Count(998, "about")
+    monkeypatch.setattr("bunce_sync.status.status.estimated_rows", lambda *_: None)
+    assert get_status().counts["synced"] == Count(5, "at_least")
+    monkeypatch.setattr("bunce_sync.status.status.estimated_rows", lambda *_: 3)  # out of date
+    assert get_status().counts["synced"] == Count(5, "at_least")
+
+
+@pytest.mark.parametrize("rows", [1, 50])
+def test_the_number_of_queries_is_small_and_does_not_grow_with_the_rows(rows: int) -> None:
+    now = shared()
+    segments("pending", rows)
+    segments("synced", rows)
+    for _ in range(rows):
+        call("confirmed", now)
+    with CaptureQueriesContext(
+        connection,
+    ) as queries:
+        get_status()
+    assert len(queries) == 4
+
+
+def test_the_requests_of_the_window_are_counted_as_the_rate_limiter_counts_them() -> None:
+    now = shared()
+    call("confirmed", now)
+    call("unknown", now - timedelta(seconds=30))
+    call("not_sent", now)
+    call("confirmed", now - timedelta(minutes=2))
+    assert get_status().usage.used == 2
+
+
+def test_no_limit_is_none(settings: Settings) -> None:
+    settings.BUNCE_SYNC = {**settings.BUNCE_SYNC, "RATE_LIMIT": None}
+    assert get_status().usage.limit is None
+
+
+def test_a_closed_rate_limiter_says_why_and_until_when() -> None:
+    now = shared()
+    until, since = now + HOUR, now - HOUR
+    shared(
+        blocked_until=until,
+        blocked_reason="rate_limited",
+        blocked_since=since,
+        blocked_detail="You have reached maximum request limit.",
+    )
+    rate_limiter = get_status().rate_limiter
+    assert (rate_limiter.state, rate_limiter.reason) == ("closed", "rate_limited")
+    assert (rate_limiter.until, rate_limiter.since) == (until, since)
+    assert rate_limiter.detail == "You have reached maximum request limit."
+
+
+def test_a_rate_limiter_whose_pause_is_over_is_probing_until_an_answer_opens_it() -> None:
+    now = shared()
+    shared(blocked_until=now - HOUR, blocked_reason="unreachable", blocked_since=now - HOUR)
+    rate_limiter = get_status().rate_limiter
+    assert (rate_limiter.state, rate_limiter.reason, rate_limiter.until) == (
+        "probing",
+        "unreachable",
+        None,
+    )
+
+
+@pytest.mark.parametrize(("seconds", "late"), [(0, False), (25, False), (31, True)])
+def test_a_sweep_is_late_after_three_intervals(seconds: int, late: bool) -> None:
+    shared(swept_at=DatabaseNow() - timedelta(seconds=seconds))
+    sweep = get_status().sweep
+    assert sweep.late is late
+    assert sweep.age is not None
+    assert seconds <= sweep.age < seconds + 4
+
+
+@pytest.mark.parametrize(("ages", "late"), [((), True), ((5,), False), ((45, 5), True)])
+def test_a_worker_that_has_just_begun_is_not_missed_before_its_first_sweep(
+    ages: tuple[float, ...], late: bool
+) -> None:
+    now = shared(swept_at=None)
+    for age in ages:
+        call("confirmed", now - timedelta(seconds=age))
+    assert get_status().sweep.late is late
+
+
+def test_a_scan_under_way_says_how_far_it_is() -> None:
+    started = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+    shared(scan=Scan(started_at=started, kept_at=started, environment="", pages=17).to_json())
+    scan = get_status().scan
+    assert scan is not None
+    assert (scan.pages, scan.started_at) == (17, started)
+
+
+@pytest.mark.parametrize("kept", [{"begun": 1}, {"started_at": "2026-01-02T03:04:05+00:00"}, [1]])
+def test_a_scan_that_another_release_kept_is_not_shown(kept: Any) -> None:
+    shared(scan=kept)
+    assert get_status().scan is None
+
+
+def test_a_missing_key_and_an_unusable_setting_are_told_apart(settings: Settings) -> None:
+    settings.BUNCE_SYNC = {}
+    assert (get_status().key_missing, get_status().trouble) == (True, "")
+    settings.BUNCE_SYNC = {"API_KEY": "sk_test_x", "SWEEP_INTERVAL": "often", "RATE_LIMIT": -1}
+    seen = get_status()
+    assert not seen.key_missing
+    assert "RATE_LIMIT" in seen.trouble
+    assert seen.usage.limit == 500
+
+
+def test_the_last_hour_is_told_in_five_minutes_each_with_what_became_of_the_requests() -> None:
+    now = shared()
+    for outcome in ("confirmed", "confirmed", "duplicate", "rejected", "unknown", "not_sent"):
+        call(outcome, now)
+    call("rate_limited", now - timedelta(minutes=20))
+    call("under_way", now)
+    call("confirmed", now - timedelta(minutes=66))
+    hour = get_status().hour
+    assert len(hour) == BUCKETS
+    assert all(b.start - a.start == timedelta(minutes=5) for a, b in pairwise(hour))
+    total = [sum(getattr(b, kind) for b in hour) for kind in ("accepted", "rejected", "failed")]
+    assert total == [3, 1, 3]
+    by_time = {bucket.start: bucket for bucket in hour}
+    long_ago = now - timedelta(minutes=20)
+    start = long_ago.replace(minute=long_ago.minute - long_ago.minute % 5, second=0, microsecond=0)
+    assert by_time[start].failed == 1
