@@ -1,78 +1,211 @@
-"""What a person may ask for, in the admin or over the REST API.
+"""What people and other code may ask for: the one way in for the admin, the REST API and commands.
 
-None of these makes a request to Bunce: rows are marked, and a worker is rung for after the
-commit. Who may ask is for the caller to decide.
+The rules about segments are here and nowhere else. Who may ask is for the caller to decide. No
+function makes a request to Bunce: rows are written, and a worker is woken after the commit.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
 
 from celery import Task
-from django.db import transaction
+from django.db import connections, transaction
 from django.db.models import Q
 
+from bunce_sync import database
+from bunce_sync.choices import Status
+from bunce_sync.exceptions import BunceSyncError
 from bunce_sync.functions import DatabaseNow
-from bunce_sync.models import Segment
-from bunce_sync.models.segment_queryset import SegmentQuerySet
+from bunce_sync.models import Segment, SegmentQuerySet
 from bunce_sync.publisher import publisher
+from bunce_sync.sync import rate_limiter
 from bunce_sync.tasks import push_segment, reconcile, refresh_segments
 
-Status = Segment.Status
+#: The states in which a segment cannot be deleted: the answer to its request would be lost.
+UNDELETABLE: Final = (Status.SENDING, Status.IN_DOUBT)
+
+
+class SegmentsBusy(BunceSyncError):
+    """Segments cannot be deleted, because their requests to Bunce are unresolved.
+
+    Args:
+        segments: those segments.
+    """
+
+    def __init__(self, segments: Sequence[Segment]) -> None:
+        super().__init__(segments)
+        self.segments = segments
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentAction:
+    """Something that can be asked for a segment.
+
+    Attributes:
+        name: one word, for addresses and forms.
+        applies: whether it makes sense for a segment as it is now.
+        unasked: the condition for rows that it would change; rows it was asked for are left out.
+        run: ask for it; takes the segments, returns how many rows changed.
+    """
+
+    name: str
+    applies: Callable[[Segment], bool]
+    unasked: Q
+    run: Callable[[SegmentQuerySet], int]
+
+
+def create_segment(**fields: Any) -> Segment:
+    """Store a segment, which a worker then creates in Bunce.
+
+    Args:
+        fields: the fields named in ``Segment.CREATE_FIELDS``.
+    """
+    return database.segments().create(**fields)
+
+
+def create_segments(rows: Sequence[Mapping[str, Any]]) -> list[int]:
+    """Store several segments with one INSERT where the database returns the keys.
+
+    One message wakes a worker, which continues with whatever else is due.
+
+    Args:
+        rows: for each segment its fields, as for ``create_segment``.
+
+    Returns:
+        The ids, in the order of ``rows``.
+    """
+    segments = database.segments()
+    with transaction.atomic(using=database.alias()):
+        if connections[database.alias()].features.can_return_rows_from_bulk_insert:
+            made = segments.bulk_create(Segment(**fields) for fields in rows)
+        else:  # MySQL, unlike MariaDB, does not return the keys of an INSERT of many rows
+            made = [segments.create(**fields) for fields in rows]
+        ids = [segment.pk for segment in made]
+        if ids:
+            _publish_after_commit(push_segment, ids[0])
+    return ids
+
+
+def delete_segments(segments: SegmentQuerySet) -> int:
+    """Delete segments here, all or none. Bunce keeps them: its API cannot delete.
+
+    Returns:
+        How many were deleted.
+
+    Raises:
+        SegmentsBusy: the request of at least one of them is unresolved.
+    """
+    with transaction.atomic(using=database.alias()):
+        # Under their locks no worker can claim them; SQLite's transaction holds all rows.
+        keys = [row.pk for row in segments]
+        rows = list(database.segments().filter(pk__in=keys).locked().order_by("pk"))
+        if busy := [row for row in rows if not can_delete(row)]:
+            raise SegmentsBusy(busy)
+        # By the model of the caller's rows: a subclass's rows go with the segment's.
+        segments.model._base_manager.using(database.alias()).filter(pk__in=keys).delete()
+    return len(rows)
+
+
+def can_delete(segment: Segment) -> bool:
+    """Return whether a segment can be deleted as it is now."""
+    return segment.status not in UNDELETABLE
 
 
 def push_now(segments: SegmentQuerySet) -> int:
-    """Send waiting rows without further backoff, and synced rows that differ in Bunce once more.
+    """Send waiting segments without further delay, and synced ones that differ in Bunce again.
 
     Returns:
-        How many rows were marked.
+        How many rows changed.
     """
-    differing = Q(status=Status.SYNCED, last_code__in=Segment.DIFFERING)
-    rows = segments.filter(Q(status=Status.PENDING) | differing)
-    return _mark(segments, rows, {"status": Status.PENDING, "due_at": DatabaseNow()}, push_segment)
+    rows = segments.filter(Q(status=Status.PENDING) | _DIFFERENT)
+    return _mark(rows, {"status": Status.PENDING, "due_at": DatabaseNow()}, push_segment)
 
 
 def retry(segments: SegmentQuerySet) -> int:
-    """Send rejected rows again.
+    """Send rejected segments again.
 
     Returns:
-        How many rows were marked.
+        How many rows changed.
     """
     rows = segments.filter(status=Status.REJECTED)
-    return _mark(segments, rows, Segment.requeue_values(), push_segment)
+    return _mark(rows, Segment.requeue_values(), push_segment)
 
 
-def check(segments: SegmentQuerySet) -> int:
-    """Have a worker look what Bunce has of these rows.
+def refresh(segments: SegmentQuerySet) -> int:
+    """Have a worker read what Bunce has of these segments.
 
-    Rows in doubt are looked for anyway, as soon as their grace period is over: looking earlier
-    could miss a create that Bunce is still working on.
+    Segments in doubt are looked up in Bunce's list as soon as their grace period is over, whether
+    or not this is called: an earlier look could miss a create that Bunce is still working on.
 
     Returns:
-        How many rows were marked.
+        How many rows changed.
     """
     if segments.filter(status=Status.IN_DOUBT).exists():
-        _ring_after_commit(reconcile, segments.write_alias, None)
+        _publish_after_commit(reconcile)
     rows = segments.filter(bunce_id__isnull=False)
-    return _mark(segments, rows, {"refresh_requested_at": DatabaseNow()}, refresh_segments)
+    return _mark(rows, {"refresh_requested_at": DatabaseNow()}, refresh_segments)
 
 
-def _mark(
-    segments: SegmentQuerySet, rows: SegmentQuerySet, changes: dict[str, Any], task: Task[Any, Any]
-) -> int:
-    alias = segments.write_alias
-    with transaction.atomic(using=alias):
-        first = rows.using(alias).values_list("pk", flat=True).first()
-        count = rows.using(alias).update_sync_fields(**changes)
+def requests_resume_in() -> float | None:
+    """Return after how many seconds requests to Bunce resume; None while they are not paused."""
+    state, now = rate_limiter.read_state()
+    if state.blocked_until is None or state.blocked_until <= now:
+        return None
+    return (state.blocked_until - now).total_seconds()
+
+
+def resolved_in(segment: Segment) -> float | None:
+    """Return after how many seconds an unresolved segment is looked at again; None if resolved."""
+    until = {
+        Status.SENDING: segment.lease_until,
+        Status.IN_DOUBT: segment.due_at,
+    }.get(Status(segment.status))
+    if until is None:
+        return None
+    return max(0.0, (until - rate_limiter.read_state()[1]).total_seconds())
+
+
+_DIFFERENT: Final = Q(status=Status.SYNCED, last_code__in=Segment.DIFFERING)
+
+
+def _is_different(segment: Segment) -> bool:
+    return segment.status == Status.SYNCED and segment.last_code in Segment.DIFFERING
+
+
+PUSH: Final = SegmentAction(
+    name="push",
+    applies=lambda segment: segment.status == Status.PENDING or _is_different(segment),
+    unasked=Q(status=Status.PENDING, due_at__gt=DatabaseNow()) | _DIFFERENT,
+    run=push_now,
+)
+RETRY: Final = SegmentAction(
+    name="retry",
+    applies=lambda segment: segment.status == Status.REJECTED,
+    unasked=Q(status=Status.REJECTED),
+    run=retry,
+)
+REFRESH: Final = SegmentAction(
+    name="refresh",
+    applies=lambda segment: segment.bunce_id is not None or segment.status == Status.IN_DOUBT,
+    unasked=Q(bunce_id__isnull=False, refresh_requested_at__isnull=True),
+    run=refresh,
+)
+ACTIONS: Final = (PUSH, RETRY, REFRESH)
+
+
+def _mark(rows: SegmentQuerySet, changes: Mapping[str, Any], task: Task[Any, Any]) -> int:
+    rows = rows.using(database.alias())
+    with transaction.atomic(using=database.alias()):
+        first = rows.values_list("pk", flat=True).first()
+        count = rows.update_sync_fields(**changes)
         if count:
-            _ring_after_commit(task, alias, first if task is push_segment else None)
+            _publish_after_commit(task, *([first] if task is push_segment else []))
     return count
 
 
-def _ring_after_commit(task: Task[Any, Any], using: str, segment_id: int | None) -> None:
-    args = (using,) if segment_id is None else (segment_id, using)
-
-    def ring() -> None:
-        publisher.publish(task, *args)
-
-    transaction.on_commit(ring, using=using, robust=True)
+def _publish_after_commit(task: Task[Any, Any], *args: Any) -> None:
+    transaction.on_commit(
+        lambda: publisher.publish(task, *args), using=database.alias(), robust=True
+    )

@@ -87,7 +87,7 @@ CHECK: Final = Ask(
     "check",
     messages.CHECK,
     lambda row: row.bunce_id is not None or row.status == Status.IN_DOUBT,
-    services.check,
+    services.refresh,
     messages.CHECKED,
     messages.NOT_CHECKED,
     Q(bunce_id__isnull=False, refresh_requested_at__isnull=True),

@@ -16,6 +16,7 @@ from datetime import datetime, timedelta
 from django.db import transaction
 from django.db.models import Case, Exists, F, Q, When
 
+from bunce_sync import database
 from bunce_sync.client import RequestRecord
 from bunce_sync.client.request_record import Instant
 from bunce_sync.conf import conf
@@ -108,11 +109,12 @@ def window() -> timedelta:
     return timedelta(seconds=conf.RATE_WINDOW + PERMIT_SECONDS + TRANSIT_SECONDS)
 
 
-def read_state(using: str) -> tuple[SyncState, datetime]:
+def read_state(using: str | None = None) -> tuple[SyncState, datetime]:
     """The shared row, made when it is missing, and the database's time.
 
     The row has ``troubled`` beside its fields: whether any operation is in trouble.
     """
+    using = using or database.alias()
     troubled = Exists(OperationState.objects.using(using))
     states = SyncState.objects.using(using).annotate(now=DatabaseNow(), troubled=troubled)
     for state in states:  # one at most

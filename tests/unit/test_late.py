@@ -256,7 +256,7 @@ def test_that_it_exists_twice_stays_told_whatever_happens_to_the_row(bunce: Emul
     row.save()
     assert push(row.pk)
     assert (fresh(row).status, fresh(row).bunce_duplicate_id) == (Status.SYNCED, told)
-    services.check(Segment.objects.all())
+    services.refresh(Segment.objects.all())
     assert refresh_requested(seconds=30) == 1
     assert fresh(row).bunce_duplicate_id == told
 
@@ -267,7 +267,7 @@ def test_a_second_segment_that_somebody_removed_is_noticed_by_the_next_look(
     row = twice(bunce)
     removed = "7c9e6679-7425-40de-944b-e07fc1f90ae7"
     Segment.objects.filter(pk=row.pk).update_sync_fields(bunce_duplicate_id=removed)
-    services.check(Segment.objects.all())
+    services.refresh(Segment.objects.all())
     assert refresh_requested(seconds=30) == 1
     row = fresh(row)
     assert (row.status, row.bunce_duplicate_id, row.refresh_requested_at) == (

@@ -9,7 +9,7 @@ from pytest_django.fixtures import DjangoCaptureOnCommitCallbacks
 
 from bunce_sync.models import Segment
 from bunce_sync.models.segment_queryset import SegmentQuerySet
-from bunce_sync.services import check, push_now, retry
+from bunce_sync.services import push_now, refresh, retry
 from bunce_sync.testing.emulator import Emulator
 
 from .broker_queue import BrokerQueue
@@ -89,7 +89,7 @@ def test_check_asks_for_every_row_that_is_in_bunce(
     edited = make(status=Status.PENDING, bunce_id="def")
     new = make(status=Status.PENDING)
     with django_capture_on_commit_callbacks(execute=True):
-        assert check(everything()) == 3
+        assert refresh(everything()) == 3
     assert all(fresh(row).refresh_requested_at for row in (synced, gone, edited))
     assert fresh(new).refresh_requested_at is None
     assert bell.rung() == [("refresh_segments", [USING])]
@@ -101,7 +101,7 @@ def test_check_of_rows_in_doubt_rings_for_the_scan_but_does_not_cut_the_grace_pe
 ) -> None:
     row = make(status=Status.IN_DOUBT, due_at=ago(-60))
     with django_capture_on_commit_callbacks(execute=True):
-        assert check(everything()) == 0
+        assert refresh(everything()) == 0
     assert fresh(row).due_at == row.due_at
     assert bell.rung() == [("reconcile", [USING])]
 
