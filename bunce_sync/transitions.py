@@ -11,16 +11,18 @@ import random
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Protocol, TypeAlias
+from typing import Any, TypeAlias
 from uuid import UUID
 
 from django.db.models.expressions import Combinable
 
 from bunce_sync.choices import Operation, Outcome, Status
 from bunce_sync.client import RemoteSegment
-from bunce_sync.fingerprint import CREATE_ONLY_FIELDS, listed_fingerprint, sent_fingerprint
+from bunce_sync.fingerprint import LISTED_FIELDS, listed_fingerprint
 from bunce_sync.results import PERMIT_EXPIRED, REFUSED_CONTENT, UNREADABLE, Result
 
+#: A ``Segment``, which this module cannot import: the models use it.
+Row: TypeAlias = Any
 Moment: TypeAlias = datetime | Combinable
 Values: TypeAlias = dict[str, Any]
 
@@ -42,15 +44,6 @@ _NO_LEASE: Values = {"lease_token": None, "lease_until": None}
 _NO_PROBLEM: Values = {"last_code": "", "last_error": "", "absent_at": None}
 
 
-class Row(Protocol):
-    """What the functions read of a segment."""
-
-    @property
-    def content_fingerprint(self) -> str: ...
-    @property
-    def listed_fingerprint(self) -> str: ...
-
-
 @dataclass(frozen=True, slots=True)
 class Claim:
     """A worker's right to send one request for one segment, with the content to send.
@@ -58,6 +51,8 @@ class Claim:
     Attributes:
         token: names the lease; a result recorded with another token is late.
         content: the fields to send, by name.
+        sent_digest: the fingerprint of the content, to detect edits.
+        listed_digest: the fingerprint that Bunce's list would show for it.
         bunce_id: None for a create.
         attempts: the count of attempts, this one included.
         has_unresolved_create: an earlier create of this row had an unknown outcome.
@@ -66,6 +61,8 @@ class Claim:
     segment_id: int
     token: UUID
     content: Mapping[str, Any]
+    sent_digest: str
+    listed_digest: str
     bunce_id: str | None
     attempts: int
     has_unresolved_create: bool = False
@@ -77,14 +74,6 @@ class Claim:
     @property
     def operation(self) -> Operation:
         return Operation.CREATE if self.creates else Operation.UPDATE
-
-    @property
-    def sent_digest(self) -> str:
-        return sent_fingerprint(self.content)
-
-    @property
-    def listed_digest(self) -> str:
-        return listed_fingerprint(self.content)
 
 
 def backoff(attempts: int) -> timedelta:
@@ -127,7 +116,7 @@ def claimed(claim: Claim, *, now: Moment, lease: timedelta) -> Values:
     }
 
 
-def after_push(row: Any, claim: Claim, result: Result, *, now: Moment, grace: timedelta) -> Values:
+def after_push(row: Row, claim: Claim, result: Result, *, now: Moment, grace: timedelta) -> Values:
     """Return the values of a row after a create or an update.
 
     Args:
@@ -178,7 +167,7 @@ def after_push(row: Any, claim: Claim, result: Result, *, now: Moment, grace: ti
             return released | waiting | {"due_at": now + backoff(claim.attempts)}
 
 
-def _after_refusal(row: Any, claim: Claim, result: Result, *, now: Moment) -> Values:
+def _after_refusal(row: Row, claim: Claim, result: Result, *, now: Moment) -> Values:
     waiting = {"status": Status.PENDING, "due_at": now}
     create_refused = row.bunce_id is None and result.code in REFUSED_CONTENT
     if create_refused and claim.has_unresolved_create:
@@ -198,13 +187,17 @@ def _after_refusal(row: Any, claim: Claim, result: Result, *, now: Moment) -> Va
 
 
 def _after_success(
-    row: Any, claim: Claim, remote: RemoteSegment, *, now: Moment, owns_lease: bool
+    row: Row, claim: Claim, remote: RemoteSegment, *, now: Moment, owns_lease: bool
 ) -> Values:
     if row.bunce_id is not None and row.bunce_id != remote.id:
         # A late response: the row has its segment, and Bunce has a second one. Never overwrite.
         duplicate = {"bunce_duplicate_id": remote.id}
-        # What Bunce has of the row's own segment is what it showed last; sending again is safe.
-        return (requeued(now=now) | _NO_LEASE if owns_lease else {}) | duplicate
+        if not owns_lease:
+            return duplicate
+        # The row's own segment has what Bunce showed of it last.
+        held = listed_fingerprint(row.bunce_name, row.bunce_description)
+        sent_digest = row.content_fingerprint if held == row.listed_fingerprint else ""
+        return _at_rest(row, sent_digest, held, now) | duplicate
     values = confirmed_values(remote)
     linked_now = row.bunce_id is None
     if owns_lease:
@@ -229,11 +222,12 @@ def _after_success(
     return {}
 
 
-def _create_only_fields_differ(row: Any, content: Mapping[str, Any]) -> bool:
-    return any(getattr(row, name) != content[name] for name in CREATE_ONLY_FIELDS)
+def _create_only_fields_differ(row: Row, content: Mapping[str, Any]) -> bool:
+    names = set(row.CREATE_FIELDS) - set(row.UPDATE_FIELDS)
+    return any(getattr(row, name) != content[name] for name in names)
 
 
-def _shown(row: Any, claim: Claim, remote: RemoteSegment) -> Values:
+def _shown(row: Row, claim: Claim, remote: RemoteSegment) -> Values:
     """Return the baseline of drift, and whether Bunce stored other content than was sent."""
     shown = _listed(remote, claim.content["name"], claim.content["description"])
     edited = row.content_fingerprint != claim.sent_digest
@@ -244,14 +238,12 @@ def _shown(row: Any, claim: Claim, remote: RemoteSegment) -> Values:
 def _listed(remote: RemoteSegment, name: str, description: str | None) -> str:
     """Return the fingerprint of what Bunce shows; what it leaves out is as given."""
     return listed_fingerprint(
-        {
-            "name": name if "name" in remote.left_out else remote.name,
-            "description": description if "description" in remote.left_out else remote.description,
-        }
+        name if "name" in remote.left_out else remote.name,
+        description if "description" in remote.left_out else remote.description,
     )
 
 
-def _at_rest(row: Any, sent_digest: str, listed_digest: str, now: Moment) -> Values:
+def _at_rest(row: Row, sent_digest: str, listed_digest: str, now: Moment) -> Values:
     """Return the values of a row that Bunce has: synced, or pending when it was edited since."""
     edited = row.content_fingerprint != sent_digest
     return {
@@ -310,7 +302,7 @@ def after_internal_error(error: Exception, *, now: Moment, brief: bool) -> Value
 
 
 def after_refresh(
-    row: Any,
+    row: Row,
     result: Result,
     remote: RemoteSegment | None,
     *,
@@ -346,12 +338,13 @@ def after_refresh(
     return done | {"last_code": result.code, "last_error": result.detail}
 
 
-def _compared(row: Any, remote: RemoteSegment, *, now: Moment) -> Values:
+def _compared(row: Row, remote: RemoteSegment, *, now: Moment) -> Values:
     """Return what the comparison of a row with its segment in Bunce changes."""
     shown = _listed(remote, row.bunce_name, row.bunce_description)
     wanted = row.listed_fingerprint
     unedited = row.content_fingerprint == row.sent_digest
-    if row.status == Status.PENDING and unedited and shown == wanted:
+    list_shows_all = {*row.UPDATE_FIELDS} <= {*LISTED_FIELDS}
+    if row.status == Status.PENDING and unedited and shown == wanted and list_shows_all:
         # The update of unknown outcome took effect.
         return _at_rest(row, row.sent_digest, row.listed_digest, now) | {"shown_digest": shown}
     gone_before = row.status == Status.REJECTED and row.last_code == "not_found"
@@ -383,14 +376,14 @@ def without_bunce_id() -> Values:
 # Reconciliation
 
 
-def after_adoption(row: Any, remote: RemoteSegment, *, now: Moment) -> Values:
+def after_adoption(row: Row, remote: RemoteSegment, *, now: Moment) -> Values:
     """Return the values of a row in doubt that is linked to a segment found in Bunce's list."""
-    shown = listed_fingerprint({"name": remote.name, "description": remote.description})
+    shown = listed_fingerprint(remote.name, remote.description)
     at_rest = _at_rest(row, row.sent_digest, row.listed_digest, now)
     return confirmed_values(remote) | at_rest | {"shown_digest": shown}
 
 
-def after_absence(row: Any, *, refused: bool, now: Moment) -> Values:
+def after_absence(row: Row, *, refused: bool, now: Moment) -> Values:
     """Return the values of a row in doubt that Bunce's whole list does not have.
 
     Args:
@@ -421,7 +414,7 @@ def after_lease_expired(*, creates: bool, now: Moment, grace: timedelta) -> Valu
     }
 
 
-def after_restore(row: Any, bunce_id: str, *, now: Moment) -> Values:
+def after_restore(row: Row, bunce_id: str, *, now: Moment) -> Values:
     """Return the values of a row that gets back the id which the call log has for it.
 
     What Bunce has of it is unknown, so an update follows.
@@ -437,7 +430,9 @@ def after_restore(row: Any, bunce_id: str, *, now: Moment) -> Values:
     }
 
 
-def after_lost_create(body: Mapping[str, Any], *, sent_at: datetime, due_at: Moment) -> Values:
+def after_lost_create(
+    row: Row, body: Mapping[str, Any], *, sent_at: datetime, due_at: Moment
+) -> Values:
     """Return the values of a row that is in doubt about a create which only the call log has.
 
     Args:
@@ -448,16 +443,15 @@ def after_lost_create(body: Mapping[str, Any], *, sent_at: datetime, due_at: Mom
     return {
         "status": Status.IN_DOUBT,
         "due_at": due_at,
-        "sent_digest": sent_fingerprint(body),
-        "listed_digest": listed_fingerprint(body),
         "sent_at": sent_at,
         "last_code": "worker_lost",
         "last_error": "",
+        **row.digests_of(body),
         **_NO_LEASE,
     }
 
 
-def after_raw_insert(row: Any, body: Mapping[str, Any] | None, *, now: Moment) -> Values:
+def after_raw_insert(row: Row, body: Mapping[str, Any] | None, *, now: Moment) -> Values:
     """Return the values of a row that is inserted again, from a dump or an older version of it.
 
     The row keeps what identifies it, and the doubt about its create. Everything else is as old as
@@ -470,9 +464,7 @@ def after_raw_insert(row: Any, body: Mapping[str, Any] | None, *, now: Moment) -
     unresolved = row.status in (Status.SENDING, Status.IN_DOUBT)
     if row.bunce_id is None:
         return {} if unresolved else requeued(now=now)
-    digests: Values = {}
-    if body:
-        digests = {"sent_digest": sent_fingerprint(body), "listed_digest": listed_fingerprint(body)}
+    digests: Values = row.digests_of(body) if body else {}
     changed = row.content_fingerprint != digests.get("sent_digest", row.sent_digest)
     if changed or row.status == Status.SENDING:
         return digests | requeued(now=now) | _NO_LEASE
