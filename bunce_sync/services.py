@@ -14,7 +14,7 @@ from celery import Task
 from django.db import connections, transaction
 from django.db.models import Q
 
-from bunce_sync import database
+from bunce_sync import database, transitions
 from bunce_sync.choices import Status
 from bunce_sync.exceptions import BunceSyncError
 from bunce_sync.functions import DatabaseNow
@@ -120,7 +120,7 @@ def push_now(segments: SegmentQuerySet) -> int:
         How many rows changed.
     """
     rows = segments.filter(Q(status=Status.PENDING) | _DIFFERENT)
-    return _mark(rows, {"status": Status.PENDING, "due_at": DatabaseNow()}, push_segment)
+    return _mark(rows, transitions.push_requested(now=DatabaseNow()), push_segment)
 
 
 def retry(segments: SegmentQuerySet) -> int:
@@ -130,7 +130,7 @@ def retry(segments: SegmentQuerySet) -> int:
         How many rows changed.
     """
     rows = segments.filter(status=Status.REJECTED)
-    return _mark(rows, Segment.requeue_values(), push_segment)
+    return _mark(rows, transitions.requeued(now=DatabaseNow()), push_segment)
 
 
 def refresh(segments: SegmentQuerySet) -> int:
@@ -145,7 +145,7 @@ def refresh(segments: SegmentQuerySet) -> int:
     if segments.filter(status=Status.IN_DOUBT).exists():
         _publish_after_commit(reconcile)
     rows = segments.filter(bunce_id__isnull=False)
-    return _mark(rows, {"refresh_requested_at": DatabaseNow()}, refresh_segments)
+    return _mark(rows, transitions.refresh_requested(now=DatabaseNow()), refresh_segments)
 
 
 def requests_resume_in() -> float | None:

@@ -62,8 +62,8 @@ def badge(
         elif until is not None:
             look = "paused" if closed else look
             word = str(messages.BADGE_PAUSED if closed else messages.BADGE_RETRYING)
-    elif segment.status == Status.SYNCED and segment.trouble in messages.BADGE_SYNCED:
-        look, word = "drift", str(messages.BADGE_SYNCED[segment.trouble])
+    elif segment.status == Status.SYNCED and segment.problem_code in messages.BADGE_SYNCED:
+        look, word = "drift", str(messages.BADGE_SYNCED[segment.problem_code])
     return format_html(
         '<span class="bunce-badge bunce-badge-{}" data-bunce-status="{}" data-bunce-say="{}">'
         "{}<span>{}{}</span></span>",

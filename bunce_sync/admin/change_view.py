@@ -25,7 +25,7 @@ from bunce_sync.admin import cells, live
 from bunce_sync.admin.actions import ASKS, Asking
 from bunce_sync.admin.icons import icon
 from bunce_sync.admin.timeline import timeline
-from bunce_sync.fingerprint import content_digest
+from bunce_sync.fingerprint import listed_fingerprint
 from bunce_sync.models import Segment
 from bunce_sync.status import messages
 from bunce_sync.status.messages import Permission
@@ -51,8 +51,8 @@ class Changing(Asking):
 
     def get_fields(self, request: HttpRequest, obj: Segment | None = None) -> Any:
         if not self._is_fixed(request, obj):
-            return [*Segment.WANTED]
-        return [*Segment.WANTED[:-1], "added_all_customers"]
+            return [*Segment.CREATE_FIELDS]
+        return [*Segment.UPDATE_FIELDS, "added_all_customers"]
 
     def get_readonly_fields(self, request: HttpRequest, obj: Segment | None = None) -> list[str]:
         return ["added_all_customers"] if self._is_fixed(request, obj) else []
@@ -180,8 +180,8 @@ def facts(segment: Segment) -> list[Fact]:
     """What Bunce has of the segment, as far as it was last told."""
     if segment.bunce_id is None:
         return []
-    same_name = content_digest(segment.bunce_name, None) == content_digest(segment.name, None)
-    described = content_digest("", segment.bunce_description)
+    same_name = listed_fingerprint(segment.bunce_name, None) == listed_fingerprint(segment.name, None)
+    described = listed_fingerprint("", segment.bunce_description)
     everyone = segment.bunce_all_customers
     return [
         Fact(_("Bunce id"), cells.bunce_id(segment)),
@@ -189,7 +189,7 @@ def facts(segment: Segment) -> list[Fact]:
         Fact(
             _("Description"),
             segment.bunce_description or cells.NONE,
-            described != content_digest("", segment.description),
+            described != listed_fingerprint("", segment.description),
         ),
         Fact(_("All customers"), {True: _("Yes"), False: _("No"), None: cells.NONE}[everyone]),
         Fact(_("Type"), cells.bunce_type(segment)),

@@ -38,7 +38,7 @@ class TypeFilter(admin.SimpleListFilter):
                 return queryset
 
 
-#: As ``Segment.trouble``: what there is to tell of a row.
+#: As ``Segment.problem_code``: what there is to tell of a row.
 PROBLEM = (
     ~Q(last_code="")
     | Q(bunce_duplicate_id__isnull=False)

@@ -54,7 +54,7 @@ class SegmentSerializer(SegmentModelSerializer):
         model = Segment
         fields = (
             "id",
-            *Segment.WANTED,
+            *Segment.CREATE_FIELDS,
             "status",
             "due_at",
             "attempts",
@@ -132,7 +132,7 @@ class WantedSerializer(PlainSerializer):
             segment.clean()
         except ModelError as error:
             raise ValidationError(error.message_dict) from None
-        names = attrs if self.partial else Segment.WANTED
+        names = attrs if self.partial else Segment.CREATE_FIELDS
         return {name: getattr(segment, name) for name in names}
 
 
@@ -244,4 +244,4 @@ UNKNOWN = gettext_lazy("There is no such field. Writable: %(fields)s.")
 
 def _others() -> set[str]:
     """The fields that a request does not write and that need no look."""
-    return {field.name for field in Segment._meta.fields} - {*Segment.WANTED}
+    return {field.name for field in Segment._meta.fields} - {*Segment.CREATE_FIELDS}
