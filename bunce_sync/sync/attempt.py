@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 from django.db import InterfaceError, OperationalError
 
 from bunce_sync import database
-from bunce_sync.choices import Outcome
+from bunce_sync.choices import Outcome, Reason
 from bunce_sync.client import BunceClient, RequestRecord, shared_client
 from bunce_sync.conf import conf
 from bunce_sync.models import ApiCall
@@ -113,7 +113,7 @@ class Attempt(ABC, Generic[T]):
                 )
         except clock.ClockJumped as jumped:
             clock.recover_from_clock_jump(jumped, window=rate_limiter.counted_window())
-            raise NoPermit(0.0, shared_state.Reason.CLOCK) from jumped
+            raise NoPermit(0.0, Reason.CLOCK) from jumped
         return True
 
     def perform(self, budget: Budget) -> Result:
