@@ -13,7 +13,7 @@ from django.core import checks
 from django.core.checks import CheckMessage, Error
 from django.db import router
 
-from bunce_sync.conf import SETTINGS, conf, given
+from bunce_sync.conf import SETTINGS, conf, raw_settings
 from bunce_sync.exceptions import ConfigurationError
 
 SQLITE = "django.db.backends.sqlite3"
@@ -25,7 +25,7 @@ HOSTS = {"api.bunce.so": "sk_live_", "sandbox.api.bunce.so": "sk_test_"}
 def check_settings(**kwargs: Any) -> list[CheckMessage]:
     """E001: not a dict. E002: unknown key. E003: unusable value."""
     try:
-        values = given()
+        values = raw_settings()
     except ConfigurationError as error:
         return [Error(str(error), hint='BUNCE_SYNC = {"API_KEY": "..."}', id="bunce_sync.E001")]
     messages: list[CheckMessage] = []
@@ -139,7 +139,7 @@ def check_database(**kwargs: Any) -> list[CheckMessage]:
             Error(
                 f"The database {alias!r} has a TIME_ZONE: stored times would differ by hours from"
                 " the time of the database's clock.",
-                hint="Remove TIME_ZONE from its entry in DATABASES, so that times are stored in UTC.",
+                hint="Remove TIME_ZONE from its entry in DATABASES, to store times in UTC.",
                 id="bunce_sync.E010",
             )
         )
@@ -165,8 +165,8 @@ def check_managers(**kwargs: Any) -> list[CheckMessage]:
         checks.Warning(
             f"{model.__name__}.{manager.name} is not based on the app's queryset: its update() can"
             " overwrite fields that only the sync writes.",
-            hint="Use SegmentQuerySet.as_manager() or models.Manager.from_queryset(SegmentQuerySet);"
-            " import SegmentQuerySet from bunce_sync.models.segment_queryset.",
+            hint="Use SegmentQuerySet.as_manager() or Manager.from_queryset(SegmentQuerySet);"
+            " SegmentQuerySet is in bunce_sync.models.segment_queryset.",
             obj=model,
             id="bunce_sync.W011",
         )

@@ -23,6 +23,7 @@ from bunce_sync.exceptions import (
     BunceError,
     ConfigurationError,
     Forbidden,
+    KeyRefused,
     NoContent,
     NoResponse,
     NotSent,
@@ -331,6 +332,12 @@ def test_errors_survive_pickling_whole(error: BunceError) -> None:
     assert type(copy) is type(error)
     assert vars(copy) == vars(error)
     assert str(copy) == str(error) == f"{error.code}: {error.detail}"
+
+
+def test_an_error_without_detail_explains_itself() -> None:
+    assert str(KeyRefused()) == "key_refused: " + str(KeyRefused.explanation())
+    assert str(ConfigurationError()).startswith("The settings do not allow requests")
+    assert str(ConfigurationError("Set the key.")) == "Set the key."
 
 
 def test_each_error_has_a_code_of_its_own_and_survives_pickling() -> None:
