@@ -13,6 +13,9 @@ import unicodedata
 from collections.abc import Mapping
 from typing import Any
 
+#: The fields that a create sends and Bunce's list returns, by which a create is recognised there.
+LISTED_FIELDS = ("name", "description")
+
 SURROGATE = re.compile(r"[\ud800-\udfff]")
 
 
@@ -35,8 +38,8 @@ def sent_fingerprint(fields: Mapping[str, Any]) -> str:
     """Return the fingerprint of the fields that an update sends; it detects edits.
 
     The order of the fields does not count, since databases do not keep it. Neither does a field
-    that is null or blank, so the segments already sent keep their fingerprint when an optional
-    field is added.
+    that is null, blank or false, so the segments already sent keep their fingerprint when an
+    optional field is added.
 
     Args:
         fields: the JSON value of each field. Text is normalized, except inside lists and objects.
@@ -66,6 +69,11 @@ def _fingerprint(label: str, fields: Mapping[str, Any]) -> str:
         name: normalize(value) if isinstance(value, str) else value
         for name, value in fields.items()
     }
-    present = {name: value for name, value in values.items() if value not in (None, "")}
+    # Compared by identity, since the number 0 equals False but is a value.
+    present = {
+        name: value
+        for name, value in values.items()
+        if not (value is None or value is False or value == "")
+    }
     canonical = json.dumps([label, present], sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(canonical.encode()).hexdigest()
