@@ -30,9 +30,7 @@ def serve(pipe: Connection) -> None:
 
 def request(number: int) -> bytes:
     """Return one create request as bytes."""
-    body = json.dumps(
-        {"name": f"Segment {number}", "description": "Created by a benchmark"}
-    ).encode()
+    body = json.dumps({"name": f"Segment {number}", "description": "A benchmark"}).encode()
     head = (
         "POST /v1/segments HTTP/1.1\r\nHost: 127.0.0.1\r\nX-Authorization: sk_test_benchmark\r\n"
         f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"

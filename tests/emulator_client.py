@@ -49,9 +49,9 @@ class Api:
 
     def create(self, name: str = "A", **fields: Any) -> dict[str, Any]:
         """Create a segment and return ``data`` of the response."""
-        answer = self("POST", "/segments", {"name": name, **fields})
-        assert answer.status_code == 201, answer.text
-        data: dict[str, Any] = answer.json()["data"]
+        response = self("POST", "/segments", {"name": name, **fields})
+        assert response.status_code == 201, response.text
+        data: dict[str, Any] = response.json()["data"]
         return data
 
 
@@ -79,9 +79,9 @@ def read_all(sock: socket.socket) -> bytes:
     return received
 
 
-def read_answers(sock: socket.socket, count: int) -> list[tuple[int, dict[str, str], bytes]]:
+def read_responses(sock: socket.socket, count: int) -> list[tuple[int, dict[str, str], bytes]]:
     """Return ``count`` responses: status, headers with names in lower case, body."""
-    answers = []
+    responses = []
     buffer = b""
     for _ in range(count):
         while b"\r\n\r\n" not in buffer:
@@ -93,10 +93,10 @@ def read_answers(sock: socket.socket, count: int) -> list[tuple[int, dict[str, s
         length = int(headers["content-length"])
         while len(buffer) < length:
             buffer += _more(sock)
-        answers.append((int(lines[0].split(" ")[1]), headers, buffer[:length]))
+        responses.append((int(lines[0].split(" ")[1]), headers, buffer[:length]))
         buffer = buffer[length:]
     assert buffer == b"", "more bytes than expected"
-    return answers
+    return responses
 
 
 def _more(sock: socket.socket) -> bytes:

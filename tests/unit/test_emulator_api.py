@@ -28,13 +28,13 @@ def api(emulator: Emulator) -> Iterator[Api]:
         yield api
 
 
-def test_a_created_segment_is_answered_in_full_and_stored(emulator: Emulator, api: Api) -> None:
+def test_a_created_segment_is_returned_in_full_and_stored(emulator: Emulator, api: Api) -> None:
     before = datetime.now(UTC).replace(microsecond=0)
 
-    answer = api("POST", "/segments", {"name": "VIP", "description": "The best"})
+    response = api("POST", "/segments", {"name": "VIP", "description": "The best"})
 
-    assert answer.status_code == 201
-    body = answer.json()
+    assert response.status_code == 201
+    body = response.json()
     assert body["success"] is True
     assert body["message"] == "Segment created successfully"
     data = body["data"]
@@ -81,10 +81,10 @@ def test_a_missing_description_is_null_and_an_empty_one_stays_empty(api: Api) ->
 def test_bad_values_are_refused_with_422_and_nothing_is_stored(
     emulator: Emulator, api: Api, body: dict[str, Any], message: str
 ) -> None:
-    answer = api("POST", "/segments", body)
+    response = api("POST", "/segments", body)
 
-    assert answer.status_code == 422
-    assert answer.json() == {"success": False, "message": message}
+    assert response.status_code == 422
+    assert response.json() == {"success": False, "message": message}
     assert emulator.segments == []
 
 
@@ -94,22 +94,24 @@ def test_a_name_of_255_characters_is_accepted(api: Api) -> None:
 
 @pytest.mark.parametrize("body", [b"{", b'"A"', b"[]", b"\xff", b"[" * 100_000])
 def test_a_body_that_is_not_a_json_object_is_a_400(api: Api, body: bytes) -> None:
-    answer = api("POST", "/segments", data=body, headers={"Content-Type": "application/json"})
-    assert answer.status_code == 400
-    assert answer.json()["success"] is False
+    response = api("POST", "/segments", data=body, headers={"Content-Type": "application/json"})
+    assert response.status_code == 400
+    assert response.json()["success"] is False
 
 
 def test_another_content_type_than_json_is_a_400(api: Api) -> None:
-    answer = api("POST", "/segments", data=b'{"name": "A"}', headers={"Content-Type": "text/plain"})
-    assert answer.status_code == 400
-    assert answer.json()["message"] == "Content-Type must be application/json"
+    response = api(
+        "POST", "/segments", data=b'{"name": "A"}', headers={"Content-Type": "text/plain"}
+    )
+    assert response.status_code == 400
+    assert response.json()["message"] == "Content-Type must be application/json"
 
 
 def test_a_segment_can_be_read_back(api: Api) -> None:
     created = api.create("A")
-    answer = api("GET", f"/segments/{created['id'].upper()}")
-    assert answer.status_code == 200
-    assert answer.json()["data"] == created
+    response = api("GET", f"/segments/{created['id'].upper()}")
+    assert response.status_code == 200
+    assert response.json()["data"] == created
 
 
 def test_an_update_changes_what_it_names_and_nothing_else(api: Api) -> None:
@@ -157,14 +159,16 @@ def test_an_unknown_path_is_a_404(api: Api, path: str) -> None:
     assert api("GET", path).status_code == 404
 
 
-@pytest.mark.parametrize("path", ["/v2/segments", "/segments", "/v1", "/v10/segments"])
+@pytest.mark.parametrize(
+    "path", ["/v2/segments", "/segments", "/v1", "/v10/segments", "//v1/segments"]
+)
 @pytest.mark.parametrize("method", ["GET", "POST"])
 def test_another_base_path_is_a_404_in_json(
     emulator: Emulator, api: Api, method: str, path: str
 ) -> None:
-    answer = api.session.request(method, emulator.url + path, json={"name": "A"}, timeout=10)
-    assert (answer.status_code, answer.headers["Content-Type"]) == (404, "application/json")
-    assert answer.json() == {"success": False, "message": f"Cannot {method} {path}"}
+    response = api.session.request(method, emulator.url + path, json={"name": "A"}, timeout=10)
+    assert (response.status_code, response.headers["Content-Type"]) == (404, "application/json")
+    assert response.json() == {"success": False, "message": f"Cannot {method} {path}"}
     assert emulator.segments == []
 
 
@@ -180,17 +184,17 @@ def test_another_base_path_is_a_404_in_json(
 def test_a_wrong_method_is_a_405_that_lists_the_allowed_ones(
     api: Api, method: str, path: str, allowed: str
 ) -> None:
-    answer = api(method, path)
-    assert answer.status_code == 405
-    assert answer.headers["Allow"] == allowed
+    response = api(method, path)
+    assert response.status_code == 405
+    assert response.headers["Allow"] == allowed
 
 
 @pytest.mark.parametrize("key", [None, "", "sk_live_abc", "Bearer sk_test_abc", "SK_TEST_abc"])
 def test_a_key_that_is_not_accepted_is_a_401(emulator: Emulator, key: str | None) -> None:
     with Api(emulator, key) as stranger:
-        answer = stranger("POST", "/segments", {"name": "A"})
-    assert answer.status_code == 401
-    assert answer.json()["success"] is False
+        response = stranger("POST", "/segments", {"name": "A"})
+    assert response.status_code == 401
+    assert response.json()["success"] is False
     assert emulator.segments == []
 
 
@@ -225,10 +229,10 @@ def test_a_blocked_text_in_a_name_is_refused_with_an_html_page(
     emulator.set(blocked_text="<script")
     path = f"/segments/{segment['id']}"
     refused = {"name": "An <script> here", "description": "B"}
-    for answer in (api("POST", "/segments", refused), api("PATCH", path, refused)):
-        assert answer.status_code == 403
-        assert answer.headers["Content-Type"].startswith("text/html")
-        assert "<title>403 Forbidden</title>" in answer.text
+    for response in (api("POST", "/segments", refused), api("PATCH", path, refused)):
+        assert response.status_code == 403
+        assert response.headers["Content-Type"].startswith("text/html")
+        assert "<title>403 Forbidden</title>" in response.text
     assert emulator.segments[0].description is None
     assert [each.name for each in emulator.segments] == ["A"]
 
@@ -291,10 +295,10 @@ def test_names_can_be_stored_differently_than_sent(
     path = f"/segments/{segment['id']}"
     assert segment["name"] == emulator.segments[0].name == created
 
-    answer = api("PATCH", path, {"name": "B  c", "description": "D"})
+    response = api("PATCH", path, {"name": "B  c", "description": "D"})
 
-    assert answer.status_code == 200
-    for data in (answer.json()["data"], api("GET", path).json()["data"]):
+    assert response.status_code == 200
+    for data in (response.json()["data"], api("GET", path).json()["data"]):
         assert (data["name"], data["description"]) == (updated, "D")
     assert api("PATCH", path, {"name": ""}).status_code == 422
     assert api("PATCH", path, {"name": "x" * 256}).status_code == 422
@@ -388,8 +392,8 @@ def test_bad_customers_are_refused_and_none_of_them_is_stored(
     emulator: Emulator, api: Api, method: str, customers: object, message: str
 ) -> None:
     segment = api.create()
-    answer = api(method, f"/segments/{segment['id']}/customers", {"customers": customers})
-    assert (answer.status_code, answer.json()["message"]) == (422, message)
+    response = api(method, f"/segments/{segment['id']}/customers", {"customers": customers})
+    assert (response.status_code, response.json()["message"]) == (422, message)
     assert emulator.customers == []
 
 

@@ -20,7 +20,7 @@ from bunce_sync.testing.emulator import Emulator
 ROOT = Path(__file__).resolve().parents[2]
 
 # A database that does not exist: the command must not connect to it.
-ENVIRONMENT = {**os.environ, "DATABASE_URL": "postgres://nobody@127.0.0.1:1/none"}
+ENVIRONMENT = {**os.environ, "DATABASE_URL": "postgres://unknown@127.0.0.1:1/none"}
 
 
 @contextmanager
@@ -53,13 +53,13 @@ def serving(*options: str) -> Iterator[tuple[subprocess.Popen[str], str, str]]:
 def test_the_command_serves_until_a_signal_stops_it(ending: signal.Signals) -> None:
     options = ["--fault", "html_502=1", "--rate-limit", "0", "--option", "unique_names=true"]
     with serving(*options) as (process, greeting, address):
-        answer = requests.post(
+        response = requests.post(
             f"{address}/segments",
             json={"name": "A"},
             headers={"X-Authorization": "sk_test_x"},
             timeout=10,
         )
-        assert answer.status_code == 502
+        assert response.status_code == 502
         process.send_signal(ending)
         rest, errors = process.communicate(timeout=10)
     assert process.returncode == 0

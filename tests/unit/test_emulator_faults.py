@@ -14,7 +14,7 @@ import requests
 
 from bunce_sync.testing.emulator import Emulator, Faults
 from bunce_sync.testing.emulator.options import FAULT_NAMES, FAULTS_AFTER, FAULTS_BEFORE, Shape
-from tests.emulator_client import Api, connected, create_bytes, read_all, read_answers
+from tests.emulator_client import Api, connected, create_bytes, read_all, read_responses
 
 QUICK = {"hold_seconds": 0.2, "late_seconds": 0.2, "trickle_seconds": 0.001}
 
@@ -239,8 +239,8 @@ def test_limit_429_can_send_a_date(emulator: Emulator) -> None:
 def test_limit_429_can_vary_at_random(emulator: Emulator) -> None:
     emulator.set_faults(Faults(limit_429=1.0, retry_after="any"))
     with Api(emulator) as api:
-        answers = [api("POST", "/segments", {"name": "A"}) for _ in range(40)]
-    assert {None, "soon", "2"} < {each.headers.get("Retry-After") for each in answers}
+        responses = [api("POST", "/segments", {"name": "A"}) for _ in range(40)]
+    assert {None, "soon", "2"} < {each.headers.get("Retry-After") for each in responses}
 
 
 def test_after_every_fault_the_emulator_still_works(emulator: Emulator) -> None:
@@ -447,7 +447,7 @@ def test_a_refuse_outage_refuses_connections_and_resets_open_ones(
 ) -> None:
     with connected(emulator) as sock:
         sock.sendall(create_bytes())
-        read_answers(sock, 1)
+        read_responses(sock, 1)
         emulator.set(outage="refuse")
         with pytest.raises(ConnectionResetError):
             sock.recv(1)
@@ -467,4 +467,4 @@ def test_an_emulator_can_start_in_an_outage() -> None:
         emulator.set(outage=None)
         with connected(emulator) as sock:
             sock.sendall(create_bytes())
-            assert read_answers(sock, 1)[0][0] == 201
+            assert read_responses(sock, 1)[0][0] == 201

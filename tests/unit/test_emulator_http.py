@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from bunce_sync.testing.emulator import Emulator
-from tests.emulator_client import KEY, connected, create_bytes, read_all, read_answers
+from tests.emulator_client import KEY, connected, create_bytes, read_all, read_responses
 
 CHUNKED_HEAD = (
     f"POST /v1/segments HTTP/1.1\r\nHost: bunce\r\nX-Authorization: {KEY}\r\n"
@@ -26,7 +26,7 @@ def test_a_connection_serves_one_request_after_the_other(emulator: Emulator) -> 
     with connected(emulator) as sock:
         for number in range(3):
             sock.sendall(create_bytes(f"{number}"))
-            ((status, headers, _),) = read_answers(sock, 1)
+            ((status, headers, _),) = read_responses(sock, 1)
             assert (status, headers.get("connection")) == (201, None)
     assert emulator.accepted == 1
 
@@ -34,15 +34,15 @@ def test_a_connection_serves_one_request_after_the_other(emulator: Emulator) -> 
 def test_pipelined_requests_are_answered_in_order(emulator: Emulator) -> None:
     with connected(emulator) as sock:
         sock.sendall(create_bytes("1") + create_bytes("2") + create_bytes("3"))
-        answers = read_answers(sock, 3)
-    assert [json.loads(body)["data"]["name"] for _, _, body in answers] == ["1", "2", "3"]
+        responses = read_responses(sock, 3)
+    assert [json.loads(body)["data"]["name"] for _, _, body in responses] == ["1", "2", "3"]
 
 
 def test_a_request_may_arrive_byte_by_byte(emulator: Emulator) -> None:
     with connected(emulator) as sock:
         for byte in create_bytes("slow"):
             sock.sendall(bytes([byte]))
-        assert read_answers(sock, 1)[0][0] == 201
+        assert read_responses(sock, 1)[0][0] == 201
     assert [segment.name for segment in emulator.segments] == ["slow"]
 
 
@@ -50,7 +50,7 @@ def test_a_chunked_body_is_accepted(emulator: Emulator) -> None:
     chunks = b'5\r\n{"nam\r\nB;note=x\r\ne": "slow"}\r\n0\r\nX-Sum: 1\r\n\r\n'
     with connected(emulator) as sock:
         sock.sendall(CHUNKED_HEAD + chunks + create_bytes("next"))
-        read_answers(sock, 2)
+        read_responses(sock, 2)
     assert [segment.name for segment in emulator.segments] == ["slow", "next"]
 
 
@@ -61,9 +61,9 @@ def test_the_connection_is_closed_when_the_client_asks_for_it(emulator: Emulator
     ):
         with connected(emulator) as sock:
             sock.sendall(request)
-            answer = read_all(sock)
-        assert answer.startswith(b"HTTP/1.1 200 OK")
-        assert b"\r\nConnection: close\r\n" in answer
+            response = read_all(sock)
+        assert response.startswith(b"HTTP/1.1 200 OK")
+        assert b"\r\nConnection: close\r\n" in response
 
 
 def test_a_head_request_has_no_body(emulator: Emulator) -> None:
@@ -108,10 +108,10 @@ def test_a_body_of_one_megabyte_is_accepted(emulator: Emulator) -> None:
     head = create_bytes().partition(b"Content-Length")[0]
     with connected(emulator) as sock:
         sock.sendall(head + b"Content-Length: %d\r\n\r\n" % len(body) + body)
-        assert read_answers(sock, 1)[0][0] == 201
+        assert read_responses(sock, 1)[0][0] == 201
 
 
 def test_a_path_may_be_percent_encoded(emulator: Emulator) -> None:
     with connected(emulator) as sock:
         sock.sendall(b"GET /%68ealth HTTP/1.1\r\nHost: b\r\n\r\n")
-        assert read_answers(sock, 1)[0][0] == 200
+        assert read_responses(sock, 1)[0][0] == 200

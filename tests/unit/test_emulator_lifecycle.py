@@ -11,7 +11,7 @@ import pytest
 import requests
 
 from bunce_sync.testing.emulator import Emulator, Faults
-from tests.emulator_client import Api, connected, create_bytes, read_answers
+from tests.emulator_client import Api, connected, create_bytes, read_responses
 
 
 def test_it_starts_in_less_than_a_tenth_of_a_second() -> None:
@@ -20,7 +20,7 @@ def test_it_starts_in_less_than_a_tenth_of_a_second() -> None:
         begin = perf_counter()
         with Emulator() as emulator, connected(emulator) as sock:
             sock.sendall(create_bytes())
-            assert read_answers(sock, 1)[0][0] == 201
+            assert read_responses(sock, 1)[0][0] == 201
             took.append(perf_counter() - begin)
     assert min(took) < 0.1
 
@@ -115,7 +115,7 @@ def test_reset_drops_slow_responses_and_pending_writes_but_keeps_idle_connection
     with Emulator(faults=Faults(late_seconds=0.1)) as emulator:
         with connected(emulator) as held, connected(emulator) as idle, Api(emulator) as api:
             idle.sendall(create_bytes())
-            read_answers(idle, 1)
+            read_responses(idle, 1)
             emulator.script(["hold_after", "late_store"])
             held.sendall(create_bytes())
             emulator.wait_for(lambda bunce: bunce.served == 2)
@@ -133,7 +133,7 @@ def test_reset_drops_slow_responses_and_pending_writes_but_keeps_idle_connection
                 api("POST", "/segments", {"name": "B"})
             emulator.wait_for(lambda bunce: bunce.pending_writes == 0)
             idle.sendall(create_bytes("C"))
-            read_answers(idle, 1)
+            read_responses(idle, 1)
         assert [segment.name for segment in emulator.segments] == ["B", "C"]
 
 

@@ -26,10 +26,10 @@ def api(emulator: Emulator) -> Iterator[Api]:
 
 
 def page(emulator: Emulator) -> str:
-    answer = requests.get(emulator.url, timeout=10)
-    assert answer.status_code == 200
-    assert answer.headers["Content-Type"] == "text/html; charset=utf-8"
-    return answer.text
+    response = requests.get(emulator.url, timeout=10)
+    assert response.status_code == 200
+    assert response.headers["Content-Type"] == "text/html; charset=utf-8"
+    return response.text
 
 
 def control(emulator: Emulator, method: str, path: str, body: Any = None) -> requests.Response:
@@ -92,15 +92,15 @@ def test_the_state_lists_duplicates(emulator: Emulator, api: Api) -> None:
 
 
 def test_faults_can_be_read_and_replaced(emulator: Emulator, api: Api) -> None:
-    answer = control(
+    response = control(
         emulator,
         "PUT",
         "faults",
         {"error_before": 1, "methods": ["PATCH"], "seed": 5, "script": ["html_502"]},
     )
-    assert answer.status_code == 200
-    assert (answer.json()["error_before"], answer.json()["seed"]) == (1, 5)
-    assert control(emulator, "GET", "faults").json() == answer.json()
+    assert response.status_code == 200
+    assert (response.json()["error_before"], response.json()["seed"]) == (1, 5)
+    assert control(emulator, "GET", "faults").json() == response.json()
     statuses = [api("POST", "/segments", {"name": "A"}).status_code for _ in range(2)]
     assert statuses == [502, 201]
     assert control(emulator, "GET", "state").json()["injected"] == {"html_502": 1}
@@ -170,9 +170,9 @@ def test_an_invalid_change_is_a_422_and_changes_nothing(
     emulator: Emulator, path: str, body: dict[str, object], message: str
 ) -> None:
     before = (emulator.options, emulator.faults)
-    answer = control(emulator, "PUT", path, body)
-    assert answer.status_code == 422
-    assert message in answer.json()["message"]
+    response = control(emulator, "PUT", path, body)
+    assert response.status_code == 422
+    assert message in response.json()["message"]
     assert (emulator.options, emulator.faults) == before
 
 

@@ -35,9 +35,9 @@ def names(rows: list[dict[str, Any]]) -> list[int]:
 
 
 def get(api: Api, **query: object) -> dict[str, Any]:
-    answer = api("GET", "/segments", params=query)
-    assert answer.status_code == 200, answer.text
-    body: dict[str, Any] = answer.json()
+    response = api("GET", "/segments", params=query)
+    assert response.status_code == 200, response.text
+    body: dict[str, Any] = response.json()
     return body
 
 
@@ -58,12 +58,10 @@ def test_a_page_has_a_hundred_rows_at_most(emulator: Emulator, api: Api) -> None
 
 @pytest.mark.parametrize("parameter", ["page", "per_page"])
 @pytest.mark.parametrize("value", ["0", "-1", "x", "1.5", "²", "9" * 10])
-def test_a_page_that_is_not_a_positive_number_is_a_422(
-    api: Api, parameter: str, value: str
-) -> None:
-    answer = api("GET", "/segments", params={parameter: value})
-    assert answer.status_code == 422
-    assert parameter in answer.json()["message"]
+def test_a_page_must_be_a_positive_number(api: Api, parameter: str, value: str) -> None:
+    response = api("GET", "/segments", params={parameter: value})
+    assert response.status_code == 422
+    assert parameter in response.json()["message"]
 
 
 def test_page_numbers_can_be_next_to_the_rows(emulator: Emulator, api: Api) -> None:
@@ -128,7 +126,7 @@ def test_a_server_may_ignore_the_page(emulator: Emulator, api: Api) -> None:
     assert names(get(api, page=7)["data"]) == list(range(20))
 
 
-def test_a_server_may_answer_with_the_last_page_past_the_end(emulator: Emulator, api: Api) -> None:
+def test_a_server_may_return_the_last_page_past_the_end(emulator: Emulator, api: Api) -> None:
     emulator.set(paging="clamp")
     assert names(get(api, page=9)["data"]) == list(range(20, 25))
     emulator.reset()

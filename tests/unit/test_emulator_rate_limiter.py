@@ -114,13 +114,13 @@ def test_all_operations_count_together_even_failing_ones() -> None:
 
 
 def test_only_authenticated_api_requests_count() -> None:
-    with Emulator(rate_limit=1) as emulator, Api(emulator, "sk_live_x") as stranger:
+    with Emulator(rate_limit=1) as emulator, Api(emulator, "sk_live_x") as other:
         for _ in range(3):
-            assert stranger("GET", "/segments").status_code == 401
+            assert other("GET", "/segments").status_code == 401
             for path in ("/", "/health", "/control/state"):
-                assert stranger.session.get(emulator.url + path, timeout=10).status_code == 200
-        stranger.session.headers["X-Authorization"] = KEY
-        assert stranger("GET", "/segments").status_code == 200
+                assert other.session.get(emulator.url + path, timeout=10).status_code == 200
+        other.session.headers["X-Authorization"] = KEY
+        assert other("GET", "/segments").status_code == 200
 
 
 def test_the_limit_can_be_changed_at_runtime() -> None:

@@ -91,7 +91,7 @@ class HttpError(Exception):
 class Router:
     """The table of all handlers, by path and method.
 
-    A handler is called with the request and the path segments that ``{id}`` stands for.
+    A handler is called with the request and the path segments that match ``{id}``.
     """
 
     def __init__(self, routes: Routes) -> None:
@@ -135,13 +135,13 @@ class Router:
         parts = _split(path)
         for pattern, methods in self._routes:
             pairs = list(zip(pattern, parts, strict=False))
-            if len(pattern) == len(parts) and all(wanted in ("{id}", got) for wanted, got in pairs):
-                return methods, [got for wanted, got in pairs if wanted == "{id}"]
+            if len(pattern) == len(parts) and all(name in ("{id}", part) for name, part in pairs):
+                return methods, [part for name, part in pairs if name == "{id}"]
         return None
 
 
 def _split(path: str) -> list[str]:
-    return path.strip("/").split("/")
+    return path.rstrip("/").split("/")
 
 
 def phrase(status: int) -> str:
