@@ -27,7 +27,7 @@ class Connection:
     """Serves one client over HTTP/1.1 with keep-alive.
 
     Args:
-        application: gives the responses.
+        application: returns the responses.
         reader, writer: the two ends of the connection.
     """
 

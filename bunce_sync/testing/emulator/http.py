@@ -154,9 +154,9 @@ def dump(value: object) -> bytes:
     return json.dumps(value, separators=(",", ":")).encode()
 
 
-def success(data: object, message: str, status: int = 200, **beside: object) -> Response:
-    """Return Bunce's envelope for a successful call; ``beside`` goes next to ``data``."""
-    return Response(status, dump({"success": True, "message": message, "data": data, **beside}))
+def success(data: object, message: str, status: int = 200, **more: object) -> Response:
+    """Return Bunce's envelope for a successful call; ``more`` goes next to ``data``."""
+    return Response(status, dump({"success": True, "message": message, "data": data, **more}))
 
 
 def failure(status: int, message: str, headers: Headers = ()) -> Response:

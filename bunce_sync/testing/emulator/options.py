@@ -57,7 +57,7 @@ class Options:
         paging: how lists are paged:
             ``page``: rows in ``data``, nothing else;
             ``page_meta``: the same, with page numbers in ``meta``;
-            ``cursor``: ``meta`` beside ``data`` carries ``next_page_cursor``, ``page`` is ignored;
+            ``cursor``: ``meta`` next to ``data`` has ``next_page_cursor``, ``page`` is ignored;
             ``nested``: rows in ``data.data`` and ``meta`` inside ``data``;
             ``ignore_page``: every page is the first one;
             ``clamp``: a page past the end is the last one again.
