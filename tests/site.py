@@ -27,7 +27,7 @@ from django.db.models import QuerySet
 
 from bunce_sync.models import ApiCall, Segment
 from bunce_sync.models.segment_queryset import SegmentQuerySet
-from project import services
+from project import env
 
 ROOT = Path(__file__).resolve().parent.parent
 API_KEY = "sk_test_site"
@@ -151,7 +151,7 @@ class Site:
         self.url = ""
         self.processes: list[Process] = []
         self.alias = f"site_{uuid.uuid4().hex[:8]}"
-        self._database = services.database(database_url, base=ROOT)
+        self._database = env.database(database_url, base=ROOT)
         own = ("BUNCE_", "CELERY_", "DATABASE_", "DJANGO_")
         self.env = {
             **{name: value for name, value in os.environ.items() if not name.startswith(own)},
