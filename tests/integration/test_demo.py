@@ -11,16 +11,9 @@ from pathlib import Path
 import pytest
 import requests
 
-from tests.site import ROOT, Process, eventually, is_gone
+from tests.site import ROOT, Process, eventually, free_port, is_gone
 
 LOGIN = {"username": "admin", "password": "bunce-demo"}
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
 
 
 def command(folder: Path, port: int, emulator_port: int) -> list[str]:

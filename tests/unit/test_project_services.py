@@ -21,7 +21,7 @@ UNREACHABLE = {
 def missing(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Service:
     service: Service = request.param
     monkeypatch.delenv(service.variable, raising=False)
-    return replace(service, usual=UNREACHABLE[service.name])
+    return replace(service, default=UNREACHABLE[service.name])
 
 
 def test_a_test_without_its_service_is_skipped_by_name(
