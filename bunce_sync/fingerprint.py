@@ -1,31 +1,74 @@
-"""Fingerprints of a segment's content, by which the same content is recognised."""
+"""Fingerprints of segments: one of what was sent, one of what Bunce's list shows.
+
+They answer different questions and are never equal, so comparing one with the other fails at once.
+Fingerprints are compared instead of texts because a database may consider "VIP" and "vip" equal.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 import unicodedata
+from collections.abc import Mapping
+from typing import Any
+
+#: The fields that a create sends and Bunce's list returns, by which a create is recognised there.
+LISTED_FIELDS = ("name", "description")
 
 SURROGATE = re.compile(r"[\ud800-\udfff]")
 
 
 def clean(text: str) -> str:
-    """Return text that every database can store: without NUL and without half characters."""
+    """Return text that every database can store: without NUL and without lone surrogates."""
     return SURROGATE.sub("\N{REPLACEMENT CHARACTER}", text.replace("\0", ""))
 
 
-def content_digest(name: str, description: str | None) -> str:
-    """Return a fingerprint of a segment's content, the same wherever Bunce would show the same.
+def normalize(text: str) -> str:
+    """Return text without the differences that can arise on the way to Bunce and back.
 
-    What gets lost or changed on the way to Bunce and back does not count: NUL, the kind of line
-    break, the Unicode form of an accent, whitespace at the ends; an empty description is no
-    description. The digest is compared instead of the texts, since a database may find "VIP" and
-    "vip" equal.
+    These are NUL, the kind of line break, the Unicode form of an accent, and whitespace at the
+    ends.
     """
-    content = f"{_normal(name)}\0{_normal(description or '')}"
-    return hashlib.sha256(content.encode("utf-8", "replace")).hexdigest()
-
-
-def _normal(text: str) -> str:
     text = clean(text).replace("\r\n", "\n").replace("\r", "\n")
     return unicodedata.normalize("NFC", text).strip()
+
+
+def sent_fingerprint(fields: Mapping[str, Any]) -> str:
+    """Return the fingerprint of the fields that an update sends; it detects edits.
+
+    The order of the fields does not count, since databases do not keep it. Neither does a field
+    that is null, blank or false, so the segments already sent keep their fingerprint when an optional
+    field is added.
+
+    Args:
+        fields: the JSON value of each field. Text is normalized, except inside lists and objects.
+
+    Raises:
+        TypeError, ValueError: a value cannot be represented in JSON.
+    """
+    return _fingerprint("sent", fields)
+
+
+def listed_fingerprint(name: str, description: str | None) -> str:
+    """Return the fingerprint of what Bunce's list shows; it recognizes a create.
+
+    Only fields that a create sends and the list returns belong here.
+    """
+    return _fingerprint("listed", {"name": name, "description": description})
+
+
+def content_digest(name: str, description: str | None) -> str:
+    """Return a fingerprint of a segment's content, for both questions."""
+    content = f"{normalize(name)}\0{normalize(description or '')}"
+    return hashlib.sha256(content.encode()).hexdigest()
+
+
+def _fingerprint(label: str, fields: Mapping[str, Any]) -> str:
+    values = {
+        name: normalize(value) if isinstance(value, str) else value
+        for name, value in fields.items()
+    }
+    present = {name: value for name, value in values.items() if value not in (None, "", False)}
+    canonical = json.dumps([label, present], sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(canonical.encode()).hexdigest()

@@ -85,11 +85,11 @@ RETRY: Final = Ask(
 )
 CHECK: Final = Ask(
     "check",
-    messages.CHECK,
+    messages.REFRESH,
     lambda row: row.bunce_id is not None or row.status == Status.IN_DOUBT,
     services.refresh,
-    messages.CHECKED,
-    messages.NOT_CHECKED,
+    messages.REFRESHED,
+    messages.NOT_REFRESHED,
     Q(bunce_id__isnull=False, refresh_requested_at__isnull=True),
 )
 ASKS: Final = (PUSH, RETRY, CHECK)
@@ -119,7 +119,7 @@ def ask_for(request: HttpRequest, ask: Ask, ids: Sequence[int]) -> None:
         flash.warning(request, ask.skipped % {"n": skipped})
     if marked or looked_for:
         for told in reasons_to_wait(get_status())[:1]:
-            flash.warning(request, f"{told.what} {told.todo}")
+            flash.warning(request, f"{told.summary} {told.action}")
 
 
 def _first(rows: QuerySet[Segment]) -> list[int]:
@@ -147,7 +147,7 @@ class Asking(ModelAdmin):
     def retry_selected(self, request: HttpRequest, queryset: QuerySet[Segment]) -> None:
         self._ask_for_selected(request, RETRY, queryset)
 
-    @admin.action(description=messages.CHECK_MANY, permissions=["push"])
+    @admin.action(description=messages.REFRESH_MANY, permissions=["push"])
     def check_selected(self, request: HttpRequest, queryset: QuerySet[Segment]) -> None:
         self._ask_for_selected(request, CHECK, queryset)
 
@@ -159,7 +159,7 @@ class Asking(ModelAdmin):
             # Else the same first ones would be asked for each time.
             ids = _first(queryset.filter(ask.open))
             if not ids:
-                flash.info(request, messages.ALL_ASKED)
+                flash.info(request, messages.ALL_REQUESTED)
         ask_for(request, ask, ids[: counts.CAP])
         if len(ids) > counts.CAP:
             flash.warning(request, messages.TOO_MANY % {"n": counts.CAP})

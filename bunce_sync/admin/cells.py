@@ -18,7 +18,7 @@ from bunce_sync.admin.icons import icon
 from bunce_sync.functions import DatabaseNow
 from bunce_sync.models import ApiCall, OperationState, Segment, SyncState
 from bunce_sync.status import messages
-from bunce_sync.status.presenters import moment
+from bunce_sync.status.presenters import format_time
 
 Status = Segment.Status
 
@@ -93,7 +93,7 @@ def _countdown(until: datetime, now: datetime) -> SafeString:
         ' <time class="bunce-countdown" datetime="{}" data-bunce-until="{}">{}</time>',
         until.isoformat(),
         f"{until.timestamp():.3f}",
-        messages.AT_TIME % {"time": moment(until, now)},
+        messages.AT_TIME % {"time": format_time(until, now)},
     )
 
 

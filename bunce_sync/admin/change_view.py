@@ -28,9 +28,9 @@ from bunce_sync.admin.timeline import timeline
 from bunce_sync.fingerprint import content_digest
 from bunce_sync.models import Segment
 from bunce_sync.status import messages
-from bunce_sync.status.messages import Right
+from bunce_sync.status.messages import Permission
 from bunce_sync.status.presenters import describe_segment, is_paused, paused_until
-from bunce_sync.status.status import SyncStatus, get_status, ledger_days
+from bunce_sync.status.status import SyncStatus, call_log_days, get_status
 
 Status = Segment.Status
 
@@ -100,7 +100,7 @@ class Changing(Asking):
         state = {
             "badge": cells.badge(segment, now=seen.now, gate_until=until, paused=paused),
             "told": told,
-            "answered": told.answered,
+            "answered": told.from_bunce,
             "twin": _twin(segment),
             "asks": [ask for ask in self._asks(request, segment) if ask["applies"]],
         }
@@ -110,8 +110,8 @@ class Changing(Asking):
             "calls": _render("timeline", self._calls(request, segment, seen.now)),
         }
 
-    def _rights(self, request: HttpRequest, segment: Segment) -> set[Right]:
-        may: dict[Right, bool] = {
+    def _rights(self, request: HttpRequest, segment: Segment) -> set[Permission]:
+        may: dict[Permission, bool] = {
             "change": self.has_change_permission(request, segment),
             "push": self.has_push_permission(request),
             "replace": self.has_add_permission(request)
@@ -124,7 +124,7 @@ class Changing(Asking):
             return {"forbidden": True}
         return {
             "timeline": timeline(segment, now),
-            "nothing": messages.NO_CALLS % {"n": ledger_days()},
+            "nothing": messages.NO_CALLS % {"n": call_log_days()},
             "ledger": self._ledger(segment),
             "copy": icon("copy"),
             "copied": icon("synced"),

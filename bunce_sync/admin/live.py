@@ -18,7 +18,7 @@ from django.utils.cache import get_conditional_response
 from django.utils.functional import Promise
 
 from bunce_sync.status import messages
-from bunce_sync.status.presenters import moment
+from bunce_sync.status.presenters import format_time
 from bunce_sync.status.status import SyncStatus
 
 #: A value to be filled in, as Python writes it.
@@ -74,7 +74,7 @@ def _swept(overview: SyncStatus) -> str:
 
 
 def _time(overview: SyncStatus) -> str:
-    return moment(overview.now, overview.now)
+    return format_time(overview.now, overview.now)
 
 
 def _texts() -> str:
@@ -86,8 +86,8 @@ def _texts() -> str:
         "agoMinutes": messages.AGO_MINUTES,
         "copied": messages.COPIED,
         "ended": messages.NOT_UPDATED,
-        "unanswered": messages.NO_ANSWER,
-        "goesOn": messages.GOES_ON,
+        "unanswered": messages.SITE_UNREACHABLE,
+        "goesOn": messages.RESUMED,
         "unsaved": messages.UNSAVED,
     }
     # The script fills in {n} and {time}.

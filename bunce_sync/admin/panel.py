@@ -16,7 +16,7 @@ from bunce_sync.admin.icons import icon
 from bunce_sync.models import Segment
 from bunce_sync.status import messages
 from bunce_sync.status.counts import Count
-from bunce_sync.status.presenters import StatusMessage, moment, reasons_to_wait, worker_command
+from bunce_sync.status.presenters import StatusMessage, format_time, reasons_to_wait, worker_command
 from bunce_sync.status.status import SyncStatus, Usage
 
 Status = Segment.Status
@@ -88,13 +88,13 @@ def notices(overview: SyncStatus) -> list[Notice]:
 
 def _notice(told: StatusMessage) -> Notice:
     looks = icon("rejected" if told.urgent else "paused")
-    todo, command, _ = told.todo.partition(worker_command())
+    todo, command, _ = told.action.partition(worker_command())
     copied = with_copy(command, "command", str(messages.COPY_COMMAND)) if command else ""
     return Notice(told, looks, todo, copied)
 
 
 def _at(overview: SyncStatus) -> str:
-    return str(messages.AT_TIME % {"time": moment(overview.sweep.at, overview.now)})
+    return str(messages.AT_TIME % {"time": format_time(overview.sweep.at, overview.now)})
 
 
 def number(count: Count) -> str:

@@ -9,7 +9,12 @@ from typing import Final
 from bunce_sync.admin.curl import curl, method
 from bunce_sync.models import ApiCall, Segment
 from bunce_sync.status import messages
-from bunce_sync.status.presenters import cause, describe_decision, moment, remark
+from bunce_sync.status.presenters import (
+    describe_decision,
+    describe_problem,
+    format_time,
+    visible_detail,
+)
 
 Outcome = ApiCall.Outcome
 
@@ -71,7 +76,7 @@ def _entry(call: ApiCall, now: datetime) -> Entry:
     outcome = Outcome(call.outcome)
     return Entry(
         pk=str(call.pk),
-        at=moment(call.started_at, now),
+        at=format_time(call.started_at, now),
         at_iso=call.started_at.isoformat(),
         title=str(call.get_operation_display()),
         request=f"{method(call)} {call.path}",
@@ -80,8 +85,8 @@ def _entry(call: ApiCall, now: datetime) -> Entry:
         status=str(call.http_status or ""),
         duration=duration(call.duration_ms),
         meaning=str(messages.OUTCOME[outcome]),
-        why="" if call.code in REPEATING | messages.DETAIL_IS_ID else cause(call.code),
-        said=remark(call.code, call.message),
+        why="" if call.code in REPEATING | messages.DETAIL_IS_ID else describe_problem(call.code),
+        said=visible_detail(call.code, call.message),
         decision=describe_decision(call, now),
         curl=curl(call),
         caution=str(messages.CURL_CREATES) if call.operation == ApiCall.Operation.CREATE else "",

@@ -385,7 +385,7 @@ STATUS_EXAMPLE = OpenApiExample(
             "asked_until": None,
         },
         "operations": [],
-        "trouble": "",
+        "configuration_problem": "",
         "key_missing": False,
         "sweep": {"at": "2026-01-31T08:30:00.120Z", "age": 5.13, "late": False},
         "scan": None,

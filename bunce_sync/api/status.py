@@ -105,7 +105,7 @@ class StatusSerializer(PlainSerializer):
     operations = PausedOperationSerializer(
         many=True, help_text="Paused for every segment, while the other operations continue."
     )
-    trouble = serializers.CharField(
+    configuration_problem = serializers.CharField(
         help_text="A setting of the site that cannot be used, so that nothing is sent."
     )
     key_missing = serializers.BooleanField(help_text="No API key is set: nothing is sent.")

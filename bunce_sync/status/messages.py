@@ -27,48 +27,48 @@ Text: TypeAlias = str | Promise
 
 
 @dataclass(frozen=True, slots=True)
-class Template:
+class MessageTemplate:
     """A state in words to be translated, with names of values to be filled in."""
 
-    what: Text
-    why: Text
-    todo: Text
+    summary: Text
+    cause: Text
+    action: Text
 
 
 #: What somebody may do about a segment; ``replace`` is to add one and delete another.
-Right: TypeAlias = Literal["change", "push", "replace"]
+Permission: TypeAlias = Literal["change", "push", "replace"]
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
     """Something to do next: in one sentence for those who may, in another for those who may not."""
 
-    right: Right
-    do: Text
-    ask: Text
+    permission: Permission
+    allowed: Text
+    denied: Text
 
 
 #: What to do next, one after the other.
-Todo: TypeAlias = tuple[Text | Step, ...]
+Steps: TypeAlias = tuple[Text | Step, ...]
 
 
 NO_ACTION = _("There is nothing to do.")
 
 # ── What: the state of a segment ──────────────────────────────────────────────────────────────
 
-WHAT_CREATE: Final = {
+SUMMARY_CREATE: Final = {
     Status.PENDING: _("Waiting to be created in Bunce."),
     Status.SENDING: _("Being created in Bunce right now."),
     Status.SYNCED: _("In Bunce, with the content shown here."),
     Status.IN_DOUBT: _("Sent to Bunce, but it is not known whether Bunce created it."),
     Status.REJECTED: _("Bunce refused to create it."),
 }
-WHAT_UPDATE: Final = WHAT_CREATE | {
+SUMMARY_UPDATE: Final = SUMMARY_CREATE | {
     Status.PENDING: _("Waiting to be updated in Bunce."),
     Status.SENDING: _("Being updated in Bunce right now."),
     Status.REJECTED: _("Bunce did not accept the change."),
 }
-WHAT_ELSE: Final[Mapping[tuple[str, str], Text]] = {
+SUMMARY_SPECIAL: Final[Mapping[tuple[str, str], Text]] = {
     (Status.SYNCED, "drift"): _("In Bunce, but with other content than here."),
     (Status.SYNCED, "stored_differently"): _("In Bunce, but with other content than was sent."),
     (Status.SYNCED, "all_customers"): _("In Bunce, but “all customers” differs from here."),
@@ -98,7 +98,7 @@ NOW = _("now")
 
 # ── Why: the last problem, by its code ────────────────────────────────────────────────────────
 
-WHY: Final[Mapping[str, Text]] = {
+CAUSES: Final[Mapping[str, Text]] = {
     # Nothing was sent.
     "refused": _("Nobody answered at Bunce's address: the connection was refused."),
     "dns": _("Bunce's address could not be found: its name does not resolve."),
@@ -147,7 +147,7 @@ WHY: Final[Mapping[str, Text]] = {
     "linked_elsewhere": _(
         "Bunce's answer names a segment that already belongs to another row with the same content."
     ),
-    "duplicate": _("A late answer showed that Bunce created it a second time, as %(said)s."),
+    "duplicate": _("A late answer showed that Bunce created it a second time, as %(detail)s."),
     "drift": _("It was changed in Bunce after it was sent."),
     "stored_differently": _(
         "Bunce confirmed it, but what Bunce shows differs from what was sent: Bunce adapted it, or"
@@ -161,39 +161,43 @@ WHY: Final[Mapping[str, Text]] = {
     "row_deleted": _("The segment was deleted here while it was being sent."),
     "": _("No cause was noted."),
 }
-WHY_UNKNOWN_CODE = _("The last request did not succeed (%(code)s).")
+CAUSE_UNKNOWN_CODE = _("The last request did not succeed (%(code)s).")
 
-WHY_NEW = _("It was added here, and no worker has sent it yet.")
-WHY_EDITED = _("It was changed here, and no worker has sent the change yet.")
-WHY_AGAIN = _("It is to be sent again, and no worker has done so yet.")
-WHY_EDITED_SINCE = _("Bunce refused the content sent before; it has been changed here since.")
-WHY_SENDING = _("A worker sent it at %(time)s and waits for Bunce's answer.")
-WHY_SYNCED = _("Bunce confirmed it at %(time)s.")
-WHY_ABSENT = _(
-    "%(why)s Bunce's whole list was searched at %(time)s and does not have it, so it is safe to"
+CAUSE_NEW = _("It was added here, and no worker has sent it yet.")
+CAUSE_EDITED = _("It was changed here, and no worker has sent the change yet.")
+CAUSE_SEND_AGAIN = _("It is to be sent again, and no worker has done so yet.")
+CAUSE_EDITED_SINCE = _("Bunce refused the content sent before; it has been changed here since.")
+CAUSE_SENDING = _("A worker sent it at %(time)s and waits for Bunce's answer.")
+CAUSE_SYNCED = _("Bunce confirmed it at %(time)s.")
+CAUSE_ABSENT = _(
+    "%(cause)s Bunce's whole list was searched at %(time)s and does not have it, so it is safe to"
     " send it again."
 )
-WHY_TWIN = _("Bunce refused it, perhaps because an earlier try had created it after all.")
-WHY_LOOK_FAILED = _("Bunce confirmed it before, but the last look into Bunce failed. %(why)s")
+CAUSE_DOUBTFUL_REFUSAL = _(
+    "Bunce refused it, perhaps because an earlier try had created it after all."
+)
+CAUSE_REFRESH_FAILED = _(
+    "Bunce confirmed it before, but the last look into Bunce failed. %(cause)s"
+)
 
 # ── What to do next ───────────────────────────────────────────────────────────────────────────
 
 ACTION_SOON = _("A worker sends it within seconds. There is nothing to do.")
 ACTION_RETRY = _("It is tried again by itself at %(time)s.")
-ACTION_HURRY = Step("push", _("“Push now” tries at once."), NO_ACTION)
+ACTION_PUSH_NOW = Step("push", _("“Push now” tries at once."), NO_ACTION)
 ACTION_SENDING = _(
     "The answer shows here as soon as it comes. Should the worker stop before, others take over"
     " after %(time)s. There is nothing to do."
 )
-ACTION_LOOK_AT = _(
+ACTION_SEARCH_AT = _(
     "Bunce's list is searched for it from %(time)s on, when Bunce has surely finished. It is sent"
     " again only if it is not there, so it cannot end up twice. There is nothing to do."
 )
-ACTION_LOOKING = _(
+ACTION_SEARCHING = _(
     "Bunce's list is being searched for it. It is sent again only if it is not there, so it"
     " cannot end up twice. There is nothing to do."
 )
-ACTION_REJECTED: Final[Todo] = (
+ACTION_REJECTED: Final[Steps] = (
     Step(
         "change",
         _("Change it below and save: that sends it again."),
@@ -205,7 +209,7 @@ ACTION_REJECTED: Final[Todo] = (
         _("If the cause is gone, a colleague who may push segments can send it unchanged."),
     ),
 )
-ACTION_NOT_FOUND: Final[Todo] = (
+ACTION_NOT_FOUND: Final[Steps] = (
     _("Check in Bunce's dashboard first that it is gone."),
     Step(
         "replace",
@@ -227,7 +231,7 @@ ACTION_NOT_FOUND: Final[Todo] = (
         ),
     ),
 )
-ACTION_FORBIDDEN: Final[Todo] = (
+ACTION_FORBIDDEN: Final[Steps] = (
     Step(
         "change",
         _("If its content is the cause, change it below and save: that sends it again."),
@@ -242,7 +246,7 @@ ACTION_FORBIDDEN: Final[Todo] = (
         ),
     ),
 )
-ACTION_NO_SUCH_ADDRESS: Final[Todo] = (
+ACTION_NO_SUCH_ADDRESS: Final[Steps] = (
     _("Correct the setting, and restart web server and workers."),
     Step(
         "push",
@@ -250,12 +254,12 @@ ACTION_NO_SUCH_ADDRESS: Final[Todo] = (
         _("Then a colleague who may push segments can send it unchanged."),
     ),
 )
-ACTION_BY_CODE: Final[Mapping[str, Todo]] = {
+ACTION_BY_CODE: Final[Mapping[str, Steps]] = {
     "not_found": ACTION_NOT_FOUND,
     "forbidden": ACTION_FORBIDDEN,
     "no_such_address": ACTION_NO_SUCH_ADDRESS,
 }
-ACTION_LOOK_AGAIN = Step(
+ACTION_REFRESH = Step(
     "push",
     _("“Check with Bunce” looks again."),
     _("A colleague who may push segments can have it looked up again."),
@@ -265,7 +269,7 @@ _COPY_THEIRS = Step(
     _("To keep Bunce's content, copy it below and save."),
     _("To keep Bunce's content, ask a colleague who may change segments to copy it here."),
 )
-ACTION_SYNCED: Final[Mapping[str, Todo]] = {
+ACTION_SYNCED: Final[Mapping[str, Steps]] = {
     "": (NO_ACTION,),
     "stored_differently": (
         _("If the difference does not matter, there is nothing to do."),
@@ -294,7 +298,7 @@ ACTION_SYNCED: Final[Mapping[str, Todo]] = {
     ),
     "duplicate": (
         _("Remove the other one in Bunce's dashboard; this one stays linked."),
-        ACTION_LOOK_AGAIN,
+        ACTION_REFRESH,
     ),
 }
 _AFTER_KEY = _(
@@ -312,7 +316,7 @@ _AFTER_PAUSE = _(
     "Bunce asked for a pause: it goes on by itself at %(until)s or soon after. There is"
     " nothing to do."
 )
-ACTION_GATE_CLOSED: Final = {
+ACTION_RATE_LIMITER_CLOSED: Final = {
     Reason.RATE_LIMITED: _AFTER_PAUSE,
     Reason.UNAVAILABLE: _AFTER_PAUSE,
     Reason.KEY_REFUSED: _AFTER_KEY,
@@ -322,105 +326,107 @@ ACTION_GATE_CLOSED: Final = {
         " then. There is nothing to do."
     ),
 }
-ACTION_GATE_LONG = _(
+ACTION_LONG_PAUSE = _(
     "Bunce asked for a pause until %(asked)s. One request tries it at %(until)s already; this goes"
     " on by itself once Bunce answers. There is nothing to do."
 )
-ACTION_GATE_PROBING: Final = {
+ACTION_RATE_LIMITER_PROBING: Final = {
     Reason.RATE_LIMITED: _AFTER_PROBE,
     Reason.UNAVAILABLE: _AFTER_PROBE,
     Reason.KEY_REFUSED: _AFTER_KEY,
     Reason.UNREACHABLE: _AFTER_OUTAGE,
     Reason.CLOCK: _AFTER_PROBE,
 }
-ACTION_CHECK_ASKED = _("A worker was asked to look into Bunce; what it finds shows here.")
+ACTION_REFRESH_REQUESTED = _("A worker was asked to look into Bunce; what it finds shows here.")
 
 # ── What keeps everything waiting ─────────────────────────────────────────────────────────────
 
-NO_KEY = Template(
-    what=_("Nothing is sent: there is no API key."),
-    why=_("The site's setting BUNCE_SYNC['API_KEY'] is empty."),
-    todo=_("Set it to the secret key from Bunce's dashboard, and restart web server and workers."),
+NO_KEY = MessageTemplate(
+    summary=_("Nothing is sent: there is no API key."),
+    cause=_("The site's setting BUNCE_SYNC['API_KEY'] is empty."),
+    action=_(
+        "Set it to the secret key from Bunce's dashboard, and restart web server and workers."
+    ),
 )
-BAD_SETTING = Template(
-    what=_("Nothing is sent: a setting cannot be used."),
-    why="%(trouble)s",
-    todo=_("Correct it, and restart web server and workers. “manage.py check” tells more."),
+BAD_SETTING = MessageTemplate(
+    summary=_("Nothing is sent: a setting cannot be used."),
+    cause="%(problem)s",
+    action=_("Correct it, and restart web server and workers. “manage.py check” tells more."),
 )
-NEVER_SWEPT = Template(
-    what=_("No worker has run yet."),
-    why=_("Segments are sent by a Celery worker, and none has looked after them so far."),
-    todo=_("Start one: %(command)s"),
+NEVER_SWEPT = MessageTemplate(
+    summary=_("No worker has run yet."),
+    cause=_("Segments are sent by a Celery worker, and none has looked after them so far."),
+    action=_("Start one: %(command)s"),
 )
-SWEEP_LATE = Template(
-    what=_("No worker is running."),
-    why=_(
+SWEEP_LATE = MessageTemplate(
+    summary=_("No worker is running."),
+    cause=_(
         "A worker last looked after the segments at %(time)s, which should happen every"
         " %(seconds)s s."
     ),
-    todo=_("Start one: %(command)s"),
+    action=_("Start one: %(command)s"),
 )
-GATE_CLOSED: Final = {
-    Reason.RATE_LIMITED: Template(
-        what=_("Bunce asked us to pause until %(until)s."),
-        why=_("More requests came from this address than Bunce allows in a minute."),
-        todo=_(
+RATE_LIMITER_CLOSED: Final = {
+    Reason.RATE_LIMITED: MessageTemplate(
+        summary=_("Bunce asked us to pause until %(until)s."),
+        cause=_("More requests came from this address than Bunce allows in a minute."),
+        action=_(
             "Everything goes on by itself. Should it happen often, look for another program that"
             " uses the same address, or lower RATE_LIMIT."
         ),
     ),
-    Reason.UNAVAILABLE: Template(
-        what=_("Bunce is unavailable and asked us to pause until %(until)s."),
-        why=_("Since %(since)s Bunce answers that it cannot serve requests for a while."),
-        todo=_("Everything goes on by itself. There is nothing to do."),
+    Reason.UNAVAILABLE: MessageTemplate(
+        summary=_("Bunce is unavailable and asked us to pause until %(until)s."),
+        cause=_("Since %(since)s Bunce answers that it cannot serve requests for a while."),
+        action=_("Everything goes on by itself. There is nothing to do."),
     ),
-    Reason.KEY_REFUSED: Template(
-        what=_("Bunce refused the key."),
-        why=_("Since %(since)s Bunce answers that it does not accept this site's API key."),
-        todo=_(
+    Reason.KEY_REFUSED: MessageTemplate(
+        summary=_("Bunce refused the key."),
+        cause=_("Since %(since)s Bunce answers that it does not accept this site's API key."),
+        action=_(
             "Set a valid key and restart web server and workers. One request a minute tries it,"
             " the next at %(until)s."
         ),
     ),
-    Reason.UNREACHABLE: Template(
-        what=_("Bunce is not answering since %(since)s."),
-        why=_("Several requests in a row came to nothing."),
-        todo=_("It is tried again by itself at %(until)s, and all else follows when it answers."),
+    Reason.UNREACHABLE: MessageTemplate(
+        summary=_("Bunce is not answering since %(since)s."),
+        cause=_("Several requests in a row came to nothing."),
+        action=_("It is tried again by itself at %(until)s, and all else follows when it answers."),
     ),
-    Reason.CLOCK: Template(
-        what=_("Paused until %(until)s: the database's clock jumped."),
-        why=_("Requests are counted by that clock, so one minute is waited out."),
-        todo=_("Everything goes on by itself. Should it happen often, look after the clock."),
+    Reason.CLOCK: MessageTemplate(
+        summary=_("Paused until %(until)s: the database's clock jumped."),
+        cause=_("Requests are counted by that clock, so one minute is waited out."),
+        action=_("Everything goes on by itself. Should it happen often, look after the clock."),
     ),
 }
 #: In place of the first part, where Bunce asked for longer than the app goes without a try.
-GATE_LONG = Template(
-    what=_("Bunce asked us to pause until %(asked)s."),
-    why=_("Because this is long, one request tries at %(until)s."),
-    todo=_("Everything goes on by itself once Bunce answers. There is nothing to do."),
+LONG_PAUSE = MessageTemplate(
+    summary=_("Bunce asked us to pause until %(asked)s."),
+    cause=_("Because this is long, one request tries at %(until)s."),
+    action=_("Everything goes on by itself once Bunce answers. There is nothing to do."),
 )
-_PAUSE_OVER = Template(
-    what=_("The pause that Bunce asked for is over."),
-    why=_("One request goes first; the others follow when Bunce answers it."),
-    todo=NO_ACTION,
+_PAUSE_OVER = MessageTemplate(
+    summary=_("The pause that Bunce asked for is over."),
+    cause=_("One request goes first; the others follow when Bunce answers it."),
+    action=NO_ACTION,
 )
-GATE_PROBING: Final = {
+RATE_LIMITER_PROBING: Final = {
     Reason.RATE_LIMITED: _PAUSE_OVER,
     Reason.UNAVAILABLE: _PAUSE_OVER,
-    Reason.KEY_REFUSED: Template(
-        what=_("Bunce refused the key; it is being tried again."),
-        why=_("Since %(since)s Bunce answers that it does not accept this site's API key."),
-        todo=_("If you have not done so, set a valid key and restart web server and workers."),
+    Reason.KEY_REFUSED: MessageTemplate(
+        summary=_("Bunce refused the key; it is being tried again."),
+        cause=_("Since %(since)s Bunce answers that it does not accept this site's API key."),
+        action=_("If you have not done so, set a valid key and restart web server and workers."),
     ),
-    Reason.UNREACHABLE: Template(
-        what=_("Bunce is not answering since %(since)s; it is being tried again."),
-        why=_("One request goes first; the others follow when Bunce answers it."),
-        todo=NO_ACTION,
+    Reason.UNREACHABLE: MessageTemplate(
+        summary=_("Bunce is not answering since %(since)s; it is being tried again."),
+        cause=_("One request goes first; the others follow when Bunce answers it."),
+        action=NO_ACTION,
     ),
-    Reason.CLOCK: Template(
-        what=_("The pause after the jump of the database's clock is over."),
-        why=_("One request goes first; the others follow when Bunce answers it."),
-        todo=NO_ACTION,
+    Reason.CLOCK: MessageTemplate(
+        summary=_("The pause after the jump of the database's clock is over."),
+        cause=_("One request goes first; the others follow when Bunce answers it."),
+        action=NO_ACTION,
     ),
 }
 
@@ -433,7 +439,7 @@ OPERATION_PAUSED: Final = {
     Operation.LIST: _("Bunce's list of segments cannot be read, so segments in doubt wait."),
 }
 #: By the code of the answer.
-OPERATION_WHY: Final[Mapping[str, Text]] = {
+OPERATION_CAUSE: Final[Mapping[str, Text]] = {
     "forbidden": _(
         "Since %(since)s Bunce does not allow these requests (HTTP %(status)s), whatever the"
         " segment."
@@ -448,8 +454,8 @@ OPERATION_WHY: Final[Mapping[str, Text]] = {
     ),
     "paging": _("Since %(since)s the end of the list cannot be determined."),
 }
-OPERATION_WHY_REFUSED = _("Since %(since)s Bunce refuses these requests (HTTP %(status)s).")
-OPERATION_WHY_UNREADABLE = _("Since %(since)s Bunce's answers cannot be read. %(why)s")
+OPERATION_CAUSE_REFUSED = _("Since %(since)s Bunce refuses these requests (HTTP %(status)s).")
+OPERATION_CAUSE_UNREADABLE = _("Since %(since)s Bunce's answers cannot be read. %(cause)s")
 OPERATION_ACTION: Final[Mapping[str, Text]] = {
     "forbidden": _(
         "Check in Bunce's dashboard whether a limit of the plan is reached and what the API key may"
@@ -504,20 +510,20 @@ COPY_COMMAND = _("Copy the command")
 ZONE = _("Times are those of %(zone)s.")
 COPY_ID = _("Copy the Bunce id %(id)s")
 NOT_UPDATED = _("This page is no longer kept up to date: reload it.")
-NO_ANSWER = _(
+SITE_UNREACHABLE = _(
     "The site does not answer: what you see is as it was at %(time)s. It is asked again by itself."
 )
-GOES_ON = _("Nothing keeps requests waiting any more.")
+RESUMED = _("Nothing keeps requests waiting any more.")
 UNSAVED = _(
     "You changed something that is not saved yet. Save it first: that sends the segment as well."
 )
 
 # ── What people may ask for ───────────────────────────────────────────────────────────────────
 
-PUSH_NOW, RETRY, CHECK = _("Push now"), _("Retry"), _("Check with Bunce")
+PUSH_NOW, RETRY, REFRESH = _("Push now"), _("Retry"), _("Check with Bunce")
 PUSH_MANY = _("Push selected segments now")
 RETRY_MANY = _("Retry selected segments")
-CHECK_MANY = _("Check selected segments with Bunce")
+REFRESH_MANY = _("Check selected segments with Bunce")
 PUSHED = ngettext_lazy(
     "%(n)d segment was marked to be sent; what comes of it shows here.",
     "%(n)d segments were marked to be sent; what comes of it shows here.",
@@ -528,7 +534,7 @@ RETRIED = ngettext_lazy(
     "%(n)d segments were marked to be sent again; what comes of it shows here.",
     "n",
 )
-CHECKED = ngettext_lazy(
+REFRESHED = ngettext_lazy(
     "A worker will look up %(n)d segment in Bunce; what it finds shows here.",
     "A worker will look up %(n)d segments in Bunce; what it finds shows here.",
     "n",
@@ -543,7 +549,7 @@ NOT_RETRIED = ngettext_lazy(
     "%(n)d segments were left alone: only those that need attention can be retried.",
     "n",
 )
-NOT_CHECKED = ngettext_lazy(
+NOT_REFRESHED = ngettext_lazy(
     "%(n)d segment was left alone: Bunce does not have it yet.",
     "%(n)d segments were left alone: Bunce does not have them yet.",
     "n",
@@ -554,7 +560,7 @@ LOOKED_FOR = ngettext_lazy(
     "n",
 )
 TOO_MANY = _("These were the first %(n)s. Do the same again for the others.")
-ALL_ASKED = _("All of them were asked for already. What comes of it shows here.")
+ALL_REQUESTED = _("All of them were asked for already. What comes of it shows here.")
 
 # ── Deleting ──────────────────────────────────────────────────────────────────────────────────
 
@@ -580,7 +586,7 @@ FIXED_AFTER_SENDING = _(
 )
 
 #: Codes whose detail is Bunce's own message; with the others it is a technical remark.
-ANSWERED: Final = frozenset(
+DETAIL_FROM_BUNCE: Final = frozenset(
     {
         *("rejected", "conflict", "forbidden", "not_found", "no_such_address"),
         *("key_refused", "rate_limited", "server_error", "unavailable", "says_failed"),

@@ -1,4 +1,7 @@
-"""Chooses among the sentences of ``messages.py`` for a row, a call, the rate limiter, and fills them in."""
+"""The messages about a segment, a call, and whatever keeps requests waiting.
+
+They are chosen from the texts of ``messages.py``, whose placeholders are filled in here.
+"""
 
 from __future__ import annotations
 
@@ -10,14 +13,11 @@ from typing import get_args
 from celery import current_app
 from django.utils import formats, timezone
 
-from bunce_sync.models import ApiCall, Segment, SyncState
+from bunce_sync.choices import Decision, Operation, Reason, Status
+from bunce_sync.models import ApiCall, Segment
 from bunce_sync.status import messages
-from bunce_sync.status.messages import Right, Step, Template, Text, Todo
+from bunce_sync.status.messages import MessageTemplate, Permission, Step, Steps, Text
 from bunce_sync.status.status import PausedOperation, RateLimiterStatus, SyncStatus
-
-Status = Segment.Status
-Reason = SyncState.Reason
-Operation = ApiCall.Operation
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,291 +25,344 @@ class StatusMessage:
     """A state in words.
 
     Attributes:
-        what: what happened.
-        why: what caused it.
-        todo: what to do next, if only "nothing".
-        said: Bunce's message or a technical remark, as it came and untranslated; often empty.
-        answered: that it is Bunce's message.
-        urgent: nothing goes on before somebody acts.
+        summary: what happened.
+        cause: why.
+        action: what to do next, or that there is nothing to do.
+        detail: Bunce's message or a technical detail, not translated; often empty.
+        from_bunce: whether ``detail`` is Bunce's message.
+        urgent: whether nothing is sent before a person acts.
     """
 
-    what: str
-    why: str
-    todo: str
-    said: str = ""
-    answered: bool = False
+    summary: str
+    cause: str
+    action: str
+    detail: str = ""
+    from_bunce: bool = False
     urgent: bool = False
 
 
+# ── Segments ──────────────────────────────────────────────────────────────────────────────────
+
+
 def describe_segment(
-    segment: Segment, overview: SyncStatus, rights: Collection[Right] = get_args(Right)
+    segment: Segment,
+    status: SyncStatus,
+    permissions: Collection[Permission] = get_args(Permission),
 ) -> StatusMessage:
-    """Where a segment stands.
+    """Return the message about a segment.
 
     Args:
-        segment: the row, as it is now.
-        overview: where all stands, for what keeps a waiting row waiting.
-        rights: what the reader may do, so that nobody is told to press a button that is not there.
+        segment: the row as it is now.
+        status: of the whole sync; it tells what a waiting row waits for.
+        permissions: what the reader may do. Buttons are named only to readers who have them.
     """
-    status, code = Status(segment.status), segment.trouble
-    usual = messages.WHAT_CREATE if segment.creates else messages.WHAT_UPDATE
-    what = messages.WHAT_ELSE.get((status, code), usual[status])
-    said = "" if status == Status.SENDING else remark(code, segment.last_error)
-    answered = code in messages.ANSWERED
-    waits = _kept_waiting(overview, _needs(segment))
-    steps = [str(_step(step, rights)) for step in waits.todo or _todo(segment, overview)]
+    blocker = _find_blocker(_next_operation(segment), status)
+    steps = [*blocker.steps] or _resolve(_next_steps(segment, status.now), permissions)
     if segment.refresh_requested_at is not None:
-        look = _kept_waiting(overview, Operation.READ)
-        if look.todo:
+        refresh_blocker = _find_blocker(Operation.READ, status)
+        if refresh_blocker.steps:
             steps = [step for step in steps if step != str(messages.NO_ACTION)]
-        steps.append(str(messages.ACTION_CHECK_ASKED))
-        steps += [step for step in look.todo if step not in waits.todo]
-        waits = waits if waits.said else look
-    if not said:
-        said, answered = waits.said, waits.answered
-    return StatusMessage(str(what), str(_why(segment, overview)), " ".join(steps), said, answered)
+        steps.append(str(messages.ACTION_REFRESH_REQUESTED))
+        steps += [step for step in refresh_blocker.steps if step not in blocker.steps]
+        blocker = blocker if blocker.detail else refresh_blocker
 
-
-def remark(code: str, detail: str) -> str:
-    """What is worth showing of a detail beside the sentence on its code."""
-    return "" if code in messages.DETAIL_IS_ID | messages.DETAIL_REPEATS else detail
-
-
-def cause(code: str, said: str = "") -> str:
-    """The last problem in a sentence, by its code."""
-    if code not in messages.WHY:
-        return _fill(messages.WHY_UNKNOWN_CODE, code=code)
-    return (
-        _fill(messages.WHY[code], said=said)
-        if code in messages.DETAIL_IS_ID
-        else str(messages.WHY[code])
+    detail, from_bunce = _detail(segment)
+    if not detail:
+        detail, from_bunce = blocker.detail, blocker.from_bunce
+    return StatusMessage(
+        summary=str(_summary(segment)),
+        cause=str(_cause(segment, status.now)),
+        action=" ".join(steps),
+        detail=detail,
+        from_bunce=from_bunce,
     )
 
 
-def _why(segment: Segment, overview: SyncStatus) -> Text:
-    code, now = segment.trouble, overview.now
+def is_paused(segment: Segment, status: SyncStatus) -> bool:
+    """Return whether the next operation of a waiting segment is paused or about to be probed."""
+    return _find_paused(_next_operation(segment), status) is not None
+
+
+def paused_until(segment: Segment, status: SyncStatus) -> datetime | None:
+    """Return until when no request is made for a waiting segment; None if requests are made."""
+    paused = _find_paused(_next_operation(segment), status)
+    times = (status.rate_limiter.until, paused.until if paused else None)
+    return max(filter(None, times), default=None)
+
+
+def _summary(segment: Segment) -> Text:
+    status = Status(segment.status)
+    usual = messages.SUMMARY_CREATE if segment.creates else messages.SUMMARY_UPDATE
+    return messages.SUMMARY_SPECIAL.get((status, segment.trouble), usual[status])
+
+
+def _detail(segment: Segment) -> tuple[str, bool]:
+    """Return the detail of the last problem, and whether it is Bunce's message."""
+    if segment.status == Status.SENDING:
+        return "", False
+    code = segment.trouble
+    return visible_detail(code, segment.last_error), code in messages.DETAIL_FROM_BUNCE
+
+
+def _cause(segment: Segment, now: datetime) -> Text:
+    code = segment.trouble
     match Status(segment.status):
         case Status.SENDING:
-            return _fill(messages.WHY_SENDING, time=moment(segment.sent_at, now))
+            return _fill(messages.CAUSE_SENDING, time=format_time(segment.sent_at, now))
         case Status.SYNCED if not code:
-            return _fill(messages.WHY_SYNCED, time=moment(segment.synced_at, now))
+            return _fill(messages.CAUSE_SYNCED, time=format_time(segment.synced_at, now))
         case Status.SYNCED if code not in messages.ACTION_SYNCED:
-            return _fill(messages.WHY_LOOK_FAILED, why=cause(code))
+            return _fill(messages.CAUSE_REFRESH_FAILED, cause=describe_problem(code))
         case Status.PENDING if segment.absent_at is not None:
-            return _fill(messages.WHY_ABSENT, why=cause(code), time=moment(segment.absent_at, now))
+            searched_at = format_time(segment.absent_at, now)
+            return _fill(messages.CAUSE_ABSENT, cause=describe_problem(code), time=searched_at)
         case Status.PENDING if not code:
-            return _why_pending(segment)
+            return _cause_of_waiting(segment)
         case Status.PENDING if code in messages.REFUSALS:
-            return messages.WHY_EDITED_SINCE
+            return messages.CAUSE_EDITED_SINCE
         case Status.IN_DOUBT if code in messages.REFUSALS:
-            return messages.WHY_TWIN
+            return messages.CAUSE_DOUBTFUL_REFUSAL
         case _:
-            return cause(code, segment.bunce_duplicate_id or segment.last_error)
+            return describe_problem(code, segment.bunce_duplicate_id or segment.last_error)
 
 
-def _why_pending(segment: Segment) -> Text:
-    """Why a row without a problem waits: it is new or changed, or somebody had it sent again."""
+def _cause_of_waiting(segment: Segment) -> Text:
+    """Return why a segment without a problem waits: it is new, changed, or to be sent again."""
     if segment.creates:
-        return messages.WHY_NEW if segment.sent_at is None else messages.WHY_AGAIN
-    return messages.WHY_AGAIN if segment.digest == segment.sent_digest else messages.WHY_EDITED
+        return messages.CAUSE_NEW if segment.sent_at is None else messages.CAUSE_SEND_AGAIN
+    edited = segment.digest != segment.sent_digest
+    return messages.CAUSE_EDITED if edited else messages.CAUSE_SEND_AGAIN
 
 
-def _todo(segment: Segment, overview: SyncStatus) -> Todo:
-    status, now = Status(segment.status), overview.now
-    if status == Status.SENDING:
-        return (_fill(messages.ACTION_SENDING, time=moment(segment.lease_until, now)),)
-    if status == Status.SYNCED:
-        return messages.ACTION_SYNCED.get(segment.trouble, (messages.ACTION_LOOK_AGAIN,))
-    if status == Status.REJECTED:
-        return messages.ACTION_BY_CODE.get(segment.last_code, messages.ACTION_REJECTED)
-    due = moment(segment.due_at, now) if segment.due_at > now else ""
-    if status == Status.PENDING and due:
-        return _fill(messages.ACTION_RETRY, time=due), messages.ACTION_HURRY
-    if status == Status.PENDING:
-        return (messages.ACTION_SOON,)
-    return (_fill(messages.ACTION_LOOK_AT, time=due) if due else messages.ACTION_LOOKING,)
+def _next_steps(segment: Segment, now: datetime) -> Steps:
+    """Return what happens next to a segment and what to do, if nothing else blocks it."""
+    due = format_time(segment.due_at, now) if segment.due_at > now else ""
+    match Status(segment.status):
+        case Status.PENDING if due:
+            return _fill(messages.ACTION_RETRY, time=due), messages.ACTION_PUSH_NOW
+        case Status.PENDING:
+            return (messages.ACTION_SOON,)
+        case Status.SENDING:
+            lease_until = format_time(segment.lease_until, now)
+            return (_fill(messages.ACTION_SENDING, time=lease_until),)
+        case Status.IN_DOUBT if due:
+            return (_fill(messages.ACTION_SEARCH_AT, time=due),)
+        case Status.IN_DOUBT:
+            return (messages.ACTION_SEARCHING,)
+        case Status.REJECTED:
+            return messages.ACTION_BY_CODE.get(segment.last_code, messages.ACTION_REJECTED)
+        case Status.SYNCED:
+            return messages.ACTION_SYNCED.get(segment.trouble, (messages.ACTION_REFRESH,))
 
 
-@dataclass(frozen=True, slots=True)
-class _Waits:
-    """What keeps a request waiting, to be told in place of what happens next; empty if nothing."""
-
-    todo: tuple[str, ...] = ()
-    said: str = ""
-    answered: bool = False
-
-
-def _kept_waiting(overview: SyncStatus, operation: Operation | None) -> _Waits:
-    """What keeps the requests of an operation waiting; nothing when the row needs none."""
-    if operation is None:
-        return _Waits()
-    for obstacle in problems_to_fix(overview):
-        return _Waits((obstacle.what, obstacle.todo))
-    rate_limiter, paused = (
-        describe_rate_limiter(overview.rate_limiter, overview.now),
-        _paused(operation, overview),
-    )
-    if paused is None:
-        return _Waits(
-            (str(_todo_gate(overview.rate_limiter, overview.now)),) if rate_limiter else ()
-        )
-    told = describe_operation(paused, overview)
-    # That the rate limiter opens by itself is not enough here: that there is nothing to do is not said.
-    first = (
-        (rate_limiter.what, rate_limiter.todo)
-        if rate_limiter and rate_limiter.urgent
-        else (rate_limiter.what,)
-        if rate_limiter
-        else ()
-    )
-    return _Waits((*first, told.what, told.why, told.todo), told.said, told.answered)
+def _resolve(steps: Steps, permissions: Collection[Permission]) -> list[str]:
+    """Return the texts of the steps for a reader with these permissions."""
+    texts = []
+    for step in steps:
+        if isinstance(step, Step):
+            step = step.allowed if step.permission in permissions else step.denied
+        texts.append(str(step))
+    return texts
 
 
-def _needs(segment: Segment) -> Operation | None:
-    """The operation that a waiting row needs next."""
+def _next_operation(segment: Segment) -> Operation | None:
+    """Return the operation that a segment waits for; None if it waits for none."""
     return {
         Status.PENDING: Operation.CREATE if segment.creates else Operation.UPDATE,
         Status.IN_DOUBT: Operation.LIST,
     }.get(Status(segment.status))
 
 
-def _paused(operation: Operation | None, overview: SyncStatus) -> PausedOperation | None:
-    return next((one for one in overview.operations if one.operation == operation), None)
+# ── Reasons to wait ───────────────────────────────────────────────────────────────────────────
 
 
-def is_paused(segment: Segment, overview: SyncStatus) -> bool:
-    """Whether the operation that a waiting row needs next is paused, or about to be tried."""
-    return _paused(_needs(segment), overview) is not None
+@dataclass(frozen=True, slots=True)
+class _Blocker:
+    """Whatever keeps an operation waiting. Its steps replace the segment's own next steps."""
+
+    steps: tuple[str, ...] = ()
+    detail: str = ""
+    from_bunce: bool = False
 
 
-def paused_until(segment: Segment, overview: SyncStatus) -> datetime | None:
-    """Until when no request is made for a waiting row; None when none keeps it waiting."""
-    paused = _paused(_needs(segment), overview)
-    times = (overview.rate_limiter.until, paused.until if paused else None)
-    return max(filter(None, times), default=None)
+_NO_BLOCKER = _Blocker()
 
 
-def describe_operation(paused: PausedOperation, overview: SyncStatus) -> StatusMessage:
-    """Why one operation waits, and when it is tried again unless all else waits as well."""
-    code, now, rate_limiter = paused.code, overview.now, overview.rate_limiter
-    values = {
-        "since": moment(paused.since, now),
-        "status": str(paused.http_status or "-"),
-        "why": cause(code),
-    }
-    unreadable = code in messages.UNREADABLE
-    usual = messages.OPERATION_WHY_UNREADABLE if unreadable else messages.OPERATION_WHY_REFUSED
-    todo = messages.OPERATION_ACTION.get(code, messages.OPERATION_ACTION_ELSE)
-    following: Text = ""
-    if not problems_to_fix(overview):
-        if paused.until and (rate_limiter.until is None or paused.until > rate_limiter.until):
-            following = _fill(messages.OPERATION_NEXT, until=moment(paused.until, now))
-        elif paused.until is None and rate_limiter.state == "open":
-            following = messages.OPERATION_PROBING
+def _find_blocker(operation: Operation | None, status: SyncStatus) -> _Blocker:
+    """Return what keeps an operation waiting; None as the operation waits for nothing."""
+    if operation is None:
+        return _NO_BLOCKER
+    if problems := problems_to_fix(status):
+        return _Blocker((problems[0].summary, problems[0].action))
+    limiter = describe_rate_limiter(status.rate_limiter, status.now)
+    paused = _find_paused(operation, status)
+    if paused is None:
+        if limiter is None:
+            return _NO_BLOCKER
+        return _Blocker((str(_rate_limiter_action(status.rate_limiter, status.now)),))
+    message = describe_operation(paused, status)
+    steps = (message.summary, message.cause, message.action)
+    if limiter and limiter.urgent:
+        steps = (limiter.summary, limiter.action, *steps)
+    elif limiter:
+        # Not its action: "there is nothing to do" is untrue while the operation is paused.
+        steps = (limiter.summary, *steps)
+    return _Blocker(steps, message.detail, message.from_bunce)
+
+
+def _find_paused(operation: Operation | None, status: SyncStatus) -> PausedOperation | None:
+    return next((paused for paused in status.operations if paused.operation == operation), None)
+
+
+def reasons_to_wait(status: SyncStatus) -> list[StatusMessage]:
+    """Return everything that keeps requests waiting, the urgent first."""
+    problems = problems_to_fix(status)
+    reasons = [*problems]
+    limiter = describe_rate_limiter(status.rate_limiter, status.now)
+    # A probe needs a worker and a key: while either is missing, no probe is announced.
+    if limiter and not (problems and status.rate_limiter.state == "probing"):
+        reasons.append(limiter)
+    reasons += [
+        describe_operation(paused, status)
+        for paused in status.operations
+        if not (problems and paused.until is None)
+    ]
+    return sorted(reasons, key=lambda reason: not reason.urgent)
+
+
+def problems_to_fix(status: SyncStatus) -> list[StatusMessage]:
+    """Return the problems of the site itself: nothing is sent before a person fixes them."""
+    problems = []
+    if status.configuration_problem:
+        problem = status.configuration_problem
+        problems.append(_render(messages.BAD_SETTING, urgent=True, problem=problem))
+    elif status.key_missing:
+        problems.append(_render(messages.NO_KEY, urgent=True))
+    if status.sweep.late:
+        template = messages.NEVER_SWEPT if status.sweep.at is None else messages.SWEEP_LATE
+        problems.append(
+            _render(
+                template,
+                urgent=True,
+                time=format_time(status.sweep.at, status.now),
+                seconds=f"{status.sweep.interval:g}",
+                command=worker_command(),
+            )
+        )
+    return problems
+
+
+def describe_rate_limiter(limiter: RateLimiterStatus, now: datetime) -> StatusMessage | None:
+    """Return why the rate limiter is not open; None if it is."""
+    if limiter.state == "open":
+        return None
+    reason = _reason(limiter)
+    if limiter.asked_until is not None:
+        template = messages.LONG_PAUSE
+    elif limiter.state == "closed":
+        template = messages.RATE_LIMITER_CLOSED[reason]
+    else:
+        template = messages.RATE_LIMITER_PROBING[reason]
+    return _render(
+        template,
+        urgent=limiter.asked_until is None and reason == Reason.KEY_REFUSED,
+        detail=limiter.detail,
+        until=format_time(limiter.until, now),
+        since=format_time(limiter.since, now),
+        asked=format_time(limiter.asked_until, now),
+    )
+
+
+def _rate_limiter_action(limiter: RateLimiterStatus, now: datetime) -> Text:
+    if limiter.asked_until is not None:
+        text = messages.ACTION_LONG_PAUSE
+    elif limiter.state == "closed":
+        text = messages.ACTION_RATE_LIMITER_CLOSED[_reason(limiter)]
+    else:
+        text = messages.ACTION_RATE_LIMITER_PROBING[_reason(limiter)]
+    until, asked = format_time(limiter.until, now), format_time(limiter.asked_until, now)
+    return _fill(text, until=until, asked=asked)
+
+
+def _reason(limiter: RateLimiterStatus) -> Reason:
+    return Reason(limiter.reason) if limiter.reason in Reason.values else Reason.UNREACHABLE
+
+
+def describe_operation(paused: PausedOperation, status: SyncStatus) -> StatusMessage:
+    """Return why an operation is paused, and when it is retried."""
+    code = paused.code
+    if code in messages.UNREADABLE:
+        usual_cause = messages.OPERATION_CAUSE_UNREADABLE
+    else:
+        usual_cause = messages.OPERATION_CAUSE_REFUSED
+    action = messages.OPERATION_ACTION.get(code, messages.OPERATION_ACTION_ELSE)
     return StatusMessage(
-        what=str(messages.OPERATION_PAUSED[Operation(paused.operation)]),
-        why=_fill(messages.OPERATION_WHY.get(code, usual), **values),
-        todo=f"{todo} {following}".strip(),
-        said=paused.detail,
-        answered=code in messages.ANSWERED,
+        summary=str(messages.OPERATION_PAUSED[Operation(paused.operation)]),
+        cause=_fill(
+            messages.OPERATION_CAUSE.get(code, usual_cause),
+            since=format_time(paused.since, status.now),
+            status=str(paused.http_status or "-"),
+            cause=describe_problem(code),
+        ),
+        action=f"{action} {_next_probe(paused, status)}".strip(),
+        detail=paused.detail,
+        from_bunce=code in messages.DETAIL_FROM_BUNCE,
         urgent=code in messages.OPERATION_ACTION,
     )
 
 
-def _todo_gate(rate_limiter: RateLimiterStatus, now: datetime) -> Text:
-    if rate_limiter.asked_until is not None:
-        times = {
-            "asked": moment(rate_limiter.asked_until, now),
-            "until": moment(rate_limiter.until, now),
-        }
-        return _fill(messages.ACTION_GATE_LONG, **times)
-    choice = (
-        messages.ACTION_GATE_CLOSED
-        if rate_limiter.state == "closed"
-        else messages.ACTION_GATE_PROBING
-    )
-    return _fill(choice[_reason(rate_limiter)], until=moment(rate_limiter.until, now))
-
-
-def _step(step: Text | Step, rights: Collection[Right]) -> Text:
-    if isinstance(step, Step):
-        return step.do if step.right in rights else step.ask
-    return step
-
-
-def problems_to_fix(overview: SyncStatus) -> list[StatusMessage]:
-    """What has to be put right by somebody before anything is sent."""
-    found = []
-    if overview.trouble:
-        found.append(_filled(messages.BAD_SETTING, urgent=True, trouble=overview.trouble))
-    elif overview.key_missing:
-        found.append(_filled(messages.NO_KEY, urgent=True))
-    if overview.sweep.late:
-        at = overview.sweep.at
-        found.append(
-            _filled(
-                messages.SWEEP_LATE if at else messages.NEVER_SWEPT,
-                urgent=True,
-                time=moment(at, overview.now),
-                seconds=f"{overview.sweep.interval:g}",
-                command=worker_command(),
-            )
-        )
-    return found
-
-
-def describe_rate_limiter(rate_limiter: RateLimiterStatus, now: datetime) -> StatusMessage | None:
-    """Why the rate limiter is not open; None when it is."""
-    if rate_limiter.state == "open":
-        return None
-    reason = _reason(rate_limiter)
-    choice = messages.GATE_CLOSED if rate_limiter.state == "closed" else messages.GATE_PROBING
-    times = {"until": moment(rate_limiter.until, now), "since": moment(rate_limiter.since, now)}
-    if rate_limiter.asked_until is not None:
-        times["asked"] = moment(rate_limiter.asked_until, now)
-        return _filled(messages.GATE_LONG, urgent=False, said=rate_limiter.detail, **times)
-    urgent = reason == Reason.KEY_REFUSED
-    return _filled(choice[reason], urgent=urgent, said=rate_limiter.detail, **times)
-
-
-def reasons_to_wait(overview: SyncStatus) -> list[StatusMessage]:
-    """All that keeps requests waiting, what has to be put right by people first."""
-    found = problems_to_fix(overview)
-    told = describe_rate_limiter(overview.rate_limiter, overview.now)
-    # Without a worker, or without a key, nothing is being tried.
-    stuck = bool(found)
-    if told and not (overview.rate_limiter.state == "probing" and stuck):
-        found.append(told)
-    found += [
-        describe_operation(paused, overview)
-        for paused in overview.operations
-        if paused.until is not None or not stuck
-    ]
-    return sorted(found, key=lambda one: not one.urgent)
-
-
-def _reason(rate_limiter: RateLimiterStatus) -> Reason:
-    return (
-        Reason(rate_limiter.reason) if rate_limiter.reason in Reason.values else Reason.UNREACHABLE
-    )
-
-
-def describe_decision(call: ApiCall, now: datetime) -> str:
-    """What reconciliation found out about a call whose outcome was unknown; empty if nothing."""
-    if not call.decision:
+def _next_probe(paused: PausedOperation, status: SyncStatus) -> Text:
+    """Return when a paused operation is retried; empty while something else blocks it longer."""
+    if problems_to_fix(status):
         return ""
-    return _fill(
-        messages.DECISION[ApiCall.Decision(call.decision)], time=moment(call.decided_at, now)
-    )
+    limiter = status.rate_limiter
+    if paused.until is None:
+        return messages.OPERATION_PROBING if limiter.state == "open" else ""
+    if limiter.until is not None and limiter.until >= paused.until:
+        return ""
+    return _fill(messages.OPERATION_NEXT, until=format_time(paused.until, status.now))
 
 
 def worker_command() -> str:
-    """What starts a worker with beat in this site."""
+    """Return the command that starts a worker with beat in this site."""
     return f"celery -A {current_app.main or 'yourproject'} worker -B"
 
 
-def moment(at: datetime | None, now: datetime) -> str:
-    """A time of the site's zone to the second, with its date unless that is today's."""
+# ── Calls ─────────────────────────────────────────────────────────────────────────────────────
+
+
+def describe_problem(code: str, detail: str = "") -> str:
+    """Return a problem in a sentence.
+
+    Args:
+        code: as stored in ``Segment.last_code`` and ``ApiCall.code``.
+        detail: as stored beside it; needed for the codes in ``messages.DETAIL_IS_ID``.
+    """
+    if code not in messages.CAUSES:
+        return _fill(messages.CAUSE_UNKNOWN_CODE, code=code)
+    if code in messages.DETAIL_IS_ID:
+        return _fill(messages.CAUSES[code], detail=detail)
+    return str(messages.CAUSES[code])
+
+
+def visible_detail(code: str, detail: str) -> str:
+    """Return the detail of a problem, or nothing if the sentence on its code says the same."""
+    return "" if code in messages.DETAIL_IS_ID | messages.DETAIL_REPEATS else detail
+
+
+def describe_decision(call: ApiCall, now: datetime) -> str:
+    """Return what reconciliation found out about a call; empty if nothing."""
+    if not call.decision:
+        return ""
+    text = messages.DECISION[Decision(call.decision)]
+    return _fill(text, time=format_time(call.decided_at, now))
+
+
+# ── Filling in values ─────────────────────────────────────────────────────────────────────────
+
+
+def format_time(at: datetime | None, now: datetime) -> str:
+    """Return a time of the site's zone to the second, with its date unless that is today's."""
     if at is None:
         return "-"
     local, today = timezone.localtime(at), timezone.localtime(now).date()
@@ -321,13 +374,13 @@ def _fill(text: Text, **values: str) -> str:
     return str(text) % values
 
 
-def _filled(
-    text: Template, *, urgent: bool = False, said: str = "", **values: str
+def _render(
+    template: MessageTemplate, *, urgent: bool, detail: str = "", **values: str
 ) -> StatusMessage:
     return StatusMessage(
-        what=_fill(text.what, **values),
-        why=_fill(text.why, **values),
-        todo=_fill(text.todo, **values),
-        said=said,
+        summary=_fill(template.summary, **values),
+        cause=_fill(template.cause, **values),
+        action=_fill(template.action, **values),
+        detail=detail,
         urgent=urgent,
     )

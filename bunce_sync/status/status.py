@@ -130,7 +130,7 @@ class SyncStatus:
         usage: of the rate limit.
         rate_limiter: whether requests may be made.
         operations: those that are paused, each by itself.
-        trouble: why nothing can be sent at all: a setting that cannot be used; empty when none.
+        configuration_problem: the setting that cannot be used, so that nothing is sent; or empty.
         key_missing: there is no API key.
         sweep: the safety net's last run.
         scan: reconciliation under way.
@@ -141,7 +141,7 @@ class SyncStatus:
     counts: Mapping[str, Count]
     usage: Usage
     rate_limiter: RateLimiterStatus
-    trouble: str
+    configuration_problem: str
     key_missing: bool
     sweep: Sweep
     scan: Scan | None
@@ -178,7 +178,7 @@ def get_status(using: str | None = None) -> SyncStatus:
     """
     alias = database_of(using)
     state, now, counts = _state_and_counts(alias)
-    trouble = configuration_trouble()
+    problem = get_configuration_problem()
     requests = requests_since(alias, since=now - _window())
     return SyncStatus(
         now=now,
@@ -189,8 +189,8 @@ def get_status(using: str | None = None) -> SyncStatus:
             seconds=_setting("RATE_WINDOW"),
         ),
         rate_limiter=_gate(state, now),
-        trouble=trouble,
-        key_missing=not trouble and not conf.API_KEY,
+        configuration_problem=problem,
+        key_missing=not problem and not conf.API_KEY,
         sweep=_sweep(state, now, first_request=requests.oldest),
         scan=_scan(state),
         hour=_hour(alias, now),
@@ -198,7 +198,7 @@ def get_status(using: str | None = None) -> SyncStatus:
     )
 
 
-def configuration_trouble() -> str:
+def get_configuration_problem() -> str:
     """The first setting that cannot be used, in one sentence; empty when all can."""
     for key in SETTINGS:
         try:
@@ -208,7 +208,7 @@ def configuration_trouble() -> str:
     return ""
 
 
-def ledger_days() -> int:
+def call_log_days() -> int:
     """For how many days the ledger keeps calls."""
     days: int = _setting("LEDGER_DAYS")
     return days

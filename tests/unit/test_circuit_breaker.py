@@ -60,7 +60,7 @@ def told(row: Segment) -> StatusMessage:
 
 def notices() -> list[StatusMessage]:
     """What the panel says keeps requests waiting, beside that no worker runs here."""
-    return [one for one in reasons_to_wait(get_status()) if "orker" not in one.what]
+    return [one for one in reasons_to_wait(get_status()) if "orker" not in one.summary]
 
 
 def grown(waits: list[float]) -> bool:
@@ -85,8 +85,8 @@ def test_a_content_that_an_edge_blocks_is_its_rows_own_matter(bunce: Emulator) -
     assert (row.status, row.last_code) == (Status.REJECTED, "forbidden")
     assert "403 Forbidden" in row.last_error
     assert (paused(), notices()) == (set(), [])
-    assert "firewall" in told(bad).why
-    assert "change it below" in told(bad).todo
+    assert "firewall" in told(bad).cause
+    assert "change it below" in told(bad).action
 
 
 def test_a_few_contents_that_are_blocked_in_a_row_are_found_out(bunce: Emulator) -> None:
@@ -131,13 +131,13 @@ def test_a_limit_of_the_plan_pauses_creates_alone_and_its_message_is_shown(
     assert fresh(update).status == Status.SYNCED
     assert statuses(creates) == [Status.PENDING] * 10
     [notice] = notices()
-    assert notice.what.startswith("Creating segments in Bunce is paused.")
-    assert "HTTP 403" in notice.why
-    assert "limit of the plan" in notice.todo
-    assert notice.said == "You have reached the limit of your plan."
+    assert notice.summary.startswith("Creating segments in Bunce is paused.")
+    assert "HTTP 403" in notice.cause
+    assert "limit of the plan" in notice.action
+    assert notice.detail == "You have reached the limit of your plan."
     for row in creates:
-        assert "Creating segments in Bunce is paused" in told(row).todo
-        assert told(row).said == "You have reached the limit of your plan."
+        assert "Creating segments in Bunce is paused" in told(row).action
+        assert told(row).detail == "You have reached the limit of your plan."
 
 
 def test_once_the_plan_is_larger_all_rows_go_out_without_anybody_asking(bunce: Emulator) -> None:
@@ -268,9 +268,9 @@ def test_a_create_answered_404_says_that_the_address_is_wrong(
     row = make()
     push(row.pk)
     assert (fresh(row).status, fresh(row).last_code) == (Status.REJECTED, "no_such_address")
-    assert told(row).what == "Bunce refused to create it."
-    assert "BUNCE_SYNC['BASE_URL']" in told(row).why
-    assert "Correct the setting" in told(row).todo
+    assert told(row).summary == "Bunce refused to create it."
+    assert "BUNCE_SYNC['BASE_URL']" in told(row).cause
+    assert "Correct the setting" in told(row).action
 
 
 def test_a_wrong_base_path_pauses_and_all_rows_go_out_once_it_is_right(
@@ -281,7 +281,7 @@ def test_a_wrong_base_path_pauses_and_all_rows_go_out_once_it_is_right(
     drain(seconds=30)
     assert paused() == {Operation.CREATE, Operation.UPDATE}
     assert statuses(rows + updates) == [Status.PENDING] * 12
-    assert any("address does not exist (HTTP 404)" in notice.why for notice in notices())
+    assert any("address does not exist (HTTP 404)" in notice.cause for notice in notices())
     configure(settings, BASE_URL=bunce.base_url)
     let_time_pass(LONGEST_PAUSE)
     drain(seconds=30)
@@ -294,7 +294,7 @@ def test_a_segment_that_is_gone_is_its_rows_own_matter(bunce: Emulator) -> None:
     rows = [linked(bunce, f"Edited {number}") for number in range(5)]
     drain(seconds=30)
     assert (fresh(gone).status, fresh(gone).last_code) == (Status.REJECTED, "not_found")
-    assert told(gone).what == "No longer in Bunce."
+    assert told(gone).summary == "No longer in Bunce."
     assert statuses(rows) == [Status.SYNCED] * 5
 
 
@@ -314,7 +314,7 @@ def test_creates_whose_answers_cannot_be_read_are_in_doubt_and_pause_creates(
     assert statuses(updates) == [Status.SYNCED] * 5
     assert state().blocked_reason == ""
     [notice] = notices()
-    assert notice.what.startswith("Creating segments in Bunce is paused.")
+    assert notice.summary.startswith("Creating segments in Bunce is paused.")
     bunce.set_faults(None)
     for _ in range(2):
         let_time_pass(300)
@@ -377,8 +377,8 @@ def test_a_create_that_bunce_says_failed_needs_attention_once_that_is_proven(
     reconcile(seconds=10)
     waiting = fresh(row)
     assert (waiting.status, waiting.last_error) == (Status.PENDING, "Name already taken")
-    assert "searched" in told(row).why
-    assert told(row).said == "Name already taken"
+    assert "searched" in told(row).cause
+    assert told(row).detail == "Name already taken"
     push(row.pk)
     assert fresh(row).status == Status.IN_DOUBT, "it may have arrived this time"
     let_time_pass(300)
@@ -442,12 +442,12 @@ def test_the_cause_stays_visible_while_a_row_waits_to_be_sent_again(
     bunce.script([fault])
     row = make()
     push(row.pk)
-    cause = told(row).why
+    cause = told(row).cause
     let_time_pass(300)
     reconcile(seconds=10)
     assert fresh(row).status == Status.PENDING
-    assert cause in told(row).why
-    assert "does not have it" in told(row).why
+    assert cause in told(row).cause
+    assert "does not have it" in told(row).cause
 
 
 # A refusal after doubt
@@ -498,8 +498,8 @@ def test_what_bunce_stored_differently_is_told_and_not_sent_for_ever(
     work(seconds=10)
     stored = fresh(row)
     assert (stored.status, stored.last_code) == (Status.SYNCED, "stored_differently")
-    assert told(row).what == "In Bunce, but with other content than was sent."
-    assert "“Push now” sends it once more" in told(row).todo
+    assert told(row).summary == "In Bunce, but with other content than was sent."
+    assert "“Push now” sends it once more" in told(row).action
     served = bunce.served
     work(seconds=10)
     assert bunce.served == served
@@ -528,9 +528,9 @@ def test_a_list_that_cannot_be_read_is_in_the_panel_and_with_each_row_in_doubt(
     bunce.script(["forbidden"], method="GET")
     reconcile(seconds=10)
     [notice] = notices()
-    assert notice.what.startswith("Bunce's list of segments cannot be read")
-    assert notice.said == "You are not allowed to do this."
-    assert "cannot be read" in told(row).todo
+    assert notice.summary.startswith("Bunce's list of segments cannot be read")
+    assert notice.detail == "You are not allowed to do this."
+    assert "cannot be read" in told(row).action
     other = make("Other")
     assert push(other.pk)
     let_time_pass(LONGEST_PAUSE)
@@ -581,7 +581,7 @@ def test_a_list_that_fails_each_time_is_told_and_stops_nobody_else(
         assert number < THRESHOLD - 1 or paused() == {Operation.LIST}
     assert state().blocked_reason == ""
     [notice] = notices()
-    assert notice.what.startswith("Bunce's list of segments cannot be read")
+    assert notice.summary.startswith("Bunce's list of segments cannot be read")
     assert push(make("Other").pk)
     bunce.set_faults(None)
     let_time_pass(LONGEST_PAUSE)
@@ -709,7 +709,7 @@ def test_a_503_that_says_when_is_honoured(bunce: Emulator) -> None:
     assert state().blocked_reason == Reason.UNAVAILABLE
     assert 118 < seconds_until(state().blocked_until) < 122
     [notice] = notices()
-    assert notice.what.startswith("Bunce is unavailable and asked us to pause until")
+    assert notice.summary.startswith("Bunce is unavailable and asked us to pause until")
 
 
 def test_a_very_long_pause_is_tried_after_an_hour_and_both_times_are_told(bunce: Emulator) -> None:
@@ -721,9 +721,9 @@ def test_a_very_long_pause_is_tried_after_an_hour_and_both_times_are_told(bunce:
     seen = get_status()
     [notice] = notices()
     assert seen.rate_limiter.asked_until is not None
-    assert "asked us to pause until" in notice.what
-    assert "one request tries at" in notice.why
-    assert "until" in told(row).todo
+    assert "asked us to pause until" in notice.summary
+    assert "one request tries at" in notice.cause
+    assert "until" in told(row).action
     bunce.set_faults(None)
     let_pauses_pass(3610)
     assert push(row.pk)

@@ -13,8 +13,8 @@ from bunce_sync.models import ApiCall, Segment, SyncState
 from bunce_sync.status import messages
 from bunce_sync.status.presenters import (
     StatusMessage,
-    cause,
     describe_decision,
+    describe_problem,
     describe_rate_limiter,
     describe_segment,
     problems_to_fix,
@@ -39,7 +39,7 @@ def everything(**changes: Any) -> SyncStatus:
         "counts": {},
         "usage": Usage(0, 500, 60.0),
         "rate_limiter": RateLimiterStatus(),
-        "trouble": "",
+        "configuration_problem": "",
         "key_missing": False,
         "sweep": Sweep(at=NOW, age=0.0, late=False, interval=10.0),
         "scan": None,
@@ -68,19 +68,19 @@ def documented_codes() -> set[str]:
 
 
 def assert_complete(told: StatusMessage) -> None:
-    for part in (told.what, told.why, told.todo):
+    for part in (told.summary, told.cause, told.action):
         assert part.endswith((".", "worker -B")), told
         assert "%(" not in part, told
         assert part == part.strip(), told
 
 
 def test_every_code_that_can_be_stored_has_a_sentence() -> None:
-    assert documented_codes() | OWN_CODES <= messages.WHY.keys()
+    assert documented_codes() | OWN_CODES <= messages.CAUSES.keys()
 
 
 @pytest.mark.parametrize(
     ("status", "code", "bunce_id"),
-    list(product(Status.values, [*messages.WHY, "a_code_of_tomorrow"], [None, "9da67caa"])),
+    list(product(Status.values, [*messages.CAUSES, "a_code_of_tomorrow"], [None, "9da67caa"])),
 )
 def test_every_state_says_what_happened_why_and_what_to_do(
     status: str, code: str, bunce_id: str | None
@@ -100,11 +100,11 @@ def test_every_closed_rate_limiter_says_so_in_the_panel_and_with_each_row_that_w
     told = describe_rate_limiter(rate_limiter, NOW)
     assert told is not None
     assert_complete(told)
-    assert told.said == "Slow down"
+    assert told.detail == "Slow down"
     for status in ("pending", "in_doubt"):
         row = describe_segment(segment(status, due_at=due), everything(rate_limiter=rate_limiter))
         assert_complete(row)
-        assert row.todo != str(messages.ACTION_SOON)
+        assert row.action != str(messages.ACTION_SOON)
 
 
 AFTER_PAUSE = (
@@ -146,26 +146,30 @@ def test_a_row_that_waits_for_the_rate_limiter_says_what_it_waits_for(
 ) -> None:
     rate_limiter = RateLimiterStatus(state, reason, LATER if state == "closed" else None, NOW)
     for status in ("pending", "in_doubt"):
-        assert describe_segment(segment(status), everything(rate_limiter=rate_limiter)).todo == todo
+        assert (
+            describe_segment(segment(status), everything(rate_limiter=rate_limiter)).action == todo
+        )
 
 
 def test_that_it_is_tried_again_is_not_told_while_no_worker_could_try() -> None:
     probing = RateLimiterStatus("probing", "rate_limited", None, NOW)
     late = Sweep(NOW, 99.0, True, 10.0)
     assert [
-        told.what for told in reasons_to_wait(everything(rate_limiter=probing, sweep=late))
+        told.summary for told in reasons_to_wait(everything(rate_limiter=probing, sweep=late))
     ] == ["No worker is running."]
     closed = RateLimiterStatus("closed", "rate_limited", LATER, NOW)
-    assert [told.what for told in reasons_to_wait(everything(rate_limiter=closed, sweep=late))] == [
+    assert [
+        told.summary for told in reasons_to_wait(everything(rate_limiter=closed, sweep=late))
+    ] == [
         "No worker is running.",
         "Bunce asked us to pause until 12:03:21.",
     ]
     [told] = reasons_to_wait(everything(rate_limiter=probing))
-    assert told.what == "The pause that Bunce asked for is over."
+    assert told.summary == "The pause that Bunce asked for is over."
 
 
 @pytest.mark.parametrize("until", [None, LATER])
-@pytest.mark.parametrize("code", [*messages.WHY, "a_code_of_tomorrow"])
+@pytest.mark.parametrize("code", [*messages.CAUSES, "a_code_of_tomorrow"])
 @pytest.mark.parametrize("operation", ApiCall.Operation.values)
 def test_every_paused_operation_says_so_in_the_panel_and_with_each_row_that_waits(
     operation: str, code: str, until: datetime | None
@@ -173,7 +177,7 @@ def test_every_paused_operation_says_so_in_the_panel_and_with_each_row_that_wait
     paused = PausedOperation(operation, code, 403, NOW, until, "Not allowed")
     [told] = reasons_to_wait(everything(operations=(paused,)))
     assert_complete(told)
-    assert told.said == "Not allowed"
+    assert told.detail == "Not allowed"
     waiting = {
         "create": segment("pending"),
         "update": segment("pending", bunce_id="a1"),
@@ -182,7 +186,7 @@ def test_every_paused_operation_says_so_in_the_panel_and_with_each_row_that_wait
     for needed, row in waiting.items():
         seen = describe_segment(row, everything(operations=(paused,)))
         assert_complete(seen)
-        assert (told.what in seen.todo) == (needed == operation)
+        assert (told.summary in seen.action) == (needed == operation)
 
 
 def paused_operation(
@@ -201,8 +205,8 @@ CREATES_PAUSED = (
 def test_a_paused_operation_promises_nothing_of_the_others() -> None:
     for operation in ApiCall.Operation.values:
         [told] = reasons_to_wait(everything(operations=(paused_operation(operation),)))
-        assert "ther requests" not in told.what
-        assert told.what.count(".") == 1
+        assert "ther requests" not in told.summary
+        assert told.summary.count(".") == 1
 
 
 def test_no_next_try_of_an_operation_is_promised_while_nothing_can_be_sent() -> None:
@@ -211,12 +215,12 @@ def test_no_next_try_of_an_operation_is_promised_while_nothing_can_be_sent() -> 
         assert len(reasons_to_wait(probing)) == 1
         waiting = everything(operations=(paused_operation(),), **changes)
         _, told = reasons_to_wait(waiting)
-        assert told.what == "Creating segments in Bunce is paused."
-        assert "try" not in told.todo
+        assert told.summary == "Creating segments in Bunce is paused."
+        assert "try" not in told.action
     [told] = reasons_to_wait(everything(operations=(paused_operation(),)))
-    assert told.todo.endswith("Next automatic try at 12:03:21.")
+    assert told.action.endswith("Next automatic try at 12:03:21.")
     [told] = reasons_to_wait(everything(operations=(paused_operation(until=None),)))
-    assert told.todo.endswith("One request tries again next; the others follow when it succeeds.")
+    assert told.action.endswith("One request tries again next; the others follow when it succeeds.")
 
 
 def test_no_try_of_an_operation_is_promised_before_the_rate_limiter_opens() -> None:
@@ -225,10 +229,10 @@ def test_no_try_of_an_operation_is_promised_before_the_rate_limiter_opens() -> N
         told = reasons_to_wait(
             everything(rate_limiter=closed, operations=(paused_operation(until=until),))
         )
-        assert not [one for one in told if "try" in one.todo or "tries" in one.todo]
+        assert not [one for one in told if "try" in one.action or "tries" in one.action]
     later = paused_operation(until=LATER + timedelta(seconds=9))
     told = reasons_to_wait(everything(rate_limiter=closed, operations=(later,)))
-    assert [one for one in told if "Next automatic try at 12:03:30." in one.todo]
+    assert [one for one in told if "Next automatic try at 12:03:30." in one.action]
 
 
 @pytest.mark.parametrize(
@@ -254,8 +258,8 @@ def test_a_row_that_waits_for_the_rate_limiter_and_for_its_operation_is_told_bot
     until = NOW + timedelta(seconds=9) if state == "closed" else None
     both = everything(rate_limiter=rate_limiter, operations=(paused_operation(until=until),))
     told = describe_segment(segment(), both)
-    assert told.todo == f"{first} {CREATES_PAUSED}"
-    assert (told.said, told.answered) == ("Not allowed", True)
+    assert told.action == f"{first} {CREATES_PAUSED}"
+    assert (told.detail, told.from_bunce) == ("Not allowed", True)
 
 
 @pytest.mark.parametrize(
@@ -266,8 +270,8 @@ def test_bunces_words_on_an_operation_are_not_shown_beside_another_cause(
 ) -> None:
     seen = everything(operations=(paused_operation(),), **changes)
     told = describe_segment(segment(), seen)
-    assert "is paused" not in told.todo
-    assert told.said == ""
+    assert "is paused" not in told.action
+    assert told.detail == ""
 
 
 @pytest.mark.parametrize("status", ["synced", "rejected", "pending"])
@@ -276,24 +280,24 @@ def test_a_look_that_was_asked_for_says_what_keeps_it_waiting(status: str) -> No
     paused = paused_operation("read", code="not_found")
     told = describe_segment(row, everything(operations=(paused,)))
     assert_complete(told)
-    assert told.todo.endswith(
+    assert told.action.endswith(
         "what it finds shows here. Looking up single segments in Bunce is paused. Since 12:00:00"
         " Bunce has none of the segments it was asked for. These segments may have been deleted in"
         " Bunce: check its dashboard. If they were not, check whether the API key belongs to the"
         " account that has them, and BUNCE_SYNC['BASE_URL']. Next automatic try at 12:03:21."
     )
-    assert told.said == "Not allowed"
+    assert told.detail == "Not allowed"
     if status == "synced":
-        assert "nothing to do" not in told.todo
+        assert "nothing to do" not in told.action
     row.refresh_requested_at = None
-    assert "Looking up" not in describe_segment(row, everything(operations=(paused,))).todo
+    assert "Looking up" not in describe_segment(row, everything(operations=(paused,))).action
 
 
 def test_a_look_that_no_worker_can_do_does_not_say_that_there_is_nothing_to_do() -> None:
     row = segment("synced", bunce_id="a1", refresh_requested_at=NOW)
     told = describe_segment(row, everything(sweep=Sweep(NOW, 99.0, True, 10.0)))
-    assert "nothing to do" not in told.todo
-    assert "No worker is running." in told.todo
+    assert "nothing to do" not in told.action
+    assert "No worker is running." in told.action
 
 
 @pytest.mark.parametrize(
@@ -312,7 +316,7 @@ def test_a_look_that_no_worker_can_do_does_not_say_that_there_is_nothing_to_do()
     ],
 )
 def test_a_row_says_whether_it_waits_for_the_first_time(values: dict[str, Any], why: str) -> None:
-    assert describe_segment(segment(**values), everything()).why == why
+    assert describe_segment(segment(**values), everything()).cause == why
 
 
 @pytest.mark.parametrize(
@@ -323,27 +327,29 @@ def test_a_row_says_whether_it_waits_for_the_first_time(values: dict[str, Any], 
     ],
 )
 def test_of_a_change_only_that_is_told_which_is_known(status: str, code: str, what: str) -> None:
-    assert describe_segment(segment(status, code, bunce_id="a1"), everything()).what == what
+    assert describe_segment(segment(status, code, bunce_id="a1"), everything()).summary == what
 
 
 def test_a_segment_that_is_gone_is_looked_for_before_it_is_added_again() -> None:
     row = segment("rejected", "not_found", bunce_id="a1")
     first = "Check in Bunce's dashboard first that it is gone. Then, if it is still wanted,"
-    todo = describe_segment(row, everything(), {"replace"}).todo
+    todo = describe_segment(row, everything(), {"replace"}).action
     assert todo.startswith(f"{first} add it here again and delete this one.")
-    todo = describe_segment(row, everything(), ()).todo
+    todo = describe_segment(row, everything(), ()).action
     who = "a colleague who may add and delete segments"
     assert todo.startswith(f"{first} ask {who} to add it again and delete this one.")
 
 
 def test_the_plainer_words_for_what_bunce_answers() -> None:
     failed = "an HTTP success whose body reports a failure."
-    assert cause("says_failed") == f"Bunce answered with {failed}"
-    assert cause("forbidden").startswith("Bunce does not allow this request: a firewall blocks it,")
+    assert describe_problem("says_failed") == f"Bunce answered with {failed}"
+    assert describe_problem("forbidden").startswith(
+        "Bunce does not allow this request: a firewall blocks it,"
+    )
     paused = (paused_operation("list", code="says_failed"), paused_operation("list", code="paging"))
     first, second = reasons_to_wait(everything(operations=paused))
-    assert first.why == f"Since 12:00:00 Bunce answers each of these requests with {failed}"
-    assert second.why == "Since 12:00:00 the end of the list cannot be determined."
+    assert first.cause == f"Since 12:00:00 Bunce answers each of these requests with {failed}"
+    assert second.cause == "Since 12:00:00 the end of the list cannot be determined."
 
 
 def test_who_may_is_always_a_colleague() -> None:
@@ -356,21 +362,21 @@ def test_a_pause_longer_than_the_app_waits_tells_both_times() -> None:
     told = describe_rate_limiter(rate_limiter, NOW)
     assert told is not None
     assert_complete(told)
-    assert told.what == "Bunce asked us to pause until March 5, 2026 12:00:00."
-    assert told.why == "Because this is long, one request tries at 12:03:21."
+    assert told.summary == "Bunce asked us to pause until March 5, 2026 12:00:00."
+    assert told.cause == "Because this is long, one request tries at 12:03:21."
     row = describe_segment(segment("pending"), everything(rate_limiter=rate_limiter))
-    assert "March 5, 2026 12:00:00" in row.todo
-    assert "12:03:21" in row.todo
+    assert "March 5, 2026 12:00:00" in row.action
+    assert "12:03:21" in row.action
 
 
 def test_a_row_that_bunce_does_not_have_keeps_its_cause_while_it_waits() -> None:
     row = segment("pending", "server_error", last_error="Oops", absent_at=NOW)
     told = describe_segment(row, everything())
-    assert told.why == (
+    assert told.cause == (
         "Bunce had an error of its own. Bunce's whole list was searched at 12:00:00 and does not"
         " have it, so it is safe to send it again."
     )
-    assert told.said == "Oops"
+    assert told.detail == "Oops"
 
 
 def test_an_open_rate_limiter_needs_no_words() -> None:
@@ -381,7 +387,7 @@ def test_a_pause_is_told_with_its_end_in_the_sites_time_zone(settings: Any) -> N
     settings.TIME_ZONE = "Africa/Lagos"
     told = describe_rate_limiter(RateLimiterStatus("closed", "rate_limited", LATER, NOW), NOW)
     assert told is not None
-    assert told.what == "Bunce asked us to pause until 13:03:21."
+    assert told.summary == "Bunce asked us to pause until 13:03:21."
 
 
 def test_a_time_of_another_day_comes_with_its_date() -> None:
@@ -389,13 +395,13 @@ def test_a_time_of_another_day_comes_with_its_date() -> None:
         RateLimiterStatus("closed", "unreachable", LATER, NOW - timedelta(days=1)), NOW
     )
     assert told is not None
-    assert told.what == "Bunce is not answering since March 3, 2026 12:00:00."
+    assert told.summary == "Bunce is not answering since March 3, 2026 12:00:00."
 
 
 def test_a_row_that_waits_for_another_try_says_when_and_how_to_hurry() -> None:
     told = describe_segment(segment("pending", "refused", due_at=LATER), everything())
-    assert told.why == "Nobody answered at Bunce's address: the connection was refused."
-    assert told.todo == "It is tried again by itself at 12:03:21. “Push now” tries at once."
+    assert told.cause == "Nobody answered at Bunce's address: the connection was refused."
+    assert told.action == "It is tried again by itself at 12:03:21. “Push now” tries at once."
 
 
 @pytest.mark.parametrize(
@@ -412,67 +418,70 @@ def test_nobody_is_told_to_press_a_button_or_fill_in_a_form_that_is_not_there(
     status: str, code: str, button: str
 ) -> None:
     row = segment(status, code, bunce_id="a1", due_at=LATER)
-    assert button in describe_segment(row, everything()).todo
-    assert button in describe_segment(row, everything(), {"push"}).todo
+    assert button in describe_segment(row, everything()).action
+    assert button in describe_segment(row, everything(), {"push"}).action
     for nobody in (True, False):
-        todo = describe_segment(row, everything(), () if nobody else ("change", "replace")).todo
+        todo = describe_segment(row, everything(), () if nobody else ("change", "replace")).action
         assert "“" not in todo
         assert "colleague who may push segments" in todo or todo.endswith("nothing to do.")
-    assert "below" not in describe_segment(row, everything(), {"push"}).todo
+    assert "below" not in describe_segment(row, everything(), {"push"}).action
 
 
 def test_who_may_only_look_is_told_whom_to_ask() -> None:
     told = describe_segment(segment("rejected", "conflict"), everything(), ())
-    assert told.todo == (
+    assert told.action == (
         "Ask a colleague who may change segments to correct it: that sends it again. If the cause"
         " is gone, a colleague who may push segments can send it unchanged."
     )
     told = describe_segment(segment("pending", "refused", due_at=LATER), everything(), ())
-    assert told.todo == "It is tried again by itself at 12:03:21. There is nothing to do."
+    assert told.action == "It is tried again by itself at 12:03:21. There is nothing to do."
 
 
 def test_what_a_sentence_says_is_not_said_once_more_in_other_words() -> None:
     row = segment("pending", "read_timeout", last_error="no answer in time")
     told = describe_segment(row, everything())
-    assert (told.why, told.said) == ("Bunce did not answer in time.", "")
+    assert (told.cause, told.detail) == ("Bunce did not answer in time.", "")
 
 
 def test_a_rejected_row_shows_bunces_own_words() -> None:
     told = describe_segment(
         segment("rejected", "conflict", last_error="name is taken"), everything()
     )
-    assert told.said == "name is taken"
-    assert "Retry" in told.todo
+    assert told.detail == "name is taken"
+    assert "Retry" in told.action
 
 
 def test_a_duplicate_names_the_other_one_and_shows_no_bare_id() -> None:
     told = describe_segment(segment("synced", bunce_duplicate_id="b7", bunce_id="a1"), everything())
-    assert "as b7." in told.why
-    assert told.said == ""
+    assert "as b7." in told.cause
+    assert told.detail == ""
 
 
 def test_old_trouble_is_not_shown_while_the_row_is_being_sent() -> None:
     told = describe_segment(segment("sending", "refused", last_error="127.0.0.1: no"), everything())
-    assert told.said == ""
-    assert "12:00:00" in told.why
+    assert told.detail == ""
+    assert "12:00:00" in told.cause
 
 
 def test_a_row_in_doubt_promises_that_it_is_not_sent_twice() -> None:
     for due in (NOW, LATER):
         told = describe_segment(segment("in_doubt", "read_timeout", due_at=due), everything())
-        assert "cannot end up twice" in told.todo
+        assert "cannot end up twice" in told.action
 
 
 def test_a_look_that_was_asked_for_is_mentioned() -> None:
     row = segment("synced", bunce_id="a1", refresh_requested_at=NOW)
-    assert describe_segment(row, everything()).todo.endswith("what it finds shows here.")
+    assert describe_segment(row, everything()).action.endswith("what it finds shows here.")
 
 
 @pytest.mark.parametrize(
     ("changes", "what"),
     [
         ({"key_missing": True}, "Nothing is sent: there is no API key."),
-        ({"trouble": "BUNCE_SYNC['LEASE'] must."}, "Nothing is sent: a setting cannot be used."),
+        (
+            {"configuration_problem": "BUNCE_SYNC['LEASE'] must."},
+            "Nothing is sent: a setting cannot be used.",
+        ),
         ({"sweep": Sweep(None, None, True, 10.0)}, "No worker has run yet."),
         ({"sweep": Sweep(NOW, 99.0, True, 10.0)}, "No worker is running."),
     ],
@@ -482,15 +491,15 @@ def test_what_somebody_has_to_put_right_is_told_everywhere(
 ) -> None:
     everywhere = everything(**changes)
     [told] = problems_to_fix(everywhere)
-    assert told.what == what
+    assert told.summary == what
     assert_complete(told)
     for status in ("pending", "in_doubt"):
-        assert describe_segment(segment(status), everywhere).todo.startswith(what)
+        assert describe_segment(segment(status), everywhere).action.startswith(what)
 
 
 def test_the_command_that_starts_a_worker_is_the_sites_own() -> None:
     [told] = problems_to_fix(everything(sweep=Sweep(None, None, True, 10.0)))
-    assert told.todo == "Start one: celery -A project worker -B"
+    assert told.action == "Start one: celery -A project worker -B"
 
 
 def test_every_outcome_and_decision_of_a_call_has_a_sentence() -> None:
@@ -503,4 +512,4 @@ def test_every_outcome_and_decision_of_a_call_has_a_sentence() -> None:
 
 
 def test_an_unknown_code_is_named() -> None:
-    assert "a_code_of_tomorrow" in cause("a_code_of_tomorrow")
+    assert "a_code_of_tomorrow" in describe_problem("a_code_of_tomorrow")

@@ -47,7 +47,11 @@ def test_a_new_site_has_nothing_and_no_sweep_has_run() -> None:
     assert {status: count.value for status, count in seen.counts.items()} == dict.fromkeys(
         ("pending", "sending", "synced", "in_doubt", "rejected"), 0
     )
-    assert (seen.rate_limiter.state, seen.trouble, seen.key_missing) == ("open", "", False)
+    assert (seen.rate_limiter.state, seen.configuration_problem, seen.key_missing) == (
+        "open",
+        "",
+        False,
+    )
     assert seen.sweep.late
     assert seen.sweep.at is None
     assert seen.scan is None
@@ -177,11 +181,11 @@ def test_a_scan_that_another_release_kept_is_not_shown(kept: Any) -> None:
 
 def test_a_missing_key_and_an_unusable_setting_are_told_apart(settings: Settings) -> None:
     settings.BUNCE_SYNC = {}
-    assert (get_status().key_missing, get_status().trouble) == (True, "")
+    assert (get_status().key_missing, get_status().configuration_problem) == (True, "")
     settings.BUNCE_SYNC = {"API_KEY": "sk_test_x", "SWEEP_INTERVAL": "often", "RATE_LIMIT": -1}
     seen = get_status()
     assert not seen.key_missing
-    assert "RATE_LIMIT" in seen.trouble
+    assert "RATE_LIMIT" in seen.configuration_problem
     assert seen.usage.limit == 500
 
 
