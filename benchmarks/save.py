@@ -19,8 +19,9 @@ from django.db.models.signals import post_save
 
 from benchmarks.machine import Goal, percentile, print_table
 from benchmarks.plain.models import PlainSegment
-from benchmarks.stack import call_in_process, free_port, stack, timed
+from benchmarks.stack import call_in_process, stack, timed
 from bunce_sync.models import Segment
+from tests.site import free_port
 
 WARM_UP = 20
 

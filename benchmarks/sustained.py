@@ -198,6 +198,7 @@ def main(arguments: list[str]) -> None:
         ),
         Goal("429 responses", app.limited, 0, form="{:.0f}"),
         Goal("most requests in any window", app.worst, limit, form="{:.0f}"),
-        f"duplicates in Bunce: {', '.join(f'{one.name} {one.duplicates}' for one in (app, *others))}",
+        "duplicates in Bunce: "
+        + ", ".join(f"{one.name} {one.duplicates}" for one in (app, *others)),
         _describe_long_run(app.pace, window),
     )  # fmt: skip

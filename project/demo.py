@@ -93,7 +93,7 @@ def _start(programs: ProgramGroup, data: Path, port: int, emulator_port: int) ->
     env = _environment(data, emulator_port)
     manage: list[str | Path] = [sys.executable, "-u", BASE_DIR / "manage.py"]
     emulator = ["bunce_emulator", "--host", HOST, "--port", str(emulator_port)]
-    celery = [sys.executable, "-u", "-m", "celery", "--workdir", BASE_DIR, "-A", "project"]
+    celery: list[str | Path] = [sys.executable, "-u", "-m", "celery", "-A", "project"]
     worker = ["--quiet", "worker", "-B", "--concurrency", "2", "--loglevel", "WARNING"]
 
     _print("Preparing a database, a login and sample segments …")

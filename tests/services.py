@@ -133,7 +133,7 @@ def unavailable(service: Service) -> str:
 
 
 def require(service: Service) -> str:
-    """Return the service's address; if it does not respond, skip or (with CI=true) fail the test."""
+    """Return the service's address; without it, skip the test, or fail it where CI=true."""
     if reason := unavailable(service):
         if os.environ.get("CI", "").lower() in {"1", "true"}:
             pytest.fail(reason, pytrace=False)

@@ -26,7 +26,7 @@ from django.core.management import call_command
 from django.db import connections, transaction
 from django.db.models import QuerySet
 
-from bunce_sync.models import ApiCall, Segment
+from bunce_sync.models import ApiCall, Segment, SyncState
 from bunce_sync.models.segment_queryset import SegmentQuerySet
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -165,7 +165,7 @@ class Site:
         self.show_logs = True
         self.processes: list[Process] = []
         self.alias = f"site_{uuid.uuid4().hex[:8]}"
-        self._database = env.database(database_url, base=ROOT)
+        self._database = database(database_url, base=ROOT)
         own = ("BUNCE_", "CELERY_", "DATABASE_", "DJANGO_")
         self.env = {
             **{name: value for name, value in os.environ.items() if not name.startswith(own)},
@@ -285,6 +285,11 @@ class Site:
     def calls(self) -> QuerySet[ApiCall]:
         """The site's call log."""
         return ApiCall.objects.using(self.alias)
+
+    @property
+    def sync_state(self) -> QuerySet[SyncState]:
+        """The site's shared state of the sync."""
+        return SyncState.objects.using(self.alias)
 
     def wait_until(self, condition: Callable[[], bool], what: str, *, seconds: float = 30) -> None:
         """Wait for a condition.
