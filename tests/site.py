@@ -28,6 +28,7 @@ from django.db.models import QuerySet
 
 from bunce_sync.models import ApiCall, Segment, SyncState
 from bunce_sync.models.segment_queryset import SegmentQuerySet
+from project.env import database
 
 ROOT = Path(__file__).resolve().parent.parent
 API_KEY = "sk_test_site"
