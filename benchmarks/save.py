@@ -12,6 +12,7 @@ import argparse
 import os
 import signal
 import statistics
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -46,6 +47,7 @@ def save_rows(count: int, freeze: int | None) -> Times:
             for one in times.values():
                 one.clear()
             if freeze:
+                time.sleep(0.2)  # after the warm-up, until the throttle allows a message again
                 os.kill(freeze, signal.SIGSTOP)
             else:  # the first measured save is to meet a broker that refuses for the first time
                 publisher.reset()
