@@ -4,13 +4,13 @@ import json
 import shlex
 
 import pytest
+from bunce_sync.admin.curl import curl
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from pytest_django import Settings
 
-from bunce_sync.admin.curl import curl
 from bunce_sync.models import ApiCall, Segment
 from tests.unit.admin_people import LIST, call, editor, page, person, row
 
