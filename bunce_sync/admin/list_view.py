@@ -32,6 +32,7 @@ class ListViewMixin(ModelAdmin):
     )
     list_per_page = 50
     list_max_show_all = live.MAX_ROWS
+    show_facets = admin.ShowFacets.NEVER  # seven more queries: 0.35 s with 100,000 segments
     search_fields = ("name", "description", "bunce_id")
     search_help_text = _("Name, description or Bunce id")
     #: The columns that an index has in order.
