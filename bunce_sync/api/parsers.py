@@ -7,12 +7,11 @@ from io import BytesIO
 from typing import IO, Any
 
 from django.conf import settings
+from django.core.exceptions import RequestDataTooBig
 from django.http import UnreadablePostError
 from django.utils.translation import gettext as _
 from rest_framework.exceptions import ParseError
 from rest_framework.parsers import JSONParser
-
-from bunce_sync.api.problems import TooLarge
 
 
 class LimitedJSONParser(JSONParser):
@@ -30,13 +29,13 @@ class LimitedJSONParser(JSONParser):
 
         Raises:
             ParseError: the body is not JSON in UTF-8.
-            TooLarge: the body is larger than the limit.
+            RequestDataTooBig: the body is larger than the limit.
         """
         limit = settings.DATA_UPLOAD_MAX_MEMORY_SIZE
         try:
             body: bytes = stream.read() if limit is None else stream.read(limit + 1)
             if limit is not None and len(body) > limit:
-                raise TooLarge(limit)
+                raise RequestDataTooBig
             context = {**(parser_context or {}), "encoding": "utf-8"}
             return super().parse(BytesIO(body), media_type, context)
         except UnreadablePostError:

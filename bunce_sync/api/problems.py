@@ -15,11 +15,12 @@ from http.client import responses
 from typing import Any
 
 from django.conf import settings
-from django.core.exceptions import BadRequest, SuspiciousOperation
+from django.core.exceptions import BadRequest, RequestDataTooBig, SuspiciousOperation
 from django.core.signals import got_request_exception
 from django.http import HttpRequest
 from django.utils.log import log_response
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 from rest_framework.exceptions import APIException, ValidationError
 from rest_framework.response import Response
 from rest_framework.settings import api_settings
@@ -61,12 +62,7 @@ class TooLarge(APIException):
 
     status_code = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
     default_code = "too_large"
-
-    def __init__(self, limit: int) -> None:
-        super().__init__(
-            _("The body is larger than %(limit)d bytes. Send less in one request.")
-            % {"limit": limit}
-        )
+    default_detail = gettext_lazy("The body is larger than the site allows. Send less in one request.")
 
 
 class Unprocessable(APIException):
@@ -81,6 +77,8 @@ def problem_handler(exc: Exception, context: dict[str, Any]) -> Response | None:
     Only this API's views use it. It also receives what the site's own permissions and throttles
     raise, whose details can have any shape.
     """
+    if isinstance(exc, RequestDataTooBig):
+        exc = TooLarge()
     response = exception_handler(exc, context)
     if response is None:
         return _internal_error(exc, context["request"]._request)  # noqa: SLF001 - Django's own request

@@ -160,6 +160,9 @@ def postprocess_schema(result: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
                 reference = f"#/components/responses/{HTTPStatus(status).name}"
                 operation["responses"][str(status)] = {"$ref": reference}
     for name, component in components["schemas"].items():
+        for field in component.get("properties", {}).values():
+            if field.get("oneOf") == [{}, {"type": "null"}]:
+                del field["oneOf"]  # null is valid for both, so never for exactly one
         if name.endswith("Request"):
             component["additionalProperties"] = False
         if name.endswith("WriteRequest"):
