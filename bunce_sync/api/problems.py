@@ -62,7 +62,9 @@ class TooLarge(APIException):
 
     status_code = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
     default_code = "too_large"
-    default_detail = gettext_lazy("The body is larger than the site allows. Send less in one request.")
+    default_detail = gettext_lazy(
+        "The body is larger than the site allows. Send less in one request."
+    )
 
 
 class Unprocessable(APIException):
@@ -92,7 +94,9 @@ def problem_handler(exc: Exception, context: dict[str, Any]) -> Response | None:
         problem["detail"] = str(detail) or problem["title"]
     else:
         problem["code"] = getattr(exc, "default_code", "error")
-        problem["detail"] = _("The request is invalid. See 'errors'.") if invalid else problem["title"]
+        problem["detail"] = (
+            _("The request is invalid. See 'errors'.") if invalid else problem["title"]
+        )
         problem["errors"] = field_map(detail)
     response.data = problem
     response.content_type = MEDIA_TYPE

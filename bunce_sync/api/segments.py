@@ -54,12 +54,16 @@ CONFLICTS: Final[Mapping[str, str | Promise]] = {
         "The segment was sent, but it is not known whether Bunce created it. That is being"
         " checked. Try again later."
     ),
-    Status.SYNCED: gettext_lazy("Bunce already has this content. Edit the segment to send it again."),
+    Status.SYNCED: gettext_lazy(
+        "Bunce already has this content. Edit the segment to send it again."
+    ),
     Status.REJECTED: gettext_lazy(
         "Bunce rejected this content. Edit the segment, or retry it if Bunce accepts it now."
     ),
 }
-NOTHING_TO_REFRESH = gettext_lazy("The segment is not in Bunce yet, so there is nothing to refresh.")
+NOTHING_TO_REFRESH = gettext_lazy(
+    "The segment is not in Bunce yet, so there is nothing to refresh."
+)
 
 
 @extend_schema_view(list=extend_schema(summary="List segments", description="Newest first."))
@@ -229,7 +233,8 @@ class SegmentViewSet(ApiView, ListModelMixin, SegmentGenericViewSet):
         return response
 
     def _created_segments(self, created: Created) -> list[Segment]:
-        segments = segments_on_primary().in_bulk(created.ids)
+        rows = segments_on_primary().filter(pk__in=created.ids)
+        segments = {segment.pk: segment for segment in rows}
         if len(segments) < len(created.ids):
             raise Gone(_("A segment created with this Idempotency-Key has been deleted since."))
         return [segments[pk] for pk in created.ids]
@@ -243,7 +248,9 @@ class SegmentViewSet(ApiView, ListModelMixin, SegmentGenericViewSet):
         unusable = header is not None and not parse_etags(header)
         if unusable or get_conditional_response(request, etag=self._respond(segment)["ETag"]):
             raise PreconditionFailed(
-                _("The segment has changed since this ETag was read, or the ETag is weak or invalid.")
+                _(
+                    "The segment has changed since this ETag was read, or the ETag is weak or invalid."
+                )
             )
         return segment
 

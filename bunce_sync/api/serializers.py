@@ -88,7 +88,9 @@ class StrictSerializer(Serializer):
             message = _("Unknown or read-only field. Writable fields: %(fields)s.") % {
                 "fields": ", ".join(self.fields)
             }
-            unknown = itertools.islice((name for name in data if name not in self.fields), MAX_UNKNOWN)
+            unknown = itertools.islice(
+                (name for name in data if name not in self.fields), MAX_UNKNOWN
+            )
             # A name may contain a lone surrogate, which UTF-8 cannot encode.
             names = [name.encode("utf-8", "backslashreplace").decode()[:60] for name in unknown]
             if names:

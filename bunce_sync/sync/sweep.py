@@ -167,4 +167,6 @@ def prune_ledger(alias: str) -> int:
 def prune_keys(alias: str) -> int:
     """Delete expired idempotency keys, a batch at a time; return how many."""
     expired = IdempotencyKey.objects.using(alias).filter(IdempotencyKey.EXPIRED)
-    return expired.filter(pk__in=list(expired.values_list("pk", flat=True)[:PRUNE_BATCH])).delete()[0]
+    return expired.filter(pk__in=list(expired.values_list("pk", flat=True)[:PRUNE_BATCH])).delete()[
+        0
+    ]

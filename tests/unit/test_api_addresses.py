@@ -62,9 +62,7 @@ def test_an_unknown_path_requires_authentication() -> None:
 
 @several_places
 @pytest.mark.parametrize("address", ["/api/mine/", "/api/status/mine/"])
-def test_the_sites_other_urls_under_the_prefix_work(
-    client: APIClient, address: str
-) -> None:
+def test_the_sites_other_urls_under_the_prefix_work(client: APIClient, address: str) -> None:
     assert client.get(address).content == b"of the site"
 
 

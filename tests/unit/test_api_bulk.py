@@ -43,7 +43,15 @@ def test_all_are_stored_and_returned_in_order(client: APIClient) -> None:
 def test_with_an_invalid_row_none_is_stored_and_every_error_is_named(
     client: APIClient,
 ) -> None:
-    body = {"segments": [{"name": "A"}, {"name": " "}, 7, {"description": True}, {"name": "B", "status": "synced"}]}
+    body = {
+        "segments": [
+            {"name": "A"},
+            {"name": " "},
+            7,
+            {"description": True},
+            {"name": "B", "status": "synced"},
+        ]
+    }
     problem = is_problem(post(client, "segments/bulk/", body), 400, "invalid")
     assert list(problem["errors"]) == [
         "segments.1.name",

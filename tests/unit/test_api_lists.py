@@ -106,9 +106,7 @@ def test_by_time_from_and_before(client: APIClient, field: str) -> None:
         ({"cursor": "ü"}, "cursor"),
     ],
 )
-def test_an_invalid_filter_is_refused(
-    client: APIClient, query: dict[str, Any], field: str
-) -> None:
+def test_an_invalid_filter_is_refused(client: APIClient, query: dict[str, Any], field: str) -> None:
     problem = is_problem(get(client, "segments/", query), 400, "invalid")
     assert list(problem["errors"]) == [field]
 
