@@ -38,8 +38,8 @@ def sent_fingerprint(fields: Mapping[str, Any]) -> str:
     """Return the fingerprint of the fields that an update sends; it detects edits.
 
     The order of the fields does not count, since databases do not keep it. Neither does a field
-    that is null, blank or false, so the segments already sent keep their fingerprint when an optional
-    field is added.
+    that is null, blank or false, so the segments already sent keep their fingerprint when an
+    optional field is added.
 
     Args:
         fields: the JSON value of each field. Text is normalized, except inside lists and objects.
@@ -58,17 +58,16 @@ def listed_fingerprint(name: str, description: str | None) -> str:
     return _fingerprint("listed", {"name": name, "description": description})
 
 
-def content_digest(name: str, description: str | None) -> str:
-    """Return a fingerprint of a segment's content, for both questions."""
-    content = f"{normalize(name)}\0{normalize(description or '')}"
-    return hashlib.sha256(content.encode()).hexdigest()
-
-
 def _fingerprint(label: str, fields: Mapping[str, Any]) -> str:
     values = {
         name: normalize(value) if isinstance(value, str) else value
         for name, value in fields.items()
     }
-    present = {name: value for name, value in values.items() if value not in (None, "", False)}
+    # Compared by identity, since the number 0 equals False but is a value.
+    present = {
+        name: value
+        for name, value in values.items()
+        if not (value is None or value is False or value == "")
+    }
     canonical = json.dumps([label, present], sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(canonical.encode()).hexdigest()

@@ -1,13 +1,12 @@
-"""The admin: where segments are made, and where one looks when one is stuck.
+"""The Django admin for segments and the call log.
 
-segment     the class that is registered: fields, columns, media
-listing     the list: columns, the panel above it, and no query over the whole table
-changing    the change page: wanted beside what Bunce has, the calls made
-asking      "Push now", "Retry", "Check with Bunce", for one row and for many
-deleting    what may be deleted, and what Bunce keeps
-capped      lists whose rows nobody counts
-ledger      the calls of all segments, to be looked at
-live        the JSON from which an open page is kept up to date
+segment      ``SegmentAdmin``, put together from the mixins in the modules below
+list_view    the list: columns, search, the status panel above it
+change_view  the change page: content here and in Bunce, status, timeline of API calls
+actions      "Push now", "Retry" and "Refresh from Bunce", as buttons and as list actions
+delete_view  deletion of segments that have no unresolved request
+call_log     ``ApiCallAdmin``, read-only
+live         JSON that keeps an open page up to date
 """
 
 from bunce_sync.admin.call_log import ApiCallAdmin

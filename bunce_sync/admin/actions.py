@@ -1,6 +1,7 @@
-"""What people may ask for: "Push now", "Retry" and "Check with Bunce", for one row and for many.
+"""The actions on segments: buttons on the change page and actions of the list.
 
-No request to Bunce is made here: rows are marked and a worker is rung for (``actions.py``).
+Which segment an action applies to, and what it does, is decided by ``bunce_sync.services``. This
+module adds permissions, log entries and messages. No request to Bunce is made here.
 """
 
 from __future__ import annotations
@@ -16,176 +17,137 @@ from django.contrib.admin.utils import unquote
 from django.contrib.auth import get_permission_codename
 from django.core.exceptions import PermissionDenied
 from django.db import transaction
-from django.db.models import Q, QuerySet
+from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.urls import URLPattern, path, reverse
 from django.utils import translation
 from django.views.decorators.http import require_POST
 
-from bunce_sync import services
+from bunce_sync import database
 from bunce_sync.admin.base import ModelAdmin
-from bunce_sync.functions import DatabaseNow
 from bunce_sync.models import Segment
-from bunce_sync.models.segment_queryset import SegmentQuerySet
-from bunce_sync.status import counts, messages
+from bunce_sync.services import ACTIONS, PUSH, REFRESH, RETRY, SegmentAction
+from bunce_sync.status import messages
 from bunce_sync.status.messages import Text
 from bunce_sync.status.presenters import reasons_to_wait
 from bunce_sync.status.status import get_status
 
-Status = Segment.Status
-
-#: Rows marked, and noted in the log, in one transaction.
-BATCH: Final = 500
+#: Segments that are changed and logged in one transaction.
+BATCH_SIZE: Final = 500
+#: Segments that one list action changes at most.
+MAX_SELECTED: Final = 10_000
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
-    """One thing to ask for.
+class ActionTexts:
+    """The texts of an action; ``done`` and ``skipped`` take a count ``n``."""
 
-    Attributes:
-        name: in addresses and forms.
-        label: on the button.
-        applies: whether it makes sense for a row; the action itself looks again.
-        run: marks the rows and says how many.
-        done, skipped: messages with a count ``n``.
-        open: the rows for which asking changes anything; those asked before are not among them.
-    """
-
-    name: str
     label: Text
-    applies: Callable[[Segment], bool]
-    run: Callable[[SegmentQuerySet], int]
     done: Any
     skipped: Any
-    open: Q
 
 
-PUSH: Final = Ask(
-    "push",
-    messages.PUSH_NOW,
-    lambda row: (
-        row.status == Status.PENDING
-        or (row.status == Status.SYNCED and row.last_code in Segment.DIFFERING)
-    ),
-    services.push_now,
-    messages.PUSHED,
-    messages.NOT_PUSHED,
-    Q(status=Status.PENDING, due_at__gt=DatabaseNow())
-    | Q(status=Status.SYNCED, last_code__in=Segment.DIFFERING),
-)
-RETRY: Final = Ask(
-    "retry",
-    messages.RETRY,
-    lambda row: row.status == Status.REJECTED,
-    services.retry,
-    messages.RETRIED,
-    messages.NOT_RETRIED,
-    Q(status=Status.REJECTED),
-)
-CHECK: Final = Ask(
-    "check",
-    messages.REFRESH,
-    lambda row: row.bunce_id is not None or row.status == Status.IN_DOUBT,
-    services.refresh,
-    messages.REFRESHED,
-    messages.NOT_REFRESHED,
-    Q(bunce_id__isnull=False, refresh_requested_at__isnull=True),
-)
-ASKS: Final = (PUSH, RETRY, CHECK)
+TEXTS: Final = {
+    PUSH.name: ActionTexts(messages.PUSH_NOW, messages.PUSHED, messages.NOT_PUSHED),
+    RETRY.name: ActionTexts(messages.RETRY, messages.RETRIED, messages.NOT_RETRIED),
+    REFRESH.name: ActionTexts(messages.REFRESH, messages.REFRESHED, messages.NOT_REFRESHED),
+}
 
 
-def ask_for(request: HttpRequest, ask: Ask, ids: Sequence[int]) -> None:
-    """Mark the rows it applies to, note each in the log, and tell how many there were."""
-    marked = looked_for = 0
+def run_action(request: HttpRequest, action: SegmentAction, ids: Sequence[int]) -> None:
+    """Run an action on the segments it applies to, log it for each, and show the counts."""
+    changed = in_doubt = 0
     user: Any = request.user.pk
-    alias = Segment.objects.all().write_alias
-    for start in range(0, len(ids), BATCH):
-        with transaction.atomic(using=alias):
-            wanted = Segment.objects.using(alias).filter(pk__in=ids[start : start + BATCH])
-            rows = [row for row in wanted if ask.applies(row)]
-            if not rows:
+    texts = TEXTS[action.name]
+    for start in range(0, len(ids), BATCH_SIZE):
+        with transaction.atomic(using=database.alias()):
+            batch = database.segments().filter(pk__in=ids[start : start + BATCH_SIZE])
+            segments = [segment for segment in batch if action.applies(segment)]
+            if not segments:
                 continue
-            marked += ask.run(Segment.objects.using(alias).filter(pk__in=[row.pk for row in rows]))
-            looked_for += sum(row.status == Status.IN_DOUBT for row in rows)
-            with translation.override(None):  # the log is read by people of other languages
-                LogEntry.objects.log_actions(user, rows, CHANGE, str(ask.label))
-    skipped = len(ids) - marked - looked_for
-    if marked:
-        flash.success(request, ask.done % {"n": marked})
-    if looked_for:
-        flash.info(request, messages.LOOKED_FOR % {"n": looked_for})
+            keys = [segment.pk for segment in segments]
+            changed += action.run(database.segments().filter(pk__in=keys))
+            in_doubt += sum(segment.status == Segment.Status.IN_DOUBT for segment in segments)
+            with translation.override(None):  # readers of the log may use another language
+                LogEntry.objects.log_actions(user, segments, CHANGE, str(texts.label))
+    skipped = len(ids) - changed - in_doubt
+    if changed:
+        flash.success(request, texts.done % {"n": changed})
+    if in_doubt:
+        flash.info(request, messages.LOOKED_FOR % {"n": in_doubt})
     if skipped > 0:
-        flash.warning(request, ask.skipped % {"n": skipped})
-    if marked or looked_for:
-        for told in reasons_to_wait(get_status())[:1]:
-            flash.warning(request, f"{told.summary} {told.action}")
+        flash.warning(request, texts.skipped % {"n": skipped})
+    if changed or in_doubt:
+        for message in reasons_to_wait(get_status())[:1]:
+            flash.warning(request, f"{message.summary} {message.action}")
 
 
-def _first(rows: QuerySet[Segment]) -> list[int]:
-    return list(rows.values_list("pk", flat=True)[: counts.CAP + 1])
+class SegmentActionsMixin(ModelAdmin):
+    """The actions of the list, and the views behind the buttons of the change page.
 
-
-class Asking(ModelAdmin):
-    """The buttons of the change page and the actions of the list.
-
-    All three need ``push_segment``: a look into Bunce costs requests of the limit that all share.
+    All require ``push_segment``, also a refresh: it spends requests of the shared rate limit.
     """
 
-    actions: tuple[str, ...] = ("push_selected", "retry_selected", "check_selected")
+    actions: tuple[str, ...] = ("push_selected", "retry_selected", "refresh_selected")
 
     def has_push_permission(self, request: HttpRequest) -> bool:
-        """Whether the user may have workers make requests to Bunce."""
+        """Return whether the user may have workers make requests to Bunce."""
         codename = get_permission_codename("push", self.opts)
         return bool(request.user.has_perm(f"{self.opts.app_label}.{codename}"))
 
     @admin.action(description=messages.PUSH_MANY, permissions=["push"])
     def push_selected(self, request: HttpRequest, queryset: QuerySet[Segment]) -> None:
-        self._ask_for_selected(request, PUSH, queryset)
+        _run_on_selected(request, PUSH, queryset)
 
     @admin.action(description=messages.RETRY_MANY, permissions=["push"])
     def retry_selected(self, request: HttpRequest, queryset: QuerySet[Segment]) -> None:
-        self._ask_for_selected(request, RETRY, queryset)
+        _run_on_selected(request, RETRY, queryset)
 
     @admin.action(description=messages.REFRESH_MANY, permissions=["push"])
-    def check_selected(self, request: HttpRequest, queryset: QuerySet[Segment]) -> None:
-        self._ask_for_selected(request, CHECK, queryset)
-
-    def _ask_for_selected(
-        self, request: HttpRequest, ask: Ask, queryset: QuerySet[Segment]
-    ) -> None:
-        ids = _first(queryset)
-        if len(ids) > counts.CAP:
-            # Else the same first ones would be asked for each time.
-            ids = _first(queryset.filter(ask.open))
-            if not ids:
-                flash.info(request, messages.ALL_REQUESTED)
-        ask_for(request, ask, ids[: counts.CAP])
-        if len(ids) > counts.CAP:
-            flash.warning(request, messages.TOO_MANY % {"n": counts.CAP})
+    def refresh_selected(self, request: HttpRequest, queryset: QuerySet[Segment]) -> None:
+        _run_on_selected(request, REFRESH, queryset)
 
     def get_urls(self) -> list[URLPattern]:
-        own = [
+        urls = [
             path(
-                f"<path:object_id>/{ask.name}/",
-                self.admin_site.admin_view(self._view(ask)),
-                name=f"bunce_sync_segment_{ask.name}",
+                f"<path:object_id>/{action.name}/",
+                self.admin_site.admin_view(self._action_view(action)),
+                name=f"bunce_sync_segment_{action.name}",
             )
-            for ask in ASKS
+            for action in ACTIONS
         ]
-        return own + super().get_urls()
+        return urls + super().get_urls()
 
-    def _view(self, ask: Ask) -> Callable[..., HttpResponse]:
+    def _action_view(self, action: SegmentAction) -> Callable[..., HttpResponse]:
         def view(request: HttpRequest, object_id: str) -> HttpResponse:
             if not self.has_push_permission(request):
                 raise PermissionDenied
             segment = self.get_object(request, unquote(object_id))
             if segment is not None:
-                ask_for(request, ask, [segment.pk])
-            # Of a segment that is gone, the change page says so.
-            page, args = "admin:bunce_sync_segment_change", [object_id]
+                run_action(request, action, [segment.pk])
+            # For a deleted segment, the change view shows Django's message.
+            name, args = "bunce_sync_segment_change", [object_id]
             if not self.has_view_or_change_permission(request, segment):
-                page, args = "admin:index", []
-            return redirect(reverse(page, args=args, current_app=self.admin_site.name))
+                name, args = "index", []
+            return redirect(reverse(f"admin:{name}", args=args, current_app=self.admin_site.name))
 
         return require_POST(view)
+
+
+def _run_on_selected(
+    request: HttpRequest, action: SegmentAction, queryset: QuerySet[Segment]
+) -> None:
+    ids = _first_ids(queryset)
+    if len(ids) > MAX_SELECTED:
+        # Leave out segments the action was run on before, so that repeating it reaches the others.
+        ids = _first_ids(queryset.filter(action.unasked))
+        if not ids:
+            flash.info(request, messages.ALL_REQUESTED)
+    run_action(request, action, ids[:MAX_SELECTED])
+    if len(ids) > MAX_SELECTED:
+        flash.warning(request, messages.TOO_MANY % {"n": MAX_SELECTED})
+
+
+def _first_ids(queryset: QuerySet[Segment]) -> list[int]:
+    return list(queryset.values_list("pk", flat=True)[: MAX_SELECTED + 1])

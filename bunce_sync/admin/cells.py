@@ -1,94 +1,121 @@
-"""What the list shows of a segment, cell by cell; an open page gets the same cells anew.
+"""The cells of the segment list, and the icons, as HTML.
 
-Each cell has an id, by which the script in the page exchanges it.
+Each cell has an id, so that the script of an open page can replace it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import datetime
+from functools import cache
 from typing import Any, Final
 
 from django.db.models import QuerySet, Subquery
 from django.utils import formats, timezone
 from django.utils.html import format_html
-from django.utils.safestring import SafeString
+from django.utils.safestring import SafeString, mark_safe
 
-from bunce_sync.admin.icons import icon
+from bunce_sync.choices import Operation, Status
 from bunce_sync.functions import DatabaseNow
-from bunce_sync.models import ApiCall, OperationState, Segment, SyncState
+from bunce_sync.models import OperationState, Segment, SyncState
 from bunce_sync.status import messages
 from bunce_sync.status.presenters import format_time
 
-Status = Segment.Status
+#: Shown for a missing value.
+EMPTY = SafeString('<span class="bunce-empty">-</span>')
 
-#: What stands for a value that is not there.
-NONE = SafeString('<span class="bunce-none">-</span>')
+#: Paths in a square of 16, stroked in the text's colour. Inline, since an icon font or a sprite
+#: from another host would need a looser Content-Security-Policy.
+ICONS: Final = {
+    "pending": "M8 4.5V8l2.5 1.5M14 8A6 6 0 1 1 2 8a6 6 0 0 1 12 0Z",
+    "sending": "M8 13V3M4 7l4-4 4 4",
+    "synced": "m3 8.5 3.5 3.5L13 4.5",
+    "in_doubt": "M7 12A5 5 0 1 0 7 2a5 5 0 0 0 0 10Zm3.5-1.5L14 14",
+    "rejected": "M8 2 15 14H1L8 2Zm0 4.5V10m0 2v.01",
+    "drift": "M3 6h9l-3-3m4 7H4l3 3",
+    "paused": "M5.5 3v10M10.5 3v10",
+    "copy": "M5.5 5.5v-3h8v8h-3m-8-5h8v8h-8v-8Z",
+    "deleted": "M3 8h10",
+}
 
 
-def annotated(rows: QuerySet[Segment]) -> QuerySet[Segment]:
-    """The rows with what a badge needs to know beside them, in the same query.
+@cache
+def icon(name: str) -> SafeString:
+    """Return an icon, hidden from screen readers: a word beside it says the same."""
+    return format_html(
+        '<svg class="bunce-icon" viewBox="0 0 16 16" width="16" height="16" fill="none"'
+        ' stroke="currentColor" stroke-width="1.7" stroke-linecap="round" stroke-linejoin="round"'
+        ' aria-hidden="true" focusable="false"><path d="{}"/></svg>',
+        mark_safe(ICONS[name]),  # noqa: S308 - one of the constants above
+    )
 
-    They get ``db_now``, the database's time; ``gate_until``, when the rate limiter opens if closed; and
-    ``create_until`` and ``update_until``, when these operations are tried again if paused.
+
+def with_pauses(segments: QuerySet[Segment]) -> QuerySet[Segment]:
+    """Annotate segments with what their badges show, in the same query.
+
+    The annotations are ``db_now``, the database's time; ``limiter_until``, until when the rate
+    limiter is closed; and ``create_until`` and ``update_until``, until when these operations are
+    paused.
     """
-    rate_limiter = SyncState.objects.filter(pk=1).values("blocked_until")
+    limiter = SyncState.objects.filter(pk=1).values("blocked_until")
     operations = OperationState.objects.values("blocked_until")
-    return rows.annotate(
+    return segments.annotate(
         db_now=DatabaseNow(),
-        gate_until=Subquery(rate_limiter),
-        create_until=Subquery(operations.filter(pk=ApiCall.Operation.CREATE)),
-        update_until=Subquery(operations.filter(pk=ApiCall.Operation.UPDATE)),
+        limiter_until=Subquery(limiter),
+        create_until=Subquery(operations.filter(pk=Operation.CREATE)),
+        update_until=Subquery(operations.filter(pk=Operation.UPDATE)),
     )
 
 
 def badge(
-    segment: Segment, *, now: datetime, gate_until: datetime | None, paused: bool = False
+    segment: Segment, *, now: datetime, blocked_until: datetime | None, paused: bool
 ) -> SafeString:
-    """The state as an icon and a word, with the time until the next try counting down.
+    """Return the status as icon and label, with a countdown to the next attempt.
 
     Args:
         now: the database's time.
-        gate_until: until when no such request may be made, if that lies ahead.
-        paused: the operation that the row needs is paused, though perhaps to be tried right now.
+        blocked_until: until when no request may be made for the segment.
+        paused: whether its next operation is paused, or about to be probed.
     """
-    look, word, until = segment.status, str(segment.get_status_display()), None
+    style, label, until = segment.status, str(segment.get_status_display()), None
     if segment.status == Status.PENDING:
-        closed = gate_until is not None and gate_until > now
-        waits = [at for at in (segment.due_at, gate_until) if at is not None and at > now]
-        until = max(waits, default=None)
+        closed = blocked_until is not None and blocked_until > now
+        times = [at for at in (segment.due_at, blocked_until) if at is not None and at > now]
+        until = max(times, default=None)
         if paused and not closed:
-            look, word, until = "paused", str(messages.BADGE_PAUSE_OVER), None
+            style, label, until = "paused", str(messages.BADGE_PAUSE_OVER), None
         elif until is not None:
-            look = "paused" if closed else look
-            word = str(messages.BADGE_PAUSED if closed else messages.BADGE_RETRYING)
+            style = "paused" if closed else style
+            label = str(messages.BADGE_PAUSED if closed else messages.BADGE_RETRYING)
     elif segment.status == Status.SYNCED and segment.problem_code in messages.BADGE_SYNCED:
-        look, word = "drift", str(messages.BADGE_SYNCED[segment.problem_code])
+        style, label = "drift", str(messages.BADGE_SYNCED[segment.problem_code])
+    return _badge(style, label, f"{segment.name}: {label}.", _countdown(until, now))
+
+
+def deleted_badge() -> SafeString:
+    """Return the badge of a segment that was deleted while its list was open."""
+    return _badge("deleted", messages.BADGE_GONE, f"{messages.BADGE_GONE}.")
+
+
+def _badge(
+    style: str, label: messages.Text, announcement: str, countdown: SafeString | str = ""
+) -> SafeString:
     return format_html(
-        '<span class="bunce-badge bunce-badge-{}" data-bunce-status="{}" data-bunce-say="{}">'
-        "{}<span>{}{}</span></span>",
-        look,
-        look,
-        f"{segment.name}: {word}.",
-        icon(look),
-        word,
-        _countdown(until, now) if until else "",
+        '<span class="bunce-badge bunce-badge-{}" data-bunce-status="{}"'
+        ' data-bunce-announcement="{}">{}<span>{}{}</span></span>',
+        style,
+        style,
+        announcement,
+        icon(style),
+        label,
+        countdown,
     )
 
 
-def gone() -> SafeString:
-    """In place of the badge of a row that was deleted while its list was open."""
-    return format_html(
-        '<span class="bunce-badge bunce-badge-gone" data-bunce-status="gone" data-bunce-say="{}">'
-        "{}<span>{}</span></span>",
-        f"{messages.BADGE_GONE}.",
-        icon("gone"),
-        messages.BADGE_GONE,
-    )
-
-
-def _countdown(until: datetime, now: datetime) -> SafeString:
-    """The clock time for a page without script; the script counts the seconds down instead."""
+def _countdown(until: datetime | None, now: datetime) -> SafeString | str:
+    """Return the time of day; the script replaces it with the seconds left."""
+    if until is None:
+        return ""
     return format_html(
         ' <time class="bunce-countdown" datetime="{}" data-bunce-until="{}">{}</time>',
         until.isoformat(),
@@ -97,28 +124,19 @@ def _countdown(until: datetime, now: datetime) -> SafeString:
     )
 
 
-def bunce_id(segment: Segment) -> SafeString:
-    """The id with a button that copies it."""
-    if not segment.bunce_id:
-        return NONE
-    return with_copy(
-        segment.bunce_id, f"id-{segment.pk}", messages.COPY_ID % {"id": segment.bunce_id}
-    )
-
-
-def with_copy(text: str, name: str, label: str) -> SafeString:
-    """A text with a button that copies it, and shows for a moment that it did.
+def copyable(text: str, key: str, label: str) -> SafeString:
+    """Return a text with a button that copies it and briefly confirms that.
 
     Args:
-        name: tells this button from the others of the page.
-        label: for those who do not see beside what it stands.
+        key: makes the button's id unique on the page.
+        label: for screen readers.
     """
     return format_html(
         '<span class="bunce-id"><code title="{}">{}</code><button type="button" class="bunce-copy"'
         ' id="bunce-copy-{}" data-bunce-copy="{}" title="{}" aria-label="{}">{}{}</button></span>',
         text,
         text,
-        name,
+        key,
         text,
         messages.COPY,
         label,
@@ -127,23 +145,21 @@ def with_copy(text: str, name: str, label: str) -> SafeString:
     )
 
 
-def bunce_type(segment: Segment) -> SafeString:
+def copyable_id(bunce_id: str, key: object) -> SafeString:
+    """Return a Bunce id with a button that copies it."""
+    return copyable(bunce_id, f"id-{key}", messages.COPY_ID % {"id": bunce_id})
+
+
+def type_label(segment: Segment) -> SafeString:
+    """Return the translated type; one that Bunce does not document is shown unchanged."""
     known = segment.bunce_type
-    return format_html("{}", messages.TYPES.get(known, known)) if known else NONE
-
-
-def bunce_created_at(segment: Segment) -> SafeString:
-    return time(segment.bunce_created_at)
-
-
-def updated_at(segment: Segment) -> SafeString:
-    return time(segment.updated_at)
+    return format_html("{}", messages.TYPES.get(known, known)) if known else EMPTY
 
 
 def time(at: datetime | None, *, seconds: bool = False) -> SafeString:
-    """A moment in the site's zone, or what stands for none."""
+    """Return date and time in the site's time zone."""
     if at is None:
-        return NONE
+        return EMPTY
     local = timezone.localtime(at)
     return format_html(
         '<time class="bunce-time" datetime="{}"><span>{}</span> <span>{}</span></time>',
@@ -153,27 +169,28 @@ def time(at: datetime | None, *, seconds: bool = False) -> SafeString:
     )
 
 
-def _badge_of_row(row: Any) -> SafeString:
-    paused = row.create_until if row.creates else row.update_until
-    until = max(filter(None, (row.gate_until, paused)), default=None)
-    return badge(row, now=row.db_now, gate_until=until, paused=paused is not None)
+def _row_badge(row: Any) -> SafeString:
+    operation_until = row.create_until if row.creates else row.update_until
+    until = max(filter(None, (row.limiter_until, operation_until)), default=None)
+    paused = operation_until is not None
+    return badge(row, now=row.db_now, blocked_until=until, paused=paused)
 
 
-#: The cells that change by themselves; the rows are those of ``annotated``.
+#: The cells that an open page updates; their rows come from ``with_pauses``.
 CELLS: Final[Mapping[str, Callable[[Any], SafeString]]] = {
-    "badge": _badge_of_row,
-    "bunce_id": bunce_id,
-    "type": bunce_type,
-    "created": bunce_created_at,
-    "updated": updated_at,
+    "badge": _row_badge,
+    "bunce_id": lambda row: copyable_id(row.bunce_id, row.pk) if row.bunce_id else EMPTY,
+    "type": type_label,
+    "created": lambda row: time(row.bunce_created_at),
+    "updated": lambda row: time(row.updated_at),
 }
 
 
 def cell(name: str, row: Any) -> SafeString:
-    """A cell with its id."""
+    """Return a cell with its id."""
     return format_html('<span id="{}">{}</span>', cell_id(name, row.pk), CELLS[name](row))
 
 
 def cell_id(name: str, pk: int) -> str:
-    """The id of a cell in the page."""
+    """Return the id of a cell in the page."""
     return f"bunce-{name}-{pk}"

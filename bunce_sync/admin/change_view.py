@@ -1,9 +1,8 @@
-"""The change page: what is wanted beside what Bunce has, how it stands, and the calls made."""
+"""The change page: content here beside content in Bunce, the status, and the timeline of calls."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -22,51 +21,38 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from bunce_sync.admin import cells, live
-from bunce_sync.admin.actions import ASKS, Asking
-from bunce_sync.admin.icons import icon
+from bunce_sync.admin.actions import TEXTS, SegmentActionsMixin
 from bunce_sync.admin.timeline import timeline
-from bunce_sync.fingerprint import listed_fingerprint
+from bunce_sync.fingerprint import normalize
 from bunce_sync.models import Segment
+from bunce_sync.services import ACTIONS
 from bunce_sync.status import messages
 from bunce_sync.status.messages import Permission
 from bunce_sync.status.presenters import describe_segment, is_paused, paused_until
 from bunce_sync.status.status import SyncStatus, call_log_days, get_status
 
-Status = Segment.Status
 
-
-@dataclass(frozen=True, slots=True)
-class Fact:
-    """One line of what Bunce has; ``differs`` when something else is wanted."""
-
-    label: str
-    value: SafeString | str
-    differs: bool = False
-
-
-class Changing(Asking):
-    """Three fields to fill in, all else to look at and kept up to date."""
+class ChangeViewMixin(SegmentActionsMixin):
+    """A form for the fields that are sent; everything else is read-only and kept up to date."""
 
     save_on_top = False
 
     def get_fields(self, request: HttpRequest, obj: Segment | None = None) -> Any:
-        if not self._is_fixed(request, obj):
+        if not self._all_customers_readonly(request, obj):
             return [*Segment.CREATE_FIELDS]
         return [*Segment.UPDATE_FIELDS, "added_all_customers"]
 
     def get_readonly_fields(self, request: HttpRequest, obj: Segment | None = None) -> list[str]:
-        return ["added_all_customers"] if self._is_fixed(request, obj) else []
+        return ["added_all_customers"] if self._all_customers_readonly(request, obj) else []
 
-    def _is_fixed(self, request: HttpRequest, segment: Segment | None) -> bool:
-        """Whether ``add_all_customers`` can only be looked at."""
+    def _all_customers_readonly(self, request: HttpRequest, segment: Segment | None) -> bool:
         if segment is None:
             return False
-        # Bunce has no call that changes it.
         return segment.all_customers_fixed or not self.has_change_permission(request, segment)
 
     @admin.display(description=gettext_lazy("add all customers"))
     def added_all_customers(self, segment: Segment) -> str:
-        """In a word, for Django's red cross for "no" looks like something that went wrong."""
+        """Return a word; Django's icon for False, a red cross, looks like an error."""
         return _("Yes") if segment.add_all_customers else _("No")
 
     def get_form(
@@ -81,73 +67,15 @@ class Changing(Asking):
     ) -> HttpResponse:
         segment: Segment | None = context.get("original")
         if segment is not None:
-            seen = get_status()
-            if request.method == "POST":  # the form has put what was typed into the other one
+            status = get_status()
+            if request.method == "POST":  # the form has changed this instance; show the stored one
                 segment = self.get_object(request, str(segment.pk)) or segment
             context |= {
-                "fragments": self.fragments(request, segment, seen),
-                "live": live.root(seen, self.segment_url("live", segment)),
-                "asks": self._asks(request, segment),
+                "fragments": self._fragments(request, segment, status),
+                "live": live.page_context(status, self._url("live", segment)),
+                "segment_actions": self._actions(request, segment),
             }
         return super().render_change_form(request, context, *args, **kwargs)
-
-    def fragments(
-        self, request: HttpRequest, segment: Segment, seen: SyncStatus
-    ) -> dict[str, SafeString]:
-        """The parts of the page that change by themselves, by name."""
-        told = describe_segment(segment, seen, self._rights(request, segment))
-        until, paused = paused_until(segment, seen), is_paused(segment, seen)
-        state = {
-            "badge": cells.badge(segment, now=seen.now, gate_until=until, paused=paused),
-            "told": told,
-            "answered": told.from_bunce,
-            "twin": _twin(segment),
-            "asks": [ask for ask in self._asks(request, segment) if ask["applies"]],
-        }
-        return {
-            "state": _render("state", state),
-            "remote": _render("remote", {"facts": facts(segment), "segment": segment}),
-            "calls": _render("timeline", self._calls(request, segment, seen.now)),
-        }
-
-    def _rights(self, request: HttpRequest, segment: Segment) -> set[Permission]:
-        may: dict[Permission, bool] = {
-            "change": self.has_change_permission(request, segment),
-            "push": self.has_push_permission(request),
-            "replace": self.has_add_permission(request)
-            and self.has_delete_permission(request, segment),
-        }
-        return {right for right, granted in may.items() if granted}
-
-    def _calls(self, request: HttpRequest, segment: Segment, now: datetime) -> dict[str, Any]:
-        if not request.user.has_perm("bunce_sync.view_apicall"):
-            return {"forbidden": True}
-        return {
-            "timeline": timeline(segment, now),
-            "nothing": messages.NO_CALLS % {"n": call_log_days()},
-            "ledger": self._ledger(segment),
-            "copy": icon("copy"),
-            "copied": icon("synced"),
-        }
-
-    def _asks(self, request: HttpRequest, segment: Segment) -> list[dict[str, Any]]:
-        """The forms behind the buttons; a button that does not apply now may do so later."""
-        if not self.has_push_permission(request):
-            return []
-        return [
-            {
-                "name": ask.name,
-                "label": ask.label,
-                "url": self.segment_url(ask.name, segment),
-                "applies": ask.applies(segment),
-            }
-            for ask in ASKS
-        ]
-
-    def _ledger(self, segment: Segment) -> str:
-        """The address of all calls made for a segment."""
-        calls = reverse("admin:bunce_sync_apicall_changelist", current_app=self.admin_site.name)
-        return f"{calls}?{SEARCH_VAR}={segment.pk}"
 
     def get_urls(self) -> list[URLPattern]:
         view = self.admin_site.admin_view(self.live_view)
@@ -157,74 +85,122 @@ class Changing(Asking):
         ]
 
     def live_view(self, request: HttpRequest, object_id: str) -> HttpResponseBase:
-        """The changing parts of the page, for the page while it is open."""
+        """Return the page's fragments."""
         segment = self.get_object(request, unquote(object_id))
         if not self.has_view_or_change_permission(request, segment):
             raise PermissionDenied
         if segment is None:
             raise Http404
-        seen = get_status()
-        fragments = self.fragments(request, segment, seen)
-        return live.answer(request, {f"bunce-{name}": fragments[name] for name in fragments}, seen)
+        status = get_status()
+        fragments = self._fragments(request, segment, status)
+        by_id = {f"bunce-{name}": fragment for name, fragment in fragments.items()}
+        return live.respond(request, by_id, status)
 
-    def segment_url(self, name: str, segment: Segment) -> str:
-        """The address of one of the views of a segment."""
-        return reverse(
-            f"admin:bunce_sync_segment_{name}",
-            args=[segment.pk],
-            current_app=self.admin_site.name,
+    def _fragments(
+        self, request: HttpRequest, segment: Segment, status: SyncStatus
+    ) -> dict[str, SafeString]:
+        """Return the parts of the page that are kept up to date, by name."""
+        badge = cells.badge(
+            segment,
+            now=status.now,
+            blocked_until=paused_until(segment, status),
+            paused=is_paused(segment, status),
         )
+        duplicate = segment.bunce_duplicate_id
+        actions = self._actions(request, segment)
+        contexts: dict[str, dict[str, Any]] = {
+            "state": {
+                "badge": badge,
+                "message": describe_segment(segment, status, self._permissions(request, segment)),
+                "duplicate": cells.copyable_id(duplicate, "duplicate") if duplicate else "",
+                "segment_actions": [action for action in actions if action["applies"]],
+            },
+            "remote": {"fields": _remote_fields(segment), "segment": segment},
+            "timeline": self._timeline(request, segment, status.now),
+        }
+        return {
+            name: render_to_string(f"bunce_sync/admin/{name}.html", context)
+            for name, context in contexts.items()
+        }
+
+    def _permissions(self, request: HttpRequest, segment: Segment) -> set[Permission]:
+        can_replace = self.has_add_permission(request) and self.has_delete_permission(
+            request, segment
+        )
+        granted: dict[Permission, bool] = {
+            "change": self.has_change_permission(request, segment),
+            "push": self.has_push_permission(request),
+            "replace": can_replace,
+        }
+        return {permission for permission, has in granted.items() if has}
+
+    def _actions(self, request: HttpRequest, segment: Segment) -> list[dict[str, Any]]:
+        """Return all actions: the page has a form for each, since an update may add its button."""
+        if not self.has_push_permission(request):
+            return []
+        return [
+            {
+                "name": action.name,
+                "label": TEXTS[action.name].label,
+                "url": self._url(action.name, segment),
+                "applies": action.applies(segment),
+            }
+            for action in ACTIONS
+        ]
+
+    def _timeline(self, request: HttpRequest, segment: Segment, now: datetime) -> dict[str, Any]:
+        if not request.user.has_perm("bunce_sync.view_apicall"):
+            return {"forbidden": True}
+        call_log = reverse("admin:bunce_sync_apicall_changelist", current_app=self.admin_site.name)
+        return {
+            **timeline(segment, now),
+            "no_calls": messages.NO_CALLS % {"n": call_log_days()},
+            "call_log_url": f"{call_log}?{SEARCH_VAR}={segment.pk}",
+            "copy_icon": cells.icon("copy"),
+            "copied_icon": cells.icon("synced"),
+        }
+
+    def _url(self, view: str, segment: Segment) -> str:
+        name = f"admin:bunce_sync_segment_{view}"
+        return reverse(name, args=[segment.pk], current_app=self.admin_site.name)
 
 
-def facts(segment: Segment) -> list[Fact]:
-    """What Bunce has of the segment, as far as it was last told."""
+def _remote_fields(segment: Segment) -> list[dict[str, Any]]:
+    """Return what Bunce has, as far as it is known, and which fields differ from here."""
     if segment.bunce_id is None:
         return []
-    same_name = listed_fingerprint(segment.bunce_name, None) == listed_fingerprint(segment.name, None)
-    described = listed_fingerprint("", segment.bunce_description)
-    everyone = segment.bunce_all_customers
+    everyone = {True: _("Yes"), False: _("No"), None: ""}[segment.bunce_all_customers]
+    name, description = segment.bunce_name, segment.bunce_description
+    differing = {
+        _("Name"): normalize(name) != normalize(segment.name),
+        _("Description"): normalize(description) != normalize(segment.description or ""),
+    }
+    values = {
+        _("Bunce id"): cells.copyable_id(segment.bunce_id, segment.pk),
+        _("Name"): name,
+        _("Description"): description,
+        _("All customers"): everyone,
+        _("Type"): cells.type_label(segment),
+        _("Customers"): _format_count(segment.bunce_customers_count),
+        _("Created"): _format_time(segment.bunce_created_at),
+        _("Updated"): _format_time(segment.bunce_updated_at),
+        _("Conditions"): _format_conditions(segment.bunce_conditions),
+    }
     return [
-        Fact(_("Bunce id"), cells.bunce_id(segment)),
-        Fact(_("Name"), segment.bunce_name or cells.NONE, not same_name),
-        Fact(
-            _("Description"),
-            segment.bunce_description or cells.NONE,
-            described != listed_fingerprint("", segment.description),
-        ),
-        Fact(_("All customers"), {True: _("Yes"), False: _("No"), None: cells.NONE}[everyone]),
-        Fact(_("Type"), cells.bunce_type(segment)),
-        Fact(_("Customers"), _count(segment.bunce_customers_count)),
-        Fact(_("Created"), _long_time(segment.bunce_created_at)),
-        Fact(_("Updated"), _long_time(segment.bunce_updated_at)),
-        Fact(_("Conditions"), _conditions(segment.bunce_conditions)),
+        {"label": label, "value": value or cells.EMPTY, "differs": differing.get(label, False)}
+        for label, value in values.items()
     ]
 
 
-def _twin(segment: Segment) -> SafeString | str:
-    """The id of a second one in Bunce, to be copied."""
-    other = segment.bunce_duplicate_id
-    if other is None:
+def _format_count(count: int | None) -> str:
+    return "" if count is None else formats.number_format(count, use_l10n=True, force_grouping=True)
+
+
+def _format_time(at: datetime | None) -> str:
+    return "" if at is None else formats.date_format(timezone.localtime(at), "DATETIME_FORMAT")
+
+
+def _format_conditions(conditions: Any) -> str:
+    if not conditions:
         return ""
-    return cells.with_copy(other, "twin", messages.COPY_ID % {"id": other})
-
-
-def _count(number: int | None) -> SafeString | str:
-    if number is None:
-        return cells.NONE
-    return str(formats.number_format(number, use_l10n=True, force_grouping=True))
-
-
-def _long_time(at: datetime | None) -> SafeString | str:
-    if at is None:
-        return cells.NONE
-    return formats.date_format(timezone.localtime(at), "DATETIME_FORMAT")
-
-
-def _conditions(value: Any) -> SafeString | str:
-    if value in (None, [], {}, ""):
-        return cells.NONE
-    return format_html("<pre>{}</pre>", json.dumps(value, indent=2, ensure_ascii=False))
-
-
-def _render(name: str, context: dict[str, Any]) -> SafeString:
-    return render_to_string(f"bunce_sync/admin/{name}.html", context)
+    return format_html("<pre>{}</pre>", json.dumps(conditions, indent=2, ensure_ascii=False))

@@ -1,7 +1,7 @@
-"""What an open page asks for every few seconds: its changing parts, or "nothing new" (304).
+"""The updates that an open page polls for: changed fragments as JSON, or 304 Not Modified.
 
-The answer holds no age and no countdown, so that its ETag changes only with the facts. Those two
-go in headers, from which the script in the page counts on.
+A fragment contains no age and no countdown, so its ETag changes only with the facts. Headers carry
+the database's time and the age of the last sweep, from which the page's script counts.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import Final
 
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
@@ -21,74 +21,56 @@ from bunce_sync.status import messages
 from bunce_sync.status.presenters import format_time
 from bunce_sync.status.status import SyncStatus
 
-#: A value to be filled in, as Python writes it.
-VALUE = re.compile(r"%\((\w+)\)s")
-#: Rows of a list that are kept up to date at once.
-MOST_ROWS = 200
+#: Rows that a list keeps up to date: as many as Django's "Show all" shows at most.
+MAX_ROWS: Final = 200
+#: A placeholder of a text, which the script fills in as {name}.
+PLACEHOLDER: Final = re.compile(r"%\((\w+)\)s")
 
 
-@dataclass(frozen=True, slots=True)
-class Root:
-    """What the template ``live.html`` hands to the script.
+def page_context(status: SyncStatus, url: str) -> dict[str, str]:
+    """Return what the template ``live.html`` hands to the script.
 
-    Attributes:
-        url: where to ask.
-        now: the database's time, in seconds since 1970.
-        swept: the age of the last sweep in seconds; empty when none ran yet.
-        time: when that was, for people.
-        texts: the words the script needs, as JSON.
+    Args:
+        url: to poll.
     """
-
-    url: str
-    now: str
-    swept: str
-    time: str
-    texts: str
+    return {"url": url, "texts": _texts(), **_clock(status)}
 
 
-def root(overview: SyncStatus, url: str) -> Root:
-    """The beginning; later answers go on from it."""
-    return Root(url, _now(overview), _swept(overview), _time(overview), _texts())
-
-
-def answer(
-    request: HttpRequest, fragments: Mapping[str, str], overview: SyncStatus
+def respond(
+    request: HttpRequest, fragments: Mapping[str, str], status: SyncStatus
 ) -> HttpResponseBase:
-    """The parts of the page by their ids, or 304 when the page has them as they are."""
+    """Return fragments of HTML by element id, or 304 if the page has them already."""
     body = json.dumps({"fragments": fragments}, sort_keys=True).encode()
     etag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
-    fresh = HttpResponse(body, content_type="application/json", headers={"ETag": etag})
-    response = get_conditional_response(request, etag=etag, response=fresh) or fresh
-    response.headers["Bunce-Now"] = _now(overview)
-    response.headers["Bunce-Sweep-Age"] = _swept(overview)
-    response.headers["Bunce-Time"] = _time(overview)
+    full = HttpResponse(body, content_type="application/json", headers={"ETag": etag})
+    response = get_conditional_response(request, etag=etag, response=full) or full
+    clock = _clock(status)
+    response.headers["Bunce-Now"] = clock["now"]
+    response.headers["Bunce-Sweep-Age"] = clock["sweep_age"]
+    response.headers["Bunce-Time"] = clock["time"]
     return response
 
 
-def _now(overview: SyncStatus) -> str:
-    return f"{overview.now.timestamp():.3f}"
-
-
-def _swept(overview: SyncStatus) -> str:
-    return "" if overview.sweep.age is None else f"{overview.sweep.age:.1f}"
-
-
-def _time(overview: SyncStatus) -> str:
-    return format_time(overview.now, overview.now)
+def _clock(status: SyncStatus) -> dict[str, str]:
+    """Return the database's time in seconds since 1970 and as text, and the last sweep's age."""
+    return {
+        "now": f"{status.now.timestamp():.3f}",
+        "time": format_time(status.now, status.now),
+        "sweep_age": "" if status.sweep.age is None else f"{status.sweep.age:.1f}",
+    }
 
 
 def _texts() -> str:
-    words: dict[str, str | Promise] = {
+    texts: dict[str, str | Promise] = {
         "inSeconds": messages.IN_SECONDS,
         "inMinutes": messages.IN_MINUTES,
         "now": messages.NOW,
         "agoSeconds": messages.AGO_SECONDS,
         "agoMinutes": messages.AGO_MINUTES,
         "copied": messages.COPIED,
-        "ended": messages.NOT_UPDATED,
-        "unanswered": messages.SITE_UNREACHABLE,
-        "goesOn": messages.RESUMED,
+        "notUpdated": messages.NOT_UPDATED,
+        "unreachable": messages.SITE_UNREACHABLE,
+        "resumed": messages.RESUMED,
         "unsaved": messages.UNSAVED,
     }
-    # The script fills in {n} and {time}.
-    return json.dumps({name: VALUE.sub(r"{\1}", str(word)) for name, word in words.items()})
+    return json.dumps({name: PLACEHOLDER.sub(r"{\1}", str(text)) for name, text in texts.items()})

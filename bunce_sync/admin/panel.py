@@ -1,104 +1,89 @@
-"""The panel above the list: what is shown of the overview, and in which words."""
+"""The status panel above the list: notices, counts by status, rate limit, the last hour's chart."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Final
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
 
 from django.template.loader import render_to_string
 from django.urls import reverse
 from django.utils import formats, timezone
 from django.utils.safestring import SafeString
+from django.utils.translation import gettext as _
 
-from bunce_sync.admin.cells import with_copy
-from bunce_sync.admin.chart import chart
-from bunce_sync.admin.icons import icon
-from bunce_sync.models import Segment
+from bunce_sync.admin.cells import copyable, icon
+from bunce_sync.choices import Status
 from bunce_sync.status import messages
 from bunce_sync.status.counts import Count
-from bunce_sync.status.presenters import StatusMessage, format_time, reasons_to_wait, worker_command
-from bunce_sync.status.status import SyncStatus, Usage
-
-Status = Segment.Status
-
-#: The width of the usage bar, in the drawing's own units.
-BAR_WIDTH: Final = 1000
-TILES: Final = (
-    Status.PENDING,
-    Status.SENDING,
-    Status.IN_DOUBT,
-    Status.REJECTED,
-    Status.SYNCED,
+from bunce_sync.status.presenters import (
+    StatusMessage,
+    format_time,
+    reasons_to_wait,
+    worker_command,
 )
+from bunce_sync.status.status import Bucket, SyncStatus, Usage
+
+TILES: Final = (*(Status.PENDING, Status.SENDING, Status.IN_DOUBT, Status.REJECTED, Status.SYNCED),)
+#: Widths and heights are in the units of the drawings.
+USAGE_WIDTH: Final = 1000
+CHART_WIDTH: Final = 1200
+CHART_HEIGHT: Final = 160
+BAR_GAP: Final = 16
+MIN_BAR_HEIGHT: Final = 8
+#: Requests in a bucket that fill the chart's height, unless a bucket has more.
+MIN_SCALE: Final = 5
+KINDS: Final = ("accepted", "rejected", "failed")
 
 
-@dataclass(frozen=True, slots=True)
-class Tile:
-    """How many rows are in a state, and the list of them."""
-
-    status: str
-    word: str
-    number: str
-    some: bool
-    icon: SafeString
-    link: str
-
-
-@dataclass(frozen=True, slots=True)
-class Notice:
-    """Something that keeps all requests waiting; ``command`` puts an end to it, if one does."""
-
-    told: StatusMessage
-    icon: SafeString
-    todo: str
-    command: SafeString | str
-
-
-def panel(overview: SyncStatus, admin_name: str, *, whole: bool = False) -> SafeString:
-    """The panel as HTML. It holds no age and no countdown, so it changes only with the facts.
+def panel(status: SyncStatus, admin_name: str, *, with_times: bool = False) -> SafeString:
+    """Return the panel as HTML.
 
     Args:
         admin_name: of the admin site, for the links.
-        whole: with the time of the last sweep, for a browser without script; for one with it, the
-            age stands there instead.
+        with_times: whether to include the time of the last sweep, for browsers without script. An
+            update leaves it out, so that it differs only if something else than the time changed.
     """
     changelist = reverse("admin:bunce_sync_segment_changelist", current_app=admin_name)
-    return render_to_string(
-        "bunce_sync/admin/panel.html",
-        {
-            "tiles": [_tile(status, overview.counts[status], changelist) for status in TILES],
-            "notices": notices(overview),
-            "usage": overview.usage,
-            "usage_text": usage_text(overview.usage),
-            "usage_width": _width(overview.usage),
-            "bar_width": BAR_WIDTH,
-            "sweep": overview.sweep,
-            "swept": _at(overview) if whole else "",
-            "zone_text": messages.ZONE % {"zone": timezone.get_current_timezone_name()},
-            "scan": overview.scan,
-            "chart": chart(overview.hour),
-        },
-    )
+    swept_at = format_time(status.sweep.at, status.now)
+    context = {
+        "notices": [_notice(message) for message in reasons_to_wait(status)],
+        "tiles": [_tile(name, status.counts[name], changelist) for name in TILES],
+        "usage": status.usage,
+        "usage_text": _usage_text(status.usage),
+        "usage_width": _usage_width(status.usage),
+        "usage_full_width": USAGE_WIDTH,
+        "sweep": status.sweep,
+        "swept_at": messages.AT_TIME % {"time": swept_at} if with_times else "",
+        "zone_text": messages.ZONE % {"zone": timezone.get_current_timezone_name()},
+        "scan": status.scan,
+        "chart": _chart(status.hour),
+    }
+    return render_to_string("bunce_sync/admin/panel.html", context)
 
 
-def notices(overview: SyncStatus) -> list[Notice]:
-    """What keeps everything waiting, the urgent first."""
-    return [_notice(told) for told in reasons_to_wait(overview)]
+def _notice(message: StatusMessage) -> dict[str, Any]:
+    """Return a notice; a command in its action gets a button that copies it."""
+    action, command, _rest = message.action.partition(worker_command())
+    return {
+        "message": message,
+        "icon": icon("rejected" if message.urgent else "paused"),
+        "action": action,
+        "command": copyable(command, "command", str(messages.COPY_COMMAND)) if command else "",
+    }
 
 
-def _notice(told: StatusMessage) -> Notice:
-    looks = icon("rejected" if told.urgent else "paused")
-    todo, command, _ = told.action.partition(worker_command())
-    copied = with_copy(command, "command", str(messages.COPY_COMMAND)) if command else ""
-    return Notice(told, looks, todo, copied)
+def _tile(status: Status, count: Count, changelist: str) -> dict[str, Any]:
+    return {
+        "status": status.value,
+        "label": status.label,
+        "count": _format(count),
+        "empty": not count.value,
+        "icon": icon(status.value),
+        "url": f"{changelist}?status__exact={status.value}",
+    }
 
 
-def _at(overview: SyncStatus) -> str:
-    return str(messages.AT_TIME % {"time": format_time(overview.sweep.at, overview.now)})
-
-
-def number(count: Count) -> str:
-    """A count for people: "10,000+" where counting stopped, "~ 998,000" for an estimate."""
+def _format(count: Count) -> str:
     if count.precision == "about":
         # The planner's figure is good for two digits or three, so no more are shown.
         rounded = round(count.value, 2 - len(str(count.value)) + 1)
@@ -107,26 +92,53 @@ def number(count: Count) -> str:
     return f"{text}+" if count.precision == "at_least" else text
 
 
-def usage_text(usage: Usage) -> str:
-    """The used part of the rate limit in words."""
+def _usage_text(usage: Usage) -> str:
     values = {"used": usage.used, "limit": usage.limit, "seconds": f"{usage.seconds:g}"}
     if usage.limit is None:
         return str(messages.USAGE_UNLIMITED) % values
     return str(messages.USAGE_MINUTE if usage.seconds == 60 else messages.USAGE) % values
 
 
-def _width(usage: Usage) -> int:
-    if not usage.limit:
-        return 0
-    return min(BAR_WIDTH, round(usage.used / usage.limit * BAR_WIDTH))
+def _usage_width(usage: Usage) -> int:
+    return min(USAGE_WIDTH, round(usage.used / usage.limit * USAGE_WIDTH)) if usage.limit else 0
 
 
-def _tile(status: Segment.Status, count: Count, changelist: str) -> Tile:
-    return Tile(
-        status=status.value,
-        word=str(status.label),
-        number=number(count),
-        some=bool(count.value),
-        icon=icon(status.value),
-        link=f"{changelist}?status__exact={status.value}",
-    )
+def _chart(hour: Sequence[Bucket]) -> dict[str, Any]:
+    """Return the stacked bars, the totals and a text alternative of the last hour's requests."""
+    scale = max([MIN_SCALE, *(sum(_counts(bucket).values()) for bucket in hour)])
+    totals = [(kind, sum(getattr(bucket, kind) for bucket in hour)) for kind in KINDS]
+    descriptions = [_describe(bucket) for bucket in hour if any(_counts(bucket).values())]
+    return {
+        "width": CHART_WIDTH,
+        "height": CHART_HEIGHT,
+        "bars": [
+            bar for n, bucket in enumerate(hour) for bar in _bars(n, bucket, scale, len(hour))
+        ],
+        "totals": [
+            {"kind": kind, "label": messages.CHART[kind], "count": count} for kind, count in totals
+        ],
+        "text": "; ".join(descriptions) or _("No requests in the last hour"),
+    }
+
+
+def _counts(bucket: Bucket) -> dict[str, int]:
+    return {kind: getattr(bucket, kind) for kind in KINDS}
+
+
+def _bars(position: int, bucket: Bucket, scale: int, buckets: int) -> Iterator[dict[str, Any]]:
+    # Whole numbers only: a localized decimal comma would break the SVG.
+    step = CHART_WIDTH // buckets
+    y = CHART_HEIGHT
+    for kind, count in _counts(bucket).items():
+        if count:
+            height = max(MIN_BAR_HEIGHT, round(count / scale * CHART_HEIGHT))
+            y = max(y - height, 0)
+            x = position * step + BAR_GAP // 2
+            size = {"x": x, "y": y, "width": step - BAR_GAP, "height": height}
+            yield {"kind": kind, "title": _describe(bucket), **size}
+
+
+def _describe(bucket: Bucket) -> str:
+    start = formats.time_format(timezone.localtime(bucket.start), "H:i")
+    parts = [f"{count} {messages.CHART[kind]}" for kind, count in _counts(bucket).items() if count]
+    return f"{start}: {', '.join(parts) or 0}"

@@ -1,21 +1,21 @@
-"""Segments in the admin, put together from the parts beside this file."""
+"""Segments in the admin."""
 
 from __future__ import annotations
 
 from django.contrib import admin
 from django.forms import Media
 
-from bunce_sync.admin.change_view import Changing
-from bunce_sync.admin.delete_view import Deleting
-from bunce_sync.admin.list_view import Listing
+from bunce_sync.admin.change_view import ChangeViewMixin
+from bunce_sync.admin.delete_view import DeleteViewMixin
+from bunce_sync.admin.list_view import ListViewMixin
 from bunce_sync.models import Segment
 
 
 @admin.register(Segment)
-class SegmentAdmin(Deleting, Changing, Listing):
-    """No request to Bunce is made by any of its pages."""
+class SegmentAdmin(DeleteViewMixin, ChangeViewMixin, ListViewMixin):
+    """The admin for segments. No view makes a request to Bunce."""
 
-    actions = (*Changing.actions, "delete_selected")
+    actions = (*ChangeViewMixin.actions, "delete_selected")
 
     @property
     def media(self) -> Media:

@@ -1,12 +1,16 @@
-"""The calls made for a segment: when, what, what came of it, and how to do the same by hand."""
+"""The timeline of a segment's API calls, each with a curl command that repeats it."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+import shlex
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
-from bunce_sync.admin.curl import curl, method
+from bunce_sync import database
+from bunce_sync.choices import Operation, Outcome
+from bunce_sync.conf import BASE_URLS, conf
+from bunce_sync.exceptions import ConfigurationError
 from bunce_sync.models import ApiCall, Segment
 from bunce_sync.status import messages
 from bunce_sync.status.presenters import (
@@ -16,90 +20,83 @@ from bunce_sync.status.presenters import (
     visible_detail,
 )
 
-Outcome = ApiCall.Outcome
-
-#: The calls shown, the newest first; the ledger has all.
-MOST: Final = 50
-
-GOOD: Final = frozenset({Outcome.CONFIRMED})
-BAD: Final = frozenset({Outcome.REJECTED, Outcome.KEY_REFUSED, Outcome.DUPLICATE})
-#: Codes that only repeat what the outcome's own sentence says.
+#: Calls in a timeline; the call log has all.
+MAX_CALLS: Final = 50
+METHODS: Final = {
+    Operation.CREATE: "POST",
+    Operation.UPDATE: "PATCH",
+    Operation.READ: "GET",
+    Operation.LIST: "GET",
+}
+#: Codes whose description would repeat that of the outcome.
 REPEATING: Final = frozenset({"", "rate_limited", "key_refused", "worker_lost", "rejected"})
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One call, in words.
-
-    Attributes:
-        look: ``good``, ``bad`` or ``open``, beside the words.
-        why: what went wrong, when the sentence on the outcome does not say it.
-        pk: as text, since a template would put separators into a number.
-        said: Bunce's message, or a technical remark.
-        caution: what running the command line would do.
-    """
-
-    pk: str
-    at: str
-    at_iso: str
-    title: str
-    request: str
-    outcome: str
-    look: str
-    status: str
-    duration: str
-    meaning: str
-    why: str
-    said: str
-    decision: str
-    curl: str
-    caution: str
+def timeline(segment: Segment, now: datetime) -> dict[str, Any]:
+    """Return the context of the timeline's template: the latest calls, and whether more exist."""
+    newest = database.calls().filter(segment_id=segment.pk).order_by("-pk")
+    calls = list(newest[: MAX_CALLS + 1])
+    return {"entries": [_entry(call, now) for call in calls[:MAX_CALLS]], "more": calls[MAX_CALLS:]}
 
 
-@dataclass(frozen=True, slots=True)
-class Timeline:
-    entries: list[Entry]
-    more: bool
+def _entry(call: ApiCall, now: datetime) -> dict[str, str]:
+    silent = call.code in REPEATING | messages.DETAIL_IS_ID
+    return {
+        "id": str(call.pk),  # as text: a template would add thousands separators
+        "css_class": css_class(call),
+        "time": format_time(call.started_at, now),
+        "iso_time": call.started_at.isoformat(),
+        "operation": call.get_operation_display(),
+        "request": f"{_method(call)} {call.path}",
+        "outcome": call.get_outcome_display(),
+        "http_status": str(call.http_status or ""),
+        "duration": format_duration(call.duration_ms),
+        "meaning": str(messages.OUTCOME[Outcome(call.outcome)]),
+        "cause": "" if silent else describe_problem(call.code),
+        "detail": visible_detail(call.code, call.message),
+        "decision": describe_decision(call, now),
+        "curl": curl(call),
+        "warning": str(messages.CURL_CREATES) if call.operation == Operation.CREATE else "",
+    }
 
 
-def timeline(segment: Segment, now: datetime) -> Timeline:
-    """The newest calls of a segment, in one query."""
-    calls = list(
-        ApiCall.objects.using(segment._state.db)
-        .filter(segment_id=segment.pk)
-        .order_by("-pk")[: MOST + 1]
-    )
-    return Timeline([_entry(call, now) for call in calls[:MOST]], more=len(calls) > MOST)
+def css_class(call: ApiCall) -> str:
+    """Return the CSS class that colours a call by its outcome."""
+    match call.outcome:
+        case Outcome.CONFIRMED:
+            return "bunce-good"
+        case Outcome.REJECTED | Outcome.KEY_REFUSED | Outcome.DUPLICATE:
+            return "bunce-bad"
+        case _:
+            return "bunce-open"
 
 
-def _entry(call: ApiCall, now: datetime) -> Entry:
-    outcome = Outcome(call.outcome)
-    return Entry(
-        pk=str(call.pk),
-        at=format_time(call.started_at, now),
-        at_iso=call.started_at.isoformat(),
-        title=str(call.get_operation_display()),
-        request=f"{method(call)} {call.path}",
-        outcome=str(outcome.label),
-        look=look(call),
-        status=str(call.http_status or ""),
-        duration=duration(call.duration_ms),
-        meaning=str(messages.OUTCOME[outcome]),
-        why="" if call.code in REPEATING | messages.DETAIL_IS_ID else describe_problem(call.code),
-        said=visible_detail(call.code, call.message),
-        decision=describe_decision(call, now),
-        curl=curl(call),
-        caution=str(messages.CURL_CREATES) if call.operation == ApiCall.Operation.CREATE else "",
-    )
-
-
-def look(call: ApiCall) -> str:
-    """How a call went, in one word for the style: ``good``, ``bad`` or ``open``."""
-    return "good" if call.outcome in GOOD else "bad" if call.outcome in BAD else "open"
-
-
-def duration(milliseconds: int | None) -> str:
-    """How long a call took, for people; empty when that is not known."""
+def format_duration(milliseconds: int | None) -> str:
+    """Return a duration such as "87 ms" or "20.0 s"; empty if unknown."""
     if milliseconds is None:
         return ""
     return f"{milliseconds} ms" if milliseconds < 10_000 else f"{milliseconds / 1000:.1f} s"
+
+
+def curl(call: ApiCall) -> str:
+    """Return a command for a POSIX shell that repeats a call, with the key from the environment."""
+    parts = [
+        f"curl -X {_method(call)} {shlex.quote(_base_url() + call.path)}",
+        '-H "X-Authorization: $BUNCE_API_KEY"',
+        "-H 'Accept: application/json'",
+    ]
+    if call.body is not None:
+        body = json.dumps(call.body, ensure_ascii=False)
+        parts += ["-H 'Content-Type: application/json'", f"--data-raw {shlex.quote(body)}"]
+    return " \\\n  ".join(parts)
+
+
+def _method(call: ApiCall) -> str:
+    return METHODS[Operation(call.operation)]
+
+
+def _base_url() -> str:
+    try:
+        return conf.base_url
+    except ConfigurationError:  # the panel shows the error
+        return BASE_URLS["live"]

@@ -188,11 +188,7 @@ def prune_call_log() -> int:
 
 
 def prune_keys() -> int:
-    """Delete idempotency keys that are no longer kept, some at a time."""
-    keys = database.idempotency_keys()
-    keep_from = DatabaseNow() - IdempotencyKey.KEPT_FOR
-    old = list(keys.filter(started_at__lt=keep_from).values_list("pk", flat=True)[:PRUNE_BATCH])
-    if not old:
-        return 0
-    # Asked once more: a key that lapsed may just have been taken into use again.
-    return keys.filter(pk__in=old, started_at__lt=keep_from).delete()[0]
+    """Delete expired idempotency keys, a batch at a time; return how many."""
+    expired = database.idempotency_keys().filter(IdempotencyKey.EXPIRED)
+    keys = list(expired.values_list("pk", flat=True)[:PRUNE_BATCH])
+    return expired.filter(pk__in=keys).delete()[0] if keys else 0

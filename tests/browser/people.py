@@ -15,7 +15,7 @@ from tests.site import Site
 #: Milliseconds for what is to be seen, on a busy machine.
 PATIENCE = 60_000
 LIST = "/admin/bunce_sync/segment/"
-LEDGER = "/admin/bunce_sync/apicall/"
+CALL_LOG = "/admin/bunce_sync/apicall/"
 
 expect.set_options(timeout=PATIENCE)
 
@@ -102,12 +102,12 @@ class Person:
 
     @property
     def panel(self) -> Locator:
-        return self.page.get_by_role("region", name="Where everything stands")
+        return self.page.get_by_role("region", name="Sync status")
 
     @property
     def state(self) -> Locator:
         """The sentences on the change page."""
-        return self.page.get_by_role("region", name="Where it stands")
+        return self.page.get_by_role("region", name="Status", exact=True)
 
     def row(self, name: str) -> Locator:
         """A line of the list."""

@@ -24,7 +24,7 @@ def test_a_segment_added_in_the_admin_is_seen_to_become_synced_with_bunces_id(
     person.open_segment("Newsletter readers")
     expect(person.state).to_contain_text("In Bunce, with the content shown here.")
     expect(person.page.get_by_role("region", name="In Bunce")).to_contain_text(stored.id)
-    expect(person.page.get_by_role("region", name="Calls made")).to_contain_text("Confirmed")
+    expect(person.page.get_by_role("region", name="API calls")).to_contain_text("Confirmed")
 
 
 def test_a_name_that_will_not_do_is_refused_in_plain_words(site: Site, person: Person) -> None:

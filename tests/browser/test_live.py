@@ -109,8 +109,8 @@ def test_a_change_is_announced_once_to_those_who_listen(
 def test_a_page_that_gets_no_answer_says_since_when_and_recovers_by_itself(
     polls: Polls, person: Person, site: Site
 ) -> None:
-    age = person.panel.get_by_text("A worker last looked after the segments")
-    notice = person.page.locator("[data-bunce-stale]")
+    age = person.panel.get_by_text("Last sweep by a worker")
+    notice = person.page.locator("[data-bunce-outdated]")
     listened = person.page.locator("[aria-live=polite]")
     expect(age).to_be_visible()
     person.page.route(NEWS, lambda route: route.abort(), times=1)
@@ -156,7 +156,7 @@ def test_a_page_whose_person_was_logged_out_says_that_it_is_no_longer_kept_up_to
     polls: Polls, person: Person
 ) -> None:
     cookies = person.context.cookies()
-    notice = person.page.locator("[data-bunce-stale]")
+    notice = person.page.locator("[data-bunce-outdated]")
     person.context.clear_cookies()
     expect(notice).to_have_text("This page is no longer kept up to date: reload it.")
     polls.wait_until_it_stopped()
@@ -224,7 +224,7 @@ def test_all_else_that_can_have_the_focus_keeps_it_too(site: Site, person: Perso
     expect(tile).to_be_focused()
 
     person.open_segment("VIP")
-    calls = person.page.get_by_role("region", name="Calls made")
+    calls = person.page.get_by_role("region", name="API calls")
     calls.locator("summary").click()
     for number, part in enumerate(("summary", "pre")):
         calls.locator(part).last.focus()

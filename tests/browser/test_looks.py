@@ -14,7 +14,7 @@ from playwright.sync_api import Locator, expect
 
 from bunce_sync.models import Segment, SyncState
 from tests.browser import states
-from tests.browser.people import LEDGER, LIST, Person
+from tests.browser.people import CALL_LOG, LIST, Person
 from tests.site import ROOT, Site
 
 #: With SCREENSHOTS=1 the README's pictures are made anew.
@@ -57,7 +57,7 @@ def test_axe_finds_no_violation(
     call = full_site.calls.filter(segment=allowed)[0].pk
     for path in (
         *(f"{LIST}add/", f"{LIST}{refused}/delete/", f"{LIST}{allowed}/delete/"),
-        *(LEDGER, f"{LEDGER}{call}/change/"),
+        *(CALL_LOG, f"{CALL_LOG}{call}/change/"),
     ):
         person.open(path)
         assert violations(person) == [], path
@@ -104,7 +104,7 @@ def test_nothing_is_wider_than_the_screen_whatever_a_name_is(
     # Django's own update leaves the states as they are.
     rows: QuerySet[Segment] = QuerySet(Segment, using=full_site.alias)
     rows.filter(pk__in=(rejected, linked)).update(name=name, bunce_name=name)
-    pages = (LIST, f"{LIST}add/", f"{LIST}{rejected}/change/", f"{LIST}{linked}/change/", LEDGER)
+    pages = (LIST, f"{LIST}add/", f"{LIST}{rejected}/change/", f"{LIST}{linked}/change/", CALL_LOG)
     for path in (*pages, f"{LIST}{rejected}/delete/"):
         person.open(path)
         expect(person.page.get_by_role("heading").first).to_be_visible()

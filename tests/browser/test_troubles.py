@@ -134,7 +134,7 @@ def test_a_worker_that_stopped_is_missed_and_the_panel_says_how_to_start_one(
     person.arrive_as_admin()
     person.open_list()
     person.mark()
-    expect(person.panel).to_contain_text("A worker last looked after the segments")
+    expect(person.panel).to_contain_text("Last sweep by a worker")
     expect(person.panel).to_contain_text("s ago")
     expect(person.panel).not_to_contain_text("No worker")
     worker.stop()
@@ -149,7 +149,7 @@ def test_a_viewer_sees_no_buttons_and_may_not_post_by_hand(
     site: Site, visit: Callable[..., Person]
 ) -> None:
     viewer = visit(site).arrive_with("view_segment")
-    for name, state in (("push", "pending"), ("retry", "rejected"), ("check", "synced")):
+    for name, state in (("push", "pending"), ("retry", "rejected"), ("refresh", "synced")):
         bunce_id = "b-1" if state == "synced" else None
         site.put(name, status=state, bunce_id=bunce_id)
         viewer.open_segment(name)

@@ -33,7 +33,7 @@ def test_segments_are_added_watched_retried_and_deleted_in_unfold(
 
     person.open_segment("VIP customers")
     expect(person.state).to_contain_text("Bunce refused to create it.")
-    expect(person.page.get_by_role("region", name="Calls made")).to_contain_text("Rejected")
+    expect(person.page.get_by_role("region", name="API calls")).to_contain_text("Rejected")
     person.page.screenshot(path=tmp_path / "change.png", full_page=True)
     person.press("Retry")
     expect(person.state).to_contain_text("Synced")

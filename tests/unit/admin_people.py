@@ -1,4 +1,4 @@
-"""People in the admin, and rows for them to look at."""
+"""Users of the admin, and rows for them to view."""
 
 import uuid
 from datetime import timedelta
@@ -15,7 +15,7 @@ LIST = "/admin/bunce_sync/segment/"
 
 
 def person(*permissions: str, csrf: bool = False) -> Client:
-    """Somebody logged in who may do just this, such as "view_segment"."""
+    """Return the client of a logged-in user with these permissions, such as "view_segment"."""
     user = User.objects.create_user(f"person-{uuid.uuid4()}", is_staff=True)
     user.user_permissions.set(
         Permission.objects.get(content_type__app_label="bunce_sync", codename=codename)
@@ -27,7 +27,7 @@ def person(*permissions: str, csrf: bool = False) -> Client:
 
 
 def editor() -> Client:
-    """Somebody who may do everything with segments."""
+    """Return the client of a user with all permissions."""
     return person(
         *("view_segment", "add_segment", "change_segment", "delete_segment", "push_segment"),
         "view_apicall",
@@ -35,7 +35,7 @@ def editor() -> Client:
 
 
 def row(status: str = "pending", name: str = "VIP", **values: Any) -> Segment:
-    """A segment in a state, as the sync would have left it."""
+    """Create a segment with a status, as the sync would leave it."""
     now = timezone.now()
     defaults: dict[str, dict[str, Any]] = {
         "synced": {"bunce_id": str(uuid.uuid4()), "bunce_name": name, "synced_at": now},
@@ -50,11 +50,11 @@ def row(status: str = "pending", name: str = "VIP", **values: Any) -> Segment:
 
 
 def call(segment: Segment | None, **values: Any) -> ApiCall:
-    """A line of the ledger."""
+    """Create a row of the call log."""
     values = {"operation": "create", "path": "/segments", "started_at": timezone.now()} | values
     return ApiCall.objects.create(segment=segment, **values)
 
 
 def page(segment: Segment, name: str = "change") -> str:
-    """The address of a page of a segment."""
+    """Return the path of a page of a segment."""
     return f"{LIST}{segment.pk}/{name}/"

@@ -1,4 +1,4 @@
-""" "Push now", "Retry" and "Check with Bunce": who may ask, and what it does to rows."""
+"""The admin's actions on segments: who may run them, and what they change."""
 
 from datetime import timedelta
 from typing import Any
@@ -9,17 +9,19 @@ from django.test import Client
 from django.utils import timezone
 from pytest_django import Settings
 
-from bunce_sync.admin import actions as asking
+from bunce_sync.admin import actions
 from bunce_sync.client import BunceClient
 from bunce_sync.functions import DatabaseNow
 from bunce_sync.models import Segment, SyncState
-from bunce_sync.status import counts
+from bunce_sync.status import messages
 from tests.unit.admin_people import LIST, page, person, row
 
 pytestmark = pytest.mark.django_db
 
 NO_WORKER = "No worker has run yet. Start one: celery -A project worker -B"
-ASKS = ["push", "retry", "check"]
+#: Each action with a status it applies to.
+ACTIONS = {"push": "pending", "retry": "rejected", "refresh": "synced"}
+LABELS = {"push": "Push now", "retry": "Retry", "refresh": str(messages.REFRESH)}
 
 
 @pytest.fixture
@@ -29,14 +31,14 @@ def client() -> Client:
 
 @pytest.fixture(autouse=True)
 def worker(settings: Settings) -> None:
-    """A site that can send, whose worker has just looked after the rows."""
-    settings.BUNCE_SYNC = {"API_KEY": "sk_test_asking"}
+    """A site with an API key, and a sweep just now."""
+    settings.BUNCE_SYNC = {"API_KEY": "sk_test_actions"}
     SyncState.objects.update_or_create(pk=1, defaults={"swept_at": DatabaseNow()})
 
 
 @pytest.fixture(autouse=True)
 def no_request(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A request to Bunce from the web process would be a mistake."""
+    """Fail on a request to Bunce: the web process makes none."""
 
     def refuse(*args: object, **kwargs: object) -> None:
         raise AssertionError("the admin made a request to Bunce")
@@ -45,9 +47,9 @@ def no_request(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(BunceClient, name, refuse)
 
 
-def ask(client: Client, name: str, *segments: Segment, everywhere: bool = False) -> list[str]:
-    """Choose an action for rows of the list, and return what the person is told."""
-    return told(
+def run(client: Client, name: str, *segments: Segment, everywhere: bool = False) -> list[str]:
+    """Run an action on rows of the list, and return the messages."""
+    return post(
         client,
         LIST,
         {
@@ -58,16 +60,16 @@ def ask(client: Client, name: str, *segments: Segment, everywhere: bool = False)
     )
 
 
-def told(client: Client, address: str, form: dict[str, Any] | None = None) -> list[str]:
-    """Post a form and return what the person reads on the page that follows."""
-    answer = client.post(address, form, follow=True)
-    assert answer.redirect_chain
-    return [str(message) for message in answer.context["messages"]]
+def post(client: Client, path: str, form: dict[str, Any] | None = None) -> list[str]:
+    """Post a form and return the messages on the page that follows."""
+    response = client.post(path, form, follow=True)
+    assert response.redirect_chain
+    return [str(message) for message in response.context["messages"]]
 
 
 def buttons(client: Client, segment: Segment) -> list[str]:
-    shown = client.get(page(segment)).content.decode()
-    return [name for name in ASKS if f'id="bunce-button-{name}"' in shown]
+    content = client.get(page(segment)).content.decode()
+    return [name for name in ACTIONS if f'id="bunce-button-{name}"' in content]
 
 
 class TestOneSegment:
@@ -76,69 +78,64 @@ class TestOneSegment:
         [
             ("pending", "", ["push"]),
             ("sending", "", []),
-            ("synced", "", ["check"]),
-            ("synced", "drift", ["push", "check"]),
-            ("in_doubt", "read_timeout", ["check"]),
+            ("synced", "", ["refresh"]),
+            ("synced", "drift", ["push", "refresh"]),
+            ("in_doubt", "read_timeout", ["refresh"]),
             ("rejected", "conflict", ["retry"]),
         ],
     )
-    def test_only_buttons_that_make_sense_are_offered(
+    def test_only_buttons_of_actions_that_apply_are_shown(
         self, client: Client, status: str, code: str, offered: list[str]
     ) -> None:
         assert buttons(client, row(status, last_code=code)) == offered
 
     def test_push_now_ends_the_wait(self, client: Client) -> None:
         segment = row(due_at=timezone.now() + timedelta(hours=1), last_code="refused")
-        answer = client.post(page(segment, "push"))
-        assert answer.headers["Location"] == page(segment)
+        response = client.post(page(segment, "push"))
+        assert response.headers["Location"] == page(segment)
         assert Segment.objects.due().get() == segment
 
-    def test_retry_sends_a_rejected_row_again(self, client: Client) -> None:
+    def test_retry_makes_a_rejected_row_pending(self, client: Client) -> None:
         segment = row("rejected")
         client.post(page(segment, "retry"))
         segment.refresh_from_db()
         assert (segment.status, segment.last_code) == ("pending", "")
 
-    def test_check_asks_for_a_look(self, client: Client) -> None:
+    def test_refresh_marks_the_row(self, client: Client) -> None:
         segment = row("synced")
-        client.post(page(segment, "check"))
+        client.post(page(segment, "refresh"))
         assert Segment.objects.refresh_requested().get() == segment
 
-    @pytest.mark.parametrize("name", ASKS)
-    def test_is_written_into_the_history(self, client: Client, name: str) -> None:
-        segment = row({"push": "pending", "retry": "rejected", "check": "synced"}[name])
+    @pytest.mark.parametrize("name", ACTIONS)
+    def test_is_logged_in_the_history(self, client: Client, name: str) -> None:
+        segment = row(ACTIONS[name])
         client.post(page(segment, name))
         entry = LogEntry.objects.get()
         assert entry.object_id == str(segment.pk)
         assert entry.user_id == int(client.session["_auth_user_id"])
-        assert (
-            entry.change_message
-            == {
-                "push": "Push now",
-                "retry": "Retry",
-                "check": "Check with Bunce",
-            }[name]
-        )
+        assert entry.change_message == LABELS[name]
 
-    def test_what_makes_no_sense_changes_nothing_and_says_so(self, client: Client) -> None:
+    def test_an_action_that_does_not_apply_changes_nothing_and_says_so(
+        self, client: Client
+    ) -> None:
         segment = row("synced")
-        [message] = told(client, page(segment, "retry"))
+        [message] = post(client, page(segment, "retry"))
         assert "only those that need attention can be retried" in message
         assert not LogEntry.objects.exists()
         segment.refresh_from_db()
         assert segment.status == "synced"
 
-    def test_the_history_is_kept_in_one_language_whatever_the_actors(self, client: Client) -> None:
+    def test_the_history_is_in_one_language_whatever_the_users(self, client: Client) -> None:
         client.cookies["django_language"] = "fr"
         client.post(page(row("rejected"), "retry"))
         assert LogEntry.objects.get().change_message == "Retry"
 
-    @pytest.mark.parametrize("name", ASKS)
-    def test_what_keeps_it_from_being_sent_is_told_at_once(self, client: Client, name: str) -> None:
-        status = {"push": "pending", "retry": "rejected", "check": "synced"}[name]
+    @pytest.mark.parametrize("name", ACTIONS)
+    def test_a_reason_to_wait_is_shown_at_once(self, client: Client, name: str) -> None:
+        status = ACTIONS[name]
 
         def warnings() -> list[str]:
-            return told(client, page(row(status), name))[1:]
+            return post(client, page(row(status), name))[1:]
 
         assert warnings() == []
         SyncState.objects.update(
@@ -148,44 +145,44 @@ class TestOneSegment:
         SyncState.objects.update(swept_at=None)
         assert warnings() == [NO_WORKER]
 
-    @pytest.mark.parametrize("name", ASKS)
-    def test_only_a_post_does_it(self, client: Client, name: str) -> None:
+    @pytest.mark.parametrize("name", ACTIONS)
+    def test_requires_post(self, client: Client, name: str) -> None:
         assert client.get(page(row(), name)).status_code == 405
 
-    @pytest.mark.parametrize("name", ASKS)
-    def test_not_without_the_forms_token(self, name: str) -> None:
+    @pytest.mark.parametrize("name", ACTIONS)
+    def test_requires_a_csrf_token(self, name: str) -> None:
         client = person("view_segment", "push_segment", csrf=True)
         assert client.post(page(row(), name)).status_code == 403
 
-    @pytest.mark.parametrize("name", ASKS)
-    def test_a_viewer_sees_no_button_and_may_not_post_by_hand(self, name: str) -> None:
+    @pytest.mark.parametrize("name", ACTIONS)
+    def test_a_viewer_has_no_buttons_and_cannot_post(self, name: str) -> None:
         viewer = person("view_segment", "change_segment", "delete_segment")
-        segment = row({"push": "pending", "retry": "rejected", "check": "synced"}[name])
+        segment = row(ACTIONS[name])
         assert buttons(viewer, segment) == []
         assert viewer.post(page(segment, name)).status_code == 403
         assert not LogEntry.objects.exists()
 
-    def test_somebody_not_logged_in_is_sent_to_the_login(self) -> None:
-        answer = Client().post(page(row(), "push"))
-        assert answer.status_code == 302
-        assert "/login/" in answer.headers["Location"]
+    def test_an_anonymous_user_is_redirected_to_the_login(self) -> None:
+        response = Client().post(page(row(), "push"))
+        assert response.status_code == 302
+        assert "/login/" in response.headers["Location"]
 
-    def test_who_may_push_but_not_view_is_not_sent_to_a_page_that_refuses(self) -> None:
+    def test_without_view_permission_the_redirect_goes_to_the_index(self) -> None:
         segment = row("rejected")
-        answer = person("push_segment").post(page(segment, "retry"))
-        assert answer.headers["Location"] == "/admin/"
+        response = person("push_segment").post(page(segment, "retry"))
+        assert response.headers["Location"] == "/admin/"
         segment.refresh_from_db()
         assert segment.status == "pending"
 
-    def test_a_segment_that_is_gone_is_told(self, client: Client) -> None:
-        answer = client.post(f"{LIST}4711/push/", follow=True)
-        assert "Perhaps it was deleted?" in answer.content.decode()
+    def test_a_deleted_segment_is_reported(self, client: Client) -> None:
+        response = client.post(f"{LIST}4711/push/", follow=True)
+        assert "Perhaps it was deleted?" in response.content.decode()
 
 
 class TestManySegments:
-    def test_counts_what_it_did_and_what_it_left_alone(self, client: Client) -> None:
-        answer = ask(client, "retry", row("rejected"), row("rejected", "B"), row("synced", "C"))
-        assert answer == [
+    def test_shows_how_many_were_changed_and_skipped(self, client: Client) -> None:
+        shown = run(client, "retry", row("rejected"), row("rejected", "B"), row("synced", "C"))
+        assert shown == [
             "2 segments were marked to be sent again; what comes of it shows here.",
             "1 segment was left alone: only those that need attention can be retried.",
         ]
@@ -193,67 +190,67 @@ class TestManySegments:
         assert LogEntry.objects.count() == 2
 
     def test_push_now(self, client: Client) -> None:
-        answer = ask(client, "push", row(), row("synced", "B", last_code="drift"), row("sending"))
-        assert answer[0] == "2 segments were marked to be sent; what comes of it shows here."
-        assert "1 segment was left alone" in answer[1]
+        shown = run(client, "push", row(), row("synced", "B", last_code="drift"), row("sending"))
+        assert shown[0] == "2 segments were marked to be sent; what comes of it shows here."
+        assert "1 segment was left alone" in shown[1]
 
-    def test_check_tells_apart_what_is_looked_for_anyway(self, client: Client) -> None:
-        answer = ask(client, "check", row("synced"), row("in_doubt"), row("pending"))
-        assert [line.split()[0] for line in answer] == ["A", "1", "1"]
-        assert "looked for in Bunce's list" in answer[1]
-        assert "Bunce does not have it yet" in answer[2]
+    def test_refresh_counts_segments_in_doubt_apart(self, client: Client) -> None:
+        shown = run(client, "refresh", row("synced"), row("in_doubt"), row("pending"))
+        assert [line.split()[0] for line in shown] == ["A", "1", "1"]
+        assert "looked for in Bunce's list" in shown[1]
+        assert "Bunce does not have it yet" in shown[2]
         assert Segment.objects.refresh_requested().count() == 1
 
-    def test_all_rows_that_match_in_batches(
+    def test_runs_on_all_matching_rows_in_batches(
         self, client: Client, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(asking, "BATCH", 7)
+        monkeypatch.setattr(actions, "BATCH_SIZE", 7)
         rows = [row("rejected", f"S{number}") for number in range(20)]
-        answer = ask(client, "retry", rows[0], everywhere=True)
-        assert answer == ["20 segments were marked to be sent again; what comes of it shows here."]
+        shown = run(client, "retry", rows[0], everywhere=True)
+        assert shown == ["20 segments were marked to be sent again; what comes of it shows here."]
         assert LogEntry.objects.count() == 20
 
-    def test_no_more_than_the_list_shows_at_once(
+    def test_changes_a_limited_number_of_rows_at_once(
         self, client: Client, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(counts, "CAP", 5)
+        monkeypatch.setattr(actions, "MAX_SELECTED", 5)
         rows = [row("rejected", f"S{number}") for number in range(8)]
-        answer = ask(client, "retry", rows[0], everywhere=True)
-        assert answer[0] == "5 segments were marked to be sent again; what comes of it shows here."
-        assert answer[1] == "These were the first 5. Do the same again for the others."
+        shown = run(client, "retry", rows[0], everywhere=True)
+        assert shown[0] == "5 segments were marked to be sent again; what comes of it shows here."
+        assert shown[1] == "These were the first 5. Do the same again for the others."
         assert Segment.objects.filter(status="rejected").count() == 3
 
-    @pytest.mark.parametrize("name", ASKS)
-    def test_asking_again_for_more_than_the_list_shows_goes_on_with_the_others(
+    @pytest.mark.parametrize("name", ACTIONS)
+    def test_repeated_beyond_the_limit_it_reaches_the_other_rows(
         self, client: Client, monkeypatch: pytest.MonkeyPatch, name: str
     ) -> None:
-        monkeypatch.setattr(counts, "CAP", 5)
+        monkeypatch.setattr(actions, "MAX_SELECTED", 5)
         later = timezone.now() + timedelta(hours=1)
-        status = {"push": "pending", "retry": "rejected", "check": "synced"}[name]
+        status = ACTIONS[name]
         rows = [row(status, f"S{number}", due_at=later) for number in range(8)]
-        ask(client, name, rows[0], everywhere=True)
-        answer = ask(client, name, rows[0], everywhere=True)
-        assert answer[0].startswith(("3 segments were marked", "A worker will look up 3 segments"))
-        if name != "retry":  # of those nothing is left to be told
-            [message] = ask(client, name, rows[0], everywhere=True)
+        run(client, name, rows[0], everywhere=True)
+        shown = run(client, name, rows[0], everywhere=True)
+        assert shown[0].startswith(("3 segments were marked", "A worker will look up 3 segments"))
+        if name != "retry":  # no rejected row is left
+            [message] = run(client, name, rows[0], everywhere=True)
             assert message.startswith("All of them were asked for already.")
-        asked_for = {entry.object_id for entry in LogEntry.objects.all()}
-        assert asked_for == {str(segment.pk) for segment in rows}
+        logged = {entry.object_id for entry in LogEntry.objects.all()}
+        assert logged == {str(segment.pk) for segment in rows}
 
-    def test_are_offered_only_to_those_who_may(self) -> None:
+    def test_are_offered_only_with_permission(self) -> None:
         row()
         offered = {
             "view_segment": set(),
-            "push_segment": {"push_selected", "retry_selected", "check_selected"},
+            "push_segment": {"push_selected", "retry_selected", "refresh_selected"},
             "delete_segment": {"delete_selected"},
         }
         for permission, names in offered.items():
-            answer = person("view_segment", permission).get(LIST)
-            form = answer.context["action_form"]
+            response = person("view_segment", permission).get(LIST)
+            form = response.context["action_form"]
             choices = {value for value, _ in form.fields["action"].choices} if form else set()
             assert choices - {""} == names
 
-    def test_cannot_be_posted_by_hand_by_a_viewer(self) -> None:
+    def test_cannot_be_posted_by_a_viewer(self) -> None:
         segment = row("rejected")
         person("view_segment", "delete_segment").post(
             LIST, {"action": "retry_selected", "_selected_action": [segment.pk]}

@@ -1,4 +1,4 @@
-"""The add and change pages: three fields to fill in, and where the segment stands."""
+"""The add and change pages: a form for three fields, and the status of the segment."""
 
 import json
 import shlex
@@ -10,7 +10,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from pytest_django import Settings
 
-from bunce_sync.admin.curl import curl
+from bunce_sync.admin.timeline import curl
 from bunce_sync.models import ApiCall, Segment
 from tests.unit.admin_people import LIST, call, editor, page, person, row
 
@@ -23,47 +23,47 @@ def client() -> Client:
 
 
 def html(client: Client, address: str) -> str:
-    answer = client.get(address)
-    assert answer.status_code == 200, answer
-    return answer.content.decode()
+    response = client.get(address)
+    assert response.status_code == 200, response
+    return response.content.decode()
 
 
 class TestAdding:
-    def test_asks_only_for_what_is_wanted(self, client: Client) -> None:
+    def test_the_form_has_only_the_fields_that_are_sent(self, client: Client) -> None:
         fields = client.get(f"{LIST}add/").context["adminform"].form.fields
         assert list(fields) == ["name", "description", "add_all_customers"]
 
-    def test_makes_a_row_that_waits(self, client: Client) -> None:
-        answer = client.post(f"{LIST}add/", {"name": "  VIP ", "description": " "})
-        assert answer.status_code == 302
+    def test_creates_a_pending_row(self, client: Client) -> None:
+        response = client.post(f"{LIST}add/", {"name": "  VIP ", "description": " "})
+        assert response.status_code == 302
         segment = Segment.objects.get()
         assert (segment.name, segment.description) == ("VIP", None)
         assert segment.status == "pending"
 
     @pytest.mark.parametrize(
-        ("name", "told"),
+        ("name", "error"),
         [
             ("", "This field is required."),
             ("   ", "This field is required."),
             ("x" * 256, "at most 255 characters (it has 256)"),
         ],
     )
-    def test_refuses_a_name_that_will_not_do_in_plain_words(
-        self, client: Client, name: str, told: str
+    def test_an_invalid_name_is_refused_with_a_message(
+        self, client: Client, name: str, error: str
     ) -> None:
-        answer = client.post(f"{LIST}add/", {"name": name})
-        assert told in answer.content.decode()
+        response = client.post(f"{LIST}add/", {"name": name})
+        assert error in response.content.decode()
         assert not Segment.objects.exists()
 
 
 class TestChanging:
-    def test_saving_a_rejected_row_lets_it_be_sent_again(self, client: Client) -> None:
+    def test_saving_a_rejected_row_makes_it_pending(self, client: Client) -> None:
         segment = row("rejected")
         client.post(page(segment), {"name": "VIP 2", "description": ""})
         segment.refresh_from_db()
         assert (segment.name, segment.status, segment.last_code) == ("VIP 2", "pending", "")
 
-    def test_add_all_customers_is_fixed_once_it_was_sent_and_the_page_says_why(
+    def test_add_all_customers_is_read_only_once_sent_and_the_page_says_why(
         self, client: Client
     ) -> None:
         unsent, sent = row("pending"), row("synced", "B", add_all_customers=True)
@@ -75,7 +75,7 @@ class TestChanging:
         sent.refresh_from_db()
         assert sent.add_all_customers is True
 
-    def test_what_is_fixed_is_told_in_a_word_and_not_with_a_red_cross(self, client: Client) -> None:
+    def test_read_only_all_customers_is_a_word_and_not_a_red_cross(self, client: Client) -> None:
         for added, word in ((False, "No"), (True, "Yes")):
             shown = html(client, page(row("synced", add_all_customers=added)))
             field = shown.split('field-added_all_customers"')[1].split("</fieldset>")[0]
@@ -84,17 +84,17 @@ class TestChanging:
         viewer = html(person("view_segment"), page(row()))
         assert '<div class="readonly">No</div>' in viewer
 
-    def test_a_save_that_failed_marks_no_differences_to_what_is_not_saved(
+    def test_after_a_failed_save_unsaved_fields_are_not_marked_as_differing(
         self, client: Client
     ) -> None:
         segment = row("synced", "VIP", bunce_name="VIP", bunce_description="")
-        answer = client.post(page(segment), {"name": "", "description": "Not saved"})
-        shown = answer.content.decode()
+        response = client.post(page(segment), {"name": "", "description": "Not saved"})
+        shown = response.content.decode()
         assert "This field is required." in shown
         assert "Not saved</textarea>" in shown
-        assert "differs from what is wanted" not in shown
+        assert "differs from here" not in shown
 
-    def test_an_id_recorded_while_the_page_was_open_is_not_taken_away(
+    def test_an_id_recorded_during_a_save_is_kept(
         self, client: Client, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         segment = row("pending")
@@ -110,10 +110,8 @@ class TestChanging:
         assert (segment.bunce_id, segment.name, segment.status) == ("b-1", "New", "pending")
 
 
-class TestWhereItStands:
-    def test_wanted_stands_beside_what_bunce_has_with_the_differences_marked(
-        self, client: Client
-    ) -> None:
+class TestStatus:
+    def test_content_in_bunce_is_shown_with_differences_marked(self, client: Client) -> None:
         segment = row(
             "synced",
             bunce_name="VIPs",
@@ -125,34 +123,32 @@ class TestWhereItStands:
             bunce_conditions=[{"field": "<country>"}],
         )
         shown = html(client, page(segment)).split('id="bunce-remote"')[1].split("</section>")[0]
-        assert shown.count("differs from what is wanted") == 1
+        assert shown.count("differs from here") == 1
         assert 'class="bunce-differs"><dt>Name</dt><dd>VIPs' in shown
         for part in (segment.bunce_id or "", "12,345", "Manual", "&lt;country&gt;"):
             assert part in shown
 
-    def test_the_state_its_cause_and_what_next_are_told_with_bunces_words(
-        self, client: Client
-    ) -> None:
+    def test_shows_summary_cause_action_and_bunces_message(self, client: Client) -> None:
         shown = html(client, page(row("rejected", last_error="name is <taken>")))
         assert "Bunce refused to create it." in shown
         assert "Bunce's message:" in shown
         assert "name is &lt;taken&gt;" in shown
         assert "Change it below and save" in shown
 
-    def test_the_id_of_a_second_one_in_bunce_can_be_copied(self, client: Client) -> None:
+    def test_the_id_of_a_duplicate_can_be_copied(self, client: Client) -> None:
         shown = html(client, page(row("synced", bunce_duplicate_id="b7")))
-        assert 'id="bunce-copy-twin" data-bunce-copy="b7"' in shown
+        assert 'id="bunce-copy-id-duplicate" data-bunce-copy="b7"' in shown
 
-    def test_a_technical_remark_is_not_shown_as_bunces_words(self, client: Client) -> None:
+    def test_a_technical_detail_is_not_shown_as_bunces_message(self, client: Client) -> None:
         shown = html(client, page(row(last_code="refused", last_error="127.0.0.1:1: refused")))
-        assert "Technically:" in shown
+        assert "Technical detail:" in shown
         assert "Bunce's message:" not in shown
 
     @pytest.mark.parametrize("status", Segment.Status.values)
-    def test_every_state_has_its_page(self, client: Client, status: str) -> None:
+    def test_every_status_can_be_shown(self, client: Client, status: str) -> None:
         assert 'id="bunce-state"' in html(client, page(row(status)))
 
-    def test_nothing_on_the_page_needs_inline_style_or_script(self, client: Client) -> None:
+    def test_the_page_has_no_inline_style_or_script(self, client: Client) -> None:
         segment = row("rejected")
         call(segment, outcome="rejected")
         shown = html(client, page(segment))
@@ -179,27 +175,27 @@ class TestWhereItStands:
 
 
 @pytest.mark.parametrize(
-    ("permissions", "told"),
+    ("permissions", "text"),
     [
         ((), "Ask a colleague who may change segments"),
         (("change_segment",), "a colleague who may push segments can send it unchanged"),
         (("push_segment",), "“Retry” sends it unchanged"),
     ],
 )
-def test_what_to_do_next_is_something_that_the_person_may_do(
-    permissions: tuple[str, ...], told: str
+def test_the_action_is_one_that_the_reader_may_take(
+    permissions: tuple[str, ...], text: str
 ) -> None:
     segment = row("rejected")
     who = person("view_segment", *permissions)
     fragments = json.loads(html(who, page(segment, "live")))["fragments"]
     for shown in (html(who, page(segment)), fragments["bunce-state"]):
-        assert told in shown
+        assert text in shown
         assert ("Change it below" in shown) is ("change_segment" in permissions)
         assert ("“Retry”" in shown) is ("push_segment" in permissions)
 
 
 class TestTimeline:
-    def test_tells_each_call_newest_first(self, client: Client) -> None:
+    def test_shows_each_call_newest_first(self, client: Client) -> None:
         segment = row("synced")
         now = timezone.now()
         call(
@@ -240,37 +236,35 @@ class TestTimeline:
         segment = row("synced")
         call(segment, pk=12345)
         shown = html(client, page(segment))
-        for part in ("call", "request", "line", "copy"):
+        for part in ("call", "request", "command", "copy"):
             assert f'id="bunce-{part}-12345"' in shown
 
-    def test_a_long_history_ends_with_a_word_on_the_rest(self, client: Client) -> None:
+    def test_a_long_timeline_ends_with_a_link_to_the_call_log(self, client: Client) -> None:
         segment = row("synced")
         for _ in range(51):
             call(segment)
         shown = html(client, page(segment))
         assert shown.count('<li class="bunce-open"') == 50
         address = "/admin/bunce_sync/apicall/"
-        assert f'<a href="{address}?q={segment.pk}">Older calls are in the ledger.</a>' in shown
+        assert f'<a href="{address}?q={segment.pk}">Older calls are in the call log.</a>' in shown
         assert "51 API calls" in html(client, f"{address}?q={segment.pk}")
 
-    def test_a_segment_without_calls_says_how_far_back_that_is_known(
+    def test_a_segment_without_calls_says_for_how_many_days(
         self, client: Client, settings: Settings
     ) -> None:
         settings.BUNCE_SYNC = {"LEDGER_DAYS": 7}
         assert "No calls in the last 7 days." in html(client, page(row()))
 
-    def test_needs_the_permission_to_see_calls(self) -> None:
+    def test_requires_the_permission_to_view_calls(self) -> None:
         segment = row("synced")
-        call(segment, message="a secret of the ledger")
+        call(segment, message="a secret of the call log")
         shown = html(person("view_segment"), page(segment))
-        assert "a secret of the ledger" not in shown
+        assert "a secret of the call log" not in shown
         assert "“Can view API call”" in shown
 
 
 class TestCurl:
-    def test_a_shell_reads_back_what_was_sent_with_the_key_left_out(
-        self, settings: Settings
-    ) -> None:
+    def test_a_shell_parses_the_command_and_the_key_is_left_out(self, settings: Settings) -> None:
         settings.BUNCE_SYNC = {"API_KEY": "sk_test_secret", "BASE_URL": "https://bunce.test/v1"}
         body = {"name": 'It\'s "VIP" $(rm -rf) `x` \\ é\n2', "description": None}
         words = shlex.split(curl(ApiCall(operation="create", path="/segments", body=body)))
@@ -284,8 +278,6 @@ class TestCurl:
         assert words[2:4] == ["GET", "https://api.bunce.so/v1/segments?page=1&per_page=9"]
         assert "--data-raw" not in words
 
-    def test_an_address_that_cannot_be_used_does_not_break_the_page(
-        self, settings: Settings
-    ) -> None:
+    def test_an_invalid_base_url_does_not_break_the_page(self, settings: Settings) -> None:
         settings.BUNCE_SYNC = {"BASE_URL": 7}
         assert "/segments" in curl(ApiCall(operation="create", path="/segments", body={}))

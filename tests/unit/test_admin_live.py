@@ -27,7 +27,7 @@ def client() -> Client:
 
 @pytest.fixture(autouse=True)
 def swept() -> None:
-    """A worker has just looked after the rows."""
+    """A sweep just now."""
     SyncState.objects.update_or_create(pk=1, defaults={"swept_at": DatabaseNow()})
 
 
@@ -36,9 +36,9 @@ def ask(client: Client, address: str, etag: str = "") -> Any:
 
 
 def parts(client: Client, address: str) -> dict[str, str]:
-    answer = ask(client, address)
-    assert answer.status_code == 200
-    fragments: dict[str, str] = json.loads(answer.content)["fragments"]
+    response = ask(client, address)
+    assert response.status_code == 200
+    fragments: dict[str, str] = json.loads(response.content)["fragments"]
     return fragments
 
 
@@ -53,7 +53,7 @@ def test_the_list_gets_the_panel_and_the_cells_of_its_rows(client: Client) -> No
     assert "requests used this minute" in got["bunce-panel"]
 
 
-def test_each_part_has_its_place_in_the_page(client: Client) -> None:
+def test_each_fragment_has_its_element_in_the_page(client: Client) -> None:
     segment = row("rejected")
     call(segment)
     for address, ask_at in (
@@ -65,7 +65,7 @@ def test_each_part_has_its_place_in_the_page(client: Client) -> None:
             assert f'id="{part}"' in shown
 
 
-def test_a_row_that_was_deleted_meanwhile_is_said_to_be_gone(client: Client) -> None:
+def test_a_deleted_row_is_marked_as_deleted(client: Client) -> None:
     gone, kept = row("synced"), row("synced", "B")
     Segment.objects.filter(pk=gone.pk).delete()
     got = parts(client, f"{LIVE}?ids={gone.pk},{kept.pk}")
@@ -73,7 +73,7 @@ def test_a_row_that_was_deleted_meanwhile_is_said_to_be_gone(client: Client) -> 
     assert "Synced" in got[f"bunce-badge-{kept.pk}"]
 
 
-def test_an_answer_tells_its_time_as_people_read_it(client: Client, settings: Settings) -> None:
+def test_a_response_has_its_time_as_text(client: Client, settings: Settings) -> None:
     settings.TIME_ZONE = "Asia/Kolkata"
     SyncState.objects.update(swept_at=DatabaseNow())
     now = timezone.localtime(SyncState.objects.get().swept_at)
@@ -82,14 +82,14 @@ def test_an_answer_tells_its_time_as_people_read_it(client: Client, settings: Se
     assert len(told) == len("12:03:21")
 
 
-def test_what_is_no_id_is_ignored(client: Client) -> None:
+def test_invalid_ids_are_ignored(client: Client) -> None:
     row()
     assert list(parts(client, f"{LIVE}?ids=,x,-1,²,{'9' * 30},1e3")) == ["bunce-panel"]
     assert list(parts(client, LIVE)) == ["bunce-panel"]
 
 
 @pytest.mark.parametrize("where", ["list", "page"])
-def test_nothing_new_is_a_304_until_something_changes(client: Client, where: str) -> None:
+def test_an_unchanged_page_is_a_304(client: Client, where: str) -> None:
     segment = row("pending")
     address = f"{LIVE}?ids={segment.pk}" if where == "list" else page(segment, "live")
     etag = ask(client, address).headers["ETag"]
@@ -101,7 +101,7 @@ def test_nothing_new_is_a_304_until_something_changes(client: Client, where: str
     assert ask(client, address, etag).status_code == 200
 
 
-def test_time_passing_and_another_sweep_are_nothing_new(client: Client) -> None:
+def test_passing_time_and_another_sweep_change_nothing(client: Client) -> None:
     segment = row("pending", due_at=timezone.now() + timedelta(hours=1), last_code="refused")
     address = f"{LIVE}?ids={segment.pk}"
     etag = ask(client, address).headers["ETag"]
@@ -111,44 +111,44 @@ def test_time_passing_and_another_sweep_are_nothing_new(client: Client) -> None:
     assert float(later.headers["Bunce-Sweep-Age"]) >= 9
 
 
-def test_a_sweep_that_is_overdue_is_news(client: Client) -> None:
+def test_an_overdue_sweep_is_a_change(client: Client) -> None:
     etag = ask(client, LIVE).headers["ETag"]
     SyncState.objects.update(swept_at=DatabaseNow() - timedelta(minutes=5))
     assert ask(client, LIVE, etag).status_code == 200
     assert "No worker is running." in parts(client, LIVE)["bunce-panel"]
 
 
-def test_one_segments_parts_are_its_state_what_bunce_has_and_the_calls(client: Client) -> None:
+def test_the_change_page_gets_state_remote_fields_and_timeline(client: Client) -> None:
     segment = row("synced", "VIP")
     call(segment, outcome="confirmed")
     got = parts(client, page(segment, "live"))
-    assert set(got) == {"bunce-state", "bunce-remote", "bunce-calls"}
+    assert set(got) == {"bunce-state", "bunce-remote", "bunce-timeline"}
     assert segment.bunce_id is not None
     assert segment.bunce_id in got["bunce-remote"]
-    assert "Bunce carried it out." in got["bunce-calls"]
-    assert 'id="bunce-button-check"' in got["bunce-state"]
+    assert "Bunce carried it out." in got["bunce-timeline"]
+    assert 'id="bunce-button-refresh"' in got["bunce-state"]
 
 
-def test_a_viewer_gets_no_buttons_and_no_ledger() -> None:
+def test_a_viewer_gets_no_buttons_and_no_calls() -> None:
     segment = row("rejected")
-    call(segment, message="a line of the ledger")
+    call(segment, message="a row of the call log")
     got = parts(person("view_segment"), page(segment, "live"))
     assert "<button" not in got["bunce-state"]
-    assert "a line of the ledger" not in got["bunce-calls"]
+    assert "a row of the call log" not in got["bunce-timeline"]
 
 
 @pytest.mark.parametrize("where", ["list", "page"])
-def test_needs_the_permission_to_see_segments(where: str) -> None:
+def test_requires_the_view_permission(where: str) -> None:
     address = LIVE if where == "list" else page(row(), "live")
     assert person("push_segment").get(address).status_code == 403
     assert Client().get(address).status_code == 302
 
 
-def test_a_segment_that_is_gone_is_a_404(client: Client) -> None:
+def test_a_deleted_segment_is_a_404(client: Client) -> None:
     assert client.get(f"{LIST}4711/live/").status_code == 404
 
 
-def test_the_answers_are_kept_by_no_cache(client: Client) -> None:
+def test_responses_are_not_cached(client: Client) -> None:
     assert "no-store" in ask(client, LIVE).headers["Cache-Control"]
 
 

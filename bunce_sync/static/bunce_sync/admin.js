@@ -1,18 +1,18 @@
-/* Keeps an open page of the admin up to date, counts down, and copies ids. No dependencies.
+/* Keeps an open admin page up to date, counts down, and copies ids. No dependencies.
 
-   The server is asked every few seconds with the ETag of what the page shows, less and less often
-   while nothing changes, and not at all while the tab is hidden. Times are the database's: the
-   page is told its "now" with each answer, and counts on from there by the browser's monotonic
-   clock, so a browser whose clock is wrong counts right all the same. */
+   The page polls with the ETag of what it shows: every two seconds after a change, less and less
+   often while nothing changes, and not at all in a hidden tab. Times come from the database: each
+   response contains its current time, from which the page counts with the browser's monotonic
+   clock. So a wrong clock of the browser does not matter. */
 
 "use strict";
 
 (() => {
-  const FASTEST = 2000; // milliseconds between two questions after a change
-  const SLOWEST = 30000; // and when nothing has changed for long
-  const SLOWDOWN = 1.5;
-  const PATIENCE = 2; // questions without an answer before the page says so
-  const COPIED = 2000; // how long a button says that it copied
+  const MIN_INTERVAL = 2000; // milliseconds between two polls after a change
+  const MAX_INTERVAL = 30000; // and after a long time without one
+  const BACKOFF = 1.5;
+  const MAX_FAILURES = 2; // failed polls before the page says that it is outdated
+  const COPIED_TIME = 2000; // milliseconds that a button confirms a copy
 
   document.addEventListener("DOMContentLoaded", () => {
     document.addEventListener("click", copy);
@@ -23,150 +23,159 @@
     }
   });
 
-  // ── Asking for news ──────────────────────────────────────────────────────────────────────────
+  // ── Polling ──────────────────────────────────────────────────────────────────────────────────
 
   function keepUpToDate(root) {
     const texts = JSON.parse(root.dataset.bunceTexts);
-    const clock = { now: 0, swept: null, read: 0, told: root.dataset.bunceTime };
+    const clock = { now: 0, sweepAge: null, readAt: 0, text: root.dataset.bunceTime };
     const url = new URL(root.dataset.bunceLive, location.href);
-    const rows = [...document.querySelectorAll("#result_list [id^='bunce-badge-']")];
-    if (rows.length) {
-      url.searchParams.set("ids", rows.map((row) => row.id.slice("bunce-badge-".length)).join());
+    const badges = [...document.querySelectorAll("#result_list [id^='bunce-badge-']")];
+    if (badges.length) {
+      const ids = badges.map((badge) => badge.id.slice("bunce-badge-".length));
+      url.searchParams.set("ids", ids.join());
     }
-    let wait = FASTEST;
+    let interval = MIN_INTERVAL;
     let etag = null;
     let timer = null;
-    let asking = false;
+    let polling = false;
     let failures = 0;
 
-    function setClock(now, swept) {
+    function setClock(now, sweepAge) {
       clock.now = Number(now);
-      clock.swept = swept === "" || swept === null ? null : Number(swept);
-      clock.read = performance.now();
+      clock.sweepAge = sweepAge === "" || sweepAge === null ? null : Number(sweepAge);
+      clock.readAt = performance.now();
     }
 
     function tick() {
-      const passed = (performance.now() - clock.read) / 1000;
-      for (const time of document.querySelectorAll("[data-bunce-until]")) {
-        const left = Number(time.dataset.bunceUntil) - clock.now - passed;
-        setText(time, left > 0 ? spoken(left, texts.inSeconds, texts.inMinutes) : texts.now);
+      const elapsed = (performance.now() - clock.readAt) / 1000;
+      for (const element of document.querySelectorAll("[data-bunce-until]")) {
+        const left = Number(element.dataset.bunceUntil) - clock.now - elapsed;
+        const text = left > 0 ? duration(left, texts.inSeconds, texts.inMinutes) : texts.now;
+        setText(element, text);
       }
-      if (clock.swept !== null) {
-        for (const age of document.querySelectorAll("[data-bunce-swept]")) {
-          setText(age, spoken(clock.swept + passed, texts.agoSeconds, texts.agoMinutes));
+      if (clock.sweepAge !== null) {
+        const age = clock.sweepAge + elapsed;
+        for (const element of document.querySelectorAll("[data-bunce-swept]")) {
+          setText(element, duration(age, texts.agoSeconds, texts.agoMinutes));
         }
       }
     }
 
-    async function ask() {
+    async function poll() {
       timer = null;
-      if (document.hidden || asking) return;
-      asking = true;
+      if (document.hidden || polling) return;
+      polling = true;
       try {
         const headers = etag ? { "If-None-Match": etag } : {};
-        const answer = await fetch(url, { headers, cache: "no-store", redirect: "manual" });
-        if (ended(answer)) {
-          complain(texts.ended);
-          return; // until somebody comes back to the tab
+        const response = await fetch(url, { headers, cache: "no-store", redirect: "manual" });
+        if (isFinal(response)) {
+          showOutdated(texts.notUpdated);
+          return; // until the tab is shown again
         }
-        if (answer.status === 200) {
-          const { fragments } = await answer.json();
-          etag = answer.headers.get("ETag");
-          if (exchange(fragments, texts)) wait = FASTEST / SLOWDOWN;
-        } else if (answer.status !== 304) {
-          throw new Error(`status ${answer.status}`);
+        if (response.status === 200) {
+          const { fragments } = await response.json();
+          etag = response.headers.get("ETag");
+          if (replaceFragments(fragments, texts)) interval = MIN_INTERVAL / BACKOFF;
+        } else if (response.status !== 304) {
+          throw new Error(`status ${response.status}`);
         }
         failures = 0;
-        complain("");
-        setClock(answer.headers.get("Bunce-Now"), answer.headers.get("Bunce-Sweep-Age"));
-        clock.told = answer.headers.get("Bunce-Time");
-        wait = Math.min(wait * SLOWDOWN, SLOWEST);
+        showOutdated("");
+        setClock(response.headers.get("Bunce-Now"), response.headers.get("Bunce-Sweep-Age"));
+        clock.text = response.headers.get("Bunce-Time");
+        interval = Math.min(interval * BACKOFF, MAX_INTERVAL);
         tick();
       } catch {
-        failures += 1; // the site does not answer just now
-        if (failures >= PATIENCE) complain(texts.unanswered.replace("{time}", clock.told));
-        wait = failures < PATIENCE ? FASTEST : SLOWEST;
+        failures += 1; // the site does not respond, or with an error
+        if (failures >= MAX_FAILURES) {
+          showOutdated(texts.unreachable.replace("{time}", clock.text));
+        }
+        interval = failures < MAX_FAILURES ? MIN_INTERVAL : MAX_INTERVAL;
       } finally {
-        asking = false;
+        polling = false;
       }
-      timer = setTimeout(ask, wait);
+      timer = setTimeout(poll, interval);
     }
 
-    /* Logged out (a redirect to the login), no longer allowed, or the segment is gone. */
-    function ended(answer) {
-      return answer.type === "opaqueredirect" || [401, 403, 404].includes(answer.status);
+    /* Whether polling is over: logged out (a redirect to the login), no permission, or deleted. */
+    function isFinal(response) {
+      return response.type === "opaqueredirect" || [401, 403, 404].includes(response.status);
     }
 
-    /* What is shown is old: say so, and no longer count an age on that nobody knows. */
-    function complain(text) {
-      const notice = root.querySelector("[data-bunce-stale]");
+    /* Say that the page is outdated. The age of the last sweep is hidden: it is not known. */
+    function showOutdated(text) {
+      const notice = root.querySelector("[data-bunce-outdated]");
       if (notice.textContent === text) return;
       notice.textContent = text;
       notice.hidden = !text;
-      root.classList.toggle("bunce-old", Boolean(text));
+      root.classList.toggle("bunce-is-outdated", Boolean(text));
       if (text) announce(text);
     }
 
-    function wake() {
+    function onVisibilityChange() {
       clearTimeout(timer);
       if (!document.hidden) {
-        wait = FASTEST;
-        ask();
+        interval = MIN_INTERVAL;
+        poll();
       }
     }
 
     setClock(root.dataset.bunceNow, root.dataset.bunceSweepAge);
-    document.addEventListener("visibilitychange", wake);
-    timer = setTimeout(ask, wait);
+    document.addEventListener("visibilitychange", onVisibilityChange);
+    timer = setTimeout(poll, interval);
     tick();
     setInterval(tick, 1000);
   }
 
-  /* Put in what changed and say which states and notices did. Focus and opened details stay. */
-  function exchange(fragments, texts) {
-    const said = [];
+  /* Replace changed fragments, and announce new statuses and notices. Focus and opened details are
+     kept. Returns whether anything changed. */
+  function replaceFragments(fragments, texts) {
+    const announcements = [];
     let changed = false;
     for (const [id, html] of Object.entries(fragments)) {
-      const place = document.getElementById(id);
-      if (!place || place.bunceShown === html) continue;
-      const first = place.bunceShown === undefined;
-      place.bunceShown = html;
-      if (first && sameText(place, html)) continue;
+      const element = document.getElementById(id);
+      if (!element || element.bunceHtml === html) continue;
+      const first = element.bunceHtml === undefined;
+      element.bunceHtml = html;
+      if (first && shows(element, html)) continue;
       changed = true;
-      const before = statusOf(place)?.dataset.bunceStatus;
-      const noticesBefore = noticesOf(place);
-      const focused = place.contains(document.activeElement) ? document.activeElement.id : null;
-      const open = [...place.querySelectorAll("details[open]")].map((details) => details.id);
-      place.innerHTML = html;
+      const statusBefore = badgeIn(element)?.dataset.bunceStatus;
+      const noticesBefore = noticesIn(element);
+      const focused = element.contains(document.activeElement) ? document.activeElement.id : null;
+      const open = [...element.querySelectorAll("details[open]")].map((details) => details.id);
+      element.innerHTML = html;
       for (const details of open) document.getElementById(details)?.setAttribute("open", "");
-      if (focused !== null) focusOn(document.getElementById(focused) ?? place);
-      const after = statusOf(place);
-      if (after && after.dataset.bunceStatus !== before) said.push(after.dataset.bunceSay);
-      const notices = noticesOf(place);
-      said.push(...notices.filter((notice) => !noticesBefore.includes(notice)));
-      if (noticesBefore.length && !notices.length) said.push(texts.goesOn);
+      if (focused !== null) focusOn(document.getElementById(focused) ?? element);
+      const badge = badgeIn(element);
+      if (badge && badge.dataset.bunceStatus !== statusBefore) {
+        announcements.push(badge.dataset.bunceAnnouncement);
+      }
+      const notices = noticesIn(element);
+      announcements.push(...notices.filter((notice) => !noticesBefore.includes(notice)));
+      if (noticesBefore.length && !notices.length) announcements.push(texts.resumed);
     }
-    if (said.length) announce(said.join(" "));
+    if (announcements.length) announce(announcements.join(" "));
     return changed;
   }
 
-  /* A button that is gone leaves the focus where it stood, not at the page's beginning. */
+  /* If the focused element was removed, its container gets the focus, not the top of the page. */
   function focusOn(element) {
     if (element.tabIndex < 0) element.tabIndex = -1;
     element.focus({ preventScroll: true });
   }
 
-  function noticesOf(place) {
-    return [...place.querySelectorAll("[data-bunce-notice]")].map((one) => one.dataset.bunceNotice);
+  function noticesIn(element) {
+    const notices = [...element.querySelectorAll("[data-bunce-notice]")];
+    return notices.map((notice) => notice.dataset.bunceNotice);
   }
 
-  function statusOf(place) {
-    return place.querySelector("[data-bunce-status]");
+  function badgeIn(element) {
+    return element.querySelector("[data-bunce-status]");
   }
 
-  /* Whether the page, as it was first sent, shows the same: apart from times that count. */
-  function sameText(place, html) {
-    const copies = [place.cloneNode(true), place.cloneNode(false)];
+  /* Whether an element of the page as first loaded shows this HTML, apart from counting times. */
+  function shows(element, html) {
+    const copies = [element.cloneNode(true), element.cloneNode(false)];
     copies[1].innerHTML = html;
     for (const copied of copies) {
       for (const time of copied.querySelectorAll("[data-bunce-until], [data-bunce-swept]")) {
@@ -177,11 +186,11 @@
   }
 
   function announce(text) {
-    const place = document.querySelector("[data-bunce-announce]");
-    if (place) place.textContent = text;
+    const announcer = document.querySelector("[data-bunce-announcer]");
+    if (announcer) announcer.textContent = text;
   }
 
-  function spoken(seconds, inSeconds, inMinutes) {
+  function duration(seconds, inSeconds, inMinutes) {
     const whole = Math.max(Math.ceil(seconds), 0);
     if (whole < 100) return inSeconds.replace("{n}", whole);
     return inMinutes.replace("{n}", Math.round(whole / 60));
@@ -197,7 +206,7 @@
     const button = event.target.closest("[data-bunce-copy]");
     if (!button) return;
     const root = document.querySelector("[data-bunce-live]");
-    if (!(await write(button.dataset.bunceCopy))) return;
+    if (!(await writeToClipboard(button.dataset.bunceCopy))) return;
     const { copied } = JSON.parse(root?.dataset.bunceTexts ?? "{}");
     clearTimeout(button.bunceTimer);
     button.bunceLabel ??= button.getAttribute("aria-label");
@@ -209,19 +218,19 @@
     button.bunceTimer = setTimeout(() => {
       button.classList.remove("bunce-copied");
       button.setAttribute("aria-label", button.bunceLabel);
-    }, COPIED);
+    }, COPIED_TIME);
   }
 
-  async function write(text) {
+  async function writeToClipboard(text) {
     try {
       await navigator.clipboard.writeText(text);
       return true;
     } catch {
-      return writeByHand(text); // not a secure context, or not allowed
+      return copyFromTextarea(text); // not a secure context, or not permitted
     }
   }
 
-  function writeByHand(text) {
+  function copyFromTextarea(text) {
     const area = document.createElement("textarea");
     const focused = document.activeElement;
     area.value = text;
@@ -236,20 +245,20 @@
 
   // ── Unsaved changes ──────────────────────────────────────────────────────────────────────────
 
-  /* The buttons send nothing of what is being typed, so that must not be lost by pressing one. */
+  /* The action buttons do not submit the segment's form, so they would discard unsaved changes. */
   function guardUnsaved(root) {
     const form = document.getElementById("segment_form");
-    const note = root.querySelector("[data-bunce-unsaved]");
-    if (!form || !note) return;
-    // After a save that failed the form holds what is saved nowhere.
+    const notice = root.querySelector("[data-bunce-unsaved]");
+    if (!form || !notice) return;
+    // After a failed save, what the form contains is not saved.
     const failed = document.querySelector(".errornote, .errorlist");
     const saved = failed ? null : snapshot(form);
-    for (const asked of document.querySelectorAll("form[data-bunce-ask]")) {
-      asked.addEventListener("submit", (event) => {
+    for (const action of document.querySelectorAll("form[data-bunce-action]")) {
+      action.addEventListener("submit", (event) => {
         if (snapshot(form) === saved) return;
         event.preventDefault();
-        note.textContent = JSON.parse(root.dataset.bunceTexts).unsaved;
-        note.hidden = false;
+        notice.textContent = JSON.parse(root.dataset.bunceTexts).unsaved;
+        notice.hidden = false;
       });
     }
   }

@@ -1,4 +1,4 @@
-"""Deleting segments: what Bunce keeps, and what may not be deleted."""
+"""Deletion of segments: what Bunce keeps, and which segments cannot be deleted."""
 
 import re
 import uuid
@@ -23,7 +23,7 @@ def client() -> Client:
     return editor()
 
 
-def test_says_that_bunce_keeps_the_segment_and_keeps_the_ledger(client: Client) -> None:
+def test_says_that_bunce_keeps_the_segment_and_keeps_the_call_log(client: Client) -> None:
     segment = row("synced")
     ApiCall.objects.create(
         segment=segment, operation="create", path="/segments", started_at=timezone.now()
@@ -39,85 +39,83 @@ def test_says_that_bunce_keeps_the_segment_and_keeps_the_ledger(client: Client) 
     ("status", "why"),
     [("sending", "is being sent right now"), ("in_doubt", "may or may not be in Bunce")],
 )
-def test_is_refused_while_nobody_knows_what_bunce_has(
-    client: Client, status: str, why: str
-) -> None:
+def test_is_refused_while_a_request_is_unresolved(client: Client, status: str, why: str) -> None:
     segment = row(status)
-    for answer in (
+    for response in (
         client.get(page(segment, "delete")),
         client.post(page(segment, "delete"), {"post": "yes"}),
     ):
-        shown = answer.content.decode()
+        shown = response.content.decode()
         assert f"“VIP” {why}" in shown
         assert 'name="post"' not in shown
     assert Segment.objects.exists()
 
 
 @pytest.fixture
-def taken_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A worker takes all rows between the look at them and the deleting."""
+def claimed_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker claims rows between the confirmation and the deletion."""
     log_deletions = SegmentAdmin.log_deletions
 
-    def take(self: SegmentAdmin, request: HttpRequest, queryset: QuerySet[Segment]) -> object:
-        Segment.objects.filter(name="Taken").update_sync_fields(
+    def claim(self: SegmentAdmin, request: HttpRequest, queryset: QuerySet[Segment]) -> object:
+        Segment.objects.filter(name="Claimed").update_sync_fields(
             status="sending", lease_token=uuid.uuid4(), lease_until=timezone.now()
         )
         return log_deletions(self, request, queryset)
 
-    monkeypatch.setattr(SegmentAdmin, "log_deletions", take)
+    monkeypatch.setattr(SegmentAdmin, "log_deletions", claim)
 
 
-@pytest.mark.usefixtures("taken_meanwhile")
+@pytest.mark.usefixtures("claimed_meanwhile")
 @pytest.mark.parametrize("viewer", [True, False])
-def test_is_refused_in_words_when_a_worker_took_the_row_a_moment_ago(viewer: bool) -> None:
-    segment = row("pending", "Taken")
+def test_is_refused_with_a_message_if_a_worker_just_claimed_the_row(viewer: bool) -> None:
+    segment = row("pending", "Claimed")
     client = person("delete_segment", *(["view_segment"] if viewer else []))
-    answer = client.post(page(segment, "delete"), {"post": "yes"}, follow=True)
-    [(address, _)] = answer.redirect_chain
+    response = client.post(page(segment, "delete"), {"post": "yes"}, follow=True)
+    [(address, _)] = response.redirect_chain
     assert address == (LIST if viewer else "/admin/")
-    [message] = answer.context["messages"]
-    assert "Nothing was deleted. “Taken” is being sent right now" in str(message)
+    [message] = response.context["messages"]
+    assert "Nothing was deleted. “Claimed” is being sent right now" in str(message)
     assert Segment.objects.exists()
     assert not LogEntry.objects.exists()
 
 
-@pytest.mark.usefixtures("taken_meanwhile")
-def test_of_many_none_is_deleted_or_logged_when_a_worker_took_one_a_moment_ago(
+@pytest.mark.usefixtures("claimed_meanwhile")
+def test_none_of_many_is_deleted_or_logged_if_a_worker_just_claimed_one(
     client: Client,
 ) -> None:
-    rows = [row("synced", "Done"), row("pending", "Taken")]
+    rows = [row("synced", "Done"), row("pending", "Claimed")]
     form = {
         "action": "delete_selected",
         "_selected_action": [segment.pk for segment in rows],
         "post": "yes",
     }
-    answer = client.post(LIST, form, follow=True)
-    [message] = answer.context["messages"]
-    assert str(message).startswith("Nothing was deleted. “Taken” is being sent right now")
+    response = client.post(LIST, form, follow=True)
+    [message] = response.context["messages"]
+    assert str(message).startswith("Nothing was deleted. “Claimed” is being sent right now")
     assert Segment.objects.count() == 2
     assert not LogEntry.objects.exists()
 
 
 @pytest.mark.parametrize(
-    ("values", "told"),
+    ("values", "text"),
     [
         ({"status": "synced"}, "Bunce keeps those it has"),
         ({"status": "rejected"}, "Bunce never confirmed that it has it"),
         ({"status": "pending"}, "Nothing was ever sent to Bunce, so nothing stays there."),
     ],
 )
-def test_that_bunce_keeps_it_is_said_only_of_what_bunce_has(
-    client: Client, values: dict[str, str], told: str
+def test_says_that_bunce_keeps_only_what_bunce_has(
+    client: Client, values: dict[str, str], text: str
 ) -> None:
     segment = row(**values)
     chosen = {"action": "delete_selected", "_selected_action": [segment.pk]}
-    for answer in (client.get(page(segment, "delete")), client.post(LIST, chosen)):
-        [notice] = re.findall(r'<p class="bunce-notice">(.*?)</p>', answer.content.decode())
-        assert told in notice
+    for response in (client.get(page(segment, "delete")), client.post(LIST, chosen)):
+        [notice] = re.findall(r'<p class="bunce-notice">(.*?)</p>', response.content.decode())
+        assert text in notice
         assert ("Bunce keeps" in notice) is (segment.bunce_id is not None)
 
 
-def test_of_many_names_those_that_are_in_the_way(client: Client) -> None:
+def test_of_many_the_segments_in_the_way_are_named(client: Client) -> None:
     rows = [row("synced", "Done"), row("in_doubt", "Unsure")]
     chosen = {
         "action": "delete_selected",
@@ -141,26 +139,19 @@ def test_of_many_says_that_bunce_keeps_them(client: Client) -> None:
     assert not Segment.objects.exists()
 
 
-def test_of_very_many_is_refused_in_words(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bunce_sync.admin.delete_view.MOST", 2)
+def test_of_too_many_is_refused_with_a_message(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bunce_sync.admin.delete_view.MAX_SELECTED", 2)
     rows = [row("synced", f"S{number}") for number in range(3)]
-    told = [
-        str(message)
-        for message in get_messages(
-            client.post(
-                LIST,
-                {
-                    "action": "delete_selected",
-                    "_selected_action": [segment.pk for segment in rows],
-                },
-            ).wsgi_request
-        )
-    ]
-    assert "delete at most 2 segments at a time" in told[0]
+    form = {"action": "delete_selected", "_selected_action": [segment.pk for segment in rows]}
+    response = client.post(LIST, form)
+    [message] = get_messages(response.wsgi_request)
+    assert "delete at most 2 segments at a time" in str(message)
     assert Segment.objects.count() == 3
 
 
-def test_needs_the_permission() -> None:
+def test_requires_the_permission() -> None:
     segment = row("synced")
     viewer = person("view_segment", "push_segment")
     assert viewer.post(page(segment, "delete"), {"post": "yes"}).status_code == 403
