@@ -161,7 +161,7 @@ def requests_resume_in() -> float | None:
 
 def database_time() -> datetime:
     """Return the time of the database, by which all its timestamps are."""
-    return rate_limiter.read_state()[1]
+    return shared_state.now()
 
 
 def resolved_in(segment: Segment) -> float | None:
@@ -203,7 +203,9 @@ REFRESH: Final = SegmentAction(
 ACTIONS: Final = (PUSH, RETRY, REFRESH)
 
 
-def _mark(rows: SegmentQuerySet, changes: Mapping[str, Any], task: Task[Any, Any], *args: Any) -> int:
+def _mark(
+    rows: SegmentQuerySet, changes: Mapping[str, Any], task: Task[Any, Any], *args: Any
+) -> int:
     rows = rows.using(database.alias())
     with transaction.atomic(using=database.alias()):
         first = rows.values_list("pk", flat=True).first()

@@ -14,7 +14,8 @@ from celery import Task, shared_task
 from bunce_sync.conf import conf
 from bunce_sync.exceptions import ConfigurationError
 from bunce_sync.publisher import MESSAGES_PER_SECOND, publisher
-from bunce_sync.sync import push, sweep as sweep_module
+from bunce_sync.sync import push
+from bunce_sync.sync import sweep as sweep_module
 from bunce_sync.sync.budget import Budget
 from bunce_sync.sync.push import PUSH
 from bunce_sync.sync.work import BY_NAME, KINDS

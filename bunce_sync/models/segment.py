@@ -356,7 +356,9 @@ class Segment(models.Model):
             content: the fields of a create or an update, by name.
         """
         return {
-            "sent_digest": sent_fingerprint({name: content.get(name) for name in cls.UPDATE_FIELDS}),
+            "sent_digest": sent_fingerprint(
+                {name: content.get(name) for name in cls.UPDATE_FIELDS}
+            ),
             "listed_digest": listed_fingerprint(content["name"], content["description"]),
         }
 

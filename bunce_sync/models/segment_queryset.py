@@ -152,7 +152,9 @@ class SegmentQuerySet(QuerySet["Segment"]):
             if row.content_fingerprint != row.sent_digest or row.refused_with_other_customers()
         ]
         if changed:
-            rows.filter(pk__in=changed).update_sync_fields(**transitions.requeued(now=DatabaseNow()))
+            rows.filter(pk__in=changed).update_sync_fields(
+                **transitions.requeued(now=DatabaseNow())
+            )
 
     @property
     def _segments(self) -> SegmentQuerySet:

@@ -10,7 +10,7 @@ import logging
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from django.db import InterfaceError, OperationalError
 
@@ -45,7 +45,7 @@ class Attempt(ABC, Generic[T]):
         call, permit, is_probe: set by ``reserve``.
     """
 
-    rows: ClassVar[OperationRows] | OperationRows
+    rows: OperationRows
     #: Whether the result says something about its operation as a whole.
     reports_operation: bool = True
     #: Queue for a slot even if enough others are waiting.

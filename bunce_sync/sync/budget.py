@@ -64,12 +64,16 @@ class Kind:
             expected until the next sweep.
         run: does some of it within a budget.
         operations: the segments for which its requests are made.
+        report: a sentence's part about its requests, with %s for their number and noun.
+        noun: what one request is about, in the singular.
     """
 
     name: str
     workers_needed: Callable[[int], int]
     run: Callable[[Budget], Progress]
     operations: tuple[OperationRows, ...]
+    report: str
+    noun: str
 
 
 @dataclass(frozen=True, slots=True)

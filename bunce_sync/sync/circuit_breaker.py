@@ -108,9 +108,7 @@ def is_closed(operation: Operation) -> Q:
 def without_paused(segments: SegmentQuerySet, *operations: OperationRows) -> SegmentQuerySet:
     """Return those of the segments whose operation is not paused, or that may probe."""
     by_operation = {rows.operation: rows for rows in operations}
-    paused = database.operation_states().filter(
-        pk__in=[*by_operation], blocked_until__isnull=False
-    )
+    paused = database.operation_states().filter(pk__in=[*by_operation], blocked_until__isnull=False)
     for state in paused.annotate(now=DatabaseNow()):
         rows = by_operation[Operation(state.operation)]
         if _paused_until(state) > state.now:
@@ -185,18 +183,14 @@ def requeue_refused(*operations: OperationRows) -> int:
     Call it outside transactions that hold an operation's row.
     """
     by_operation = {rows.operation: rows for rows in operations}
-    states = database.operation_states().filter(
-        pk__in=[*by_operation], blocked_until__isnull=False
-    )
+    states = database.operation_states().filter(pk__in=[*by_operation], blocked_until__isnull=False)
     return sum(by_operation[Operation(state.operation)].requeue(state) for state in states)
 
 
 def forget_idle(*operations: OperationRows) -> None:
     """End the pauses of operations that no row needs."""
     paused = set(
-        database.operation_states()
-        .filter(blocked_until__isnull=False)
-        .values_list("pk", flat=True)
+        database.operation_states().filter(blocked_until__isnull=False).values_list("pk", flat=True)
     )
     for rows in operations:
         if rows.operation in paused and not rows.expected().exists():

@@ -38,6 +38,7 @@ STALE = timedelta(hours=1)
 SMALLEST_PAGE = 10
 #: Seconds of the lease beyond one request, for the wait for its slot.
 LEASE_MARGIN = 10.0
+FIRST_PAGE = Position()
 
 #: How the times of creation changed from one segment to the next so far.
 Order = Literal["unknown", "falling", "rising", "none"]
@@ -62,7 +63,7 @@ class Scan:
     started_at: datetime
     kept_at: datetime
     environment: str
-    position: Position = Position()
+    position: Position = FIRST_PAGE
     pages: int = 0
     order: Order = "unknown"
     last_created: datetime | None = None
@@ -129,8 +130,9 @@ class Scan:
 class PageHandler(Protocol):
     """What is done with the pages of a scan."""
 
-    #: The segments the scan is for.
-    rows: OperationRows
+    @property
+    def rows(self) -> OperationRows:
+        """The segments the scan is for."""
 
     def is_wanted(self) -> bool:
         """Return whether a new scan is to begin."""

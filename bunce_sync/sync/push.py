@@ -73,13 +73,15 @@ class Push(Attempt[RemoteSegment]):
     def __init__(self, row: Segment, *, must_wait: bool = False) -> None:
         names = Segment.CREATE_FIELDS if row.bunce_id is None else Segment.UPDATE_FIELDS
         content = row.content(names)
+        digests = row.digests_of(content)
         self.row = row
         self.must_wait = must_wait
         self.claim = Claim(
             segment_id=row.pk,
             token=uuid.uuid4(),
             content=content,
-            **Segment.digests_of(content),
+            sent_digest=digests["sent_digest"],
+            listed_digest=digests["listed_digest"],
             bunce_id=row.bunce_id,
             attempts=min(row.attempts, MOST_ATTEMPTS) + 1,
         )
@@ -94,7 +96,9 @@ class Push(Attempt[RemoteSegment]):
         # cannot be corrected by an update, so it must not have changed.
         create_only = {*Segment.CREATE_FIELDS} - {*Segment.UPDATE_FIELDS}
         due = database.segments().due()
-        due = due.filter(pk=self.row.pk, bunce_id=self.row.bunce_id, **self.row.content(create_only))
+        due = due.filter(
+            pk=self.row.pk, bunce_id=self.row.bunce_id, **self.row.content(create_only)
+        )
         values = transitions.claimed(
             self.claim, now=DatabaseNow(), lease=timedelta(seconds=conf.LEASE)
         )
@@ -198,9 +202,7 @@ def push(segment_id: int) -> bool:
     return any(Push(row).run(budget) is not None for row in _waiting_rows([segment_id]))
 
 
-def run(
-    budget: Budget, *, first_id: int | None = None, recheck_seconds: float = 0.0
-) -> Progress:
+def run(budget: Budget, *, first_id: int | None = None, recheck_seconds: float = 0.0) -> Progress:
     """Push segments that are due, oldest first, until none is left or the budget is used up.
 
     Args:
@@ -325,9 +327,7 @@ def _unexpected_creates(pk: Any) -> QuerySet[ApiCall]:
     The row existed when they were made, so it is not another one that got the same key.
     """
     created_at = database.segments().filter(pk=OuterRef("segment_id"))
-    unresolved = Q(
-        outcome__in=(Outcome.UNKNOWN, Outcome.ABANDONED, Outcome.UNDER_WAY), decision=""
-    )
+    unresolved = Q(outcome__in=(Outcome.UNKNOWN, Outcome.ABANDONED, Outcome.UNDER_WAY), decision="")
     confirmed = Q(outcome=Outcome.CONFIRMED) | Q(decision=Decision.ADOPTED)
     return database.calls().filter(
         unresolved | (confirmed & ~Q(bunce_id="")),
@@ -403,4 +403,4 @@ def _rows_of(operation: Operation) -> OperationRows:
 
 CREATES: Final = _rows_of(Operation.CREATE)
 UPDATES: Final = _rows_of(Operation.UPDATE)
-PUSH: Final = Kind("push", workers_needed, run, (CREATES, UPDATES))
+PUSH: Final = Kind("push", workers_needed, run, (CREATES, UPDATES), "sent %s", "segment")

@@ -250,4 +250,6 @@ LISTS: Final = OperationRows(
     expected=lambda: database.segments().filter(status=Status.IN_DOUBT),
     requeue=lambda state: 0,  # the rows are still in doubt
 )
-RECONCILE: Final = Kind("reconcile", workers_needed, run, (LISTS,))
+RECONCILE: Final = Kind(
+    "reconcile", workers_needed, run, (LISTS,), "read %s of Bunce's list", "page"
+)

@@ -166,4 +166,4 @@ READS: Final = OperationRows(
     expected=lambda: database.segments().refresh_requested(),
     requeue=_requeue,
 )
-REFRESH: Final = Kind("refresh", workers_needed, run, (READS,))
+REFRESH: Final = Kind("refresh", workers_needed, run, (READS,), "refreshed %s", "segment")
