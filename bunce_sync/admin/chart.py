@@ -10,7 +10,7 @@ from django.utils import formats, timezone
 from django.utils.translation import gettext as _
 
 from bunce_sync.status import messages
-from bunce_sync.status.status import Bucket
+from bunce_sync.status.counts import Bucket
 
 #: The size of the drawing, in its own units.
 WIDTH: Final = 1200

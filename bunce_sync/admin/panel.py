@@ -15,7 +15,6 @@ from bunce_sync.admin.chart import chart
 from bunce_sync.admin.icons import icon
 from bunce_sync.models import Segment
 from bunce_sync.status import messages
-from bunce_sync.status.counts import Count
 from bunce_sync.status.presenters import StatusMessage, format_time, reasons_to_wait, worker_command
 from bunce_sync.status.status import SyncStatus, Usage
 
@@ -97,16 +96,6 @@ def _at(overview: SyncStatus) -> str:
     return str(messages.AT_TIME % {"time": format_time(overview.sweep.at, overview.now)})
 
 
-def number(count: Count) -> str:
-    """A count for people: "10,000+" where counting stopped, "~ 998,000" for an estimate."""
-    if count.precision == "about":
-        # The planner's figure is good for two digits or three, so no more are shown.
-        rounded = round(count.value, 2 - len(str(count.value)) + 1)
-        return f"~ {formats.number_format(rounded, use_l10n=True, force_grouping=True)}"
-    text = formats.number_format(count.value, use_l10n=True, force_grouping=True)
-    return f"{text}+" if count.precision == "at_least" else text
-
-
 def usage_text(usage: Usage) -> str:
     """The used part of the rate limit in words."""
     values = {"used": usage.used, "limit": usage.limit, "seconds": f"{usage.seconds:g}"}
@@ -121,12 +110,12 @@ def _width(usage: Usage) -> int:
     return min(BAR_WIDTH, round(usage.used / usage.limit * BAR_WIDTH))
 
 
-def _tile(status: Segment.Status, count: Count, changelist: str) -> Tile:
+def _tile(status: Segment.Status, count: int, changelist: str) -> Tile:
     return Tile(
         status=status.value,
         word=str(status.label),
-        number=number(count),
-        some=bool(count.value),
+        number=formats.number_format(count, use_l10n=True, force_grouping=True),
+        some=bool(count),
         icon=icon(status.value),
         link=f"{changelist}?status__exact={status.value}",
     )

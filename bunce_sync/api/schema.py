@@ -369,11 +369,11 @@ STATUS_EXAMPLE = OpenApiExample(
     {
         "now": "2026-01-31T08:30:05.250Z",
         "counts": {
-            "pending": {"value": 3, "precision": "exact"},
-            "sending": {"value": 1, "precision": "exact"},
-            "synced": {"value": 120000, "precision": "about"},
-            "in_doubt": {"value": 0, "precision": "exact"},
-            "rejected": {"value": 2, "precision": "exact"},
+            "pending": 3,
+            "sending": 1,
+            "synced": 120000,
+            "in_doubt": 0,
+            "rejected": 2,
         },
         "usage": {"used": 41, "limit": 500, "seconds": 60.0},
         "rate_limiter": {

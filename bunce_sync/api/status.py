@@ -16,25 +16,11 @@ from bunce_sync.api.serializers import PlainSerializer
 from bunce_sync.models import ApiCall, Segment, SyncState
 from bunce_sync.status.status import get_status
 
-PRECISIONS = (
-    ("exact", "This many"),
-    ("at_least", "Counting stopped here"),
-    ("about", "The database's estimate"),
-)
 GATE_STATES = (
     ("open", "Requests are made"),
     ("closed", "No requests until a moment"),
     ("probing", "One request goes first"),
 )
-
-
-class CountSerializer(PlainSerializer):
-    """A number of segments."""
-
-    value = serializers.IntegerField()
-    precision = serializers.ChoiceField(
-        choices=PRECISIONS, help_text="How far the number is to be trusted."
-    )
 
 
 class UsageSerializer(PlainSerializer):
@@ -98,7 +84,7 @@ class StatusSerializer(PlainSerializer):
 
     now = Moment()
     counts = inline_serializer(
-        "Counts", {str(status): CountSerializer() for status in Segment.Status.values}
+        "Counts", {str(status): serializers.IntegerField() for status in Segment.Status.values}
     )
     usage = UsageSerializer()
     rate_limiter = GateSerializer()
