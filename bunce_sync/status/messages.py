@@ -83,7 +83,7 @@ BADGE_SYNCED: Final = {
     "all_customers": _("Differs in Bunce"),
     "duplicate": _("Twice in Bunce"),
 }
-#: These follow “Retrying” and “Paused, resumes”. The page's script replaces the first by the others.
+#: These follow “Retrying” and “Paused, resumes”. The script replaces the first by the others.
 AT_TIME = _("at %(time)s")
 IN_SECONDS = _("in %(n)s s")
 IN_MINUTES = _("in %(n)s min")
@@ -231,10 +231,12 @@ ACTION_FORBIDDEN: Final[Steps] = (
     ),
     Step(
         "push",
-        _("If the plan or the permissions of the API key have changed, “Retry” sends it unchanged."),
         _(
-            "If the plan or the permissions of the API key have changed, a colleague who can push"
-            " segments can send it unchanged."
+            "If the plan or the permissions of the API key have changed, “Retry” sends it unchanged."
+        ),
+        _(
+            "If the plan or the key's permissions have changed, a colleague who can push segments"
+            " can send it unchanged."
         ),
     ),
 )
@@ -428,9 +430,7 @@ OPERATION_CAUSE: Final[Mapping[str, Text]] = {
     "paging": _("The end of the list could not be determined since %(since)s."),
 }
 OPERATION_CAUSE_REFUSED = _("Bunce has refused these requests since %(since)s (HTTP %(status)s).")
-OPERATION_CAUSE_UNREADABLE = _(
-    "Bunce's responses have been unreadable since %(since)s. %(cause)s"
-)
+OPERATION_CAUSE_UNREADABLE = _("Bunce's responses have been unreadable since %(since)s. %(cause)s")
 OPERATION_ACTION: Final[Mapping[str, Text]] = {
     "forbidden": _(
         "Check in Bunce's dashboard whether a limit of the plan is reached and what the API key is"
