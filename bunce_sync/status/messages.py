@@ -231,9 +231,7 @@ ACTION_FORBIDDEN: Final[Steps] = (
     ),
     Step(
         "push",
-        _(
-            "If the plan or the key's permissions have changed, “Retry” sends it unchanged."
-        ),
+        _("If the plan or the key's permissions have changed, “Retry” sends it unchanged."),
         _(
             "If the plan or the key's permissions have changed, a colleague who can push segments"
             " can send it unchanged."

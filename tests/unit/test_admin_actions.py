@@ -1,4 +1,4 @@
-""" "Push now", "Retry" and "Check with Bunce": who may ask, and what it does to rows."""
+""" "Push now", "Retry" and "Refresh from Bunce": who may ask, and what it does to rows."""
 
 from datetime import timedelta
 from typing import Any
@@ -116,14 +116,14 @@ class TestOneSegment:
             == {
                 "push": "Push now",
                 "retry": "Retry",
-                "check": "Check with Bunce",
+                "check": "Refresh from Bunce",
             }[name]
         )
 
     def test_what_makes_no_sense_changes_nothing_and_says_so(self, client: Client) -> None:
         segment = row("synced")
         [message] = told(client, page(segment, "retry"))
-        assert "only those that need attention can be retried" in message
+        assert "only segments that need attention can be retried" in message
         assert not LogEntry.objects.exists()
         segment.refresh_from_db()
         assert segment.status == "synced"
@@ -144,7 +144,7 @@ class TestOneSegment:
         SyncState.objects.update(
             blocked_until=timezone.now() + timedelta(seconds=30), blocked_reason="rate_limited"
         )
-        assert warnings()[0].startswith("Bunce asked us to pause until")
+        assert warnings()[0].startswith("Paused until")
         SyncState.objects.update(swept_at=None)
         assert warnings() == [NO_WORKER]
 
@@ -186,16 +186,16 @@ class TestManySegments:
     def test_counts_what_it_did_and_what_it_left_alone(self, client: Client) -> None:
         answer = ask(client, "retry", row("rejected"), row("rejected", "B"), row("synced", "C"))
         assert answer == [
-            "2 segments were marked to be sent again; what comes of it shows here.",
-            "1 segment was left alone: only those that need attention can be retried.",
+            "2 segments will be sent again; the results appear here.",
+            "1 segment was skipped: only segments that need attention can be retried.",
         ]
         assert Segment.objects.filter(status="pending").count() == 2
         assert LogEntry.objects.count() == 2
 
     def test_push_now(self, client: Client) -> None:
         answer = ask(client, "push", row(), row("synced", "B", last_code="drift"), row("sending"))
-        assert answer[0] == "2 segments were marked to be sent; what comes of it shows here."
-        assert "1 segment was left alone" in answer[1]
+        assert answer[0] == "2 segments will be sent; the results appear here."
+        assert "1 segment was skipped" in answer[1]
 
     def test_check_tells_apart_what_is_looked_for_anyway(self, client: Client) -> None:
         answer = ask(client, "check", row("synced"), row("in_doubt"), row("pending"))
@@ -210,7 +210,7 @@ class TestManySegments:
         monkeypatch.setattr(asking, "BATCH", 7)
         rows = [row("rejected", f"S{number}") for number in range(20)]
         answer = ask(client, "retry", rows[0], everywhere=True)
-        assert answer == ["20 segments were marked to be sent again; what comes of it shows here."]
+        assert answer == ["20 segments will be sent again; the results appear here."]
         assert LogEntry.objects.count() == 20
 
     def test_no_more_than_the_list_shows_at_once(
@@ -219,8 +219,8 @@ class TestManySegments:
         monkeypatch.setattr(counts, "CAP", 5)
         rows = [row("rejected", f"S{number}") for number in range(8)]
         answer = ask(client, "retry", rows[0], everywhere=True)
-        assert answer[0] == "5 segments were marked to be sent again; what comes of it shows here."
-        assert answer[1] == "These were the first 5. Do the same again for the others."
+        assert answer[0] == "5 segments will be sent again; the results appear here."
+        assert answer[1] == "These were the first 5. Repeat the action for the others."
         assert Segment.objects.filter(status="rejected").count() == 3
 
     @pytest.mark.parametrize("name", ASKS)
@@ -233,10 +233,10 @@ class TestManySegments:
         rows = [row(status, f"S{number}", due_at=later) for number in range(8)]
         ask(client, name, rows[0], everywhere=True)
         answer = ask(client, name, rows[0], everywhere=True)
-        assert answer[0].startswith(("3 segments were marked", "A worker will look up 3 segments"))
+        assert answer[0].startswith("3 segments will be")
         if name != "retry":  # of those nothing is left to be told
             [message] = ask(client, name, rows[0], everywhere=True)
-            assert message.startswith("All of them were asked for already.")
+            assert message.startswith("This was requested for all of them already;")
         asked_for = {entry.object_id for entry in LogEntry.objects.all()}
         assert asked_for == {str(segment.pk) for segment in rows}
 

@@ -29,7 +29,7 @@ def test_says_that_bunce_keeps_the_segment_and_keeps_the_ledger(client: Client) 
         segment=segment, operation="create", path="/segments", started_at=timezone.now()
     )
     shown = client.get(page(segment, "delete")).content.decode()
-    assert "Bunce keeps those it has, as its API has no call to delete one" in shown
+    assert "Bunce keeps those it has, because its API cannot delete a segment" in shown
     assert client.post(page(segment, "delete"), {"post": "yes"}).status_code == 302
     assert not Segment.objects.exists()
     assert ApiCall.objects.filter(segment_id=segment.pk).exists()
@@ -102,8 +102,8 @@ def test_of_many_none_is_deleted_or_logged_when_a_worker_took_one_a_moment_ago(
     ("values", "told"),
     [
         ({"status": "synced"}, "Bunce keeps those it has"),
-        ({"status": "rejected"}, "Bunce never confirmed that it has it"),
-        ({"status": "pending"}, "Nothing was ever sent to Bunce, so nothing stays there."),
+        ({"status": "rejected"}, "Bunce never confirmed a create"),
+        ({"status": "pending"}, "Nothing was ever sent to Bunce, so nothing remains there."),
     ],
 )
 def test_that_bunce_keeps_it_is_said_only_of_what_bunce_has(
@@ -125,7 +125,7 @@ def test_of_many_names_those_that_are_in_the_way(client: Client) -> None:
     }
     for post in ({}, {"post": "yes"}):
         shown = client.post(LIST, {**chosen, **post}).content.decode()
-        assert "“Unsure” may or may not be in Bunce" in shown
+        assert "not known whether “Unsure” is in Bunce" in shown
         assert "“Done”" not in shown
     assert Segment.objects.count() == 2
 
@@ -156,7 +156,7 @@ def test_of_very_many_is_refused_in_words(client: Client, monkeypatch: pytest.Mo
             ).wsgi_request
         )
     ]
-    assert "delete at most 2 segments at a time" in told[0]
+    assert "at most 2 segments can be deleted at a time" in told[0]
     assert Segment.objects.count() == 3
 
 

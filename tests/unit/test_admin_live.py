@@ -69,7 +69,7 @@ def test_a_row_that_was_deleted_meanwhile_is_said_to_be_gone(client: Client) -> 
     gone, kept = row("synced"), row("synced", "B")
     Segment.objects.filter(pk=gone.pk).delete()
     got = parts(client, f"{LIVE}?ids={gone.pk},{kept.pk}")
-    assert "No longer here" in got[f"bunce-badge-{gone.pk}"]
+    assert "Deleted" in got[f"bunce-badge-{gone.pk}"]
     assert "Synced" in got[f"bunce-badge-{kept.pk}"]
 
 
@@ -125,7 +125,7 @@ def test_one_segments_parts_are_its_state_what_bunce_has_and_the_calls(client: C
     assert set(got) == {"bunce-state", "bunce-remote", "bunce-calls"}
     assert segment.bunce_id is not None
     assert segment.bunce_id in got["bunce-remote"]
-    assert "Bunce carried it out." in got["bunce-calls"]
+    assert "Bunce carried out the request." in got["bunce-calls"]
     assert 'id="bunce-button-check"' in got["bunce-state"]
 
 

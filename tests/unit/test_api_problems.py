@@ -170,7 +170,7 @@ def test_an_unknown_field_is_told_under_its_own_name_however_odd(client: APIClie
     body = json.dumps({"name": " ", ".name": 1, "": 2, "non_field_errors": 3})
     errors = is_problem(send(client, body), 400, "invalid")["errors"]
     assert errors.keys() == {"name", ".name", "", "non_field_errors"}
-    assert "Spaces alone" in errors["name"][0]
+    assert "not only whitespace" in errors["name"][0]
     assert all("no such field" in errors[name][0] for name in errors.keys() - {"name"})
 
 
