@@ -199,7 +199,7 @@ def _find_blocker(operation: Operation | None, status: SyncStatus) -> _Blocker:
     if paused is None:
         return _Blocker((limiter.summary, limiter.action)) if limiter else _NO_BLOCKER
     message = describe_operation(paused, status)
-    steps = (message.summary, message.cause, message.action)
+    steps: tuple[str, ...] = (message.summary, message.cause, message.action)
     if limiter and limiter.urgent:
         steps = (limiter.summary, limiter.action, *steps)
     elif limiter:

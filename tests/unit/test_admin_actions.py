@@ -199,8 +199,8 @@ class TestManySegments:
 
     def test_check_tells_apart_what_is_looked_for_anyway(self, client: Client) -> None:
         answer = ask(client, "check", row("synced"), row("in_doubt"), row("pending"))
-        assert [line.split()[0] for line in answer] == ["A", "1", "1"]
-        assert "looked for in Bunce's list" in answer[1]
+        assert [line.split()[0] for line in answer] == ["1", "1", "1"]
+        assert "searched for in Bunce's list" in answer[1]
         assert "Bunce does not have it yet" in answer[2]
         assert Segment.objects.refresh_requested().count() == 1
 

@@ -230,7 +230,7 @@ class TestTimeline:
             "The connection was closed before Bunce had responded.",
             "connection lost",
             "Found in Bunce&#x27;s list at",
-            "running this creates one more segment",
+            "this command creates another segment",
         ):
             assert part in second
         assert "running this creates" not in first

@@ -339,7 +339,7 @@ def test_the_panel_names_its_time_zone_and_without_script_the_time_of_the_last_s
     at = timezone.now()
     SyncState.objects.update_or_create(pk=1, defaults={"swept_at": at})
     shown = html(client)
-    assert "Times are those of Africa/Lagos." in shown
+    assert "Times are in Africa/Lagos." in shown
     local = timezone.localtime(at, ZoneInfo("Africa/Lagos"))
     assert f"<span data-bunce-swept>at {local:%H:%M:%S}</span>" in shown
 
