@@ -13,7 +13,7 @@ INSTALLED = .venv/.installed
 OLDEST_PYTHON ?= python3.11
 NEWEST_PYTHON ?= python3.13
 OLDEST = Django==5.2 celery==5.4.0 requests==2.32.2 urllib3==2.0.7 djangorestframework==3.16.0 \
-	drf-spectacular==0.28.0 django-filter==25.1
+	drf-spectacular==0.28.0 django-filter==25.1 h11==0.16.0
 TESTED_WITH = 'celery[redis]' dj-database-url 'psycopg[binary]' PyMySQL django-reversion \
 	django-simple-history greenlet hypothesis \
 	jsonschema pytest pytest-django pytest-randomly pytest-xdist
@@ -47,7 +47,7 @@ versions: ## Run the unit tests on the oldest and the newest versions; OLDEST_PY
 
 define try
 	$(2) -m venv .venv/$(1)
-	.venv/$(1)/bin/python -m pip install --quiet --disable-pip-version-check '.[api]' $(TESTED_WITH) $(3)
+	.venv/$(1)/bin/python -m pip install --quiet --disable-pip-version-check '.[api,testing]' $(TESTED_WITH) $(3)
 	.venv/$(1)/bin/python -m pip list --disable-pip-version-check | grep -iE '^(celery|django|djangorestframework|requests|urllib3) '
 	.venv/$(1)/bin/python -m pytest tests/unit -q -n 2
 endef
@@ -65,7 +65,7 @@ fmt: $(INSTALLED) ## Put the code into the house's format
 
 requirements: $(INSTALLED) ## Pin requirements.txt anew from pyproject.toml
 	$(BIN)/python -m pip install --quiet uv
-	$(BIN)/uv pip compile pyproject.toml --extra api --group project --group dev --upgrade \
+	$(BIN)/uv pip compile pyproject.toml --extra api --extra testing --group project --group dev --upgrade \
 		--universal --python-version 3.11 --no-annotate --quiet \
 		--custom-compile-command "make requirements" --output-file requirements.txt
 

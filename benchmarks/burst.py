@@ -48,7 +48,7 @@ def run(name: str, code: str, count: int) -> tuple[object, ...]:
 
 def _server(here: Stack) -> tuple[object, ...]:
     state = here.bunce.state()
-    return state["limited"], state["twins"], state["worst_window"]
+    return state["limited"], state["duplicate_count"], state["worst_window"]
 
 
 def main(arguments: list[str]) -> None:
@@ -63,8 +63,8 @@ def main(arguments: list[str]) -> None:
     print_table(
         f"burst: {count} segments saved into an idle rate_limiter",
         (
-            "saved", "segments", "seconds to save", "seconds until all synced", "429s", "twins",
-            "most in a window",
+            "saved", "segments", "seconds to save", "seconds until all synced", "429s",
+            "duplicates", "most in a window",
         ),
         rows,
         "counted from the first row's commit",

@@ -112,12 +112,12 @@ def local_bunce(folder: Path, *, limit: int | None, window: float = 60.0) -> Ite
     """
     command = [
         *(sys.executable, "manage.py", "bunce_emulator", "--port", "0"),
-        *("--rate-limit", str(limit or 0), "--rate-window", str(window)),
-        *("--block-seconds", str(window)),
+        *("--rate-limit", str(limit or 0), "--option", f"rate_window={window}"),
+        *("--option", f"block_seconds={window}"),
     ]
     process = Process("bunce", command, os.environ, folder)
     try:
-        line = process.wait_for("look at it")
+        line = process.wait_for("front page")
         yield Bunce(line.split()[-1].rstrip("/"))
     finally:
         process.kill()

@@ -34,7 +34,7 @@ class Measured:
     pace: Pace
     limited: int
     worst: int
-    twins: int
+    duplicates: int
     requests: int
     rung: int | None = None
 
@@ -104,7 +104,7 @@ def _watch(
         pace,
         limited=state["limited"],
         worst=state["worst_window"],
-        twins=state["twins"],
+        duplicates=state["duplicate_count"],
         requests=state["requests"],
         rung=here.count_received(task) if task else None,
     )
@@ -163,6 +163,6 @@ def main(arguments: list[str]) -> None:
         ),
         [result.row(told.seconds) for result in results],
         *(_goals(results[0], told.limit, told.seconds) if told.only in (None, "ours") else []),
-        f"twins in Bunce: {', '.join(f'{one.name} {one.twins}' for one in results)}",
+        f"duplicates in Bunce: {', '.join(f'{one.name} {one.duplicates}' for one in results)}",
         *([_steady(results[0].pace, told.window)] if told.only in (None, "ours") else []),
     )  # fmt: skip
