@@ -106,7 +106,7 @@ class Migration(migrations.Migration):
                     models.BooleanField(
                         db_default=False,
                         default=False,
-                        help_text="Bunce adds every customer when it creates the segment. Fixed from then on.",
+                        help_text="Bunce adds all customers when it creates the segment. It cannot be changed later.",
                         verbose_name="add all customers",
                     ),
                 ),
@@ -179,7 +179,7 @@ class Migration(migrations.Migration):
                     "bunce_duplicate_id",
                     models.CharField(
                         editable=False,
-                        help_text="Created by a request whose answer came when the row had its segment already.",
+                        help_text="Created by a request whose response arrived when the row was linked already.",
                         max_length=255,
                         null=True,
                         verbose_name="second segment in Bunce",
@@ -207,7 +207,7 @@ class Migration(migrations.Migration):
                     models.DateTimeField(
                         db_default=bunce_sync.functions.DatabaseNow(),
                         editable=False,
-                        help_text="When a waiting row may be sent, or a row in doubt may be looked up.",
+                        help_text="When a waiting row may be sent, or one in doubt may be searched for.",
                         verbose_name="due at",
                     ),
                 ),
@@ -247,7 +247,7 @@ class Migration(migrations.Migration):
                         db_default="",
                         default="",
                         editable=False,
-                        help_text="What Bunce showed after the last push: other content later is a change there.",
+                        help_text="What Bunce showed after the last push. Other content later is drift.",
                         max_length=64,
                         verbose_name="content first shown by Bunce",
                     ),
@@ -277,7 +277,7 @@ class Migration(migrations.Migration):
                     "absent_at",
                     models.DateTimeField(
                         editable=False,
-                        help_text="When Bunce's whole list was last found not to have the segment.",
+                        help_text="When Bunce's whole list was last searched without finding the segment.",
                         null=True,
                         verbose_name="absent at",
                     ),
@@ -289,7 +289,7 @@ class Migration(migrations.Migration):
                 (
                     "refresh_requested_at",
                     models.DateTimeField(
-                        db_index=True, editable=False, null=True, verbose_name="check asked for at"
+                        db_index=True, editable=False, null=True, verbose_name="refresh requested at"
                     ),
                 ),
                 (
@@ -339,12 +339,12 @@ class Migration(migrations.Migration):
                             )
                         ),
                         name="bunce_segment_name_not_blank",
-                        violation_error_message="Enter a name. Spaces alone are not one.",
+                        violation_error_message="Enter a name that is not only whitespace.",
                     ),
                     models.CheckConstraint(
                         condition=models.Q(("bunce_id", ""), _negated=True),
                         name="bunce_segment_id_not_empty",
-                        violation_error_message="A segment that is not in Bunce yet has no id at all.",
+                        violation_error_message="A segment that is not in Bunce has no Bunce id.",
                     ),
                     models.CheckConstraint(
                         condition=models.Q(
@@ -379,7 +379,7 @@ class Migration(migrations.Migration):
                             _connector="OR",
                         ),
                         name="bunce_segment_sending_has_lease",
-                        violation_error_message="A segment is being sent exactly while it has a lease.",
+                        violation_error_message="A segment has a lease if and only if it is being sent.",
                     ),
                 ],
             },
@@ -400,10 +400,10 @@ class Migration(migrations.Migration):
                     models.CharField(
                         blank=True,
                         choices=[
-                            ("rate_limited", "Bunce asked to wait"),
-                            ("unavailable", "Bunce is unavailable and asked to wait"),
-                            ("key_refused", "Bunce refused the key"),
-                            ("unreachable", "Bunce is not answering"),
+                            ("rate_limited", "Bunce asked for a pause"),
+                            ("unavailable", "Bunce is unavailable and asked for a pause"),
+                            ("key_refused", "Bunce refused the API key"),
+                            ("unreachable", "Bunce is not responding"),
                             ("clock", "The database's clock jumped"),
                         ],
                         default="",
@@ -474,7 +474,7 @@ class Migration(migrations.Migration):
                             ("under_way", "Under way"),
                             ("confirmed", "Confirmed"),
                             ("not_sent", "Not sent"),
-                            ("rate_limited", "Asked to wait"),
+                            ("rate_limited", "Pause requested"),
                             ("key_refused", "Key refused"),
                             ("rejected", "Rejected"),
                             ("unknown", "Outcome unknown"),
@@ -508,7 +508,7 @@ class Migration(migrations.Migration):
                     models.CharField(
                         blank=True,
                         choices=[
-                            ("adopted", "Found in Bunce and adopted"),
+                            ("adopted", "Found in Bunce and linked"),
                             ("absent", "Not found in Bunce, safe to send again"),
                         ],
                         default="",

@@ -1,67 +1,99 @@
-"""Counts that stay quick when the table holds a million rows: capped, or estimated."""
+"""Counts: segments by status, requests over time, and the estimated size of a table."""
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass
-from typing import Any, Literal
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
 
 from django.db import connections
-from django.db.models import IntegerField, Model, QuerySet, Subquery
+from django.db.models import Case, Count, Model, Value, When
 
-#: Counted exactly up to here; beyond, nobody needs the last digit.
+from bunce_sync import database
+from bunce_sync.choices import Outcome, Status
+
+#: The longest list that can be paged through, and the most rows one action of the admin changes.
 CAP = 10_000
 
-Precision = Literal["exact", "at_least", "about"]
+#: The chart of the last hour has this many buckets, each this many seconds wide.
+BUCKETS: Final = 12
+BUCKET_SECONDS: Final = 300
 
 
 @dataclass(frozen=True, slots=True)
-class Count:
-    """A number of rows, and how far it is to be trusted.
+class Bucket:
+    """The finished requests of ``BUCKET_SECONDS``: accepted, rejected, and without a success."""
 
-    Attributes:
-        value: the number.
-        precision: ``exact``, ``at_least`` (counting stopped there), or ``about`` (an estimate).
+    start: datetime
+    accepted: int = 0
+    rejected: int = 0
+    failed: int = 0
+
+
+def count_segments() -> dict[str, int]:
+    """Return the number of segments by ``Status`` value, zeros included, in one query."""
+    counted = database.segments().order_by().values_list("status").annotate(count=Count("status"))
+    return dict.fromkeys(Status.values, 0) | dict(counted)
+
+
+def count_requests(now: datetime) -> tuple[Bucket, ...]:
+    """Return the requests of the last hour, oldest first, in one query.
+
+    Args:
+        now: the database's time.
     """
+    newest = datetime.fromtimestamp(now.timestamp() // BUCKET_SECONDS * BUCKET_SECONDS, UTC)
+    starts = [newest - timedelta(seconds=n * BUCKET_SECONDS) for n in range(BUCKETS)]
+    rows = (
+        database.calls()
+        .filter(started_at__gte=starts[-1])
+        .exclude(outcome=Outcome.UNDER_WAY)
+        .order_by()
+        .annotate(
+            bucket=Case(
+                *(When(started_at__gte=start, then=Value(n)) for n, start in enumerate(starts))
+            )
+        )
+        .values_list("bucket", "outcome")
+        .annotate(count=Count("pk"))
+    )
+    counts: dict[int, dict[str, int]] = defaultdict(lambda: defaultdict(int))
+    for bucket, outcome, count in rows:
+        counts[bucket][_kind(outcome)] += count
+    return tuple(Bucket(start, **counts[n]) for n, start in reversed([*enumerate(starts)]))
 
-    value: int
-    precision: Precision = "exact"
 
-
-class CappedCount(Subquery):
-    """How many rows a queryset has, at most ``CAP + 1``: one number inside another query."""
-
-    template = "(SELECT COUNT(*) FROM (%(subquery)s) capped)"
-    output_field = IntegerField()
-
-    def __init__(self, rows: QuerySet[Any, Any], field: str, **extra: Any) -> None:
-        """Take the rows; ``field`` is one of the index that finds them, so that it suffices."""
-        super().__init__(rows.order_by().values(field)[: CAP + 1], **extra)
-
-
-def capped(counted: int) -> Count:
-    """What a count that was stopped at ``CAP + 1`` says."""
-    return Count(counted) if counted <= CAP else Count(CAP, "at_least")
+def _kind(outcome: str) -> str:
+    match outcome:
+        case Outcome.CONFIRMED | Outcome.DUPLICATE:
+            return "accepted"
+        case Outcome.REJECTED:
+            return "rejected"
+        case _:
+            return "failed"
 
 
 def estimated_rows(model: type[Model], using: str) -> int | None:
-    """About how many rows the table has, as the database's planner believes.
+    """Return about how many rows a table has, from the statistics of the database's planner.
 
     Returns:
-        None where the database keeps no such figure (SQLite), or has not looked yet.
+        None where the database has no such figure: on SQLite, and before the first analysis.
     """
     connection = connections[using]
-    table = model._meta.db_table
-    if connection.vendor == "postgresql":
-        sql = "SELECT reltuples::bigint FROM pg_class WHERE oid = to_regclass(%s)"
-        table = connection.ops.quote_name(table)
-    elif connection.vendor == "mysql":
-        sql = (
-            "SELECT table_rows FROM information_schema.tables"
-            " WHERE table_schema = DATABASE() AND table_name = %s"
-        )
-    else:
-        return None
+    parameter: Any = model._meta.db_table
+    match connection.vendor:
+        case "postgresql":
+            sql = "SELECT reltuples::bigint FROM pg_class WHERE oid = to_regclass(%s)"
+            parameter = connection.ops.quote_name(parameter)
+        case "mysql":
+            sql = (
+                "SELECT table_rows FROM information_schema.tables"
+                " WHERE table_schema = DATABASE() AND table_name = %s"
+            )
+        case _:
+            return None
     with connection.cursor() as cursor:
-        cursor.execute(sql, [table])
+        cursor.execute(sql, [parameter])
         row = cursor.fetchone()
     return int(row[0]) if row and row[0] is not None and row[0] >= 0 else None

@@ -1,7 +1,6 @@
-"""Every sentence about where things stand, together, to be read in one go.
+"""All texts about the status of the sync: what happened, why, and what to do.
 
-Each state of a segment, of the rate limiter, of the sweep and of the settings is told in three parts:
-what happened, why, and what to do next. ``telling.py`` chooses among them and fills in the values.
+``presenters.py`` chooses among them and fills in the placeholders.
 """
 
 from __future__ import annotations
@@ -14,47 +13,40 @@ from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext_lazy
 
-from bunce_sync.models import ApiCall, Segment, SyncState
+from bunce_sync.choices import Decision, Operation, Outcome, Reason, Status
 
-Status = Segment.Status
-Outcome = ApiCall.Outcome
-Decision = ApiCall.Decision
-Reason = SyncState.Reason
-Operation = ApiCall.Operation
-
-#: Translated now, or when it is shown.
+#: Translated already, or when it is shown.
 Text: TypeAlias = str | Promise
+
+#: What a reader may do with a segment; ``replace`` is to add one and delete another.
+Permission: TypeAlias = Literal["change", "push", "replace"]
 
 
 @dataclass(frozen=True, slots=True)
 class MessageTemplate:
-    """A state in words to be translated, with names of values to be filled in."""
+    """The texts of a ``StatusMessage``, with placeholders."""
 
     summary: Text
     cause: Text
     action: Text
 
 
-#: What somebody may do about a segment; ``replace`` is to add one and delete another.
-Permission: TypeAlias = Literal["change", "push", "replace"]
-
-
 @dataclass(frozen=True, slots=True)
 class Step:
-    """Something to do next: in one sentence for those who may, in another for those who may not."""
+    """A step that needs a permission, and the text for readers who lack it."""
 
     permission: Permission
     allowed: Text
     denied: Text
 
 
-#: What to do next, one after the other.
+#: What to do, in order.
 Steps: TypeAlias = tuple[Text | Step, ...]
 
 
 NO_ACTION = _("There is nothing to do.")
 
-# ── What: the state of a segment ──────────────────────────────────────────────────────────────
+# ── Segments: what happened ───────────────────────────────────────────────────────────────────
 
 SUMMARY_CREATE: Final = {
     Status.PENDING: _("Waiting to be created in Bunce."),
@@ -68,190 +60,190 @@ SUMMARY_UPDATE: Final = SUMMARY_CREATE | {
     Status.SENDING: _("Being updated in Bunce right now."),
     Status.REJECTED: _("Bunce did not accept the change."),
 }
+#: By status and code; these take precedence over the summaries above.
 SUMMARY_SPECIAL: Final[Mapping[tuple[str, str], Text]] = {
-    (Status.SYNCED, "drift"): _("In Bunce, but with other content than here."),
-    (Status.SYNCED, "stored_differently"): _("In Bunce, but with other content than was sent."),
+    (Status.SYNCED, "drift"): _("In Bunce, but with different content than here."),
+    (Status.SYNCED, "stored_differently"): _("In Bunce, but with different content than was sent."),
     (Status.SYNCED, "all_customers"): _("In Bunce, but “all customers” differs from here."),
     (Status.SYNCED, "duplicate"): _("In Bunce twice."),
     (Status.REJECTED, "not_found"): _("No longer in Bunce."),
 }
 
-#: The types Bunce documents; any other is shown as it comes.
+#: The types Bunce documents; others are shown as they are.
 TYPES: Final[Mapping[str, Text]] = {"automatic": _("Automatic"), "manual": _("Manual")}
 
-#: In the list the state is a word: the label of ``Segment.Status``, or one of these.
+#: A badge shows the label of ``Status``, or one of these.
 BADGE_RETRYING = _("Retrying")
-BADGE_PAUSED = _("Paused, goes on")
+BADGE_PAUSED = _("Paused, resumes")
 BADGE_PAUSE_OVER = _("Paused")
-BADGE_GONE = _("No longer here")
+BADGE_GONE = _("Deleted")
 BADGE_SYNCED: Final = {
     "drift": _("Changed in Bunce"),
     "stored_differently": _("Differs in Bunce"),
     "all_customers": _("Differs in Bunce"),
     "duplicate": _("Twice in Bunce"),
 }
-#: After “Retrying” and “Paused, goes on”; with a script the second, third or fourth stands there.
+#: These follow “Retrying” and “Paused, resumes”. The script replaces the first by the others.
 AT_TIME = _("at %(time)s")
 IN_SECONDS = _("in %(n)s s")
 IN_MINUTES = _("in %(n)s min")
 NOW = _("now")
 
-# ── Why: the last problem, by its code ────────────────────────────────────────────────────────
+# ── Segments and calls: why ───────────────────────────────────────────────────────────────────
 
+#: By the codes of ``Segment.last_code`` and ``ApiCall.code``.
 CAUSES: Final[Mapping[str, Text]] = {
     # Nothing was sent.
-    "refused": _("Nobody answered at Bunce's address: the connection was refused."),
-    "dns": _("Bunce's address could not be found: its name does not resolve."),
-    "tls": _("No secure connection to Bunce could be made."),
-    "connect_timeout": _("Bunce did not accept a connection in time."),
-    "connect_failed": _("No connection to Bunce could be made."),
-    "permit_expired": _("Connecting took so long that its turn had passed; nothing was sent."),
-    # It was sent, and no whole answer came.
-    "read_timeout": _("Bunce did not answer in time."),
-    "deadline": _("Bunce's answer came too slowly to wait for its end."),
-    "reset": _("The connection broke before Bunce had answered."),
-    "closed": _("The connection was closed before Bunce had answered."),
-    "cut": _("Bunce's answer broke off in the middle."),
-    "tls_broken": _("The secure connection broke before Bunce had answered."),
-    # An answer came whose meaning is not known.
-    "not_json": _("Bunce's answer could not be read: it is not JSON."),
-    "wrong_shape": _("Bunce's answer does not have the documented form."),
-    "no_id": _("Bunce's answer names no id."),
-    "says_failed": _("Bunce answered with an HTTP success whose body reports a failure."),
-    "too_large": _("Bunce's answer was too large to be read."),
-    "redirect": _("Bunce's address pointed to another one, which is not followed."),
-    "unexpected_status": _("Bunce answered with a status that is not documented."),
+    "refused": _("Bunce's server refused the connection."),
+    "dns": _("The host name of Bunce's API could not be resolved."),
+    "tls": _("A secure connection to Bunce could not be established."),
+    "connect_timeout": _("Bunce did not accept the connection in time."),
+    "connect_failed": _("A connection to Bunce could not be established."),
+    "permit_expired": _("Connecting took too long, so the request was not sent."),
+    # The request was sent, but no complete response arrived.
+    "read_timeout": _("Bunce did not respond in time."),
+    "deadline": _("Bunce's response took too long to arrive completely."),
+    "reset": _("The connection broke before Bunce had responded."),
+    "closed": _("The connection was closed before Bunce had responded."),
+    "cut": _("Bunce's response was cut off."),
+    "tls_broken": _("The secure connection broke before Bunce had responded."),
+    # A response arrived whose meaning is not known.
+    "not_json": _("Bunce's response is not valid JSON."),
+    "wrong_shape": _("Bunce's response does not have the documented structure."),
+    "no_id": _("Bunce's response contains no id."),
+    "says_failed": _("Bunce responded with an HTTP success whose body reports a failure."),
+    "too_large": _("Bunce's response was too large to be read."),
+    "redirect": _("Bunce redirected the request to another address, which is not followed."),
+    "unexpected_status": _("Bunce responded with an HTTP status that is not documented."),
     "paging": _("Bunce's list of segments could not be read to its end."),
-    "no_content": _("Bunce's answer has no content."),
-    "server_error": _("Bunce had an error of its own."),
-    "unavailable": _("Bunce is unavailable and asked to wait."),
+    "no_content": _("Bunce's response has no content."),
+    "server_error": _("Bunce had an internal error."),
+    "unavailable": _("Bunce is unavailable and asked for a pause."),
     # Bunce did not act.
-    "rate_limited": _("Bunce asked to wait: too many requests came from this address."),
+    "rate_limited": _("Bunce asked for a pause: it received too many requests from this address."),
     "key_refused": _("Bunce did not accept the API key."),
     "forbidden": _(
         "Bunce does not allow this request: a firewall blocks it, a limit of the plan is reached,"
-        " or the API key has no right to it."
+        " or the API key lacks a permission."
     ),
     "no_such_address": _(
-        "Bunce answered that this address does not exist: the setting BUNCE_SYNC['BASE_URL'] or"
+        "Bunce responded that this address does not exist. BUNCE_SYNC['BASE_URL'] or"
         " BUNCE_SYNC['ENV'] is probably wrong."
     ),
     "rejected": _("Bunce does not accept this content."),
-    "conflict": _("Bunce finds this content invalid, or it clashes with what Bunce has already."),
+    "conflict": _("Bunce found the content invalid or in conflict with existing data."),
     "not_found": _(
-        "Bunce has no segment with this id: somebody removed it, or the API key is for another"
-        " account."
+        "Bunce has no segment with this id: it was removed there, or the API key belongs to"
+        " another account."
     ),
-    # Found out here.
-    "worker_lost": _("The worker that was sending it stopped before Bunce's answer was noted."),
+    # Found on this side.
+    "worker_lost": _("The worker stopped before it recorded Bunce's response."),
     "linked_elsewhere": _(
-        "Bunce's answer names a segment that already belongs to another row with the same content."
+        "Bunce's response contains the id of a segment that is already linked to another row with"
+        " the same content."
     ),
-    "duplicate": _("A late answer showed that Bunce created it a second time, as %(detail)s."),
+    "duplicate": _("A late response showed that Bunce created it a second time, as %(detail)s."),
     "drift": _("It was changed in Bunce after it was sent."),
     "stored_differently": _(
-        "Bunce confirmed it, but what Bunce shows differs from what was sent: Bunce adapted it, or"
-        " did not apply it."
+        "Bunce confirmed it, but shows different content than was sent: Bunce adapted the content"
+        " or did not apply it."
     ),
     "all_customers": _(
-        "Bunce adds all customers only when it creates a segment, so this difference cannot be"
-        " settled by sending it again."
+        "Bunce adds all customers only when it creates a segment, so sending it again does not"
+        " remove the difference."
     ),
-    "internal": _("An error in this site's own software stopped it; the workers' log has more."),
+    "internal": _("An unexpected error occurred in this site. See the workers' log for details."),
     "row_deleted": _("The segment was deleted here while it was being sent."),
-    "": _("No cause was noted."),
+    "": _("No cause was recorded."),
 }
-CAUSE_UNKNOWN_CODE = _("The last request did not succeed (%(code)s).")
+CAUSE_UNKNOWN_CODE = _("The last request failed (%(code)s).")
 
-CAUSE_NEW = _("It was added here, and no worker has sent it yet.")
-CAUSE_EDITED = _("It was changed here, and no worker has sent the change yet.")
-CAUSE_SEND_AGAIN = _("It is to be sent again, and no worker has done so yet.")
-CAUSE_EDITED_SINCE = _("Bunce refused the content sent before; it has been changed here since.")
-CAUSE_SENDING = _("A worker sent it at %(time)s and waits for Bunce's answer.")
+CAUSE_NEW = _("It was added here and has not been sent yet.")
+CAUSE_EDITED = _("It was changed here, and the change has not been sent yet.")
+CAUSE_SEND_AGAIN = _("It is to be sent again.")
+CAUSE_EDITED_SINCE = _("Bunce refused the previous content. It has been changed here since.")
+CAUSE_SENDING = _("A worker sent it at %(time)s and is waiting for Bunce's response.")
 CAUSE_SYNCED = _("Bunce confirmed it at %(time)s.")
 CAUSE_ABSENT = _(
-    "%(cause)s Bunce's whole list was searched at %(time)s and does not have it, so it is safe to"
-    " send it again."
+    "%(cause)s Bunce's whole list was searched at %(time)s and does not contain it, so it is safe"
+    " to send it again."
 )
-CAUSE_DOUBTFUL_REFUSAL = _(
-    "Bunce refused it, perhaps because an earlier try had created it after all."
-)
-CAUSE_REFRESH_FAILED = _(
-    "Bunce confirmed it before, but the last look into Bunce failed. %(cause)s"
-)
+CAUSE_DOUBTFUL_REFUSAL = _("Bunce refused it, perhaps because an earlier attempt had created it.")
+CAUSE_REFRESH_FAILED = _("Bunce confirmed it earlier, but the last refresh failed. %(cause)s")
 
-# ── What to do next ───────────────────────────────────────────────────────────────────────────
+# ── Segments: what to do ──────────────────────────────────────────────────────────────────────
 
 ACTION_SOON = _("A worker sends it within seconds. There is nothing to do.")
-ACTION_RETRY = _("It is tried again by itself at %(time)s.")
-ACTION_PUSH_NOW = Step("push", _("“Push now” tries at once."), NO_ACTION)
+ACTION_RETRY = _("Next automatic retry at %(time)s.")
+ACTION_PUSH_NOW = Step("push", _("“Push now” retries at once."), NO_ACTION)
 ACTION_SENDING = _(
-    "The answer shows here as soon as it comes. Should the worker stop before, others take over"
-    " after %(time)s. There is nothing to do."
+    "Bunce's response appears here as soon as it arrives. If the worker stops before that, another"
+    " one takes over after %(time)s. There is nothing to do."
 )
 ACTION_SEARCH_AT = _(
-    "Bunce's list is searched for it from %(time)s on, when Bunce has surely finished. It is sent"
-    " again only if it is not there, so it cannot end up twice. There is nothing to do."
+    "From %(time)s on, when Bunce has certainly finished, its list is searched for this segment."
+    " It is sent again only if it is not there, so it cannot be created twice. There is nothing to"
+    " do."
 )
 ACTION_SEARCHING = _(
-    "Bunce's list is being searched for it. It is sent again only if it is not there, so it"
-    " cannot end up twice. There is nothing to do."
+    "Bunce's list is being searched for it. It is sent again only if it is not there, so it cannot"
+    " be created twice. There is nothing to do."
 )
 ACTION_REJECTED: Final[Steps] = (
     Step(
         "change",
-        _("Change it below and save: that sends it again."),
-        _("Ask a colleague who may change segments to correct it: that sends it again."),
+        _("Correct it below and save: it is then sent again."),
+        _("Ask a colleague who can change segments to correct it: it is then sent again."),
     ),
     Step(
         "push",
-        _("If the cause is gone, “Retry” sends it unchanged."),
-        _("If the cause is gone, a colleague who may push segments can send it unchanged."),
+        _("If the cause is resolved, “Retry” sends it unchanged."),
+        _("If the cause is resolved, a colleague who can push segments can send it unchanged."),
     ),
 )
 ACTION_NOT_FOUND: Final[Steps] = (
-    _("Check in Bunce's dashboard first that it is gone."),
+    _("First check in Bunce's dashboard that it is gone."),
     Step(
         "replace",
-        _("Then, if it is still wanted, add it here again and delete this one."),
+        _("If it is gone and still needed, add it here again and delete this one."),
         _(
-            "Then, if it is still wanted, ask a colleague who may add and delete segments to add it"
-            " again and delete this one."
+            "If it is gone and still needed, ask a colleague who can add and delete segments to"
+            " add it again and delete this one."
         ),
     ),
     Step(
         "push",
         _(
-            "If the key was changed by mistake, put the former one back and choose “Check with"
+            "If the API key was changed by mistake, restore the former one and choose “Refresh from"
             " Bunce”."
         ),
         _(
-            "If the key was changed by mistake, a colleague who may push segments can have it"
-            " looked up again once the former one is back."
+            "If the API key was changed by mistake, restore the former one; a colleague who can"
+            " push segments can then refresh it from Bunce."
         ),
     ),
 )
 ACTION_FORBIDDEN: Final[Steps] = (
     Step(
         "change",
-        _("If its content is the cause, change it below and save: that sends it again."),
-        _("If its content is the cause, ask a colleague who may change segments to correct it."),
+        _("If its content is the cause, correct it below and save: it is then sent again."),
+        _("If its content is the cause, ask a colleague who can change segments to correct it."),
     ),
     Step(
         "push",
-        _("If the plan or the key's rights have changed, “Retry” sends it unchanged."),
+        _("If the plan or the key's permissions have changed, “Retry” sends it unchanged."),
         _(
-            "If the plan or the key's rights have changed, a colleague who may push segments can"
-            " send it unchanged."
+            "If the plan or the key's permissions have changed, a colleague who can push segments"
+            " can send it unchanged."
         ),
     ),
 )
 ACTION_NO_SUCH_ADDRESS: Final[Steps] = (
-    _("Correct the setting, and restart web server and workers."),
+    _("Correct the setting and restart the web server and the workers."),
     Step(
         "push",
         _("Then “Retry” sends it unchanged."),
-        _("Then a colleague who may push segments can send it unchanged."),
+        _("Then a colleague who can push segments can send it unchanged."),
     ),
 )
 ACTION_BY_CODE: Final[Mapping[str, Steps]] = {
@@ -261,13 +253,13 @@ ACTION_BY_CODE: Final[Mapping[str, Steps]] = {
 }
 ACTION_REFRESH = Step(
     "push",
-    _("“Check with Bunce” looks again."),
-    _("A colleague who may push segments can have it looked up again."),
+    _("“Refresh from Bunce” reads it again."),
+    _("A colleague who can push segments can refresh it from Bunce."),
 )
-_COPY_THEIRS = Step(
+ACTION_COPY_FROM_BUNCE = Step(
     "change",
-    _("To keep Bunce's content, copy it below and save."),
-    _("To keep Bunce's content, ask a colleague who may change segments to copy it here."),
+    _("To keep Bunce's content, copy it into the form below and save."),
+    _("To keep Bunce's content, ask a colleague who can change segments to copy it here."),
 )
 ACTION_SYNCED: Final[Mapping[str, Steps]] = {
     "": (NO_ACTION,),
@@ -276,157 +268,137 @@ ACTION_SYNCED: Final[Mapping[str, Steps]] = {
         Step(
             "push",
             _("“Push now” sends it once more."),
-            _("A colleague who may push segments can send it once more."),
+            _("A colleague who can push segments can send it once more."),
         ),
-        _COPY_THEIRS,
+        ACTION_COPY_FROM_BUNCE,
     ),
     "all_customers": (
         _("Change it in Bunce's dashboard."),
         Step(
             "push",
-            _("Then “Check with Bunce” looks again."),
-            _("Then a colleague who may push segments can have it looked up again."),
+            _("Then choose “Refresh from Bunce”."),
+            _("Then a colleague who can push segments can refresh it from Bunce."),
         ),
     ),
     "drift": (
         Step(
             "push",
-            _("“Push now” sends what is wanted here."),
-            _("A colleague who may push segments can send what is wanted here."),
+            _("“Push now” replaces Bunce's content by the content here."),
+            _("A colleague who can push segments can replace Bunce's content by the content here."),
         ),
-        _COPY_THEIRS,
+        ACTION_COPY_FROM_BUNCE,
     ),
     "duplicate": (
         _("Remove the other one in Bunce's dashboard; this one stays linked."),
         ACTION_REFRESH,
     ),
 }
-_AFTER_KEY = _(
-    "Bunce refused the API key. Set a valid one and restart web server and workers; it goes on by"
-    " itself once Bunce accepts the key."
-)
-_AFTER_OUTAGE = _(
-    "Bunce is not answering: it goes on by itself once Bunce does. There is nothing to do."
-)
-_AFTER_PROBE = _(
-    "The pause is over. One request goes first, and this goes on by itself when Bunce answers"
-    " that one. There is nothing to do."
-)
-_AFTER_PAUSE = _(
-    "Bunce asked for a pause: it goes on by itself at %(until)s or soon after. There is"
-    " nothing to do."
-)
-ACTION_RATE_LIMITER_CLOSED: Final = {
-    Reason.RATE_LIMITED: _AFTER_PAUSE,
-    Reason.UNAVAILABLE: _AFTER_PAUSE,
-    Reason.KEY_REFUSED: _AFTER_KEY,
-    Reason.UNREACHABLE: _AFTER_OUTAGE,
-    Reason.CLOCK: _(
-        "All requests pause until %(until)s, as the database's clock jumped; it goes on by itself"
-        " then. There is nothing to do."
-    ),
-}
-ACTION_LONG_PAUSE = _(
-    "Bunce asked for a pause until %(asked)s. One request tries it at %(until)s already; this goes"
-    " on by itself once Bunce answers. There is nothing to do."
-)
-ACTION_RATE_LIMITER_PROBING: Final = {
-    Reason.RATE_LIMITED: _AFTER_PROBE,
-    Reason.UNAVAILABLE: _AFTER_PROBE,
-    Reason.KEY_REFUSED: _AFTER_KEY,
-    Reason.UNREACHABLE: _AFTER_OUTAGE,
-    Reason.CLOCK: _AFTER_PROBE,
-}
-ACTION_REFRESH_REQUESTED = _("A worker was asked to look into Bunce; what it finds shows here.")
+ACTION_REFRESH_REQUESTED = _("A refresh from Bunce is requested; its result appears here.")
 
-# ── What keeps everything waiting ─────────────────────────────────────────────────────────────
+# ── What keeps all requests waiting ───────────────────────────────────────────────────────────
+# A waiting segment shows the summary and the action, without the cause.
 
 NO_KEY = MessageTemplate(
     summary=_("Nothing is sent: there is no API key."),
-    cause=_("The site's setting BUNCE_SYNC['API_KEY'] is empty."),
+    cause=_("BUNCE_SYNC['API_KEY'] is empty."),
     action=_(
-        "Set it to the secret key from Bunce's dashboard, and restart web server and workers."
+        "Set the secret key from Bunce's dashboard as BUNCE_SYNC['API_KEY'], and restart the web"
+        " server and the workers."
     ),
 )
 BAD_SETTING = MessageTemplate(
-    summary=_("Nothing is sent: a setting cannot be used."),
+    summary=_("Nothing is sent: a setting is invalid."),
     cause="%(problem)s",
-    action=_("Correct it, and restart web server and workers. “manage.py check” tells more."),
+    action=_(
+        "Correct the setting and restart the web server and the workers. “manage.py check” shows"
+        " details."
+    ),
 )
 NEVER_SWEPT = MessageTemplate(
     summary=_("No worker has run yet."),
-    cause=_("Segments are sent by a Celery worker, and none has looked after them so far."),
+    cause=_("A Celery worker with beat sends the segments, and none has run a sweep so far."),
     action=_("Start one: %(command)s"),
 )
 SWEEP_LATE = MessageTemplate(
     summary=_("No worker is running."),
-    cause=_(
-        "A worker last looked after the segments at %(time)s, which should happen every"
-        " %(seconds)s s."
-    ),
+    cause=_("The last sweep ran at %(time)s. One should run every %(seconds)s s."),
     action=_("Start one: %(command)s"),
 )
 RATE_LIMITER_CLOSED: Final = {
     Reason.RATE_LIMITED: MessageTemplate(
-        summary=_("Bunce asked us to pause until %(until)s."),
-        cause=_("More requests came from this address than Bunce allows in a minute."),
+        summary=_("Paused until %(until)s at Bunce's request."),
+        cause=_("Bunce received more requests from this address than it allows."),
         action=_(
-            "Everything goes on by itself. Should it happen often, look for another program that"
-            " uses the same address, or lower RATE_LIMIT."
+            "Requests resume automatically. If this happens often, check whether another program"
+            " uses the same IP address, or lower BUNCE_SYNC['RATE_LIMIT']."
         ),
     ),
     Reason.UNAVAILABLE: MessageTemplate(
-        summary=_("Bunce is unavailable and asked us to pause until %(until)s."),
-        cause=_("Since %(since)s Bunce answers that it cannot serve requests for a while."),
-        action=_("Everything goes on by itself. There is nothing to do."),
+        summary=_("Bunce is unavailable and asked for a pause until %(until)s."),
+        cause=_("Bunce has reported since %(since)s that it cannot serve requests for a while."),
+        action=_("Requests resume automatically. There is nothing to do."),
     ),
     Reason.KEY_REFUSED: MessageTemplate(
-        summary=_("Bunce refused the key."),
-        cause=_("Since %(since)s Bunce answers that it does not accept this site's API key."),
+        summary=_("Bunce refused the API key."),
+        cause=_("Bunce has not accepted this site's API key since %(since)s."),
         action=_(
-            "Set a valid key and restart web server and workers. One request a minute tries it,"
-            " the next at %(until)s."
+            "Set a valid key and restart the web server and the workers. One request a minute tries"
+            " the key, the next at %(until)s."
         ),
     ),
     Reason.UNREACHABLE: MessageTemplate(
-        summary=_("Bunce is not answering since %(since)s."),
-        cause=_("Several requests in a row came to nothing."),
-        action=_("It is tried again by itself at %(until)s, and all else follows when it answers."),
+        summary=_("Bunce has not responded since %(since)s."),
+        cause=_("Several requests in a row failed."),
+        action=_(
+            "Next automatic retry at %(until)s. All requests resume when Bunce responds. There is"
+            " nothing to do."
+        ),
     ),
     Reason.CLOCK: MessageTemplate(
         summary=_("Paused until %(until)s: the database's clock jumped."),
-        cause=_("Requests are counted by that clock, so one minute is waited out."),
-        action=_("Everything goes on by itself. Should it happen often, look after the clock."),
+        cause=_("The rate limiter counts requests by that clock, so it waits for a full window."),
+        action=_(
+            "Requests resume automatically. If this happens often, check the clock of the database"
+            " server."
+        ),
     ),
 }
-#: In place of the first part, where Bunce asked for longer than the app goes without a try.
+#: Bunce asked for a longer pause than the app waits without a probe.
 LONG_PAUSE = MessageTemplate(
-    summary=_("Bunce asked us to pause until %(asked)s."),
-    cause=_("Because this is long, one request tries at %(until)s."),
-    action=_("Everything goes on by itself once Bunce answers. There is nothing to do."),
+    summary=_("Paused until %(asked)s at Bunce's request."),
+    cause=_("Bunce named this time when it last refused a request."),
+    action=_(
+        "One request at %(until)s checks whether the pause can end earlier. Requests resume"
+        " automatically when Bunce accepts it. There is nothing to do."
+    ),
+)
+ACTION_PROBING = _(
+    "One request is sent first; the others follow when Bunce responds. There is nothing to do."
 )
 _PAUSE_OVER = MessageTemplate(
     summary=_("The pause that Bunce asked for is over."),
-    cause=_("One request goes first; the others follow when Bunce answers it."),
-    action=NO_ACTION,
+    cause=_("Bunce has not accepted a request since."),
+    action=ACTION_PROBING,
 )
 RATE_LIMITER_PROBING: Final = {
     Reason.RATE_LIMITED: _PAUSE_OVER,
     Reason.UNAVAILABLE: _PAUSE_OVER,
     Reason.KEY_REFUSED: MessageTemplate(
-        summary=_("Bunce refused the key; it is being tried again."),
-        cause=_("Since %(since)s Bunce answers that it does not accept this site's API key."),
-        action=_("If you have not done so, set a valid key and restart web server and workers."),
+        summary=_("Bunce refused the API key. The next request tries it again."),
+        cause=_("Bunce has not accepted this site's API key since %(since)s."),
+        action=_(
+            "If you have not done so, set a valid key and restart the web server and the workers."
+        ),
     ),
     Reason.UNREACHABLE: MessageTemplate(
-        summary=_("Bunce is not answering since %(since)s; it is being tried again."),
-        cause=_("One request goes first; the others follow when Bunce answers it."),
-        action=NO_ACTION,
+        summary=_("Bunce has not responded since %(since)s. The next request tries again."),
+        cause=_("Several requests in a row failed."),
+        action=ACTION_PROBING,
     ),
     Reason.CLOCK: MessageTemplate(
-        summary=_("The pause after the jump of the database's clock is over."),
-        cause=_("One request goes first; the others follow when Bunce answers it."),
-        action=NO_ACTION,
+        summary=_("The pause after a jump of the database's clock is over."),
+        cause=_("No request has been made since."),
+        action=ACTION_PROBING,
     ),
 }
 
@@ -435,167 +407,171 @@ RATE_LIMITER_PROBING: Final = {
 OPERATION_PAUSED: Final = {
     Operation.CREATE: _("Creating segments in Bunce is paused."),
     Operation.UPDATE: _("Updating segments in Bunce is paused."),
-    Operation.READ: _("Looking up single segments in Bunce is paused."),
-    Operation.LIST: _("Bunce's list of segments cannot be read, so segments in doubt wait."),
+    Operation.READ: _("Refreshing segments from Bunce is paused."),
+    Operation.LIST: _(
+        "Bunce's list of segments cannot be read, so segments being checked with Bunce wait."
+    ),
 }
-#: By the code of the answer.
+#: By the code of the response.
 OPERATION_CAUSE: Final[Mapping[str, Text]] = {
     "forbidden": _(
-        "Since %(since)s Bunce does not allow these requests (HTTP %(status)s), whatever the"
-        " segment."
+        "Bunce has not allowed these requests for any segment since %(since)s (HTTP %(status)s)."
     ),
-    "not_found": _("Since %(since)s Bunce has none of the segments it was asked for."),
+    "not_found": _("Bunce has found none of the requested segments since %(since)s."),
     "no_such_address": _(
-        "Since %(since)s Bunce answers that this address does not exist (HTTP %(status)s)."
+        "Bunce has responded since %(since)s that this address does not exist (HTTP %(status)s)."
     ),
     "says_failed": _(
-        "Since %(since)s Bunce answers each of these requests with an HTTP success whose body"
+        "Bunce has responded to these requests since %(since)s with an HTTP success whose body"
         " reports a failure."
     ),
-    "paging": _("Since %(since)s the end of the list cannot be determined."),
+    "paging": _("The end of the list could not be determined since %(since)s."),
 }
-OPERATION_CAUSE_REFUSED = _("Since %(since)s Bunce refuses these requests (HTTP %(status)s).")
-OPERATION_CAUSE_UNREADABLE = _("Since %(since)s Bunce's answers cannot be read. %(cause)s")
+OPERATION_CAUSE_REFUSED = _("Bunce has refused these requests since %(since)s (HTTP %(status)s).")
+OPERATION_CAUSE_UNREADABLE = _("Bunce's responses have been unreadable since %(since)s. %(cause)s")
 OPERATION_ACTION: Final[Mapping[str, Text]] = {
     "forbidden": _(
-        "Check in Bunce's dashboard whether a limit of the plan is reached and what the API key may"
-        " do."
+        "Check in Bunce's dashboard whether a limit of the plan is reached and what the API key is"
+        " allowed to do."
     ),
     "not_found": _(
-        "These segments may have been deleted in Bunce: check its dashboard. If they were not,"
-        " check whether the API key belongs to the account that has them, and"
-        " BUNCE_SYNC['BASE_URL']."
+        "Check in Bunce's dashboard whether these segments were deleted. If they still exist, check"
+        " BUNCE_SYNC['BASE_URL'] and whether the API key belongs to their account."
     ),
     "no_such_address": _(
-        "Correct BUNCE_SYNC['BASE_URL'] or BUNCE_SYNC['ENV'], and restart web server and workers."
+        "Correct BUNCE_SYNC['BASE_URL'] or BUNCE_SYNC['ENV'], and restart the web server and the"
+        " workers."
     ),
 }
 OPERATION_ACTION_ELSE = _(
-    "If it lasts, check BUNCE_SYNC['BASE_URL'], or ask Bunce's support with this message."
+    "If this persists, check BUNCE_SYNC['BASE_URL'], or contact Bunce's support with this message."
 )
-OPERATION_NEXT = _("Next automatic try at %(until)s.")
-OPERATION_PROBING = _("One request tries again next; the others follow when it succeeds.")
+OPERATION_NEXT = _("Next automatic retry at %(until)s.")
+OPERATION_PROBING = _("One request is retried next; the others follow when it succeeds.")
 
-# ── The calls made ────────────────────────────────────────────────────────────────────────────
+# ── Calls ─────────────────────────────────────────────────────────────────────────────────────
 
 OUTCOME: Final = {
-    Outcome.UNDER_WAY: _("A worker waits for Bunce's answer."),
-    Outcome.CONFIRMED: _("Bunce carried it out."),
+    Outcome.UNDER_WAY: _("A worker is waiting for Bunce's response."),
+    Outcome.CONFIRMED: _("Bunce carried out the request."),
     Outcome.NOT_SENT: _("Nothing left this site, so Bunce cannot have acted."),
-    Outcome.RATE_LIMITED: _("Bunce did not act and asked to wait."),
+    Outcome.RATE_LIMITED: _("Bunce did not act and asked for a pause."),
     Outcome.KEY_REFUSED: _("Bunce did not act and refused the API key."),
     Outcome.REJECTED: _("Bunce did not act and refused the request."),
-    Outcome.UNKNOWN: _("It was sent, but no usable answer came: Bunce may have acted."),
-    Outcome.ABANDONED: _("The worker stopped before the answer was noted: Bunce may have acted."),
-    Outcome.DUPLICATE: _("Bunce created a second segment: the answer came too late."),
+    Outcome.UNKNOWN: _("It was sent, but no usable response arrived: Bunce may have acted."),
+    Outcome.ABANDONED: _(
+        "The worker stopped before it recorded the response: Bunce may have acted."
+    ),
+    Outcome.DUPLICATE: _("Bunce created a second segment: the response arrived too late."),
 }
 DECISION: Final = {
-    Decision.ADOPTED: _("Found in Bunce's list at %(time)s and linked: it had arrived."),
-    Decision.ABSENT: _("Not in Bunce's list at %(time)s, so it was safe to send again."),
+    Decision.ADOPTED: _("Found in Bunce's list at %(time)s and linked: the request had arrived."),
+    Decision.ABSENT: _("Not in Bunce's list at %(time)s, so it was safe to send it again."),
 }
 NO_CALLS = ngettext_lazy("No calls in the last %(n)d day.", "No calls in the last %(n)d days.", "n")
-CURL_CREATES = _("Careful: running this creates one more segment in Bunce.")
+CURL_CREATES = _("Warning: this command creates another segment in Bunce.")
 
-# ── Figures ───────────────────────────────────────────────────────────────────────────────────
+# ── Figures and the page itself ───────────────────────────────────────────────────────────────
 
 USAGE_MINUTE = _("%(used)s of %(limit)s requests used this minute")
 USAGE = _("%(used)s of %(limit)s requests used in %(seconds)s s")
-USAGE_UNLIMITED = _("%(used)s requests in %(seconds)s s, without a limit")
+USAGE_UNLIMITED = _("%(used)s requests in %(seconds)s s, no limit")
 CHART: Final = {"accepted": _("accepted"), "rejected": _("rejected"), "failed": _("failed")}
 AGO_SECONDS = _("%(n)s s ago")
 AGO_MINUTES = _("%(n)s min ago")
 COPY = _("Copy")
 COPIED = _("Copied")
 COPY_COMMAND = _("Copy the command")
-ZONE = _("Times are those of %(zone)s.")
+ZONE = _("Times are in %(zone)s.")
 COPY_ID = _("Copy the Bunce id %(id)s")
-NOT_UPDATED = _("This page is no longer kept up to date: reload it.")
+NOT_UPDATED = _("This page is no longer updated. Reload it.")
 SITE_UNREACHABLE = _(
-    "The site does not answer: what you see is as it was at %(time)s. It is asked again by itself."
+    "The site is not responding. This page shows the status at %(time)s; it retries automatically."
 )
-RESUMED = _("Nothing keeps requests waiting any more.")
-UNSAVED = _(
-    "You changed something that is not saved yet. Save it first: that sends the segment as well."
-)
+RESUMED = _("Requests have resumed.")
+UNSAVED = _("There are unsaved changes. Save them first; saving also sends the segment.")
 
-# ── What people may ask for ───────────────────────────────────────────────────────────────────
+# ── The actions of the admin ──────────────────────────────────────────────────────────────────
 
-PUSH_NOW, RETRY, REFRESH = _("Push now"), _("Retry"), _("Check with Bunce")
+PUSH_NOW, RETRY, REFRESH = _("Push now"), _("Retry"), _("Refresh from Bunce")
 PUSH_MANY = _("Push selected segments now")
 RETRY_MANY = _("Retry selected segments")
-REFRESH_MANY = _("Check selected segments with Bunce")
+REFRESH_MANY = _("Refresh selected segments from Bunce")
 PUSHED = ngettext_lazy(
-    "%(n)d segment was marked to be sent; what comes of it shows here.",
-    "%(n)d segments were marked to be sent; what comes of it shows here.",
+    "%(n)d segment will be sent; the result appears here.",
+    "%(n)d segments will be sent; the results appear here.",
     "n",
 )
 RETRIED = ngettext_lazy(
-    "%(n)d segment was marked to be sent again; what comes of it shows here.",
-    "%(n)d segments were marked to be sent again; what comes of it shows here.",
+    "%(n)d segment will be sent again; the result appears here.",
+    "%(n)d segments will be sent again; the results appear here.",
     "n",
 )
 REFRESHED = ngettext_lazy(
-    "A worker will look up %(n)d segment in Bunce; what it finds shows here.",
-    "A worker will look up %(n)d segments in Bunce; what it finds shows here.",
+    "%(n)d segment will be refreshed from Bunce; the result appears here.",
+    "%(n)d segments will be refreshed from Bunce; the results appear here.",
     "n",
 )
 NOT_PUSHED = ngettext_lazy(
-    "%(n)d segment was left alone: only those that wait or differ in Bunce can be pushed.",
-    "%(n)d segments were left alone: only those that wait or differ in Bunce can be pushed.",
+    "%(n)d segment was skipped: only segments that wait or differ in Bunce can be pushed.",
+    "%(n)d segments were skipped: only segments that wait or differ in Bunce can be pushed.",
     "n",
 )
 NOT_RETRIED = ngettext_lazy(
-    "%(n)d segment was left alone: only those that need attention can be retried.",
-    "%(n)d segments were left alone: only those that need attention can be retried.",
+    "%(n)d segment was skipped: only segments that need attention can be retried.",
+    "%(n)d segments were skipped: only segments that need attention can be retried.",
     "n",
 )
 NOT_REFRESHED = ngettext_lazy(
-    "%(n)d segment was left alone: Bunce does not have it yet.",
-    "%(n)d segments were left alone: Bunce does not have them yet.",
+    "%(n)d segment was skipped: Bunce does not have it yet.",
+    "%(n)d segments were skipped: Bunce does not have them yet.",
     "n",
 )
 LOOKED_FOR = ngettext_lazy(
-    "%(n)d segment will be looked for in Bunce's list, once Bunce has surely finished with it.",
-    "%(n)d segments will be looked for in Bunce's list, once Bunce has surely finished with them.",
+    "%(n)d segment will be searched for in Bunce's list when Bunce has certainly finished.",
+    "%(n)d segments will be searched for in Bunce's list when Bunce has certainly finished.",
     "n",
 )
-TOO_MANY = _("These were the first %(n)s. Do the same again for the others.")
-ALL_REQUESTED = _("All of them were asked for already. What comes of it shows here.")
+TOO_MANY = _("These were the first %(n)s. Repeat the action for the others.")
+ALL_REQUESTED = _("This was requested for all of them already; the results appear here.")
 
 # ── Deleting ──────────────────────────────────────────────────────────────────────────────────
 
 BUNCE_KEEPS = _(
-    "Deleting removes segments here only. Bunce keeps those it has, as its API has no call to"
-    " delete one: remove them in Bunce's dashboard as well."
+    "Segments are deleted here only. Bunce keeps those it has, because its API cannot delete a"
+    " segment: delete them in Bunce's dashboard as well."
 )
-BUNCE_HAS_NONE = _("Bunce never confirmed that it has it, so nothing should stay there.")
-NEVER_SENT = _("Nothing was ever sent to Bunce, so nothing stays there.")
+BUNCE_HAS_NONE = _("Bunce never confirmed a create, so nothing should remain there.")
+NEVER_SENT = _("Nothing was ever sent to Bunce, so nothing remains there.")
 NOTHING_DELETED = _("Nothing was deleted.")
 BUSY: Final = {
-    Status.SENDING: _("“%(name)s” is being sent right now: delete it when Bunce has answered."),
+    Status.SENDING: _("“%(name)s” is being sent right now: delete it when Bunce has responded."),
     Status.IN_DOUBT: _(
-        "“%(name)s” may or may not be in Bunce: delete it when that is settled, or a segment that"
-        " nobody knows of could stay there."
+        "It is not known whether “%(name)s” is in Bunce: delete it when this is resolved. Otherwise"
+        " an unlinked segment could remain there."
     ),
 }
 TOO_MANY_TO_DELETE = _(
-    "Nothing was deleted: delete at most %(n)s segments at a time. Narrow the list down first."
+    "Nothing was deleted: at most %(n)s segments can be deleted at a time. Narrow down the list."
 )
 FIXED_AFTER_SENDING = _(
-    "Fixed since the segment was first sent: Bunce's API has no call that changes it."
+    "Fixed since the segment was first sent, because Bunce's API cannot change it."
 )
 
-#: Codes whose detail is Bunce's own message; with the others it is a technical remark.
+# ── What the codes imply ──────────────────────────────────────────────────────────────────────
+
+#: Codes whose detail is Bunce's own message; that of the others is a technical remark.
 DETAIL_FROM_BUNCE: Final = frozenset(
     {
         *("rejected", "conflict", "forbidden", "not_found", "no_such_address"),
         *("key_refused", "rate_limited", "server_error", "unavailable", "says_failed"),
     }
 )
-#: Codes whose detail only says once more, and technically, what the sentence above says.
+#: Codes whose detail only repeats the cause in technical terms.
 DETAIL_REPEATS: Final = frozenset({"read_timeout", "deadline", "reset", "no_content"})
-#: Codes whose detail is an id, which is part of a sentence above.
+#: Codes whose detail is an id, which the cause contains.
 DETAIL_IS_ID: Final = frozenset({"duplicate", "linked_elsewhere"})
+#: Codes of refused content.
 REFUSALS: Final = frozenset({"rejected", "conflict"})
-#: Codes of successes that cannot be read.
+#: Codes of unreadable successes.
 UNREADABLE: Final = frozenset({"not_json", "wrong_shape", "no_id", "too_large"})

@@ -189,7 +189,7 @@ _NO_BLOCKER = _Blocker()
 
 
 def _find_blocker(operation: Operation | None, status: SyncStatus) -> _Blocker:
-    """Return what keeps an operation waiting; None as the operation waits for nothing."""
+    """Return what keeps an operation waiting, if anything does."""
     if operation is None:
         return _NO_BLOCKER
     if problems := problems_to_fix(status):
@@ -197,11 +197,9 @@ def _find_blocker(operation: Operation | None, status: SyncStatus) -> _Blocker:
     limiter = describe_rate_limiter(status.rate_limiter, status.now)
     paused = _find_paused(operation, status)
     if paused is None:
-        if limiter is None:
-            return _NO_BLOCKER
-        return _Blocker((str(_rate_limiter_action(status.rate_limiter, status.now)),))
+        return _Blocker((limiter.summary, limiter.action)) if limiter else _NO_BLOCKER
     message = describe_operation(paused, status)
-    steps = (message.summary, message.cause, message.action)
+    steps: tuple[str, ...] = (message.summary, message.cause, message.action)
     if limiter and limiter.urgent:
         steps = (limiter.summary, limiter.action, *steps)
     elif limiter:
@@ -271,17 +269,6 @@ def describe_rate_limiter(limiter: RateLimiterStatus, now: datetime) -> StatusMe
         since=format_time(limiter.since, now),
         asked=format_time(limiter.asked_until, now),
     )
-
-
-def _rate_limiter_action(limiter: RateLimiterStatus, now: datetime) -> Text:
-    if limiter.asked_until is not None:
-        text = messages.ACTION_LONG_PAUSE
-    elif limiter.state == "closed":
-        text = messages.ACTION_RATE_LIMITER_CLOSED[_reason(limiter)]
-    else:
-        text = messages.ACTION_RATE_LIMITER_PROBING[_reason(limiter)]
-    until, asked = format_time(limiter.until, now), format_time(limiter.asked_until, now)
-    return _fill(text, until=until, asked=asked)
 
 
 def _reason(limiter: RateLimiterStatus) -> Reason:

@@ -144,12 +144,12 @@ def test_what_keeps_all_requests_waiting_is_announced_when_it_comes_and_when_it_
     state = SyncState.objects.using(site.alias)
     until = timezone.now() + timedelta(minutes=9)
     state.update(blocked_until=until, blocked_reason="rate_limited")
-    expect(listened).to_contain_text("Bunce asked us to pause until")
+    expect(listened).to_contain_text("Paused until")
     state.update(blocked_until=None, blocked_reason="")
-    expect(listened).to_contain_text("Nothing keeps requests waiting any more.")
+    expect(listened).to_contain_text("Requests have resumed.")
     # And a row that somebody else deleted does not keep its old state.
     site.segments.all().delete()
-    expect(person.row("VIP")).to_contain_text("No longer here")
+    expect(person.row("VIP")).to_contain_text("Deleted")
 
 
 def test_a_page_whose_person_was_logged_out_says_that_it_is_no_longer_kept_up_to_date(
@@ -201,7 +201,7 @@ def test_a_button_keeps_the_focus_when_the_page_changes_below_it(
     site.put("VIP", status="synced", bunce_id="b-1")
     person.arrive_as_admin()
     person.open_segment("VIP")
-    button = person.page.get_by_role("button", name="Check with Bunce")
+    button = person.page.get_by_role("button", name="Refresh from Bunce")
     button.focus()
     site.segments.update_sync_fields(last_code="drift")
     expect(person.state).to_contain_text("Changed in Bunce")

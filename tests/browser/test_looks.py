@@ -73,7 +73,7 @@ def test_axe_finds_no_violation(
         blocked_until=timezone.now() + timedelta(minutes=9), blocked_reason="key_refused"
     )
     person.open_list()
-    expect(person.panel).to_contain_text("Bunce refused the key.")
+    expect(person.panel).to_contain_text("Bunce refused the API key.")
     assert violations(person) == []
     person.open_segment(LINKED)
     person.page.get_by_label("Name").fill(" ")

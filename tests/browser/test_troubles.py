@@ -23,7 +23,7 @@ def test_a_rejected_segment_is_understood_retried_changed_and_synced(
     expect(person.state).to_contain_text("Bunce refused to create it.")
     expect(person.state).to_contain_text("already")  # Bunce's own words
     person.press("Retry")
-    expect(person.page.get_by_text("1 segment was marked to be sent again")).to_be_visible()
+    expect(person.page.get_by_text("1 segment will be sent again")).to_be_visible()
     site.wait_until(lambda: site.calls.filter(http_status=422).count() == 2, "it is refused anew")
     expect(person.state).to_contain_text("Needs attention")
 
@@ -72,9 +72,9 @@ def test_a_pause_that_bunce_asked_for_is_shown_counted_down_and_gone(
     person.arrive_as_admin()
     person.add_segment("Patient")
     person.mark()
-    expect(person.panel).to_contain_text("Bunce asked us to pause until")
+    expect(person.panel).to_contain_text("Paused until")
     row = person.row("Patient")
-    expect(row).to_contain_text("Paused, goes on")
+    expect(row).to_contain_text("Paused, resumes")
     countdown = row.locator("time[data-bunce-until]")
     expect(countdown).to_contain_text("in ")
     begins = countdown.text_content()
@@ -92,7 +92,7 @@ def test_a_refused_key_is_shown_until_bunce_accepts_it(
     site.start_worker()
     person.arrive_as_admin()
     person.add_segment("Keyless")
-    expect(person.panel).to_contain_text("Bunce refused the key.")
+    expect(person.panel).to_contain_text("Bunce refused the API key.")
     expect(person.panel).to_contain_text("Set a valid key")
     person.open_segment("Keyless")
     expect(person.state).to_contain_text("Bunce refused the API key.")
@@ -154,7 +154,7 @@ def test_a_viewer_sees_no_buttons_and_may_not_post_by_hand(
         site.put(name, status=state, bunce_id=bunce_id)
         viewer.open_segment(name)
         expect(viewer.state).to_be_visible()
-        for label in ("Push now", "Retry", "Check with Bunce", "Save"):
+        for label in ("Push now", "Retry", "Refresh from Bunce", "Save"):
             expect(viewer.page.get_by_role("button", name=label, exact=True)).to_have_count(0)
         [token] = [c for c in viewer.context.cookies() if c["name"] == "csrftoken"]
         answer = viewer.context.request.post(

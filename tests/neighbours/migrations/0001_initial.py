@@ -87,7 +87,7 @@ class Migration(migrations.Migration):
                     models.BooleanField(
                         db_default=False,
                         default=False,
-                        help_text="Bunce adds every customer when it creates the segment. Fixed from then on.",
+                        help_text="Bunce adds all customers when it creates the segment. It cannot be changed later.",
                         verbose_name="add all customers",
                     ),
                 ),
@@ -160,7 +160,7 @@ class Migration(migrations.Migration):
                     "bunce_duplicate_id",
                     models.CharField(
                         editable=False,
-                        help_text="Created by a request whose answer came when the row had its segment already.",
+                        help_text="Created by a request whose response arrived when the row was linked already.",
                         max_length=255,
                         null=True,
                         verbose_name="second segment in Bunce",
@@ -188,7 +188,7 @@ class Migration(migrations.Migration):
                     models.DateTimeField(
                         db_default=bunce_sync.functions.DatabaseNow(),
                         editable=False,
-                        help_text="When a waiting row may be sent, or a row in doubt may be looked up.",
+                        help_text="When a waiting row may be sent, or one in doubt may be searched for.",
                         verbose_name="due at",
                     ),
                 ),
@@ -228,7 +228,7 @@ class Migration(migrations.Migration):
                         db_default="",
                         default="",
                         editable=False,
-                        help_text="What Bunce showed after the last push: other content later is a change there.",
+                        help_text="What Bunce showed after the last push. Other content later is drift.",
                         max_length=64,
                         verbose_name="content first shown by Bunce",
                     ),
@@ -258,7 +258,7 @@ class Migration(migrations.Migration):
                     "absent_at",
                     models.DateTimeField(
                         editable=False,
-                        help_text="When Bunce's whole list was last found not to have the segment.",
+                        help_text="When Bunce's whole list was last searched without finding the segment.",
                         null=True,
                         verbose_name="absent at",
                     ),
@@ -270,7 +270,7 @@ class Migration(migrations.Migration):
                 (
                     "refresh_requested_at",
                     models.DateTimeField(
-                        db_index=True, editable=False, null=True, verbose_name="check asked for at"
+                        db_index=True, editable=False, null=True, verbose_name="refresh requested at"
                     ),
                 ),
                 (
