@@ -206,10 +206,10 @@ def test_an_api_key_in_bunces_response_is_not_exposed(
         segment = stored()
         assert push(segment.pk)
         assert KEY.encode() in server.requests[0]
-    told = get(client, f"segments/{segment.pk}/")
+    shown = get(client, f"segments/{segment.pk}/")
     calls = get(client, f"segments/{segment.pk}/calls/")
-    assert (told.json()["last_error"] or calls.json()["results"][0]["message"]).startswith("What")
-    for response in (told, calls, get(client, "segments/"), get(client, "status/")):
+    assert (shown.json()["last_error"] or calls.json()["results"][0]["message"]).startswith("What")
+    for response in (shown, calls, get(client, "segments/"), get(client, "status/")):
         assert KEY.encode() not in response.content
 
 
