@@ -1,19 +1,19 @@
-# What there is to do here: make help
+# `make help` lists the targets.
 
 PYTHON ?= python3
 PORT ?= 8000
 EMULATOR_PORT ?= 8790
-# Tests that start processes wait much of the time: three at once keep two processors busy.
+# Tests that start processes often wait: three at once keep two processors busy.
 PYTEST_ARGS ?= -n 3 --dist worksteal
 
 BIN = .venv/bin
 INSTALLED = .venv/.installed
 
-# What `make versions` tries: the oldest that pyproject.toml allows, and the newest there is.
+# Versions for `make versions`: the oldest that pyproject.toml allows, and the newest.
 OLDEST_PYTHON ?= python3.11
 NEWEST_PYTHON ?= python3.13
 OLDEST = Django==5.2 celery==5.4.0 requests==2.32.2 urllib3==2.0.7 djangorestframework==3.16.0 \
-	drf-spectacular==0.28.0 django-filter==25.1
+	drf-spectacular==0.28.0 django-filter==25.1 h11==0.16.0
 TESTED_WITH = 'celery[redis]' dj-database-url 'psycopg[binary]' PyMySQL django-reversion \
 	django-simple-history greenlet hypothesis \
 	jsonschema pytest pytest-django pytest-randomly pytest-xdist
@@ -24,21 +24,21 @@ TESTED_WITH = 'celery[redis]' dj-database-url 'psycopg[binary]' PyMySQL django-r
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: $(INSTALLED) ## Run the whole thing here; PORT and EMULATOR_PORT choose the ports
+demo: $(INSTALLED) ## Run site, worker and a local Bunce; PORT and EMULATOR_PORT set the ports
 	@$(BIN)/python -m project.demo --port $(PORT) --emulator-port $(EMULATOR_PORT)
 
-test: $(INSTALLED) ## Run all tests, with every service that answers; PYTEST_ARGS are its options
+test: $(INSTALLED) ## Run all tests, with all services that respond; PYTEST_ARGS sets the options
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
-# Its trials wait most of the time; those of the long form do not.
+# The trials wait most of the time; those of the long form do not.
 faults: PYTEST_ARGS = -n $(if $(FAULTS_LONG),2,4) --maxschedchunk 1
-faults: $(INSTALLED) ## Run the fault tests alone, with their report; FAULTS_LONG=1: all of it (FAULTS_SEEDS: how often)
+faults: $(INSTALLED) ## Run the fault tests and print their report; FAULTS_LONG=1 for the long form, FAULTS_SEEDS times
 	$(BIN)/python -m pytest tests/faults $(PYTEST_ARGS)
 
-bench: $(INSTALLED) ## Measure pace, cost and scale (half an hour); BENCH names one and its options
+bench: $(INSTALLED) ## Run the benchmarks (half an hour); BENCH selects one, with its options
 	@$(BIN)/python -m benchmarks $(BENCH)
 
-screenshots: $(INSTALLED) ## Make the pictures of docs/images anew
+screenshots: $(INSTALLED) ## Update the screenshots in docs/images
 	SCREENSHOTS=1 $(BIN)/python -m pytest tests/browser/test_looks.py -k pictures
 
 versions: ## Run the unit tests on the oldest and the newest versions; OLDEST_PYTHON, NEWEST_PYTHON
@@ -47,37 +47,37 @@ versions: ## Run the unit tests on the oldest and the newest versions; OLDEST_PY
 
 define try
 	$(2) -m venv .venv/$(1)
-	.venv/$(1)/bin/python -m pip install --quiet --disable-pip-version-check '.[api]' $(TESTED_WITH) $(3)
+	.venv/$(1)/bin/python -m pip install --quiet --disable-pip-version-check '.[api,testing]' $(TESTED_WITH) $(3)
 	.venv/$(1)/bin/python -m pip list --disable-pip-version-check | grep -iE '^(celery|django|djangorestframework|requests|urllib3) '
 	.venv/$(1)/bin/python -m pytest tests/unit -q -n 2
 endef
 
-lint: $(INSTALLED) ## Style, types, migrations and Django's checks
+lint: $(INSTALLED) ## Check style, types, migrations and Django's system checks
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python manage.py makemigrations --check --dry-run
 	BUNCE_API_KEY=sk_test_lint BUNCE_ENV=sandbox $(BIN)/python manage.py check --fail-level WARNING
 
-fmt: $(INSTALLED) ## Put the code into the house's format
+fmt: $(INSTALLED) ## Fix and format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-requirements: $(INSTALLED) ## Pin requirements.txt anew from pyproject.toml
+requirements: $(INSTALLED) ## Update the pins in requirements.txt from pyproject.toml
 	$(BIN)/python -m pip install --quiet uv
-	$(BIN)/uv pip compile pyproject.toml --extra api --group project --group dev --upgrade \
+	$(BIN)/uv pip compile pyproject.toml --extra api --extra testing --group project --group dev --upgrade \
 		--universal --python-version 3.11 --no-annotate --quiet \
 		--custom-compile-command "make requirements" --output-file requirements.txt
 
-clean: ## Remove all that the other targets made
+clean: ## Remove everything that the other targets created
 	rm -rf .venv .celery .*_cache .hypothesis test-results
 
-# Anew whenever the pins change. pip is told to be quiet, not silent: its errors are shown.
+# Runs again whenever the pins change. pip is quiet, but still shows errors.
 $(INSTALLED): requirements.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { echo \
-		"This needs Python 3.11 or newer, and $(PYTHON) is not. Name one: make PYTHON=python3.12" \
+		"Python 3.11 or newer is required, but $(PYTHON) is older or missing. Use: make PYTHON=python3.12" \
 		>&2; exit 1; }
-	@echo "Installing what requirements.txt names into .venv (once; a minute or two)"
+	@echo "Installing requirements.txt into .venv (once; takes a minute or two)"
 	@$(PYTHON) -m venv .venv
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	@touch $@

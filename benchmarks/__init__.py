@@ -1,1 +1,1 @@
-"""What the app costs and how well it keeps the pace, measured: make bench, docs/benchmarks.md."""
+"""Benchmarks: what the app costs, and how well it uses the rate limit. See docs/benchmarks.md."""

@@ -1,9 +1,9 @@
-"""How many creates a second the local Bunce answers.
+"""The number of creates per second that the emulator handles.
 
     python -m benchmarks emulator [--clients 4] [--requests 20000]
 
-The emulator runs in a process of its own; one process with a few kept-alive raw sockets asks, one
-request at a time on each.
+The emulator runs in its own process. One client process sends the requests over a few keep-alive
+connections, one request at a time on each.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from bunce_sync.testing.emulator import Emulator
 
 
 def serve(pipe: Connection) -> None:
-    """Run the emulator until the other side says so; tell it the port and the count."""
+    """Run the emulator until a message arrives; send the port, then the number of segments."""
     with Emulator(rate_limit=None) as bunce:
         pipe.send(bunce.port)
         pipe.recv()
@@ -29,8 +29,8 @@ def serve(pipe: Connection) -> None:
 
 
 def request(number: int) -> bytes:
-    """Return one create as its bytes."""
-    body = json.dumps({"name": f"Segment {number}", "description": "made by a benchmark"}).encode()
+    """Return one create request as bytes."""
+    body = json.dumps({"name": f"Segment {number}", "description": "A benchmark"}).encode()
     head = (
         "POST /v1/segments HTTP/1.1\r\nHost: 127.0.0.1\r\nX-Authorization: sk_test_benchmark\r\n"
         f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
@@ -57,9 +57,9 @@ def measure(port: int, clients: int, total: int) -> tuple[float, list[float]]:
     while len(latencies) < total:
         for key, _ in selector.select():
             sock = key.fileobj  # type: ignore[assignment]  # only sockets are registered
-            answer = sock.recv(65536)  # an answer is small enough to come in one piece
-            if not answer.startswith(b"HTTP/1.1 201 "):
-                raise SystemExit(f"Not a 201: {answer[:300]!r}")
+            response = sock.recv(65536)  # small enough to arrive in one piece
+            if not response.startswith(b"HTTP/1.1 201 "):
+                raise SystemExit(f"Not a 201: {response[:300]!r}")
             latencies.append(perf_counter() - started[sock])
             if sent < total:
                 started[sock] = perf_counter()
@@ -76,22 +76,22 @@ def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks emulator")
     parser.add_argument("--clients", type=int, default=4, help="connections (4)")
     parser.add_argument("--requests", type=int, default=20_000, help="creates (20000)")
-    told = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe()
     server = context.Process(target=serve, args=(there,), daemon=True)
     server.start()
-    seconds, latencies = measure(here.recv(), told.clients, told.requests)
+    seconds, latencies = measure(here.recv(), options.clients, options.requests)
     here.send(None)
     stored = here.recv()
     server.join()
-    if stored != told.requests:
-        raise SystemExit(f"{told.requests} creates were answered, {stored} are stored")
-    half, most = percentile(latencies, 0.5), percentile(latencies, 0.99)
-    pace = told.requests / seconds
+    if stored != options.requests:
+        raise SystemExit(f"{options.requests} creates succeeded, {stored} segments are stored")
+    p50, p99 = percentile(latencies, 0.5), percentile(latencies, 0.99)
+    pace = options.requests / seconds
     print_table(
-        f"emulator: {told.requests:,} creates over {told.clients} connections",
+        f"emulator: {options.requests:,} creates over {options.clients} connections",
         ("creates a second", "p50 ms", "p99 ms"),
-        [(f"{pace:,.0f}", f"{half * 1000:.2f}", f"{most * 1000:.2f}")],
-        Goal("creates a second", pace, 1000, least=True, form="{:,.0f}"),
+        [(f"{pace:,.0f}", f"{p50 * 1000:.2f}", f"{p99 * 1000:.2f}")],
+        Goal("creates a second", pace, 2000, least=True, form="{:,.0f}"),
     )

@@ -1,4 +1,4 @@
-"""What every table says of the machine it was measured on."""
+"""Tables of results, with the machine they were measured on and the values they must reach."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tests import services
 
-#: The figures that missed what they must reach, for ``__main__`` to end with.
+#: Goals that were missed; ``__main__`` exits with an error that lists them.
 missed: list[str] = []
 
 PACKAGES = ("Django", "celery", "kombu", "requests", "urllib3", "psycopg")
@@ -21,12 +21,13 @@ PACKAGES = ("Django", "celery", "kombu", "requests", "urllib3", "psycopg")
 
 @dataclass(frozen=True)
 class Goal:
-    """A figure that is held to something.
+    """A figure and the value it has to reach.
 
     Attributes:
-        must: what it has to reach; ``aim`` is better.
-        least: whether more is better.
-        form: how numbers are printed.
+        must: the required value.
+        aim: a better value, which is not required.
+        least: whether higher is better.
+        form: format of the numbers.
     """
 
     name: str
@@ -37,14 +38,15 @@ class Goal:
     form: str = "{:.2f}"
 
     def __str__(self) -> str:
-        says = "at least" if self.least else "at most"
+        bound = "at least" if self.least else "at most"
         aim = "" if self.aim is None else f", aim {self.form.format(self.aim)}"
         verdict = "MISSED"
         if self._reaches(self.must):
-            verdict = "reached" if self.aim is None or self._reaches(self.aim) else "must reached"
+            aim_reached = self.aim is None or self._reaches(self.aim)
+            verdict = "reached" if aim_reached else "reached, aim missed"
         return (
             f"{self.name}: {self.form.format(self.value)}"
-            f" (must be {says} {self.form.format(self.must)}{aim}): {verdict}"
+            f" (must be {bound} {self.form.format(self.must)}{aim}): {verdict}"
         )
 
     @property
@@ -58,24 +60,23 @@ class Goal:
 def print_table(
     title: str, header: Sequence[str], rows: Iterable[Sequence[object]], *notes: str | Goal
 ) -> None:
-    """Print a Markdown table with the machine below its title.
+    """Print a Markdown table, and add the goals that were missed to ``missed``.
 
     Args:
-        header: the names of the columns.
-        rows: their values, printed as they are.
-        notes: lines below the table; a ``Goal`` that was missed is remembered.
+        notes: lines below the table.
     """
-    lines = [f"\n## {title}", "", machine(), "", _line(header), _line(["---"] * len(header))]
-    lines += [_line([str(value) for value in row]) for row in rows]
+    lines = [f"\n## {title}", "", machine(), ""]
+    lines += [f"| {' | '.join(map(str, row))} |" for row in (header, ["---"] * len(header), *rows)]
     lines += ["", *(f"- {note}" for note in notes)]
     print("\n".join(lines), flush=True)
     missed.extend(str(note) for note in notes if isinstance(note, Goal) and note.is_missed)
 
 
 def machine() -> str:
-    """Processor, load and versions, in one sentence."""
+    """Return processor, memory, load and versions, in one line."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     parts = [
-        f"{_processor()}, {os.cpu_count()} cores, {_gibibytes():.0f} GiB, load {_load():.1f}",
+        f"{_processor()}, {os.cpu_count()} cores, {memory:.0f} GiB, load {os.getloadavg()[0]:.1f}",
         f"Python {platform.python_version()}",
         *(f"{name} {version(name)}" for name in PACKAGES),
         _postgresql(),
@@ -86,28 +87,24 @@ def machine() -> str:
 
 
 def percentile(values: Sequence[float], share: float) -> float:
-    """The value that ``share`` of them do not exceed."""
+    """Return the value that a share of the values, 0 to 1, do not exceed."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(len(ordered) * share))]
 
 
 def cpu_seconds(group: int) -> float:
-    """User and system time of all processes of a process group that live now."""
+    """Return the user and system time of all running processes of a process group."""
     tick = os.sysconf("SC_CLK_TCK")
     total = 0
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
             text = stat.read_text()
         except (FileNotFoundError, ProcessLookupError):
-            continue  # it ended while we looked
+            continue  # it has exited
         fields = text.rpartition(")")[2].split()
         if int(fields[2]) == group:
             total += int(fields[11]) + int(fields[12])
     return total / tick
-
-
-def _line(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
 
 
 def _processor() -> str:
@@ -115,14 +112,6 @@ def _processor() -> str:
         if line.startswith("model name"):
             return line.partition(":")[2].strip()
     return platform.machine()
-
-
-def _load() -> float:
-    return os.getloadavg()[0]
-
-
-def _gibibytes() -> float:
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
 
 
 def _postgresql() -> str:

@@ -1,4 +1,4 @@
-"""The sample project's settings, and the plain task that ours is measured beside."""
+"""The sample project's settings, with the plain task that the app is compared with."""
 
 from project.settings import *  # noqa: F403 - a variation of them
 from project.settings import CELERY_TASK_QUEUES, INSTALLED_APPS

@@ -1,12 +1,13 @@
-"""A database, a broker, a local Bunce and a site of the benchmark's own, gone when it ends."""
+"""The set-up that benchmarks share: a database, a broker, a local Bunce and a site."""
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
 import signal
-import socket
+import subprocess
 import sys
 import time
 import uuid
@@ -16,29 +17,32 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
-from urllib.parse import urlsplit
 
 import redis
 import requests
+from django.db import connections
 
 from tests import services
-from tests.site import Broker, Process, Site
+from tests.site import ROOT, START, Broker, Process, Site, eventually, free_port
 
-#: Seconds for a server to answer after its start.
-START = 30
+WORKERS, PROCESSES = 2, 4
+#: Bunce's limit: requests in a window of seconds.
+LIMIT, WINDOW = 500, 60.0
+
+_CALL = """
+import importlib, json, sys
+import django
+django.setup()
+module, name, arguments = sys.argv[1:]
+print(json.dumps(getattr(importlib.import_module(module), name)(*json.loads(arguments))))
+"""
 
 
 @contextmanager
 def postgres_database() -> Iterator[str]:
-    """DATABASE_URL of an empty PostgreSQL database."""
-    url = services.POSTGRES.address
-    name = f"bunce_bench_{uuid.uuid4().hex[:12]}"
-    with services.connect_postgres(url) as server:
-        server.execute(f"CREATE DATABASE {name}".encode())
-        try:
-            yield urlsplit(url)._replace(path=f"/{name}").geturl()
-        finally:
-            server.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
+    """Create an empty PostgreSQL database and give its DATABASE_URL."""
+    with services.new_postgres_database(services.POSTGRES.address) as url:
+        yield url
 
 
 @dataclass(frozen=True)
@@ -48,9 +52,14 @@ class Redis:
     url: str
     process: Process
 
+    def waiting(self, queue: str) -> int:
+        """Return the number of messages that no worker has taken."""
+        with redis.Redis.from_url(self.url) as client:
+            return int(client.llen(queue))
+
     @contextmanager
     def frozen(self) -> Iterator[None]:
-        """It neither answers nor closes its connections."""
+        """Halt the server once: it neither responds nor closes its connections."""
         self.process.signal(signal.SIGSTOP)
         try:
             yield
@@ -60,27 +69,18 @@ class Redis:
 
 @contextmanager
 def redis_server(folder: Path) -> Iterator[Redis]:
-    """An empty Redis that keeps nothing on disk."""
+    """Start an empty Redis that stores nothing on disk."""
     program = shutil.which("redis-server")
     if program is None:
-        raise SystemExit("redis-server is needed for this benchmark, and is not installed")
+        raise SystemExit("This benchmark needs redis-server, which is not installed.")
     port = free_port()
     options = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder)]
     process = Process("redis", [program, *options], os.environ, folder)
-    url = f"redis://127.0.0.1:{port}/0"
     try:
-        with redis.Redis.from_url(url) as client:
-            wait_until(lambda: _answers(client), "Redis answers", seconds=START)
-        yield Redis(url, process)
+        process.wait_for("Ready to accept connections")
+        yield Redis(f"redis://127.0.0.1:{port}/0", process)
     finally:
         process.kill()
-
-
-def _answers(client: redis.Redis) -> bool:
-    try:
-        return bool(client.ping())
-    except redis.ConnectionError:
-        return False
 
 
 @dataclass(frozen=True)
@@ -91,24 +91,24 @@ class Bunce:
 
     @property
     def base_url(self) -> str:
-        """As BUNCE_BASE_URL."""
+        """The value of BUNCE_BASE_URL."""
         return f"{self.url}/v1"
 
     def state(self) -> dict[str, Any]:
-        """Its figures, see the emulator's control endpoints."""
-        answer = requests.get(f"{self.url}/control/state", timeout=START)
-        answer.raise_for_status()
-        state: dict[str, Any] = answer.json()
+        """Return the emulator's counters, see its control endpoints."""
+        response = requests.get(f"{self.url}/control/state", timeout=START)
+        response.raise_for_status()
+        state: dict[str, Any] = response.json()
         return state
 
 
 @contextmanager
-def local_bunce(folder: Path, *, limit: int | None, window: float = 60.0) -> Iterator[Bunce]:
-    """Start one.
+def local_bunce(folder: Path, *, limit: int | None, window: float) -> Iterator[Bunce]:
+    """Start a local Bunce.
 
     Args:
         limit: requests in a window; None for no limit.
-        window: in seconds; so long it also shuts out who went past the limit.
+        window: in seconds; it is also how long a client above the limit is blocked.
     """
     command = [
         *(sys.executable, "manage.py", "bunce_emulator", "--port", "0"),
@@ -117,24 +117,29 @@ def local_bunce(folder: Path, *, limit: int | None, window: float = 60.0) -> Ite
     ]
     process = Process("bunce", command, os.environ, folder)
     try:
-        line = process.wait_for("look at it")
-        yield Bunce(line.split()[-1].rstrip("/"))
+        yield Bunce(process.wait_for("http://").split()[-1].rstrip("/").removesuffix("/v1"))
     finally:
         process.kill()
 
 
 @dataclass(frozen=True)
 class Stack:
-    """A site with its broker and its Bunce."""
+    """A site with its broker and its local Bunce."""
 
     site: Site
     bunce: Bunce
     broker: Redis
 
-    def worker(self, *queues: str, processes: int, loglevel: str = "INFO") -> Process:
-        """Start a worker, for all queues unless some are named.
+    def start_workers(self) -> None:
+        """Start the usual workers and beat."""
+        for _ in range(WORKERS):
+            self.start_worker(processes=PROCESSES)
+        self.site.start_beat()
 
-        With INFO, wait until it is ready: with less it does not say so.
+    def start_worker(self, *queues: str, processes: int, loglevel: str = "INFO") -> Process:
+        """Start a worker, for all queues by default.
+
+        At INFO, wait until it is ready; above INFO the log does not tell.
         """
         worker = self.site.start(
             "worker",
@@ -147,28 +152,24 @@ class Stack:
         return worker
 
     def count_received(self, task: str) -> int:
-        """How many messages of a task the workers have received; they must log at INFO."""
+        """Return how many messages of a task the workers received; they must log at INFO."""
         line = re.compile(rf"Task {re.escape(task)}\[\S+\] received")
-        count = sum(
-            len(line.findall(process.output))
-            for process in self.site.processes
-            if process.name.startswith("worker")
-        )
+        count = sum(len(line.findall(process.output)) for process in self.site.processes)
         if not count:
-            raise AssertionError(f"the workers' logs name no message of {task}")
+            raise AssertionError(f"No worker logged a message of {task}.")
         return count
 
 
 @contextmanager
 def stack(
-    *, limit: int | None, window: float = 60.0, env: Mapping[str, str] | None = None
+    *, limit: int | None = LIMIT, window: float = WINDOW, env: Mapping[str, str] | None = None
 ) -> Iterator[Stack]:
-    """A site on PostgreSQL and Redis, migrated, with no process yet.
+    """Set up a site on PostgreSQL and Redis, with migrated tables and no process yet.
 
     Args:
-        limit: requests that Bunce allows and the site keeps to; None for no limit.
+        limit: requests in a window, for Bunce and for the site; None for no limit.
         window: in seconds.
-        env: more of the site's environment.
+        env: additional environment variables of the site.
     """
     with TemporaryDirectory(prefix="bunce-bench-") as name:
         folder = Path(name)
@@ -183,44 +184,53 @@ def stack(
                 "BUNCE_RATE_WINDOW": str(window),
                 **(env or {}),
             }
-            site = Site(folder, database, Broker(broker.url), bunce.base_url, settings)
-            with quiet_exit(site):
+            with Site(folder, database, Broker(broker.url), bunce.base_url, settings) as site:
                 site.manage("migrate", "--run-syncdb", "--verbosity", "0")
                 yield Stack(site, bunce, broker)
+                site.show_logs = False  # unless an exception skipped this line
 
 
-@contextmanager
-def quiet_exit(site: Site) -> Iterator[Site]:
-    """The site, whose logs are not shown at its end unless something went wrong."""
-    site.__enter__()
-    try:
-        yield site
-    except BaseException:
-        site.__exit__(*sys.exc_info())
-        raise
-    shown, sys.stdout = sys.stdout, open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123
-    try:
-        site.__exit__(None, None, None)
-    finally:
-        sys.stdout.close()
-        sys.stdout = shown
+def call_in_process(env: Mapping[str, str], function: Callable[..., Any], *arguments: Any) -> Any:
+    """Call a module's function in a process of its own, with Django set up, and return its result.
+
+    Arguments and result must be serializable as JSON.
+    """
+    command = [sys.executable, "-c", _CALL, function.__module__, function.__name__]
+    done = subprocess.run(
+        [*command, json.dumps(arguments)],
+        cwd=ROOT,
+        env=env,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise SystemExit(f"{function.__name__}{arguments} failed:\n{done.stdout}{done.stderr}")
+    return json.loads(done.stdout.splitlines()[-1])
 
 
-def free_port() -> int:
-    """A port nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def add_segments(site: Site, count: int) -> None:
+    """Insert pending segments by SQL, without a message to a worker."""
+    with connections[site.alias].cursor() as cursor:
+        cursor.execute(
+            "INSERT INTO bunce_sync_segment (name)"
+            " SELECT 'Segment ' || n FROM generate_series(1, %s) AS n",
+            [count],
+        )
 
 
 def wait_until(condition: Callable[[], bool], what: str, *, seconds: float) -> None:
-    """Look at a condition until it holds.
+    """Wait for a condition.
 
     Raises:
-        TimeoutError: it does not within ``seconds``.
+        TimeoutError: it is not met within ``seconds``.
     """
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"not within {seconds} s: {what}")
-        time.sleep(0.02)
+    if not eventually(condition, seconds):
+        raise TimeoutError(f"Not within {seconds} s: {what}")
+
+
+def timed(work: Callable[[], object]) -> float:
+    """Return the seconds that a call takes."""
+    begun = time.perf_counter()
+    work()
+    return time.perf_counter() - begun

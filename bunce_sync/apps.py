@@ -20,4 +20,5 @@ class BunceSyncConfig(AppConfig):
         django_checks.register(checks.check_address, "bunce_sync")
         django_checks.register(checks.check_times, "bunce_sync")
         django_checks.register(checks.check_database, "bunce_sync")
+        django_checks.register(checks.check_migrations, "bunce_sync")
         django_checks.register(checks.check_managers, "bunce_sync")

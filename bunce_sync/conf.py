@@ -1,8 +1,8 @@
-"""The settings of the app: one dict, ``BUNCE_SYNC``, read anew at each access.
+"""The settings of the app: the dict ``BUNCE_SYNC``, read at each access.
 
-Nothing is frozen at import, so ``override_settings`` works and so does a site that fills the dict
-late. A value that is unusable raises ``ConfigurationError`` where it is read; the system checks
-(``checks.py``) name it long before.
+Nothing is cached at import, so ``override_settings`` works, and a project may fill the dict late.
+An invalid value raises ``ConfigurationError`` when it is read; the system checks (``checks.py``)
+report it at startup.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from bunce_sync.exceptions import ConfigurationError
 
 T = TypeVar("T")
 
-#: Bunce's public developer pages, "Introduction".
+#: From Bunce's developer documentation, "Introduction".
 BASE_URLS = {
     "live": "https://api.bunce.so/v1",
     "sandbox": "https://sandbox.api.bunce.so/v1",
 }
 
-#: Seconds that no time here can sensibly exceed; without a bound a slip would overflow dates.
-LONGEST = 86_400
+#: The longest time in seconds; larger values are mistakes and could overflow dates.
+MAX_SECONDS = 86_400
 
 
 def _seconds(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TypeError("must be a number of seconds")
-    if not 0 < value <= LONGEST:  # nor is NaN
+    if not 0 < value <= MAX_SECONDS:  # False for NaN, too
         raise ValueError("must be a number of seconds greater than zero, and at most a day")
     return float(value)
 
@@ -68,7 +68,7 @@ def _name(value: Any) -> str:
 def _key(value: Any) -> str:
     text = _text(value)
     if not all("!" <= character <= "~" for character in text):
-        raise ValueError("must not contain spaces, line breaks or other signs no key can have")
+        raise ValueError("must not contain spaces, line breaks or non-ASCII characters")
     return text
 
 
@@ -85,20 +85,23 @@ def _base_url(value: Any) -> str:
     try:
         parts = urlsplit(text)
         usable = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
-    except ValueError:  # its text quotes the address, and with it a password perhaps
+    except ValueError:  # its message quotes the URL, which may contain a password
         usable = False
     if not usable:
-        raise ValueError("must be an address such as https://api.bunce.so/v1")
+        raise ValueError("must be a URL such as https://api.bunce.so/v1")
     if parts.username or parts.password or parts.query or parts.fragment:
-        raise ValueError("must be a plain address, without user, password, query or fragment")
+        raise ValueError("must be a URL without user, password, query or fragment")
     return text
 
 
 class Setting(Generic[T]):
-    """A key of ``BUNCE_SYNC``: its default, and what a value has to be.
+    """A key of ``BUNCE_SYNC``.
 
-    ``parse`` returns the typed value, or raises ``TypeError`` or ``ValueError`` that say what it
-    must be.
+    Args:
+        default: the value if the key is not set.
+        parse: returns the typed value, or raises ``TypeError`` or ``ValueError`` with a message
+            that says what the value must be.
+        example: a valid value for the hint of the system check; by default the default.
     """
 
     def __init__(self, default: T, parse: Callable[[Any], T], *, example: Any = None) -> None:
@@ -112,14 +115,14 @@ class Setting(Generic[T]):
 
     def __get__(self, instance: object, owner: type) -> T:
         try:
-            return self.parse(given().get(self.key, self.default))
+            return self.parse(raw_settings().get(self.key, self.default))
         except (TypeError, ValueError) as error:
-            # Without the value: it may be a key in the wrong place.
+            # Without the value, which may be an API key under the wrong setting.
             raise ConfigurationError(f"BUNCE_SYNC[{self.key!r}] {error}.") from None
 
 
-def given() -> Mapping[str, Any]:
-    """The site's ``BUNCE_SYNC`` as it stands; empty when there is none.
+def raw_settings() -> Mapping[str, Any]:
+    """Return the project's ``BUNCE_SYNC`` dict, unparsed; empty if it is not set.
 
     Raises:
         ConfigurationError: it is not a dict.
@@ -131,9 +134,9 @@ def given() -> Mapping[str, Any]:
 
 
 class Conf:
-    """Typed access: ``conf.READ_TIMEOUT``. Times are in seconds.
+    """The parsed settings, e.g. ``conf.READ_TIMEOUT``. Times are in seconds.
 
-    Each access raises ``ConfigurationError`` when the site's value cannot be used.
+    Each access raises ``ConfigurationError`` if the value is invalid.
     """
 
     API_KEY = Setting("", _key, example="sk_test_...")
@@ -151,24 +154,24 @@ class Conf:
     LEDGER_DAYS = Setting(30, _count)
 
     def check(self) -> None:
-        """Read every setting, so that one that cannot be used shows before anything is done.
+        """Read every setting, so that an invalid one raises before any work starts.
 
         Raises:
-            ConfigurationError: one cannot; it is named.
+            ConfigurationError: names the first invalid setting.
         """
         for key in SETTINGS:
             getattr(self, key)
 
     @property
     def base_url(self) -> str:
-        """The address in use: ``BASE_URL``, else the one of ``ENV``."""
+        """The base URL: ``BASE_URL``, or the one that belongs to ``ENV``."""
         return self.BASE_URL or BASE_URLS[self.ENV]
 
     @property
     def environment(self) -> str:
-        """Where segments live: scheme, host and port of Bunce, and the kind of the key.
+        """Where segments live: scheme, host and port of Bunce, and live or test.
 
-        What was read from one environment says nothing of another.
+        Data that was read from one environment is not valid in another.
         """
         parts = urlsplit(self.base_url)
         port = parts.port or {"http": 80, "https": 443}[parts.scheme]
@@ -178,7 +181,7 @@ class Conf:
 
     @property
     def request_deadline(self) -> float:
-        """Seconds one request may take in all, from connecting to the last byte read."""
+        """The seconds a request may take, from connecting to the last byte of the response."""
         return self.CONNECT_TIMEOUT + self.READ_TIMEOUT
 
 

@@ -1,28 +1,38 @@
-"""Everything that can go wrong, as one tree.
+"""The exceptions of the app, as one tree.
 
-Each error carries a ``code``: a stable word that is stored with the row and the ledger and
-from which the admin composes its sentence, and a ``detail``: Bunce's own message or a technical
-remark. No error carries the API key, a header, or a whole response body. All of them pickle.
+The first line of each docstring says what happened, and is the message of an exception that is
+raised without one. A ``BunceError`` carries a ``code``, a stable word that is stored with the
+segment and the call and selects the text in the admin, and a ``detail``: Bunce's message or a
+technical remark. No exception carries the API key, a header or a whole response body. All of them
+can be pickled.
 """
 
 from __future__ import annotations
 
 
 class BunceSyncError(Exception):
-    """The root of the tree."""
+    """An operation of bunce_sync failed."""
+
+    def __str__(self) -> str:
+        return super().__str__() or self.explanation()
+
+    @classmethod
+    def explanation(cls) -> str:
+        """Return the first line of the docstring; empty if Python runs without docstrings."""
+        return (cls.__doc__ or "").strip().partition("\n")[0]
 
 
 class ConfigurationError(BunceSyncError):
-    """The settings do not allow a request: the key is missing, or the address is unusable."""
+    """The settings do not allow requests: a value is missing or cannot be used."""
 
 
 class BunceError(BunceSyncError):
-    """A request to Bunce did not end in a usable answer.
+    """A request to Bunce did not end with a usable response.
 
     Args:
-        detail: Bunce's message or a technical remark, never secret, at most 300 characters.
-        code: what happened, in one stable word; the class gives the default.
-        http_status: the status of the answer, when there was one.
+        detail: Bunce's message or a technical remark, without secrets, at most 300 characters.
+        code: what happened, as a stable word; by default that of the class.
+        http_status: the status of the response, if there was one.
         retry_after: seconds Bunce asked to wait, for ``RateLimited`` and ``Unavailable``.
     """
 
@@ -44,11 +54,11 @@ class BunceError(BunceSyncError):
         self.retry_after = retry_after
 
     def __str__(self) -> str:
-        return f"{self.code}: {self.detail}" if self.detail else self.code
+        return f"{self.code}: {self.detail or self.explanation()}"
 
 
 class NotSent(BunceError):
-    """Not a byte of the request left: Bunce cannot have acted on it.
+    """No byte of the request was sent, so Bunce cannot have acted on it.
 
     Codes: ``refused``, ``dns``, ``tls``, ``connect_timeout``, ``connect_failed``.
     """
@@ -57,23 +67,23 @@ class NotSent(BunceError):
 
 
 class PermitExpired(NotSent):
-    """The connection took longer than the permit was good for, so nothing was sent."""
+    """The permit expired while connecting, so nothing was sent."""
 
     code = "permit_expired"
 
 
 class NoResponse(BunceError):
-    """Bytes were sent, but no whole answer came back: Bunce may have acted or not.
+    """The request was sent, but no complete response came back: Bunce may have acted.
 
-    Codes: ``read_timeout``, ``deadline`` (bytes came, but too slowly for the whole), ``reset``,
-    ``closed``, ``cut`` (it broke off, or cannot be read as HTTP), ``tls_broken``.
+    Codes: ``read_timeout``, ``deadline`` (the response arrived too slowly), ``reset``, ``closed``,
+    ``cut`` (the response is incomplete or not HTTP), ``tls_broken``.
     """
 
     code = "closed"
 
 
 class UnusableResponse(BunceError):
-    """An answer whose meaning is not known.
+    """Bunce's response cannot be interpreted.
 
     Codes: ``not_json``, ``wrong_shape``, ``no_id``, ``no_content``, ``says_failed``,
     ``too_large``, ``redirect``, ``unexpected_status``, ``paging``.
@@ -83,60 +93,64 @@ class UnusableResponse(BunceError):
 
 
 class NoContent(UnusableResponse):
-    """A success without content where a segment was expected: 204, an empty body, no ``data``."""
+    """Bunce reported success without the expected segment: 204, an empty body or no ``data``."""
 
     code = "no_content"
 
 
 class ServerError(BunceError):
-    """An answer with 5xx or 408: Bunce may have acted or not."""
+    """Bunce responded with 5xx or 408 and may have acted."""
 
     code = "server_error"
 
 
 class Unavailable(ServerError):
-    """An answer with 503 that says when to try again: ``retry_after`` is set.
+    """Bunce responded with 503 and a time to retry, and may have acted.
 
-    Bunce may have acted or not. A 503 without a usable ``Retry-After`` is a plain ``ServerError``.
+    ``retry_after`` is set. A 503 without a usable ``Retry-After`` is a ``ServerError``.
     """
 
     code = "unavailable"
 
 
 class RateLimited(BunceError):
-    """An answer with 429 or 425: Bunce did not act; ``retry_after`` is the seconds to wait."""
+    """Bunce responded with 429 or 425 and did not act.
+
+    ``retry_after`` is set.
+    """
 
     code = "rate_limited"
 
 
 class KeyRefused(BunceError):
-    """An answer with 401: Bunce does not accept the API key."""
+    """Bunce responded with 401: it does not accept the API key."""
 
     code = "key_refused"
 
 
 class Rejected(BunceError):
-    """An answer with another 4xx: Bunce refused this request and did not act."""
+    """Bunce refused the request with a 4xx status and did not act."""
 
     code = "rejected"
 
 
 class Forbidden(Rejected):
-    """An answer with 402, 403, 405, 407 or 451: Bunce does not allow this request.
+    """Bunce does not allow the request (402, 403, 405, 407 or 451).
 
-    An edge in front of Bunce blocked it, a limit of the plan is reached, or the key lacks rights.
+    A firewall in front of Bunce blocked it, a limit of the plan is reached, or the key lacks
+    permissions.
     """
 
     code = "forbidden"
 
 
 class NotFound(Rejected):
-    """An answer with 404 or 410: Bunce has no segment with this id."""
+    """Bunce has no segment with this id (404 or 410)."""
 
     code = "not_found"
 
 
 class Conflict(Rejected):
-    """An answer with 409 or 422: the content is invalid, or clashes with what Bunce has."""
+    """The content is invalid or conflicts with a segment in Bunce (409 or 422)."""
 
     code = "conflict"

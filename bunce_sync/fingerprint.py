@@ -38,8 +38,8 @@ def sent_fingerprint(fields: Mapping[str, Any]) -> str:
     """Return the fingerprint of the fields that an update sends; it detects edits.
 
     The order of the fields does not count, since databases do not keep it. Neither does a field
-    that is null, blank or false, so the segments already sent keep their fingerprint when an optional
-    field is added.
+    that is null, blank or false, so the segments already sent keep their fingerprint when an
+    optional field is added.
 
     Args:
         fields: the JSON value of each field. Text is normalized, except inside lists and objects.

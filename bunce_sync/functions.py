@@ -1,4 +1,4 @@
-"""Database functions: the one clock that all hosts share."""
+"""The database's clock, which all hosts share."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from django.db.models.sql.compiler import SQLCompiler
 
 
 class DatabaseNow(Now):
-    """The database's time now, in UTC.
+    """The database's current time in UTC.
 
-    Django's ``Now`` is in the session's time zone on MySQL, where a server that does not run in
-    UTC would put every lease and every permit hours away. On SQLite, which compares times as text,
-    it has three digits behind the second where Django writes six, or none for a whole second: so
-    the same moment would not equal itself once it had been read.
+    On MySQL, Django's ``Now`` is in the session's time zone: on a server that does not run in UTC,
+    leases and permits would be off by hours. On SQLite, which compares times as text, ``Now`` has
+    three decimals where Django writes six, or none for a whole second, so a value that was read
+    and written again would no longer equal itself.
     """
 
     output_field = DateTimeField()

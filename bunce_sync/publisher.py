@@ -1,8 +1,8 @@
-"""Rings for a worker without ever holding up, or failing, the one who rings.
+"""Sends Celery messages without delaying the caller or raising errors.
 
-A publish with Celery's defaults can hang for minutes while the broker is down. Here it has a
-connection of its own with tight limits, one try, and after a failure silence for a while: the row
-is the queue, and the sweep finds it anyway.
+With Celery's defaults, publishing can block for minutes while the broker is down. The publisher
+uses its own connections with short timeouts, makes one attempt, and pauses after a failure. No
+message is essential: the row is the queue, and the sweep finds it.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ from kombu import Producer
 
 logger = logging.getLogger(__name__)
 
-#: Seconds for each step of talking to the broker.
+#: Seconds for each step of communication with the broker.
 STEP_SECONDS = 0.3
-#: Seconds that a ring may take in all: a broker that answers, but takes longer, counts as failed.
-#: Its limits are for each step, of which a new connection has many.
+#: Seconds that one message may take. STEP_SECONDS limits single steps, of which a new connection
+#: has many; a broker that responds but takes longer than this counts as failed.
 PUBLISH_SECONDS = 1.0
-#: Seconds without further tries after one failed.
-SILENCE_SECONDS = 30.0
-#: Seconds after which an idle connection is not trusted any more: brokers and firewalls drop them.
+#: Seconds without further attempts after a failure.
+PAUSE_SECONDS = 30.0
+#: Seconds after which an idle connection is not used again: brokers and firewalls drop them.
 IDLE_SECONDS = 10.0
 
-#: Rings for rows saved one after the other that a process makes as they come; and how many it makes
-#: a second beyond these. Whoever was woken looks again a little later, so an import that saves row
-#: by row need not send a message for each.
+#: Throttled messages that a process may send at once, and how many per second after that. A worker
+#: rechecks the database before it ends, so an import that saves row by row does not need a message
+#: for each row.
 BURST = 20
 MESSAGES_PER_SECOND = 10.0
 
-_ONE_TRY = {"max_retries": 0, "interval_start": 0, "interval_step": 0, "interval_max": 0}
+_ONE_ATTEMPT = {"max_retries": 0, "interval_start": 0, "interval_step": 0, "interval_max": 0}
 _REDIS = {
     "socket_timeout": STEP_SECONDS,
     "socket_connect_timeout": STEP_SECONDS,
@@ -49,79 +49,83 @@ _AMQP = {
 
 
 class Publisher:
-    """The publisher of one process. Safe for threads; after a fork the child makes its own."""
+    """The publisher of one process. It is thread-safe, and works after a fork."""
 
     def __init__(self) -> None:
-        self._silent_until = 0.0
-        self._left, self._left_at = float(BURST), time.monotonic()
-        self._start_anew()
-        # The parent's sockets are neither to be used nor to be closed in a child, and another
-        # thread of the parent may have held the lock, which nobody would release there.
-        os.register_at_fork(after_in_child=self._start_anew)
+        self._paused_until = 0.0
+        self._tokens, self._tokens_at = float(BURST), time.monotonic()
+        self._reset_connections()
+        # A child must neither use nor close its parent's sockets, and another thread of the parent
+        # may have held the lock, which would never be released in the child.
+        os.register_at_fork(after_in_child=self._reset_connections)
 
-    def _start_anew(self) -> None:
+    def _reset_connections(self) -> None:
         self._lock = threading.Lock()
         self._idle: list[tuple[float, Producer]] = []
 
     def publish(self, task: Task[Any, Any], *args: Any) -> bool:
-        """Send the message, or let it be.
+        """Send a message for the task, unless a recent attempt failed.
 
         Args:
-            args: the task's arguments.
+            task: the task to run.
+            args: its arguments.
 
         Returns:
-            Whether the broker took it. False is no loss: the next sweep rings again.
+            Whether the broker accepted the message. If not, the next sweep sends it again.
         """
         app: Celery = task.app
         if app.conf.task_always_eager:
             task.apply_async(args)
             return True
-        if time.monotonic() < self._silent_until:
+        if time.monotonic() < self._paused_until:
             return False
-        began = time.monotonic()
+        started = time.monotonic()
         try:
             self._publish(task, args)
-        except Exception as error:  # noqa: BLE001 - each transport has errors of its own
-            self._silent_until = time.monotonic() + SILENCE_SECONDS
-            # Not the error's text: it may hold the broker's address with a password.
+        except Exception as error:  # noqa: BLE001 - each transport has its own errors
+            self._paused_until = time.monotonic() + PAUSE_SECONDS
+            # Without the error's text, which may contain the broker's URL with a password.
             logger.warning(
-                "The broker cannot be reached (%s). Nothing is lost: rows wait in the database,"
-                " and the sweep rings for them. Next try in %.0f s.",
+                "The Celery broker cannot be reached (%s). Segments wait in the database and are"
+                " picked up by the sweep. Next attempt in %.0f s.",
                 type(error).__name__,
-                SILENCE_SECONDS,
+                PAUSE_SECONDS,
             )
             return False
-        if (took := time.monotonic() - began) > PUBLISH_SECONDS:
-            self._silent_until = time.monotonic() + SILENCE_SECONDS
+        if (took := time.monotonic() - started) > PUBLISH_SECONDS:
+            self._paused_until = time.monotonic() + PAUSE_SECONDS
             logger.warning(
-                "The broker took %.1f s for one message. So that saving stays quick, it is left"
-                " alone for %.0f s; the sweep rings for rows meanwhile.",
+                "The Celery broker took %.1f s for one message. No messages are sent for %.0f s;"
+                " segments wait in the database and are picked up by the sweep.",
                 took,
-                SILENCE_SECONDS,
+                PAUSE_SECONDS,
             )
         return True
 
     def publish_throttled(self, task: Task[Any, Any], *args: Any) -> bool:
-        """As ``ring``, but not for each of very many calls in a row.
+        """Send a message as ``publish`` does, but skip it when many were sent recently.
 
-        Only for a task that looks for more work ``1 / MESSAGES_PER_SECOND`` after it has found none.
+        Only for a task that checks for more work ``1 / MESSAGES_PER_SECOND`` after it found none.
+
+        Returns:
+            Whether the broker accepted a message.
         """
         if task.app.conf.task_always_eager:
-            return self.publish(task, *args)  # no worker is awake that would look again
+            return self.publish(task, *args)  # no worker would recheck the database
         now = time.monotonic()
-        passed, self._left_at = now - self._left_at, now
-        self._left = min(BURST, self._left + passed * MESSAGES_PER_SECOND)
-        if self._left < 1:
+        passed, self._tokens_at = now - self._tokens_at, now
+        self._tokens = min(BURST, self._tokens + passed * MESSAGES_PER_SECOND)
+        if self._tokens < 1:
             return False
-        self._left -= 1
+        self._tokens -= 1
         return self.publish(task, *args)
 
     def reset(self) -> None:
-        """Forget connections, failures, and how often it rang."""
+        """Close the connections, and forget failures and the number of messages sent."""
         with self._lock:
             idle, self._idle = self._idle, []
-            self._silent_until = 0.0
-            self._left, self._left_at = float(BURST), time.monotonic()
+            self._paused_until = 0.0
+            self._tokens, self._tokens_at = float(BURST), time.monotonic()
         for _since, producer in idle:
             _discard(producer)
 
@@ -132,8 +136,8 @@ class Publisher:
             try:
                 self._send(task, args, producer)
             except Exception:
-                # Closed while it was idle, most likely: worth one fresh connection, unless the
-                # broker has already shown that it does not answer.
+                # Most likely the connection was closed while idle, so try a new one; but not if
+                # the broker did not respond in time.
                 if time.monotonic() - began >= STEP_SECONDS:
                     raise
             else:
@@ -163,7 +167,7 @@ def _connect(app: Celery) -> Producer:
     driver = app.connection_for_write().transport.driver_type  # lazy: nothing is opened
     limits: dict[str, Any] = {"redis": _REDIS, "amqp": _AMQP}.get(driver, {})
     connection = app.connection_for_write(
-        connect_timeout=STEP_SECONDS, transport_options=_ONE_TRY | limits
+        connect_timeout=STEP_SECONDS, transport_options=_ONE_ATTEMPT | limits
     )
     return Producer(connection, auto_declare=False)
 
@@ -172,10 +176,10 @@ def _discard(producer: Producer) -> None:
     connection = producer.connection
     try:
         if connection is not None:
-            # Not release(): over AMQP that says goodbye twice and waits for the answers, which a
-            # frozen broker does not give.
+            # Not release(): over AMQP it sends two closing messages and waits for the replies,
+            # which a frozen broker does not send.
             connection.collect()
-    except Exception as error:  # noqa: BLE001 - it is of no more use either way
+    except Exception as error:  # noqa: BLE001 - the connection is dropped either way
         logger.debug("Closing a broken broker connection: %s", type(error).__name__)
 
 

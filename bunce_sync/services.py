@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Final
 
 from celery import Task
@@ -154,6 +155,11 @@ def requests_resume_in() -> float | None:
     if state.blocked_until is None or state.blocked_until <= now:
         return None
     return (state.blocked_until - now).total_seconds()
+
+
+def database_time() -> datetime:
+    """Return the time of the database, by which all its timestamps are."""
+    return rate_limiter.read_state()[1]
 
 
 def resolved_in(segment: Segment) -> float | None:

@@ -1,8 +1,8 @@
-"""Celery's broker in a folder, mended: a file is read as a whole or not at all.
+"""kombu's filesystem transport without its two race conditions.
 
-kombu's own creates a message's file and then writes it. A worker that looks in between takes a
-message that is empty, cannot read it, and ends (kombu's issue 1551). The same with the files that
-say which queues there are, when two processes are the first to use a folder.
+kombu creates the file of a message before it writes it. A worker that lists the folder in between
+reads an empty message and crashes (celery/kombu#1551). The file with the queues of an exchange has
+the same flaw when two processes are the first to use a folder.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from kombu.utils.json import dumps
 
 
 class Channel(filesystem.Channel):
-    """Gives a message its name once it is written, and has the queues looked up one at a time."""
+    """A channel that publishes complete files and locks the table of queues."""
 
     def _put(self, queue: str, message: Any, **kwargs: Any) -> None:  # type: ignore[override]
-        # (the stubs of kombu's own two classes do not agree on the names)
+        # (the stubs of kombu's two base classes disagree on parameter names)
         name = f"{round(time.monotonic() * 1000)}_{uuid.uuid4()}.{queue}.msg"
         folder = Path(self.data_folder_out)
         unfinished = folder / f".{name}"
@@ -34,16 +34,15 @@ class Channel(filesystem.Channel):
             raise ChannelError(f"Cannot add a message to {folder}") from error
 
     def _queue_bind(self, *args: Any) -> None:
-        with self._alone():
+        with self._queues_locked():
             super()._queue_bind(*args)
 
     def get_table(self, record: str) -> Any:
-        with self._alone():
+        with self._queues_locked():
             return super().get_table(record)
 
     @contextmanager
-    def _alone(self) -> Iterator[None]:
-        """Nobody else reads or writes which queues there are."""
+    def _queues_locked(self) -> Iterator[None]:
         self.control_folder.mkdir(parents=True, exist_ok=True)
         with (self.control_folder / ".lock").open("w") as file:
             filesystem.lock(file, filesystem.LOCK_EX)  # type: ignore[attr-defined]  # by platform
@@ -55,6 +54,6 @@ class Channel(filesystem.Channel):
 
 
 class Transport(filesystem.Transport):
-    """To be named as ``CELERY_BROKER_TRANSPORT`` beside a URL of ``filesystem://``."""
+    """Value of ``CELERY_BROKER_TRANSPORT`` for a broker URL of ``filesystem://``."""
 
     Channel = Channel

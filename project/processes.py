@@ -1,161 +1,53 @@
-"""Several programs in the foreground as one: they end together, whatever ends first."""
+"""A group of programs that run in the foreground and end together."""
 
 import os
-import queue
-import re
 import signal
 import subprocess
-import sys
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import IO, Self
+from typing import Self
 
-#: Seconds the programs have to end by themselves.
-PATIENCE = 10
-#: Lines of a program's output that are repeated when it ends unasked.
+#: Seconds the programs have to exit after SIGTERM, before they are killed.
+EXIT_TIMEOUT = 10
+#: Lines of output repeated when a program exits unexpectedly.
 LAST_LINES = 20
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+class StopRequested(Exception):
+    """The user asked to stop: by Ctrl-C, SIGTERM, or by closing the terminal."""
 
 
-class Stopped(Exception):
-    """Somebody asked us to end."""
+class ProgramExited(Exception):
+    """A program exited unexpectedly. The message contains its name, exit status and last output."""
 
 
-class Died(Exception):
-    """A program ended by itself; the message says which, how, and what it said at last."""
+class ProgramGroup:
+    """Programs that start one after the other and end together, the last one first.
 
-
-class Program:
-    """A running program; its output goes line by line to ours, its name before each.
+    with ProgramGroup(logs) as programs:
+        programs.start("web", [...], env)
+        programs.wait(until=web_responds)
+        programs.wait()
 
     Args:
-        name: stands before each line.
-        command: its arguments, the program first.
-        env: its whole environment.
-        shown: output is left out until this is set; what a program said is told if it dies.
-        hush: lines that match are left out even then.
+        logs: existing folder for the output of each program.
     """
 
-    def __init__(
-        self,
-        name: str,
-        command: Sequence[str | Path],
-        env: Mapping[str, str],
-        *,
-        shown: threading.Event,
-        hush: re.Pattern[str] | None,
-        events: "queue.SimpleQueue[Program | None]",
-    ) -> None:
-        self.name = name
-        self._shown = shown
-        self._hush = hush
-        self._events = events
-        self._last: deque[str] = deque(maxlen=LAST_LINES)
-        # A group of its own: Ctrl-C in the terminal reaches us alone, and we end them in order.
-        self.popen = subprocess.Popen(  # noqa: S603 - the demo names the commands
-            command,
-            env=env,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            start_new_session=True,
-        )
-        assert self.popen.stdout is not None  # noqa: S101 - told to the type checker: it is a pipe
-        self._reader = threading.Thread(target=self._read, args=[self.popen.stdout], daemon=True)
-        self._reader.start()
-        threading.Thread(target=self._wait, daemon=True).start()
-
-    def _read(self, output: IO[str]) -> None:
-        with output:
-            for line in output:
-                self._last.append(line)
-                if self._shown.is_set() and not (self._hush and self._hush.search(line)):
-                    self._show(line.rstrip())
-
-    def _show(self, line: str) -> None:
-        try:
-            sys.stdout.write(f"{self.name:>8} | {line}\n" if line else "")
-            sys.stdout.flush()
-        except OSError:  # nobody reads us any longer
-            self._events.put(None)
-
-    def _wait(self) -> None:
-        self.popen.wait()
-        self._reader.join(1)
-        self._events.put(self)
-
-    def death(self) -> Died:
-        """How it ended, for a person."""
-        code = self.popen.returncode
-        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with {code}"
-        said = "".join(f"    {line.rstrip()}\n" for line in self._last if line.strip())
-        return Died(f"The {self.name} {how}." + (f" It said at last:\n{said}" if said else ""))
-
-    def kill(self) -> None:
-        """End it by force, with whatever it started and may have left behind."""
-        with suppress(ProcessLookupError):
-            os.killpg(self.popen.pid, signal.SIGKILL)
-        self.popen.wait()
-        self._reader.join(1)
-
-
-class Foreground:
-    """Programs that are started one by one and end together.
-
-    with Foreground() as foreground:
-        foreground.start("web", [...], env)
-        foreground.watch(until=web_answers)
-        foreground.shown.set()
-        foreground.watch()
-    """
-
-    def __init__(self) -> None:
-        self.shown = threading.Event()
-        self.programs: list[Program] = []
-        self._events: queue.SimpleQueue[Program | None] = queue.SimpleQueue()
+    def __init__(self, logs: Path) -> None:
+        self._logs = logs
+        self._programs: dict[str, subprocess.Popen[bytes]] = {}
+        self._stop_requested = threading.Event()
 
     def __enter__(self) -> Self:
-        self._handlers = {number: signal.signal(number, self._asked) for number in _SIGNALS}
+        self._handlers = {
+            number: signal.signal(number, self._request_stop)
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        }
         return self
-
-    def _asked(self, number: int, frame: FrameType | None) -> None:
-        self._events.put(None)
-
-    def start(
-        self,
-        name: str,
-        command: Sequence[str | Path],
-        env: Mapping[str, str],
-        hush: re.Pattern[str] | None = None,
-    ) -> None:
-        """Start a program; see `Program` for the arguments."""
-        self.programs.append(
-            Program(name, command, env, shown=self.shown, hush=hush, events=self._events)
-        )
-
-    def watch(self, until: Callable[[], bool] | None = None) -> None:
-        """Wait for the condition, or without one for ever.
-
-        Raises:
-            Stopped: by Ctrl-C, SIGTERM or SIGHUP.
-            Died: a program ended.
-        """
-        while until is None or not until():
-            try:
-                ended = self._events.get(timeout=None if until is None else 0.1)
-            except queue.Empty:
-                continue
-            if ended is None:
-                raise Stopped
-            raise ended.death()
 
     def __exit__(
         self,
@@ -163,17 +55,56 @@ class Foreground:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """End all, the one started last first; after PATIENCE, or when asked again, by force."""
-        begun = time.monotonic()
-        deadline = begun + PATIENCE
-        for program in reversed(self.programs):
-            program.popen.terminate()
-            while program.popen.poll() is None and time.monotonic() < deadline:
-                with suppress(queue.Empty):
-                    asked = self._events.get(timeout=0.1) is None
-                    if asked and time.monotonic() > begun + 1:  # not the same Ctrl-C's echo
-                        deadline = begun
-        for program in self.programs:
-            program.kill()
+        deadline = time.monotonic() + EXIT_TIMEOUT
+        for program in reversed(self._programs.values()):
+            program.terminate()
+            with suppress(subprocess.TimeoutExpired):
+                program.wait(max(0.0, deadline - time.monotonic()))
+            with suppress(ProcessLookupError):  # also what a dead program left running
+                os.killpg(program.pid, signal.SIGKILL)
+            program.wait()
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
+
+    def start(self, name: str, command: Sequence[str | Path], env: Mapping[str, str]) -> None:
+        """Start a program; `env` is its whole environment."""
+        with self._log(name).open("wb") as log:
+            self._programs[name] = subprocess.Popen(  # noqa: S603 - the demo defines the commands
+                command,
+                env=env,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # Ctrl-C must reach only this process, which stops it
+            )
+
+    def wait(self, until: Callable[[], bool] = lambda: False) -> None:
+        """Wait for a condition; without one, until a program exits or the user asks to stop.
+
+        Raises:
+            StopRequested: the user asked to stop.
+            ProgramExited: one of the programs exited.
+        """
+        while not until():
+            if self._stop_requested.wait(0.1):
+                raise StopRequested
+            for name, program in self._programs.items():
+                if program.poll() is not None:
+                    raise ProgramExited(self._describe_exit(name, program.returncode))
+
+    def _request_stop(self, number: int, frame: FrameType | None) -> None:
+        self._stop_requested.set()
+
+    def _log(self, name: str) -> Path:
+        return self._logs / f"{name}.log"
+
+    def _describe_exit(self, name: str, status: int) -> str:
+        killed = f"was killed by {signal.Signals(-status).name}" if status < 0 else ""
+        lines = self._log(name).read_text(errors="replace").splitlines()[-LAST_LINES:]
+        return "\n".join(
+            [
+                f"The {name} program {killed or f'exited with status {status}'}.",
+                *(["Its last output:"] if lines else []),
+                *(f"    {line}" for line in lines),
+            ]
+        )

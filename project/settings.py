@@ -1,7 +1,7 @@
-"""Settings of the sample project, all of them from the environment.
+"""Settings of the sample project, read from environment variables.
 
-With nothing set it runs as it stands: debug mode, SQLite, and messages as files in a folder.
-README.md lists the variables.
+Without any variable the site runs in debug mode, with SQLite and a message broker of files in a
+folder. README.md lists the variables.
 """
 
 from pathlib import Path
@@ -10,7 +10,7 @@ from typing import Any
 from django.core.exceptions import ImproperlyConfigured
 
 from bunce_sync.conf import SETTINGS
-from project import env, services
+from project import env
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
@@ -18,8 +18,8 @@ DEBUG = env.flag("DJANGO_DEBUG", default=True)
 SECRET_KEY = env.text("DJANGO_SECRET_KEY", "only-for-development" if DEBUG else "")
 if not SECRET_KEY:
     raise ImproperlyConfigured(
-        "DJANGO_DEBUG is off, so the site signs its sessions with DJANGO_SECRET_KEY, and that is"
-        " not set. Set it to a long random text, the same for web servers and workers."
+        "DJANGO_SECRET_KEY is not set. It is required when DJANGO_DEBUG is off. Set it to a long"
+        " random value, the same for all web servers and workers."
     )
 ALLOWED_HOSTS = env.words("DJANGO_ALLOWED_HOSTS")
 
@@ -63,7 +63,7 @@ TEMPLATES = [
 ]
 
 DATABASES = {
-    "default": services.database(env.text("DATABASE_URL", "sqlite:///db.sqlite3"), base=BASE_DIR)
+    "default": env.database(env.text("DATABASE_URL", "sqlite:///db.sqlite3"), base=BASE_DIR)
 }
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
@@ -80,55 +80,62 @@ LOGGING = {
     "formatters": {"line": {"format": "{asctime} {levelname} {name}: {message}", "style": "{"}},
     "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
     "root": {"handlers": ["console"], "level": "INFO"},
-    # Named, so that a worker started with `-l WARNING` still says what it did for each segment.
-    # Django's own handler would say a second time what the root's says.
+    # A level of its own, so that `celery worker -l WARNING` still logs the result for each segment.
+    # Without its own handlers, Django's messages appear once.
     "loggers": {"bunce_sync": {"level": "INFO"}, "django": {"handlers": []}},
 }
 
-# Services send a token (`manage.py drf_create_token <user>`); people are logged in already.
+# Other services send a token (`manage.py drf_create_token <user>`); browsers have a session.
 REST_FRAMEWORK: dict[str, Any] = {
     "DEFAULT_AUTHENTICATION_CLASSES": [
         "rest_framework.authentication.TokenAuthentication",
         "rest_framework.authentication.SessionAuthentication",
     ],
     "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
+    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
 }
 
-# Each setting of the app from BUNCE_<KEY>. What is not set here keeps the app's default; what is
-# not a number where one is wanted goes in as it is, and the app's system check names it.
+# Each setting of the app is read from BUNCE_<KEY>. The app's system checks validate the values.
 BUNCE_SYNC: dict[str, Any] = {
     key: value if isinstance(setting.default, str) else env.number(value)
     for key, setting in SETTINGS.items()
     if (value := env.text(f"BUNCE_{key}"))
 }
 
-# Celery
-_QUEUE = BUNCE_SYNC.get("QUEUE", SETTINGS["QUEUE"].default)
-_SWEEP_INTERVAL = env.positive(
-    BUNCE_SYNC.get("SWEEP_INTERVAL"), default=SETTINGS["SWEEP_INTERVAL"].default
-)
 
-CELERY_BROKER_URL, CELERY_BROKER_TRANSPORT, CELERY_BROKER_TRANSPORT_OPTIONS = services.broker(
+def _valid(key: str) -> Any:
+    """Return the value of a setting, or its default if the value is invalid."""
+    setting = SETTINGS[key]
+    try:
+        return setting.parse(BUNCE_SYNC[key])
+    except (KeyError, TypeError, ValueError):
+        return setting.default
+
+
+_QUEUE = _valid("QUEUE")
+_SWEEP_INTERVAL = _valid("SWEEP_INTERVAL")
+
+CELERY_BROKER_URL, CELERY_BROKER_TRANSPORT, CELERY_BROKER_TRANSPORT_OPTIONS = env.broker(
     env.text("CELERY_BROKER_URL", "filesystem://localhost"), folder=BASE_DIR / ".celery"
 )
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_BROKER_CONNECTION_MAX_RETRIES = None
 CELERY_TIMEZONE = "UTC"
 CELERY_TASK_IGNORE_RESULT = True
-# A message lost with its worker is no loss: the row is the queue, and the sweep finds it.
+# A message may be lost with its worker: the row is the queue, and the sweep finds it.
 CELERY_TASK_ACKS_LATE = False
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_WORKER_CANCEL_LONG_RUNNING_TASKS_ON_CONNECTION_LOSS = False
-# Named here, so that a worker started without -Q consumes both.
+# A worker started without -Q consumes all queues listed here.
 CELERY_TASK_QUEUES = {name: {"record": name, "routing_key": name} for name in ("celery", _QUEUE)}
 CELERY_TASK_ROUTES = {"bunce_sync.*": {"queue": _QUEUE}}
 CELERY_BEAT_SCHEDULE = {
     "bunce_sync.sweep": {
         "task": "bunce_sync.sweep",
         "schedule": _SWEEP_INTERVAL,
-        # Sweeps that pile up while no worker runs would all do the same work.
+        # While no worker runs, sweeps must not pile up: all of them would do the same work.
         "options": {"expires": _SWEEP_INTERVAL},
     },
 }
-# Intervals need no memory between runs, so beat keeps no file that a crash could spoil.
+# An interval needs no state between runs, so beat keeps no file that a crash could corrupt.
 CELERY_BEAT_SCHEDULER = "celery.beat.Scheduler"

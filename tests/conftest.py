@@ -1,4 +1,4 @@
-"""What every test stands on."""
+"""Fixtures and settings of all tests."""
 
 from collections.abc import Iterator
 
@@ -12,7 +12,7 @@ from bunce_sync.sync import clock
 
 pytest_plugins = ["bunce_sync.testing.pytest_plugin", "tests.fixtures", "tests.faults.report"]
 
-# A shared machine is slow now and then: that is no finding.
+# On a shared machine a slow example is not an error.
 hypothesis_settings.register_profile(
     "default", deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
@@ -26,8 +26,8 @@ def django_db_modify_db_settings(
 ) -> None:
     """Put the unit tests' SQLite database into a file.
 
-    In memory Django would share one connection's cache between threads, which locks whole
-    tables and knows no WAL: unlike anything that runs in earnest.
+    In memory, Django shares one connection's cache between threads. That locks whole tables and has
+    no WAL, unlike any database in production.
     """
     if connection.vendor == "sqlite":
         name = tmp_path_factory.mktemp("database") / "test.sqlite3"
@@ -35,11 +35,11 @@ def django_db_modify_db_settings(
 
 
 @pytest.fixture(autouse=True)
-def nothing_is_remembered() -> Iterator[None]:
-    """Forget what a process keeps from one request or task to the next.
+def reset_process_state() -> Iterator[None]:
+    """Reset what a process keeps between requests and tasks.
 
-    The language of the last request stays with the thread, and the last reading of the database's
-    clock, which a test may have set to another year, with the process.
+    That is the language of the last request, and the last reading of the database's clock, which a
+    test may have set to another year.
     """
     clock._seen.clear()
     yield

@@ -1,4 +1,4 @@
-"""Small clients of the local Bunce for its own tests: one over requests, one of raw bytes."""
+"""Clients of the emulator for its own tests: one over requests, one with raw bytes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ KEY = "sk_test_tests"
 
 
 class Api:
-    """Calls Bunce's API with a good key over kept-alive connections."""
+    """A client of Bunce's API with a valid key and keep-alive."""
 
     def __init__(self, bunce: Emulator, key: str | None = KEY) -> None:
         self._base = bunce.base_url
@@ -48,15 +48,15 @@ class Api:
         )
 
     def create(self, name: str = "A", **fields: Any) -> dict[str, Any]:
-        """Create a segment and return what the answer says of it."""
-        answer = self("POST", "/segments", {"name": name, **fields})
-        assert answer.status_code == 201, answer.text
-        data: dict[str, Any] = answer.json()["data"]
+        """Create a segment and return ``data`` of the response."""
+        response = self("POST", "/segments", {"name": name, **fields})
+        assert response.status_code == 201, response.text
+        data: dict[str, Any] = response.json()["data"]
         return data
 
 
 def create_bytes(name: str = "A", key: str = KEY) -> bytes:
-    """Return a create as it goes over the wire."""
+    """Return a create request as bytes."""
     body = json.dumps({"name": name})
     return (
         f"POST /v1/segments HTTP/1.1\r\nHost: bunce\r\nX-Authorization: {key}\r\n"
@@ -66,22 +66,22 @@ def create_bytes(name: str = "A", key: str = KEY) -> bytes:
 
 @contextmanager
 def connected(bunce: Emulator, timeout: float = 10.0) -> Iterator[socket.socket]:
-    """Give a plain TCP connection to the emulator."""
+    """Open a plain TCP connection to the emulator."""
     with socket.create_connection((bunce.host, bunce.port), timeout=timeout) as sock:
         yield sock
 
 
 def read_all(sock: socket.socket) -> bytes:
-    """Return everything until the other side closes."""
+    """Return all bytes until the server closes the connection."""
     received = b""
     while piece := sock.recv(65536):
         received += piece
     return received
 
 
-def read_answers(sock: socket.socket, count: int) -> list[tuple[int, dict[str, str], bytes]]:
-    """Return so many whole answers: status, headers in lower case, body."""
-    answers = []
+def read_responses(sock: socket.socket, count: int) -> list[tuple[int, dict[str, str], bytes]]:
+    """Return ``count`` responses: status, headers with names in lower case, body."""
+    responses = []
     buffer = b""
     for _ in range(count):
         while b"\r\n\r\n" not in buffer:
@@ -93,13 +93,13 @@ def read_answers(sock: socket.socket, count: int) -> list[tuple[int, dict[str, s
         length = int(headers["content-length"])
         while len(buffer) < length:
             buffer += _more(sock)
-        answers.append((int(lines[0].split(" ")[1]), headers, buffer[:length]))
+        responses.append((int(lines[0].split(" ")[1]), headers, buffer[:length]))
         buffer = buffer[length:]
-    assert buffer == b"", "more came than was asked for"
-    return answers
+    assert buffer == b"", "more bytes than expected"
+    return responses
 
 
 def _more(sock: socket.socket) -> bytes:
     piece = sock.recv(65536)
-    assert piece, "the connection closed in the middle of an answer"
+    assert piece, "the connection closed in the middle of a response"
     return piece

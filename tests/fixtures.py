@@ -1,8 +1,7 @@
-"""Databases and brokers of a test's own, gone when it ends."""
+"""A database or broker for one test, removed when it ends."""
 
 import os
 import subprocess
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -14,13 +13,9 @@ from pytest_django import DjangoDbBlocker
 from tests import services
 from tests.site import Broker
 
-#: Which test a Redis database belongs to; it lapses should the test be killed.
+#: Marks a Redis database as used by a test; it expires in case the test is killed.
 _CLAIM = "bunce_sync:test"
 _CLAIM_SECONDS = 3600
-
-
-def _unique() -> str:
-    return f"bunce_test_{uuid.uuid4().hex[:12]}"
 
 
 def _at(url: str, path: str) -> str:
@@ -29,28 +24,22 @@ def _at(url: str, path: str) -> str:
 
 @pytest.fixture
 def sqlite_database(tmp_path: Path) -> str:
-    """DATABASE_URL of an SQLite file of the test's own."""
+    """DATABASE_URL of a new SQLite file."""
     return f"sqlite:///{tmp_path / 'site.sqlite3'}"
 
 
 @pytest.fixture
 def postgres_database() -> Iterator[str]:
-    """DATABASE_URL of an empty PostgreSQL database of the test's own."""
-    url = services.require(services.POSTGRES)
-    name = _unique()
-    with services.connect_postgres(url) as server:
-        server.execute(f"CREATE DATABASE {name}".encode())
-        try:
-            yield _at(url, name)
-        finally:
-            server.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
+    """DATABASE_URL of a new PostgreSQL database."""
+    with services.new_postgres_database(services.require(services.POSTGRES)) as url:
+        yield url
 
 
 @pytest.fixture
 def mariadb_database() -> Iterator[str]:
-    """DATABASE_URL of an empty MariaDB database of the test's own."""
+    """DATABASE_URL of a new MariaDB database."""
     url = services.require(services.MARIADB)
-    name = _unique()
+    name = services.unique_name()
     with services.connect_mariadb(url) as server, server.cursor() as cursor:
         cursor.execute(f"CREATE DATABASE {name} CHARACTER SET utf8mb4")
         try:
@@ -61,13 +50,13 @@ def mariadb_database() -> Iterator[str]:
 
 @pytest.fixture
 def filesystem_broker(tmp_path: Path) -> Broker:
-    """Celery's filesystem broker in a folder of the test's own."""
+    """A filesystem broker in a new folder."""
     return Broker(f"filesystem://localhost{tmp_path / 'broker'}")
 
 
 @pytest.fixture
 def redis_broker() -> Iterator[Broker]:
-    """A Redis database that was empty, claimed for the test and emptied at its end."""
+    """An empty Redis database, marked as used by the test and flushed afterwards."""
     url = services.require(services.REDIS)
     with redis.Redis.from_url(url) as server:
         count = int(server.config_get("databases")["databases"])
@@ -81,14 +70,14 @@ def redis_broker() -> Iterator[Broker]:
                         client.flushdb()
                     return
                 client.delete(_CLAIM)
-    pytest.fail(f"None of the databases 1 to {count - 1} of Redis is empty; empty one.")
+    pytest.fail(f"All Redis databases from 1 to {count - 1} are in use. Flush one of them.")
 
 
 @pytest.fixture(scope="session")
 def _rabbitmq_vhost() -> Iterator[str]:
     url = services.require(services.RABBITMQ)
     user = urlsplit(url).username or "guest"
-    name = _unique()
+    name = services.unique_name()
     _rabbitmqctl("add_vhost", name)
     try:
         _rabbitmqctl("set_permissions", "--vhost", name, user, ".*", ".*", ".*")
@@ -99,8 +88,8 @@ def _rabbitmq_vhost() -> Iterator[str]:
 
 @pytest.fixture
 def rabbitmq_broker(_rabbitmq_vhost: str) -> Broker:
-    """A queue of the test's own, in a virtual host of the session's own."""
-    return Broker(_rabbitmq_vhost, {"BUNCE_QUEUE": _unique()})
+    """A new queue, in a virtual host of this test session."""
+    return Broker(_rabbitmq_vhost, {"BUNCE_QUEUE": services.unique_name()})
 
 
 def _rabbitmqctl(*arguments: str) -> None:
@@ -109,6 +98,6 @@ def _rabbitmqctl(*arguments: str) -> None:
 
 @pytest.fixture
 def database_access(django_db_blocker: DjangoDbBlocker) -> Iterator[None]:
-    """Let the test read the databases of the `Site`s that it starts."""
+    """Allow the test to read the databases of its sites."""
     with django_db_blocker.unblock():
         yield

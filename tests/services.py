@@ -1,12 +1,14 @@
-"""The services a test can ask for, where they are, and whether they answer.
+"""The services that tests use: their addresses, and whether they respond.
 
-A service that does not answer skips the tests that need it, by name; with CI=true it fails
-them, for there a skip would hide that nothing was tested.
+Tests whose service does not respond are skipped, with its name. With CI=true they fail, because a
+skip would hide that nothing was tested.
 """
 
 import os
 import shutil
-from collections.abc import Callable
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from urllib.parse import unquote, urlsplit
@@ -17,36 +19,36 @@ import pymysql
 import pytest
 import redis
 
-#: Seconds a service has to answer.
-PATIENCE = 3
+#: Seconds a service has to respond.
+TIMEOUT = 3
 
 
 @dataclass(frozen=True)
 class Service:
-    """One service: the variable that says where it is, the usual place, and how to try it.
+    """A service at a default address, or at that in an environment variable.
 
-    `probe` raises when the service does not answer at the address it is given.
+    `probe` raises an exception if the service does not respond at an address.
     """
 
     name: str
     variable: str
-    usual: str
+    default: str
     probe: Callable[[str], object]
 
     @property
     def address(self) -> str:
-        return os.environ.get(self.variable, "").strip() or self.usual
+        return os.environ.get(self.variable, "").strip() or self.default
 
 
 def connect_postgres(url: str) -> "psycopg.Connection[tuple[object, ...]]":
-    """An autocommitting connection to the server's own database."""
+    """Return an autocommitting connection to the database of the URL, or to `postgres`."""
     return psycopg.connect(
-        url, dbname=urlsplit(url).path[1:] or "postgres", autocommit=True, connect_timeout=PATIENCE
+        url, dbname=urlsplit(url).path[1:] or "postgres", autocommit=True, connect_timeout=TIMEOUT
     )
 
 
 def connect_mariadb(url: str) -> "pymysql.connections.Connection[pymysql.cursors.Cursor]":
-    """An autocommitting connection to the server, with no database chosen."""
+    """Return an autocommitting connection without a selected database."""
     parts = urlsplit(url)
     return pymysql.connect(
         host=parts.hostname or "127.0.0.1",
@@ -54,8 +56,25 @@ def connect_mariadb(url: str) -> "pymysql.connections.Connection[pymysql.cursors
         user=unquote(parts.username or "root"),
         password=unquote(parts.password or ""),
         autocommit=True,
-        connect_timeout=PATIENCE,
+        connect_timeout=TIMEOUT,
     )
+
+
+def unique_name() -> str:
+    """Return a new name for a database, queue or virtual host."""
+    return f"bunce_test_{uuid.uuid4().hex[:12]}"
+
+
+@contextmanager
+def new_postgres_database(url: str) -> Iterator[str]:
+    """Create an empty database on the server, give its DATABASE_URL, and drop it at the end."""
+    name = unique_name()
+    with connect_postgres(url) as server:
+        server.execute(f"CREATE DATABASE {name}".encode())
+        try:
+            yield urlsplit(url)._replace(path=f"/{name}").geturl()
+        finally:
+            server.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
 
 
 def _probe_postgres(url: str) -> None:
@@ -67,7 +86,7 @@ def _probe_mariadb(url: str) -> None:
 
 
 def _probe_redis(url: str) -> None:
-    with redis.Redis.from_url(url, socket_connect_timeout=PATIENCE) as client:
+    with redis.Redis.from_url(url, socket_connect_timeout=TIMEOUT) as client:
         client.ping()
 
 
@@ -77,15 +96,17 @@ def _probe_rabbitmq(url: str) -> None:
         host=f"{parts.hostname}:{parts.port or 5672}",
         userid=unquote(parts.username or "guest"),
         password=unquote(parts.password or "guest"),
-        connect_timeout=PATIENCE,
+        connect_timeout=TIMEOUT,
     ):
         if not shutil.which("rabbitmqctl"):
-            raise FileNotFoundError("rabbitmqctl is needed to give the tests a virtual host")
+            raise FileNotFoundError(
+                "rabbitmqctl is not installed; it creates a virtual host for the tests"
+            )
 
 
 def _probe_chromium(path: str) -> None:
     if not shutil.which(path):
-        raise FileNotFoundError(f"{path} is not a program here")
+        raise FileNotFoundError(f"{path} is not installed")
 
 
 POSTGRES = Service(
@@ -101,19 +122,19 @@ ALL = (POSTGRES, MARIADB, REDIS, RABBITMQ, CHROMIUM)
 
 
 @cache
-def trouble(service: Service) -> str:
-    """Why the service cannot be used, in one line; empty when it answers."""
+def unavailable(service: Service) -> str:
+    """Return in one line why the service cannot be used; empty if it responds."""
     try:
         service.probe(service.address)
-    except Exception as error:  # noqa: BLE001 - whatever it is, it is the reason that is shown
+    except Exception as error:  # noqa: BLE001 - any error is a reason
         reason = " ".join(f"{error}".split()) or type(error).__name__
-        return f"{service.name} does not answer ({service.variable} says where it is): {reason}"
+        return f"{service.name} does not respond (set {service.variable} to its address): {reason}"
     return ""
 
 
 def require(service: Service) -> str:
-    """The service's address; without it the test is skipped, or failed where CI=true."""
-    if reason := trouble(service):
+    """Return the service's address; without it, skip the test, or fail it where CI=true."""
+    if reason := unavailable(service):
         if os.environ.get("CI", "").lower() in {"1", "true"}:
             pytest.fail(reason, pytrace=False)
         pytest.skip(reason)

@@ -1,7 +1,6 @@
-"""The sample project's settings for the suite: the developer's own environment stays out.
+"""The sample project's settings for the tests, without the developer's environment variables.
 
-DATABASE_URL alone is let through, so that the suite can run on another database; Django makes
-a test database of its own there.
+Only DATABASE_URL is kept, so that the tests can run on another database server.
 """
 
 import os
@@ -11,6 +10,6 @@ for _name in list(os.environ):
         del os.environ[_name]
 os.environ["CELERY_BROKER_URL"] = "memory://"
 
-from project.settings import *  # noqa: E402, F403 - the environment has to be clean before
+from project.settings import *  # noqa: E402, F403 - after the environment is clean
 
-INSTALLED_APPS = [*INSTALLED_APPS, "reversion", "simple_history", "tests.neighbours"]  # noqa: F405 - from the project
+INSTALLED_APPS = [*INSTALLED_APPS, "reversion", "simple_history", "tests.neighbours"]  # noqa: F405

@@ -1,4 +1,4 @@
-"""The sample site as real processes: web server, workers and beat, on a database and broker.
+"""The sample site as real processes: web server, workers and beat, on a database and a broker.
 
 with Site(folder, database_url, broker, bunce_url) as site:
     site.start_web()
@@ -9,6 +9,7 @@ with Site(folder, database_url, broker, bunce_url) as site:
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -25,24 +26,24 @@ from django.core.management import call_command
 from django.db import connections, transaction
 from django.db.models import QuerySet
 
-from bunce_sync.models import ApiCall, Segment
+from bunce_sync.models import ApiCall, Segment, SyncState
 from bunce_sync.models.segment_queryset import SegmentQuerySet
-from project import services
+from project.env import database
 
 ROOT = Path(__file__).resolve().parent.parent
 API_KEY = "sk_test_site"
 LOGIN = ("admin", "a login of the tests")
 
-#: Seconds for a process to be ready, on a busy machine.
+#: Seconds for a process to become ready, on a busy machine.
 START = 60
-#: Seconds for a process to end after SIGTERM.
+#: Seconds for a process to exit after SIGTERM.
 STOP = 15
-#: Seconds between two looks at a condition.
-LOOK = 0.05
+#: Seconds between two checks of a condition.
+POLL = 0.05
 
 
 def is_gone(pid: int) -> bool:
-    """Whether a process has ended; one that nobody has buried yet counts as ended."""
+    """Return whether a process has exited; a zombie counts as exited."""
     try:
         state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except (FileNotFoundError, ProcessLookupError):
@@ -51,25 +52,32 @@ def is_gone(pid: int) -> bool:
 
 
 def eventually(condition: Callable[[], bool], seconds: float = 30) -> bool:
-    """Look at a condition until it holds; whether it did within `seconds`."""
+    """Wait for a condition, and return whether it was met within `seconds`."""
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
             return False
-        time.sleep(LOOK)
+        time.sleep(POLL)
     return True
+
+
+def free_port() -> int:
+    """Return a port that no program listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 @dataclass(frozen=True)
 class Broker:
-    """Where a site's messages go, and what else of its environment keeps them apart."""
+    """The URL of a site's broker, and variables that keep its messages apart from other tests'."""
 
     url: str
     env: dict[str, str] = field(default_factory=dict)
 
 
 class Process:
-    """One process in a group of its own, its output in a file."""
+    """A process in a process group of its own, with its output in a file."""
 
     def __init__(self, name: str, command: list[str], env: Mapping[str, str], folder: Path) -> None:
         self.name = name
@@ -94,10 +102,10 @@ class Process:
         return self.popen.poll() is None
 
     def wait_for(self, text: str) -> str:
-        """The first line of output with `text` in it.
+        """Wait for a line of output that contains `text`, and return it.
 
         Raises:
-            AssertionError: the process ended, or said nothing of the kind within START seconds.
+            AssertionError: the process exited, or printed no such line within START seconds.
         """
         deadline = time.monotonic() + START
         while True:
@@ -105,24 +113,26 @@ class Process:
             for line in self.output.splitlines():
                 if text in line:
                     return line
-            assert running, f"{self.name} ended before it said {text!r}:\n{self.output}"
-            assert time.monotonic() < deadline, f"{self.name} never said {text!r}:\n{self.output}"
-            time.sleep(LOOK)
+            assert running, f"{self.name} exited before it printed {text!r}:\n{self.output}"
+            assert time.monotonic() < deadline, (
+                f"{self.name} did not print {text!r}:\n{self.output}"
+            )
+            time.sleep(POLL)
 
     def signal(self, number: int) -> None:
-        """Send a signal to the process and all that it started; nothing if they are gone."""
+        """Send a signal to the process group, if it still exists."""
         try:
             os.killpg(self.popen.pid, number)
         except ProcessLookupError:
             return
 
     def kill(self) -> None:
-        """End it at once, as a power cut would."""
+        """Kill the process group."""
         self.signal(signal.SIGKILL)
         self.popen.wait(STOP)
 
     def stop(self) -> None:
-        """Ask it to end, and see to it that it does."""
+        """Send SIGTERM, and kill the process group if it does not exit in time."""
         self.popen.terminate()
         with suppress(subprocess.TimeoutExpired):
             self.popen.wait(STOP)
@@ -130,13 +140,17 @@ class Process:
 
 
 class Site:
-    """A site on one database and one broker, with as many processes as the test starts.
+    """A site on one database and one broker, with the processes that the test starts.
 
     Args:
-        folder: where the logs go.
+        folder: for the logs.
         database_url: an empty database.
-        bunce_url: BUNCE_BASE_URL, that of an emulator.
-        env: more of the environment, such as BUNCE_LEASE.
+        bunce_url: BUNCE_BASE_URL, of an emulator.
+        env: additional environment variables, such as BUNCE_LEASE.
+
+    Attributes:
+        show_logs: whether the end of each log is printed when the site stops. pytest shows it if
+            the test failed.
     """
 
     def __init__(
@@ -149,9 +163,10 @@ class Site:
     ) -> None:
         self.folder = folder
         self.url = ""
+        self.show_logs = True
         self.processes: list[Process] = []
         self.alias = f"site_{uuid.uuid4().hex[:8]}"
-        self._database = services.database(database_url, base=ROOT)
+        self._database = database(database_url, base=ROOT)
         own = ("BUNCE_", "CELERY_", "DATABASE_", "DJANGO_")
         self.env = {
             **{name: value for name, value in os.environ.items() if not name.startswith(own)},
@@ -182,10 +197,10 @@ class Site:
         trace: TracebackType | None,
     ) -> None:
         for process in self.processes:
-            process.kill()  # nothing of it is needed, and a warm shutdown takes seconds
+            process.kill()  # a warm shutdown would take seconds
         self._forget_database()
-        for process in self.processes:  # pytest shows it when the test failed
-            sys.stdout.write(f"--- {process.name} said at last:\n{process.output[-6000:]}\n")
+        for process in self.processes if self.show_logs else []:
+            sys.stdout.write(f"--- last output of {process.name}:\n{process.output[-6000:]}\n")
 
     def _forget_database(self) -> None:
         connections[self.alias].close()
@@ -193,7 +208,7 @@ class Site:
         del connections.settings[self.alias]
 
     def start(self, name: str, *command: str, env: Mapping[str, str] | None = None) -> Process:
-        """Start Python in the site with these arguments, such as "-m", "celery", "-A", …."""
+        """Start Python with these arguments in the environment of the site."""
         name = f"{name}-{len(self.processes) + 1}"
         process = Process(
             name, [sys.executable, *command], {**self.env, **(env or {})}, self.folder
@@ -202,7 +217,7 @@ class Site:
         return process
 
     def start_worker(self, *, beat: bool = True, processes: int = 1) -> Process:
-        """Start a worker, by default with beat in it, and wait until it takes tasks."""
+        """Start a worker, by default with beat, and wait until it is ready."""
         worker = self.start(
             "worker",
             *("-m", "celery", "-A", "project", "worker", "--loglevel", "INFO"),
@@ -221,14 +236,14 @@ class Site:
         return beat
 
     def start_web(self) -> Process:
-        """Start the web server on a free port, wait until it answers, and note it in `url`."""
+        """Start the web server on a free port, wait until it responds, and set `url`."""
         web = self.start("web", "manage.py", "runserver", "--noreload", "127.0.0.1:0")
         self.url = web.wait_for("development server at http").split()[-1].rstrip("/")
         requests.get(f"{self.url}/admin/login/", timeout=START).raise_for_status()
         return web
 
     def manage(self, *arguments: str) -> str:
-        """Run a management command to its end and return what it printed."""
+        """Run a management command and return its output."""
         done = subprocess.run(
             [sys.executable, "manage.py", *arguments],
             cwd=ROOT,
@@ -243,11 +258,11 @@ class Site:
         return done.stdout
 
     def shell(self, code: str) -> str:
-        """Run code in a process of the site; the app's models are imported."""
+        """Run code in a process of the site, with the app's models imported."""
         return self.manage("shell", "-v", "0", "-c", f"from bunce_sync.models import *\n{code}")
 
     def create_login(self) -> tuple[str, str]:
-        """Make a superuser, for tests that come through the admin: name and password."""
+        """Create a superuser, and return user name and password."""
         name, password = LOGIN
         self.shell(
             "from django.contrib.auth import get_user_model\n"
@@ -256,7 +271,7 @@ class Site:
         return LOGIN
 
     def put(self, name: str, description: str | None = None, **sync_fields: Any) -> Segment:
-        """Insert a row as the sync would have left it, before a worker sees it; rings no bell."""
+        """Insert a row in a given state of the sync, without a message to a worker."""
         with transaction.atomic(using=self.alias):
             [row] = self.segments.bulk_create([Segment(name=name, description=description)])
             self.segments.filter(pk=row.pk).update_sync_fields(**sync_fields)
@@ -264,22 +279,27 @@ class Site:
 
     @property
     def segments(self) -> SegmentQuerySet:
-        """The site's rows, read (only read: writing here would ring no bell of the site's)."""
+        """The site's segments. Writes through it send no message to the site's workers."""
         return Segment.objects.using(self.alias)
 
     @property
     def calls(self) -> QuerySet[ApiCall]:
-        """The site's ledger."""
+        """The site's call log."""
         return ApiCall.objects.using(self.alias)
 
+    @property
+    def sync_state(self) -> QuerySet[SyncState]:
+        """The site's shared state of the sync."""
+        return SyncState.objects.using(self.alias)
+
     def wait_until(self, condition: Callable[[], bool], what: str, *, seconds: float = 30) -> None:
-        """Look at a condition until it holds.
+        """Wait for a condition.
 
         Raises:
-            AssertionError: it does not within `seconds`.
+            AssertionError: it is not met within `seconds`.
         """
-        assert eventually(condition, seconds), f"not within {seconds} s: {what}; {self.summary()}"
+        assert eventually(condition, seconds), f"Not within {seconds} s: {what}; {self.summary()}"
 
     def summary(self) -> list[tuple[object, ...]]:
-        """Where each segment stands, for messages."""
+        """Return the state of each segment, for messages."""
         return list(self.segments.values_list("pk", "name", "status", "bunce_id", "last_error"))

@@ -1,1 +1,1 @@
-"""What one writes without the app: a model, and a Celery task that posts it."""
+"""The usual code without the app: a model, and a Celery task that posts it."""

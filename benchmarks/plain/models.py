@@ -1,4 +1,4 @@
-"""A segment as one would write it: what is wanted, and the id that came back."""
+"""A plain model of a segment: its content, and the id from Bunce."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The plain task, written well: one session, a timeout, retries with backoff and jitter."""
+"""A plain task, written well: one session, a timeout, retries with backoff and jitter."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _sessions: dict[int, requests.Session] = {}
 
 
 def session() -> requests.Session:
-    """This process's session, so that its connection is kept alive."""
+    """Return this process's session, which keeps its connection alive."""
     if os.getpid() not in _sessions:
         _sessions[os.getpid()] = requests.Session()
         _sessions[os.getpid()].headers["X-Authorization"] = settings.BUNCE_SYNC["API_KEY"]
@@ -26,7 +26,7 @@ def session() -> requests.Session:
 
 def _push(segment_id: int) -> None:
     segment = PlainSegment.objects.get(pk=segment_id)
-    answer = session().post(
+    response = session().post(
         f"{settings.BUNCE_SYNC['BASE_URL']}/segments",
         json={
             "name": segment.name,
@@ -35,8 +35,8 @@ def _push(segment_id: int) -> None:
         },
         timeout=TIMEOUT,
     )
-    answer.raise_for_status()
-    segment.bunce_id = answer.json()["data"]["id"]
+    response.raise_for_status()
+    segment.bunce_id = response.json()["data"]["id"]
     segment.synced_at = timezone.now()
     segment.save(update_fields=["bunce_id", "synced_at", "updated_at"])
 
@@ -49,7 +49,7 @@ def _push(segment_id: int) -> None:
     max_retries=None,
 )
 def push_plainly(segment_id: int) -> None:
-    """Post the row; whatever goes wrong is tried again, later and later."""
+    """Post the row, and retry after any failed request."""
     _push(segment_id)
 
 
@@ -61,6 +61,6 @@ def push_plainly(segment_id: int) -> None:
     max_retries=None,
     rate_limit=os.environ.get("PLAIN_RATE_LIMIT"),
 )
-def push_plainly_paced(segment_id: int) -> None:
-    """The same with Celery's own rate limit, which each worker keeps for itself."""
+def push_plainly_rate_limited(segment_id: int) -> None:
+    """Post the row under Celery's rate limit, which each worker applies on its own."""
     _push(segment_id)

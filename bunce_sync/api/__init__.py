@@ -1,6 +1,6 @@
-"""The REST API, for services that create and read segments: one line in a site's urls.
+"""The REST API. To use it, add one line to the site's URLs::
 
     path("api/", include("bunce_sync.api.urls"))
 
-Needs the extra ``bunce-sync[api]``. Nothing else in the app imports this package.
+It needs the extra ``bunce-sync[api]``. Nothing else in the app imports this package.
 """

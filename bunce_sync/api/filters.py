@@ -1,4 +1,4 @@
-"""What a list of segments can be narrowed to."""
+"""The filters of the list of segments."""
 
 from __future__ import annotations
 
@@ -9,112 +9,91 @@ from django.core.exceptions import ValidationError as FormError
 from django.db import connections
 from django.db.models import F, Func, Q, QuerySet, TextField, Value
 from django.db.models.lookups import Exact
-from django.utils.dateparse import parse_date, parse_datetime
 from django.utils.translation import gettext as _
 from django_filters import rest_framework as filters
 from django_filters.fields import IsoDateTimeField
 
 from bunce_sync.models import Segment
 
-#: Characters of a text that is looked for; no name or id is longer.
+#: The maximum length of a text filter; no name or id is longer.
 MAX_TEXT = 255
 
 
-class MomentField(IsoDateTimeField):
-    """A date, or a date and time in ISO 8601; without a zone it is UTC."""
+class TimeField(IsoDateTimeField):
+    """An ISO 8601 date or time; without an offset it is in the site's time zone."""
 
     def to_python(self, value: Any) -> datetime | None:
-        """Read the moment.
+        """Return the time in UTC.
 
         Raises:
-            django.core.exceptions.ValidationError: it is none, or beyond what a database stores.
+            django.core.exceptions.ValidationError: it is not a time that a database can store.
         """
-        # A plus in an address is a space unless it is written %2B; nobody does the first time.
-        text = str(value or "").strip().replace(" ", "+")
-        if not text:
-            return None
+        time: datetime | None = super().to_python(value)
         try:
-            moment = parse_datetime(text)
-            if moment is None and (day := parse_date(text)):
-                moment = datetime(day.year, day.month, day.day, tzinfo=UTC)
-            if moment is not None:
-                return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
-        except (ValueError, OverflowError):
-            pass  # told below
-        raise FormError(_("Send a moment such as 2026-01-31T08:30:00Z, or a date."), "invalid")
+            return time and time.astimezone(UTC)
+        except OverflowError:
+            raise FormError(_("This time is out of range."), "invalid") from None
 
 
-class MomentFilter(filters.IsoDateTimeFilter):
-    """Compares with a moment."""
+class TimeFilter(filters.IsoDateTimeFilter):
+    """A comparison with a time."""
 
-    field_class = MomentField
+    field_class = TimeField
 
 
-class _Bytes(Func):
-    """A text that MySQL compares by its characters, whatever the column's charset and collation."""
+class _BinaryText(Func):
+    """A text that MySQL compares by its characters, whatever the column's collation."""
 
     template = "CONVERT(%(expressions)s USING utf8mb4) COLLATE utf8mb4_bin"
     output_field = TextField()
 
 
 class ExactFilter(filters.CharFilter):
-    """Finds a text exactly, where MySQL by itself takes "VIP" and "víp" for the same."""
+    """An exact match, also on MySQL, whose collation takes "VIP" and "víp" as equal."""
 
     def filter(self, qs: QuerySet[Any], value: str) -> QuerySet[Any]:
-        """Narrow by the collation, which has the index, then by the characters."""
+        """Narrow by the collation, which can use the index, then by the characters."""
         found: QuerySet[Any] = super().filter(qs, value)
         if value and connections[found.db].vendor == "mysql":
-            found = found.filter(Exact(_Bytes(F(str(self.field_name))), Value(value)))
+            found = found.filter(Exact(_BinaryText(F(str(self.field_name))), Value(value)))
         return found
 
 
 class SegmentFilter(filters.FilterSet):
-    """Every filter can be combined with every other."""
+    """The filters, which can all be combined."""
 
     status = filters.MultipleChoiceFilter(
         choices=Segment.Status.choices,
-        method="filter_status",
-        label="In one of these states; repeat the parameter for several.",
+        distinct=False,  # a DISTINCT would sort by every column
+        label="Any of these states. Repeat the parameter for several.",
     )
-    type = ExactFilter(
-        field_name="bunce_type", max_length=MAX_TEXT, label="The type that Bunce gave it, exactly."
-    )
-    name = ExactFilter(max_length=MAX_TEXT, label="The name, exactly.")
-    bunce_id = ExactFilter(max_length=MAX_TEXT, label="The id in Bunce, exactly.")
+    type = ExactFilter("bunce_type", max_length=MAX_TEXT, label="The exact type in Bunce.")
+    name = ExactFilter(max_length=MAX_TEXT, label="The exact name.")
+    bunce_id = ExactFilter(max_length=MAX_TEXT, label="The exact id in Bunce.")
     search = filters.CharFilter(
         method="filter_search",
         max_length=MAX_TEXT,
-        label="A part of the name or the description, or a whole Bunce id.",
+        label="Part of the name or the description, or the exact Bunce id.",
     )
-    created_since = MomentFilter("created_at", "gte", label="Created here at or after.")
-    created_before = MomentFilter("created_at", "lt", label="Created here before.")
-    updated_since = MomentFilter("updated_at", "gte", label="Last changed at or after.")
-    updated_before = MomentFilter("updated_at", "lt", label="Last changed before.")
-    bunce_created_since = MomentFilter("bunce_created_at", "gte", label="Created in Bunce since.")
-    bunce_created_before = MomentFilter("bunce_created_at", "lt", label="Created in Bunce before.")
+    created_since = TimeFilter("created_at", "gte", label="Created here at or after this time.")
+    created_before = TimeFilter("created_at", "lt", label="Created here before this time.")
+    updated_since = TimeFilter("updated_at", "gte", label="Changed at or after this time.")
+    updated_before = TimeFilter("updated_at", "lt", label="Last changed before this time.")
+    bunce_created_since = TimeFilter(
+        "bunce_created_at", "gte", label="Created in Bunce at or after this time."
+    )
+    bunce_created_before = TimeFilter(
+        "bunce_created_at", "lt", label="Created in Bunce before this time."
+    )
 
     class Meta:
         model = Segment
         fields: list[str] = []
 
-    @classmethod
-    def parameters(cls) -> dict[str, bool]:
-        """The query parameters that are read here, and whether each may be repeated."""
-        return {
-            name: isinstance(filter_, filters.MultipleChoiceFilter)
-            for name, filter_ in cls.base_filters.items()
-        }
-
-    def filter_status(
-        self, queryset: QuerySet[Segment], name: str, value: list[str]
-    ) -> QuerySet[Segment]:
-        """Narrow by IN: the filter's own way is a DISTINCT, which sorts by every column."""
-        return queryset.filter(status__in=value) if value else queryset
-
     def filter_search(
         self, queryset: QuerySet[Segment], name: str, value: str
     ) -> QuerySet[Segment]:
-        """Look into the texts; an id is looked up whole, for which there is an index."""
+        """Search the texts; the id is compared as a whole, for which there is an index."""
         return queryset.filter(
             Q(name__icontains=value) | Q(description__icontains=value) | Q(bunce_id=value)
         )

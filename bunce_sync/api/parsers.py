@@ -1,27 +1,23 @@
-"""Reads request bodies: JSON in UTF-8, of a bounded size, and nothing that breaks later."""
+"""The parser of request bodies."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
+from io import BytesIO
 from typing import IO, Any
 
 from django.conf import settings
+from django.core.exceptions import RequestDataTooBig
 from django.http import UnreadablePostError
 from django.utils.translation import gettext as _
 from rest_framework.exceptions import ParseError
-from rest_framework.parsers import BaseParser
-
-from bunce_sync.api.problems import TooLarge
+from rest_framework.parsers import JSONParser
 
 
-class JSONBodyParser(BaseParser):
-    """As REST framework's, which reads bodies of any size and trusts any charset.
+class LimitedJSONParser(JSONParser):
+    """REST framework's parser with the size limit ``DATA_UPLOAD_MAX_MEMORY_SIZE`` (bytes)."""
 
-    The limit is the site's ``DATA_UPLOAD_MAX_MEMORY_SIZE``, in bytes.
-    """
-
-    media_type = "application/json"
+    strict = True
 
     def parse(
         self,
@@ -29,54 +25,20 @@ class JSONBodyParser(BaseParser):
         media_type: str | None = None,
         parser_context: Mapping[str, Any] | None = None,
     ) -> Any:
-        """Decode a body.
+        """Return the decoded body. JSON is UTF-8, whatever charset the header names.
 
         Raises:
-            ParseError: it is not JSON.
-            TooLarge: it is longer than the site allows.
+            ParseError: the body is not JSON in UTF-8.
+            RequestDataTooBig: the body is larger than the limit.
         """
         limit = settings.DATA_UPLOAD_MAX_MEMORY_SIZE
         try:
-            content: bytes = stream.read() if limit is None else stream.read(limit + 1)
+            body: bytes = stream.read() if limit is None else stream.read(limit + 1)
+            if limit is not None and len(body) > limit:
+                raise RequestDataTooBig
+            context = {**(parser_context or {}), "encoding": "utf-8"}
+            return super().parse(BytesIO(body), media_type, context)
         except UnreadablePostError:
-            raise ParseError(_("The body broke off.")) from None
-        if limit is not None and len(content) > limit:
-            raise TooLarge(limit)
-        try:
-            return json.loads(
-                content.decode("utf-8"), parse_constant=_refuse, object_pairs_hook=_object
-            )
+            raise ParseError(_("The connection closed before the body was complete.")) from None
         except RecursionError:
             raise ParseError(_("The body is nested too deeply.")) from None
-        except ValueError as error:
-            raise ParseError(
-                _("The body is not JSON in UTF-8: %(why)s") % {"why": _reason(error)}
-            ) from None
-
-
-class _Twice(ValueError):
-    """An object names a key twice; Python would forget the first of the two."""
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        raise _Twice
-    return found
-
-
-def _refuse(name: str) -> None:
-    raise ValueError(f"{name} is not a JSON value")
-
-
-def _reason(error: ValueError) -> str:
-    """What is wrong and where, without repeating what was sent."""
-    match error:
-        case json.JSONDecodeError():
-            return f"{error.msg}, line {error.lineno}, column {error.colno}"
-        case UnicodeDecodeError():
-            return f"{error.reason}, byte {error.start}"
-        case _Twice():
-            return _("an object has the same key twice")
-        case _:
-            return _("a number that is too long, or NaN or Infinity")

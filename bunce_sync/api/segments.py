@@ -1,230 +1,286 @@
-"""Segments over REST: list, create, read, edit, delete, and have them sent."""
+"""Segments over REST."""
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from django.db import transaction
+from django.http import HttpResponseBase
+from django.utils.cache import get_conditional_response
+from django.utils.functional import Promise
+from django.utils.http import parse_etags, quote_etag
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 from django_filters.rest_framework import DjangoFilterBackend
-from drf_spectacular.utils import OpenApiResponse
+from drf_spectacular.utils import extend_schema, extend_schema_view
+from rest_framework.decorators import action
+from rest_framework.mixins import ListModelMixin
+from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.viewsets import GenericViewSet
 
-from bunce_sync import services
-from bunce_sync.api import etags, schema
+from bunce_sync import database, services
+from bunce_sync.api import schema
 from bunce_sync.api.base import ApiView
 from bunce_sync.api.filters import SegmentFilter
-from bunce_sync.api.idempotency import REPLAYED, make_once
-from bunce_sync.api.paging import KeysetPagination
-from bunce_sync.api.problems import Gone
-from bunce_sync.api.rows import NOT_DELETED, NOT_PUSHED, NOT_RETRIED, find, refused, written
-from bunce_sync.api.serializers import SegmentSerializer, WantedSerializer
-from bunce_sync.models import Segment
-from bunce_sync.sync import rate_limiter
+from bunce_sync.api.idempotency import REPLAYED, Created, create_once
+from bunce_sync.api.pagination import IdPagination, SegmentPagination
+from bunce_sync.api.problems import Conflict, Gone, PreconditionFailed
+from bunce_sync.api.serializers import (
+    ApiCallSerializer,
+    BulkResponseSerializer,
+    BulkSerializer,
+    SegmentSerializer,
+    SegmentWriteSerializer,
+)
+from bunce_sync.models import Segment, SegmentQuerySet
 
 if TYPE_CHECKING:
     SegmentGenericViewSet = GenericViewSet[Segment]
 else:
     SegmentGenericViewSet = GenericViewSet
 
+Status = Segment.Status
 
-#: How the calls are described that have a worker send a segment.
-RUNG_FOR: Final[Mapping[str, Any]] = {
-    "request": None,
-    "parameters": [schema.ID, schema.RETRY_AFTER_ACCEPTED, schema.RETRY_AFTER_CONFLICT],
-    "responses": {
-        202: OpenApiResponse(SegmentSerializer, "A worker was rung for.", [schema.WAITING_EXAMPLE])
-    }
-    | schema.refusals(404, 409, examples=[schema.BEING_SENT]),
+#: Why an action is refused, by the segment's state.
+CONFLICTS: Final[Mapping[str, str | Promise]] = {
+    Status.PENDING: gettext_lazy("The segment is already waiting to be sent."),
+    Status.SENDING: gettext_lazy("The segment is being sent to Bunce. Try again shortly."),
+    Status.IN_DOUBT: gettext_lazy(
+        "The segment was sent, but it is not known whether Bunce created it. That is being"
+        " checked. Try again later."
+    ),
+    Status.SYNCED: gettext_lazy(
+        "Bunce already has this content. Edit the segment to send it again."
+    ),
+    Status.REJECTED: gettext_lazy(
+        "Bunce rejected this content. Edit the segment, or retry it if Bunce accepts it now."
+    ),
 }
+NOTHING_TO_REFRESH = gettext_lazy(
+    "The segment is not in Bunce yet, so there is nothing to refresh."
+)
 
 
-class SegmentPagination(KeysetPagination):
-    """Newest first, by default."""
-
-    orderings = ("created_at", "updated_at", "name")
-    default = "-created_at"
-
-
-class SegmentViewSet(ApiView, SegmentGenericViewSet):
-    """All that can be done with one segment."""
+@extend_schema_view(list=extend_schema(summary="List segments", description="Newest first."))
+class SegmentViewSet(ApiView, ListModelMixin, SegmentGenericViewSet):
+    """Segments: list, create, read, edit, delete, and actions of their sync."""
 
     queryset = Segment.objects.all()
     serializer_class = SegmentSerializer
     filter_backends = [DjangoFilterBackend]
     filterset_class = SegmentFilter
-    pagination_class = SegmentPagination
+    pagination_class: type[IdPagination] = SegmentPagination
     lookup_field = "id"
+    lookup_value_regex = "[1-9][0-9]*"
     required_permissions: ClassVar = {
-        "retrieve": ("bunce_sync.view_segment",),
         "list": ("bunce_sync.view_segment",),
+        "retrieve": ("bunce_sync.view_segment",),
         "create": ("bunce_sync.add_segment",),
+        "bulk": ("bunce_sync.add_segment",),
         "partial_update": ("bunce_sync.change_segment",),
         "destroy": ("bunce_sync.delete_segment",),
+        "calls": ("bunce_sync.view_segment", "bunce_sync.view_apicall"),
         "push": ("bunce_sync.view_segment", "bunce_sync.push_segment"),
         "retry": ("bunce_sync.view_segment", "bunce_sync.push_segment"),
+        "refresh": ("bunce_sync.view_segment", "bunce_sync.push_segment"),
     }
 
-    def parameters(self) -> Mapping[str, bool]:
-        """Those of the list; the other actions take none."""
-        if self.action != "list":
-            return {}
-        return SegmentPagination.parameters() | SegmentFilter.parameters()
+    def get_queryset(self) -> SegmentQuerySet:
+        """Return the segments, locked for the actions that compare and then write."""
+        segments = segments_on_primary()
+        return segments.locked() if self.action in ("partial_update", "destroy") else segments
 
-    @schema.describe(
-        summary="List segments",
-        responses={200: SegmentSerializer(many=True)}
-        | schema.refusals(examples=[schema.UNKNOWN_PARAMETER]),
-    )
-    def list(self, request: Request, **kwargs: Any) -> Response:
-        """A page of segments, newest first unless another order is asked for."""
-        rows = self.paginate_queryset(self.filter_queryset(self.get_queryset()))
-        return self.get_paginated_response(self.get_serializer(rows, many=True).data)
-
-    @schema.describe(
+    @extend_schema(
         summary="Create a segment",
-        request=WantedSerializer,
-        parameters=[
-            schema.IDEMPOTENCY_KEY,
-            schema.ETAG_CREATED,
-            schema.LOCATION,
-            schema.REPLAYED_HEADER,
-            schema.RETRY_AFTER_CONFLICT,
-        ],
-        examples=[schema.WANTED_EXAMPLE],
-        responses={
-            201: OpenApiResponse(
-                SegmentSerializer, "It is stored and will be sent.", [schema.WAITING_EXAMPLE]
-            )
-        }
-        | schema.refusals(
-            *(409, 410, 422, *schema.WITH_BODY), examples=[schema.BLANK_NAME, schema.KEY_IN_USE]
-        ),
+        request=SegmentWriteSerializer,
+        parameters=[schema.IDEMPOTENCY_KEY, schema.ETAG, schema.LOCATION, schema.REPLAYED_HEADER],
+        responses={201: SegmentSerializer},
+        examples=[schema.SEGMENT_EXAMPLE],
     )
     def create(self, request: Request, **kwargs: Any) -> Response:
-        """Store a segment; a worker will create it in Bunce."""
-        serializer = WantedSerializer(data=request.data)
+        """Store a segment. A worker then creates it in Bunce."""
+        serializer = SegmentWriteSerializer(data=request.data)
         serializer.is_valid(raise_exception=True)
-        wanted = serializer.validated_data
+        fields = serializer.validated_data
+        created = create_once(
+            request, ["create", fields], lambda: [services.create_segment(**fields).pk]
+        )
+        [segment] = self._created_segments(created)
+        response = self._respond(segment, 201)
+        response["Location"] = self.reverse("segment-detail", id=segment.pk)
+        return _marked_as_replay(response, created)
 
-        def make(using: str) -> list[int]:
-            return [Segment.objects.using(using).create(**wanted).pk]
+    @extend_schema(
+        summary="Create many segments",
+        request=BulkSerializer,
+        parameters=[schema.IDEMPOTENCY_KEY, schema.REPLAYED_HEADER],
+        responses={201: BulkResponseSerializer},
+        examples=[schema.BULK_EXAMPLE],
+    )
+    @action(detail=False, methods=["post"])
+    def bulk(self, request: Request, **kwargs: Any) -> Response:
+        """Store 1 to 1,000 segments, all or none.
 
-        made = make_once(request, scope="segments", body=wanted, make=make)
-        segment = written().filter(pk=made.ids[0]).first()
-        if segment is None:
-            raise Gone(_("The segment made with this Idempotency-Key has been deleted since."))
-        response = self._answer(segment, 201)
-        response["Location"] = self.address("segment", id=segment.pk)
-        if made.replayed:
-            response[REPLAYED] = "true"
-        return response
+        If a segment is invalid, none is stored, and `errors` names every invalid field of every
+        segment, such as `segments.3.name`. Correct them and send the whole request again.
+        """
+        serializer = BulkSerializer(data=request.data)
+        serializer.is_valid(raise_exception=True)
+        rows = serializer.validated_data["segments"]
+        created = create_once(request, ["bulk", rows], lambda: services.create_segments(rows))
+        segments = self._created_segments(created)
+        body = BulkResponseSerializer({"count": len(segments), "segments": segments}).data
+        return _marked_as_replay(Response(body, 201), created)
 
-    @schema.describe(
+    @extend_schema(
         summary="Read a segment",
         parameters=[schema.ID, schema.IF_NONE_MATCH, schema.ETAG],
-        responses={
-            200: OpenApiResponse(SegmentSerializer, examples=[schema.SYNCED_EXAMPLE]),
-            304: OpenApiResponse(description="It is as `If-None-Match` says."),
-        }
-        | schema.refusals(404),
+        responses={200: SegmentSerializer, 304: None},
     )
-    def retrieve(self, request: Request, id: str, **kwargs: Any) -> Response:  # noqa: A002 - the address's word
-        """One segment, and where it stands."""
-        response = self._answer(self._segment(id, self.get_queryset()))
-        if etags.is_known(request, response["ETag"]):
-            return Response(status=304, headers={"ETag": response["ETag"]})
-        return response
+    def retrieve(self, request: Request, **kwargs: Any) -> HttpResponseBase:
+        """Return a segment and the state of its sync."""
+        response = self._respond(self.get_object())
+        return get_conditional_response(
+            request._request,  # noqa: SLF001 - Django's own request
+            etag=response["ETag"],
+            response=response,
+        )
 
-    @schema.describe(
+    @extend_schema(
         summary="Edit a segment",
-        request=WantedSerializer(partial=True),
+        request=SegmentWriteSerializer(partial=True),
         parameters=[schema.ID, schema.IF_MATCH, schema.ETAG],
-        responses={200: OpenApiResponse(SegmentSerializer, examples=[schema.WAITING_EXAMPLE])}
-        | schema.refusals(
-            *(404, 412, *schema.WITH_BODY), examples=[schema.BLANK_NAME, schema.CHANGED_SINCE]
-        ),
+        responses={200: SegmentSerializer},
     )
-    def partial_update(self, request: Request, id: str, **kwargs: Any) -> Response:  # noqa: A002 - as above
-        """Change some of what is wanted; what changed will be sent to Bunce."""
-        with transaction.atomic(using=written().write_alias):
-            segment = self._segment(id, written().locked())
-            etags.check_if_match(request, etags.etag_of(self.get_serializer(segment).data))
-            serializer = WantedSerializer(segment, data=request.data, partial=True)
+    def partial_update(self, request: Request, **kwargs: Any) -> Response:
+        """Change some fields. A worker sends what changed to Bunce."""
+        with transaction.atomic(using=database.alias()):
+            segment = self._object_to_change()
+            serializer = SegmentWriteSerializer(segment, data=request.data, partial=True)
             serializer.is_valid(raise_exception=True)
-            changed = {
-                name: value
-                for name, value in serializer.validated_data.items()
-                if getattr(segment, name) != value
-            }
-            for name, value in changed.items():
-                setattr(segment, name, value)
-            if changed:
-                segment.save(using=written().write_alias, update_fields=[*changed, "updated_at"])
-        return self._answer(segment)
+            serializer.save()
+        return self._respond(segment)
 
-    @schema.describe(
+    @extend_schema(
         summary="Delete a segment here",
-        parameters=[schema.ID, schema.IF_MATCH, schema.RETRY_AFTER_CONFLICT],
-        responses={204: OpenApiResponse(description="It is gone here. Bunce keeps its segment.")}
-        | schema.refusals(
-            *(404, 409, 412), examples=[schema.NOT_DELETED_YET, schema.CHANGED_SINCE]
-        ),
+        parameters=[schema.ID, schema.IF_MATCH],
+        responses={204: None},
     )
-    def destroy(self, request: Request, id: str, **kwargs: Any) -> Response:  # noqa: A002 - as above
-        """Forget a segment. Bunce keeps it: its API has no call that deletes one.
+    def destroy(self, request: Request, **kwargs: Any) -> Response:
+        """Delete a segment here. Bunce keeps it: its API cannot delete.
 
-        Refused while it is being sent or checked.
+        Refused with 409 while the outcome of a request to Bunce is not known.
         """
-        with transaction.atomic(using=written().write_alias):
-            segment = self._segment(id, written().locked())
-            etags.check_if_match(request, etags.etag_of(self.get_serializer(segment).data))
-            if segment.status in NOT_DELETED:
-                raise refused(segment, NOT_DELETED)
-            segment.delete(using=written().write_alias)
+        with transaction.atomic(using=database.alias()):
+            segment = self._object_to_change()
+            try:
+                services.delete_segments(segments_on_primary().filter(pk=segment.pk))
+            except services.SegmentsBusy as error:
+                raise state_conflict(error.segments[0]) from error
         return Response(status=204)
 
-    @schema.describe(
-        summary="Send a waiting segment now",
-        operation_id="segments_push",
-        **RUNG_FOR,
+    @extend_schema(
+        summary="List the calls of a segment",
+        parameters=[schema.ID],
+        responses=ApiCallSerializer(many=True),
     )
-    def push(self, request: Request, id: str, **kwargs: Any) -> Response:  # noqa: A002 - as above
-        """Have a worker send it without further waiting, or again if Bunce's copy has drifted."""
-        segment = self._segment(id, written())
-        if not services.push_now(written().filter(pk=segment.pk)):
-            raise refused(segment, NOT_PUSHED)
-        return self._accepted(segment)
-
-    @schema.describe(
-        summary="Send a refused segment again",
-        operation_id="segments_retry",
-        **RUNG_FOR,
+    @action(
+        detail=True,
+        serializer_class=ApiCallSerializer,
+        pagination_class=IdPagination,
+        filter_backends=[],
     )
-    def retry(self, request: Request, id: str, **kwargs: Any) -> Response:  # noqa: A002 - as above
-        """Have a worker send what Bunce once refused, as it stands."""
-        segment = self._segment(id, written())
-        if not services.retry(written().filter(pk=segment.pk)):
-            raise refused(segment, NOT_RETRIED)
-        return self._accepted(segment)
+    def calls(self, request: Request, **kwargs: Any) -> Response:
+        """Return the requests to Bunce for this segment, newest first."""
+        calls = self.paginate_queryset(database.calls().filter(segment=self.get_object()))
+        return self.get_paginated_response(ApiCallSerializer(calls, many=True).data)
 
-    def _segment(self, word: str, rows: Any) -> Segment:
-        segment = find(word, rows)
-        self.check_object_permissions(self.request, segment)
+    @schema.ACTION
+    @extend_schema(summary="Send a waiting segment now")
+    @action(detail=True, methods=["post"])
+    def push(self, request: Request, **kwargs: Any) -> Response:
+        """Send a waiting segment without further delay, or one again that differs in Bunce."""
+        return self._request(services.PUSH)
+
+    @schema.ACTION
+    @extend_schema(summary="Retry a rejected segment")
+    @action(detail=True, methods=["post"])
+    def retry(self, request: Request, **kwargs: Any) -> Response:
+        """Send a segment again that Bunce rejected."""
+        return self._request(services.RETRY)
+
+    @schema.ACTION
+    @extend_schema(summary="Refresh a segment from Bunce")
+    @action(detail=True, methods=["post"])
+    def refresh(self, request: Request, **kwargs: Any) -> Response:
+        """Have a worker read what Bunce has of this segment."""
+        return self._request(services.REFRESH)
+
+    def _request(self, requested: services.SegmentAction) -> Response:
+        segment = self.get_object()
+        if not requested.applies(segment):
+            reason = NOTHING_TO_REFRESH if requested is services.REFRESH else None
+            raise state_conflict(segment, reason)
+        requested.run(segments_on_primary().filter(pk=segment.pk))
+        response = self._respond(self.get_object(), 202)
+        if (wait := services.requests_resume_in()) is not None:
+            response["Retry-After"] = math.ceil(wait)
+        return response
+
+    def _created_segments(self, created: Created) -> list[Segment]:
+        rows = segments_on_primary().filter(pk__in=created.ids)
+        segments = {segment.pk: segment for segment in rows}
+        if len(segments) < len(created.ids):
+            raise Gone(_("A segment created with this Idempotency-Key has been deleted since."))
+        return [segments[pk] for pk in created.ids]
+
+    def _object_to_change(self) -> Segment:
+        """Return the segment, locked and checked against ``If-Match``."""
+        segment = self.get_object()
+        request = self.request._request  # noqa: SLF001 - Django's own request
+        header = request.headers.get("If-Match")
+        # Django ignores a header without a valid tag, such as one without quotes.
+        unusable = header is not None and not parse_etags(header)
+        if unusable or get_conditional_response(request, etag=self._respond(segment)["ETag"]):
+            raise PreconditionFailed(
+                _(
+                    "The segment has changed since this ETag was read, or the ETag is weak or invalid."
+                )
+            )
         return segment
 
-    def _answer(self, segment: Segment, status: int = 200) -> Response:
-        data = self.get_serializer(segment).data
-        return Response(data, status, headers={"ETag": etags.etag_of(data)})
+    def _respond(self, segment: Segment, status: int = 200) -> Response:
+        """Return the segment, with an ETag that changes with anything in it."""
+        body = SegmentSerializer(segment).data
+        digest = hashlib.sha256(JSONRenderer().render(body)).hexdigest()
+        return Response(body, status, headers={"ETag": quote_etag(digest[:32])})
 
-    def _accepted(self, segment: Segment) -> Response:
-        segment = self._segment(str(segment.pk), written())
-        response = Response(self.get_serializer(segment).data, 202)
-        state, now = rate_limiter.read_state(written().write_alias)
-        if state.blocked_until and state.blocked_until > now:
-            response["Retry-After"] = math.ceil((state.blocked_until - now).total_seconds())
-        return response
+
+def segments_on_primary() -> SegmentQuerySet:
+    """Return all segments from the database that is written to; a replica may be behind."""
+    return database.segments()
+
+
+def state_conflict(segment: Segment, reason: str | Promise | None = None) -> Conflict:
+    """Return the error for an action that the segment's state does not allow.
+
+    Args:
+        reason: the message, if the one of the state does not fit.
+    """
+    seconds = services.resolved_in(segment)
+    return Conflict(
+        str(reason or CONFLICTS[segment.status]),
+        f"segment_{segment.status}",
+        wait=None if seconds is None else max(1, math.ceil(seconds)),
+    )
+
+
+def _marked_as_replay(response: Response, created: Created) -> Response:
+    if created.replayed:
+        response[REPLAYED] = "true"
+    return response

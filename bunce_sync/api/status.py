@@ -1,112 +1,112 @@
-"""Where everything stands, as the admin's panel shows it."""
+"""The status of the sync, as in the admin's panel."""
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from drf_spectacular.utils import OpenApiResponse, inline_serializer
+from drf_spectacular.utils import extend_schema, inline_serializer
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from bunce_sync.api import schema
+from bunce_sync import choices
 from bunce_sync.api.base import ApiView
-from bunce_sync.api.fields import Moment
-from bunce_sync.api.serializers import PlainSerializer
-from bunce_sync.models import ApiCall, Segment, SyncState
 from bunce_sync.status.status import get_status
 
+if TYPE_CHECKING:
+    Serializer = serializers.Serializer[Any]
+else:
+    Serializer = serializers.Serializer
+
 PRECISIONS = (
-    ("exact", "This many"),
-    ("at_least", "Counting stopped here"),
+    ("exact", "The exact number"),
+    ("at_least", "Counting stopped at this number"),
     ("about", "The database's estimate"),
 )
-GATE_STATES = (
-    ("open", "Requests are made"),
-    ("closed", "No requests until a moment"),
-    ("probing", "One request goes first"),
+LIMITER_STATES = (
+    ("open", "Requests are sent"),
+    ("closed", "No requests until a given time"),
+    ("probing", "One request is sent first, as a test"),
 )
 
 
-class CountSerializer(PlainSerializer):
+class CountSerializer(Serializer):
     """A number of segments."""
 
     value = serializers.IntegerField()
-    precision = serializers.ChoiceField(
-        choices=PRECISIONS, help_text="How far the number is to be trusted."
-    )
+    precision = serializers.ChoiceField(choices=PRECISIONS)
 
 
-class UsageSerializer(PlainSerializer):
-    """How much of Bunce's rate limit is used."""
+class UsageSerializer(Serializer):
+    """The use of Bunce's rate limit."""
 
     used = serializers.IntegerField()
-    limit = serializers.IntegerField(allow_null=True, help_text="Null: no limit is kept.")
-    seconds = serializers.FloatField(help_text="The window in which requests count.")
+    limit = serializers.IntegerField(allow_null=True, help_text="Null: there is no limit.")
+    seconds = serializers.FloatField(help_text="The length of the window.")
 
 
-class GateSerializer(PlainSerializer):
-    """Whether requests to Bunce may be made."""
+class RateLimiterSerializer(Serializer):
+    """The state of the rate limiter."""
 
-    state = serializers.ChoiceField(choices=GATE_STATES)
-    reason = serializers.ChoiceField(choices=[("", "None"), *SyncState.Reason.choices])
-    until = Moment(allow_null=True)
-    since = Moment(allow_null=True)
-    detail = serializers.CharField(help_text="Bunce's message or a technical remark.")
-    asked_until = Moment(
-        allow_null=True, help_text="Until when Bunce asked to wait, where that is after `until`."
+    state = serializers.ChoiceField(choices=LIMITER_STATES)
+    reason = serializers.ChoiceField(choices=[("", "None"), *choices.Reason.choices])
+    until = serializers.DateTimeField(allow_null=True)
+    since = serializers.DateTimeField(allow_null=True)
+    detail = serializers.CharField(help_text="Bunce's message or a technical one.")
+    asked_until = serializers.DateTimeField(
+        allow_null=True, help_text="How long Bunce asked to wait, if longer than `until`."
     )
 
 
-class PausedOperationSerializer(PlainSerializer):
-    """An operation that is paused while the others go on."""
+class PausedOperationSerializer(Serializer):
+    """An operation that is paused while the others continue."""
 
-    operation = serializers.ChoiceField(choices=ApiCall.Operation.choices)
-    code = serializers.CharField(help_text="What Bunce answered, in one stable word.")
+    operation = serializers.ChoiceField(choices=choices.Operation.choices)
+    code = serializers.CharField(help_text="The cause, as a stable code.")
     http_status = serializers.IntegerField(allow_null=True)
-    since = Moment()
-    until = Moment(allow_null=True, help_text="When one request tries again. Null: next.")
-    detail = serializers.CharField(help_text="Bunce's message or a technical remark.")
+    since = serializers.DateTimeField()
+    until = serializers.DateTimeField(
+        allow_null=True, help_text="The time of the next attempt. Null: it is due."
+    )
+    detail = serializers.CharField(help_text="Bunce's message or a technical one.")
 
 
-class SweepSerializer(PlainSerializer):
-    """The last run of the safety net."""
+class SweepSerializer(Serializer):
+    """The last sweep."""
 
-    at = Moment(allow_null=True)
-    age = serializers.FloatField(allow_null=True, help_text="Seconds.")
-    late = serializers.BooleanField(help_text="None seems to run: is there a worker with beat?")
+    at = serializers.DateTimeField(allow_null=True)
+    age = serializers.FloatField(allow_null=True, help_text="In seconds.")
+    late = serializers.BooleanField(help_text="Sweeps do not run: check the worker and beat.")
 
 
-class ScanSerializer(PlainSerializer):
-    """A reading of Bunce's list for segments in doubt."""
+class ScanSerializer(Serializer):
+    """A scan of Bunce's list in progress."""
 
-    started_at = Moment()
+    started_at = serializers.DateTimeField()
     pages = serializers.IntegerField()
 
 
-class BucketSerializer(PlainSerializer):
+class BucketSerializer(Serializer):
     """The requests of five minutes."""
 
-    start = Moment()
+    start = serializers.DateTimeField()
     accepted = serializers.IntegerField()
     rejected = serializers.IntegerField()
     failed = serializers.IntegerField()
 
 
-class StatusSerializer(PlainSerializer):
-    """Where everything stands; all times by the database's clock."""
+class StatusSerializer(Serializer):
+    """The status; all times are by the database's clock."""
 
-    now = Moment()
+    now = serializers.DateTimeField()
     counts = inline_serializer(
-        "Counts", {str(status): CountSerializer() for status in Segment.Status.values}
+        "Counts", {status: CountSerializer() for status in choices.Status.values}
     )
     usage = UsageSerializer()
-    rate_limiter = GateSerializer()
-    operations = PausedOperationSerializer(
-        many=True, help_text="Paused for every segment, while the other operations continue."
-    )
+    rate_limiter = RateLimiterSerializer()
+    operations = PausedOperationSerializer(many=True, help_text="The paused operations.")
     configuration_problem = serializers.CharField(
-        help_text="A setting of the site that cannot be used, so that nothing is sent."
+        help_text="An invalid setting, because of which nothing is sent; or empty."
     )
     key_missing = serializers.BooleanField(help_text="No API key is set: nothing is sent.")
     sweep = SweepSerializer()
@@ -115,16 +115,11 @@ class StatusSerializer(PlainSerializer):
 
 
 class StatusView(ApiView):
-    """Where everything stands."""
+    """The status of the sync."""
 
     required_permissions: ClassVar = {"get": ("bunce_sync.view_segment",)}
 
-    @schema.describe(
-        summary="See where everything stands",
-        operation_id="status",
-        responses={200: OpenApiResponse(StatusSerializer, examples=[schema.STATUS_EXAMPLE])}
-        | schema.refusals(),
-    )
+    @extend_schema(operation_id="status", summary="Read the status", responses=StatusSerializer)
     def get(self, request: Request, **kwargs: Any) -> Response:
-        """Counts by state, the rate limit, what is paused, the last sweep, the last hour."""
+        """Return counts by state, the rate limit, pauses, the last sweep and the last hour."""
         return Response(StatusSerializer(get_status()).data)

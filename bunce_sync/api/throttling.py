@@ -1,4 +1,4 @@
-"""A throttle that waits for a rate: it acts as soon as the site's settings name one."""
+"""The throttle of this API, which is off until the site sets a rate."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from rest_framework.throttling import UserRateThrottle
 
 
 class BunceThrottle(UserRateThrottle):
-    """Requests a user may make to this API, all views together.
+    """The limit of requests per user, counted over all views of this API.
 
-    Every view has it beside the site's own throttles. Without a rate it lets all pass::
+    Every view has it in addition to the site's own throttles. Set a rate to turn it on::
 
         REST_FRAMEWORK = {"DEFAULT_THROTTLE_RATES": {"bunce_sync": "120/min"}}
     """
@@ -20,6 +20,6 @@ class BunceThrottle(UserRateThrottle):
     scope = "bunce_sync"
 
     def get_rate(self) -> str | None:
-        """Return the site's rate, read anew at each request; None for no limit."""
+        """Return the site's current rate; None for no limit."""
         rates = cast("Mapping[str, str | None]", api_settings.DEFAULT_THROTTLE_RATES)
         return rates.get(self.scope)

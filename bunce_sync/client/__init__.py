@@ -1,13 +1,12 @@
-"""The HTTP client for Bunce: no database, no waiting, no repeating.
+"""The HTTP client for Bunce: one request per call, without database access, waiting or retries.
 
-What a call means for a row is decided elsewhere; here a request is made once, and it is told
-truthfully whether it was sent and what came back.
+It reports whether the request was sent and what came back. What that means for a segment is decided
+in ``bunce_sync.sync``.
 """
 
-from .client import BunceClient
+from .client import BunceClient, shared_client
 from .paging import Page, Position
 from .request_record import RequestRecord
-from .shared import shared_client
 from .types import Customer, RemoteSegment
 
 __all__ = [

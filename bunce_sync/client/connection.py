@@ -1,9 +1,9 @@
-"""Connections that know whether a byte of the request has left, and that keep to a deadline.
+"""Connections that record whether a byte of the request was sent, and that enforce a deadline.
 
-``requests`` and urllib3 cannot say afterwards whether a request was sent: a ReadTimeout may come
-from the TLS handshake, an SSLError from a record after the request. And neither has a timeout
-for the whole: one byte every second outlasts any read timeout. Both are answered here, where
-the bytes pass, by subclasses of urllib3's connections.
+The exceptions of requests and urllib3 do not show whether a request was sent: a ReadTimeout can
+come from the TLS handshake, an SSLError from a record after the request. And neither library has a
+timeout for the whole request: one byte per second never triggers a read timeout. Subclasses of
+urllib3's connections solve both where the bytes pass.
 """
 
 from __future__ import annotations
@@ -23,26 +23,26 @@ from ..exceptions import NotSent, PermitExpired
 from .request_record import Instant, RequestRecord
 
 IDLE_LIMIT = 2.0
-"""Seconds after which an unused connection is not used again.
+"""Seconds after which an idle connection is not used again.
 
-A server may close an idle connection at any moment; when that crosses the next request on the
-wire, nobody can say whether it was read. Servers keep a connection for five seconds and more.
+A server may close an idle connection at any time. If it does so while the next request is on its
+way, whether the request was read is unknown. Servers keep idle connections for at least 5 seconds.
 """
 
 
 class DeadlinePassed(TimeoutError):
-    """The whole request took longer than it may, though no single read did."""
+    """The request as a whole took too long, although no single read did."""
 
 
 class Call:
-    """What a connection must know of the request it carries.
+    """The state of the request that a connection carries.
 
     Args:
-        record: the record to mark.
+        record: is marked as sent.
         connect_timeout: seconds to wait for each step of connecting.
-        read_timeout: seconds to wait for the next byte of the answer.
+        read_timeout: seconds to wait for the next byte of the response.
 
-    The whole may take as long as both together.
+    The request as a whole may take as long as both timeouts together.
     """
 
     __slots__ = ("_deadline", "_read_timeout", "_wait", "active", "held_back", "record")
@@ -58,24 +58,24 @@ class Call:
         self.held_back = False
 
     def connected(self) -> None:
-        """Note that from now on the answer is waited for, no longer a connection."""
+        """Switch from the connect timeout to the read timeout."""
         self._wait = self._read_timeout
 
-    def patience(self) -> float:
-        """Seconds to wait for the next byte; zero or less once the deadline has passed."""
+    def timeout(self) -> float:
+        """Return the seconds to wait for the next byte; zero or less after the deadline."""
         return min(self._wait, self._deadline - time.monotonic())
 
     def touch(self) -> None:
-        """Note that the connection did something just now."""
+        """Record activity on the connection."""
         self.active = Instant()
 
 
 current_call: ContextVar[Call] = ContextVar("bunce_sync_current_call")
-"""The call this thread or greenlet is making; urllib3 has no way to hand it to a connection."""
+"""The current call of this thread or greenlet; urllib3 cannot pass it to a connection."""
 
 
 class _TimedReads(io.RawIOBase):
-    """A socket's bytes, each read waiting no longer than the call may still last."""
+    """A socket's bytes, where no read waits longer than the call allows."""
 
     def __init__(self, sock: socket.socket, call: Call) -> None:
         self._sock = sock
@@ -86,14 +86,14 @@ class _TimedReads(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int | None:
-        patience = self._call.patience()
-        if patience <= 0:
+        timeout = self._call.timeout()
+        if timeout <= 0:
             raise DeadlinePassed
-        self._sock.settimeout(patience)
+        self._sock.settimeout(timeout)
         try:
             count: int | None = self._raw.readinto(buffer)
         except TimeoutError:
-            if self._call.patience() <= 0:
+            if self._call.timeout() <= 0:
                 raise DeadlinePassed from None
             raise
         self._call.touch()
@@ -101,7 +101,7 @@ class _TimedReads(io.RawIOBase):
 
     def close(self) -> None:
         try:
-            self._raw.close()  # lets the socket go, which may be waiting for this to close
+            self._raw.close()  # the socket stays open as long as this refers to it
         finally:
             super().close()
 
@@ -118,7 +118,7 @@ class _TimedSocket:
 
 
 class TimedResponse(http.client.HTTPResponse):
-    """A response (also a proxy's to CONNECT) read under the deadline of the current call."""
+    """A response, also a proxy's to CONNECT, read within the deadline of the current call."""
 
     def __init__(
         self,
@@ -131,9 +131,9 @@ class TimedResponse(http.client.HTTPResponse):
         super().__init__(timed, debuglevel, method, url)
 
     def begin(self) -> None:
-        """Read status and headers, and forget what of the headers cannot be parsed.
+        """Read status and headers, and drop headers that cannot be parsed.
 
-        urllib3 would write it to the log as it came.
+        urllib3 would log them unredacted.
         """
         super().begin()
         self.headers.defects.clear()
@@ -141,11 +141,13 @@ class TimedResponse(http.client.HTTPResponse):
 
 
 class PlainConnection(HTTPConnection):
-    """A connection that marks the record of its request as sent, and only of its request:
-    what goes to a proxy to open a tunnel, and the TLS handshake, do not count."""
+    """A connection that marks the record of its request as sent.
+
+    Opening a tunnel through a proxy and the TLS handshake do not count as sending.
+    """
 
     response_class = TimedResponse
-    debuglevel = 0  # http.client's global switch prints headers, and so would print the key
+    debuglevel = 0  # http.client's global switch would print the headers with the key
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -160,26 +162,26 @@ class PlainConnection(HTTPConnection):
     def request(
         self, method: str, url: str, body: Any = None, headers: Any = None, **options: Any
     ) -> None:
-        """Connect if need be, and send the request if it is still allowed to leave.
+        """Connect if necessary, and send the request unless its permit has expired.
 
-        Connecting can take long, so the permit is looked at afterwards. When it has run out,
-        nothing is sent and ``getresponse`` gives an empty stand-in: an exception here would make
-        urllib3 close the connection, and the next try would connect as slowly again.
+        Connecting can take long, so the permit is checked afterwards. When it has expired, nothing
+        is sent and ``getresponse`` returns a placeholder: an exception here would make urllib3
+        close the connection, and the next attempt would connect as slowly again.
         """
-        call, former = current_call.get(), self._call
+        call, previous = current_call.get(), self._call
         if self.sock is None:
             self.connect()
-        elif former is not None:
-            call.active = former.active  # idle until a byte moves, also while held back
+        elif previous is not None:
+            call.active = previous.active  # idle until a byte moves, also if nothing is sent
         self._call = call
         if call.record.too_late:
             call.held_back = True
             return
         call.connected()
-        patience = call.patience()
-        if patience <= 0:
-            raise NotSent("connecting took all the time there was", code="connect_timeout")
-        self.timeout = patience
+        timeout = call.timeout()
+        if timeout <= 0:
+            raise NotSent("connecting took the whole time allowed", code="connect_timeout")
+        self.timeout = timeout
         self._requesting = True
         try:
             super().request(method, url, body=body, headers=headers, **options)
@@ -190,13 +192,13 @@ class PlainConnection(HTTPConnection):
         if self._requesting and self._call is not None:
             record = self._call.record
             if not record.sent:
-                if record.too_late:  # this process was halted since the look in request()
+                if record.too_late:  # the process was suspended since the check in request()
                     raise PermitExpired
                 record.sent = True
             self._call.touch()
         super().send(data)
 
-    def getresponse(self) -> HTTPResponse:  # type: ignore[override]  # as urllib3 itself does
+    def getresponse(self) -> HTTPResponse:  # type: ignore[override]  # as in urllib3
         if self._call is not None and self._call.held_back:
             return HTTPResponse(body=b"", status=0, preload_content=False)
         return super().getresponse()
@@ -214,10 +216,10 @@ class TLSConnection(PlainConnection, HTTPSConnection):
 
 
 def _is_quiet(sock: socket.socket) -> bool:
-    """Whether a connection at rest is still open and nothing unasked-for has come.
+    """Whether an idle connection is open and no unexpected data has arrived.
 
-    It reads instead of polling for readability as urllib3 does: with TLS 1.3 the session tickets
-    that follow the handshake make a sound connection readable.
+    It reads instead of polling for readability as urllib3 does: in TLS 1.3 the session tickets
+    that follow the handshake make a healthy connection readable.
     """
     sock.settimeout(0)
     try:

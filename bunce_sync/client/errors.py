@@ -1,7 +1,7 @@
-"""What went wrong on the wire, in one word.
+"""Network errors, translated into ``NotSent`` and ``NoResponse`` with a stable code.
 
-Whether the request was sent is known from the record and decides the class of the error. What
-is read from the exceptions here is only the word for people.
+The request record knows whether a byte was sent, and so decides the class. The exceptions of
+requests and urllib3 only give the code and the detail.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from urllib3.exceptions import DecodeError, ProxyError
 
 from ..exceptions import NoResponse, NotSent
 from .connection import DeadlinePassed
-from .text import Redact, one_line, redact_keys
+from .redaction import Redact, one_line, redact_keys
 
 
-def not_sent(error: BaseException, *, address: str, redact: Redact = redact_keys) -> NotSent:
-    """Return the error for a request of which nothing left.
+def not_sent_error(error: BaseException, *, address: str, redact: Redact = redact_keys) -> NotSent:
+    """Return the error for a request of which no byte was sent.
 
     Args:
         error: what urllib3 or requests raised.
         address: host and port, for the detail.
-        redact: replaces secrets in what an error says: a proxy's own words may be in it.
+        redact: replaces secrets in the text of an error, which may quote a proxy.
     """
     chain = list(_chain(error))
     proxy = "through the proxy, " if _first(chain, ProxyError) else ""
@@ -33,9 +33,9 @@ def not_sent(error: BaseException, *, address: str, redact: Redact = redact_keys
     elif _first(chain, ConnectionRefusedError):
         code, detail = "refused", "connection refused"
     elif _first(chain, TimeoutError):
-        code, detail = "connect_timeout", "no connection in time"
+        code, detail = "connect_timeout", "connecting timed out"
     elif found := _first(chain, ssl.SSLError, ssl.CertificateError):
-        code, detail = "tls", f"no TLS connection ({_text(found, redact)})"
+        code, detail = "tls", f"TLS failed ({_text(found, redact)})"
     elif found := _first(chain, OSError):
         code, detail = "connect_failed", _text(found, redact)
     else:
@@ -43,33 +43,33 @@ def not_sent(error: BaseException, *, address: str, redact: Redact = redact_keys
     return NotSent(f"{address}: {proxy}{detail}", code=code)
 
 
-def no_answer(
+def no_response_error(
     error: BaseException, *, http_status: int | None, redact: Redact = redact_keys
 ) -> NoResponse:
-    """Return the error for a request that was sent, or begun to be, and has no whole answer.
+    """Return the error for a request that was sent at least in part, without a complete response.
 
     Args:
         error: what urllib3 or requests raised.
-        http_status: the status, when the headers of the answer had come.
-        redact: replaces secrets in what an error says.
+        http_status: the status, when the headers of the response had arrived.
+        redact: replaces secrets in the text of an error.
     """
     chain = list(_chain(error))
     if _first(chain, DeadlinePassed):
-        code, detail = "deadline", "the answer came too slowly"
+        code, detail = "deadline", "the response arrived too slowly"
     elif _first(chain, TimeoutError):
-        code, detail = "read_timeout", "no answer in time"
+        code, detail = "read_timeout", "no response in time"
     elif found := _first(chain, ssl.SSLError):
         code, detail = "tls_broken", _text(found, redact)
     elif _first(chain, http.client.RemoteDisconnected):
-        code, detail = "closed", "the connection was closed without an answer"
+        code, detail = "closed", "the connection was closed without a response"
     elif _first(chain, ConnectionResetError, BrokenPipeError, ConnectionAbortedError):
         code, detail = "reset", "the connection was reset"
     elif _first(chain, http.client.IncompleteRead):
-        code, detail = "cut", "the answer broke off"
+        code, detail = "cut", "the response is incomplete"
     elif _first(chain, http.client.BadStatusLine):
-        code, detail = "cut", "the answer is not HTTP"
+        code, detail = "cut", "the response is not HTTP"
     elif _first(chain, DecodeError):
-        code, detail = "cut", "the answer cannot be decompressed"
+        code, detail = "cut", "the response cannot be decompressed"
     elif found := _first(chain, OSError):
         code, detail = "closed", _text(found, redact)
     else:
@@ -78,7 +78,7 @@ def no_answer(
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
-    """The error and all it came from: urllib3 and requests use causes, ``reason`` and ``args``."""
+    """Yield the error and its causes: urllib3 and requests also use ``reason`` and ``args``."""
     seen: set[int] = set()
     waiting = [error]
     while waiting:
@@ -93,7 +93,7 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 
 
 def _first(chain: list[BaseException], *classes: type[BaseException]) -> BaseException | None:
-    """The first of the chain that speaks for itself: requests' own errors are OSErrors too."""
+    """Return the first error of these classes; not one of requests, whose errors are OSErrors."""
     for one in chain:
         if isinstance(one, classes) and not type(one).__module__.startswith("requests"):
             return one

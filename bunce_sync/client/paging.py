@@ -1,17 +1,17 @@
-"""Where a list continues and where it ends, in every style of paging that Bunce's sources mention.
+"""Where Bunce's list continues and where it ends, in every style of paging its sources mention.
 
-From a list that was read to its end it is concluded that a segment does not exist, and then it
-is created. So the end must be proven. It is exactly one of:
+A list that was read to its end proves that a segment does not exist, and then it is created. So the
+end must be certain. It is exactly one of:
 
 - ``has_next_page: false``;
-- a cursor was followed and no further one is given, unless ``has_next_page`` is true;
+- a cursor was followed and there is no further one, unless ``has_next_page`` is true;
 - two empty pages in a row, unless ``has_next_page`` is true on the second (an error);
 - the last page is repeated: a page and the one before it are the same at the same time. Where
-  each page is the same, that is an end only with ``next_page_cursor: null``: a list with cursors
+  all pages are the same, that is an end only with ``next_page_cursor: null``: a list with cursors
   that has one page.
 
-A short page, a single empty page, a page count or a total prove nothing: a server may cap its
-pages, or filter them after paging.
+A short page, a single empty page, a page count or a total prove nothing: a server may limit its
+page size, or filter rows after paging.
 """
 
 from __future__ import annotations
@@ -23,44 +23,46 @@ from typing import Any, Final
 
 from ..exceptions import UnusableResponse
 from ..fingerprint import clean
-from .parse import flag_of, listed_segment
+from .responses import parse_bool, read_listed_segment
 from .types import RemoteSegment
 
 DEFAULT_PER_PAGE: Final = 100
 MAX_PER_PAGE: Final = 1000
 MAX_PAGES: Final = 100_000
 
-MAX_RETURNS: Final = 3
-"""How often the same rows may come again after an empty page."""
+MAX_REPEATS: Final = 3
+"""How often the same rows may be repeated after an empty page."""
 
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """A place in the list; the first page unless said otherwise.
+    """A place in the list, by default the first page, with what was learned on the way there.
+
+    The last six attributes detect servers that repeat pages. Digests stand for ids and cursors to
+    keep a stored position small.
 
     Attributes:
-        page: the number of the page, from 1; counted also when a cursor is followed.
-        cursor: what Bunce gave to continue with.
-        per_page: rows to ask for.
-        seen: a digest of the ids on the last page that had rows, to notice a server that repeats
-            itself, be it in another order.
-        empty: the page read before had no rows.
-        again: the page is read once more, as the one after it was the same.
-        returns: how often the rows of ``seen`` came again after an empty page.
-        top: a digest of the first id on page 1, or on a later page that had moved down from there:
-            a page that still holds it is page 1, and the server ignores ``page``.
-        mark: a digest of an earlier cursor, to notice cursors that go round in a circle.
+        page: the number of the page, from 1; also counted when a cursor is followed.
+        cursor: the cursor to continue with, from Bunce.
+        per_page: rows to request.
+        last_ids: a digest of the ids on the last page that had rows, in any order.
+        after_empty: whether the previous page had no rows.
+        rereading: whether the page is read a second time because the one after it was the same.
+        repeats: how often the rows of ``last_ids`` were repeated after an empty page.
+        first_id: a digest of the first id on page 1, or on a later page that had moved down from
+            there. A page that still contains it is page 1: the server ignores ``page``.
+        earlier_cursor: a digest of an earlier cursor, to detect cursors that form a cycle.
     """
 
     page: int = 1
     cursor: str | None = field(default=None, repr=False)
     per_page: int = DEFAULT_PER_PAGE
-    seen: str = ""
-    empty: bool = False
-    again: bool = False
-    returns: int = 0
-    top: str = ""
-    mark: str = ""
+    last_ids: str = ""
+    after_empty: bool = False
+    rereading: bool = False
+    repeats: int = 0
+    first_id: str = ""
+    earlier_cursor: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Return a JSON object to store, for ``from_json``."""
@@ -71,18 +73,15 @@ class Position:
         """Return the position that was stored.
 
         Raises:
-            ValueError: it is not one, or another release stored it in its own way.
+            ValueError: it is not a position, or another release stored it in another format.
         """
         try:
             position = cls(**value)
         except TypeError:
             raise ValueError("not a stored position") from None
+        types = {name: type(default) for name, default in asdict(cls()).items() if name != "cursor"}
         if (
-            any(
-                type(getattr(position, name)) is not int for name in ("page", "per_page", "returns")
-            )
-            or any(type(getattr(position, name)) is not bool for name in ("empty", "again"))
-            or any(type(getattr(position, name)) is not str for name in ("seen", "top", "mark"))
+            any(type(getattr(position, name)) is not kind for name, kind in types.items())
             or not isinstance(position.cursor, str | None)
             or position.page < 1
             or not 1 <= position.per_page <= MAX_PER_PAGE
@@ -104,44 +103,44 @@ class Page:
     next: Position | None
 
 
-def query_of(position: Position) -> dict[str, str]:
-    """Return the parameters that ask for this page.
+def query_parameters(position: Position) -> dict[str, str]:
+    """Return the query parameters that request a page.
 
-    ``cursor`` is named so by the Node SDK's other lists; for segments none is documented.
+    The Node SDK uses ``cursor`` for other lists; for segments no parameter is documented.
     """
     place = {"page": str(position.page)} if position.cursor is None else {"cursor": position.cursor}
     return {**place, "per_page": str(position.per_page)}
 
 
-def page_of(content: Any, position: Position, *, http_status: int | None) -> Page:
-    """Return the page in an answer.
+def read_page(content: Any, position: Position, *, http_status: int | None) -> Page:
+    """Return the page in a response.
 
     Args:
-        content: the decoded answer.
-        position: which page was asked for.
-        http_status: the status of the answer, for the error.
+        content: the decoded body.
+        position: which page was requested.
+        http_status: the status of the response, for the error.
 
     Raises:
-        UnusableResponse: not a list or a row that cannot be read (``wrong_shape``), or the list
+        UnusableResponse: it is not a list, or a row cannot be read (``wrong_shape``), or the list
             cannot be followed to its end (``paging``).
     """
     rows, places = _rows_and_places(content)
     if rows is None:
         raise UnusableResponse(
-            "the answer has no list of segments", code="wrong_shape", http_status=http_status
+            "the response has no list of segments", code="wrong_shape", http_status=http_status
         )
-    segments = tuple(listed_segment(row, http_status=http_status) for row in rows)
-    more = _promise(places)
-    if more is False:
+    segments = tuple(read_listed_segment(row, http_status=http_status) for row in rows)
+    has_next = _has_next_page(places)
+    if has_next is False:
         return Page(segments, None)
     try:
-        cursor, ended = _cursor(places)
+        cursor, is_null = _cursor(places)
         if cursor is not None or position.cursor is not None:
-            following = _after_cursor(segments, position, cursor, more)
+            following = _after_cursor(segments, position, cursor, has_next)
         else:
-            following = _after_number(segments, position, more, ended)
+            following = _after_number(segments, position, has_next, is_null)
         if following is not None and following.page > MAX_PAGES:
-            raise _lost(f"more than {MAX_PAGES} pages")
+            raise _paging_error(f"more than {MAX_PAGES} pages")
     except UnusableResponse as error:
         error.http_status = http_status
         raise
@@ -154,8 +153,8 @@ def walk(
     """Yield every segment once, page after page, to the end of the list.
 
     Args:
-        fetch: gives the page at a position.
-        position: where to begin; the first page when not given.
+        fetch: returns the page at a position.
+        position: where to start; by default at the first page.
 
     Raises:
         UnusableResponse: from ``fetch``.
@@ -172,97 +171,112 @@ def walk(
 
 
 def _after_cursor(
-    segments: tuple[RemoteSegment, ...], position: Position, cursor: str | None, more: bool | None
+    segments: tuple[RemoteSegment, ...],
+    position: Position,
+    cursor: str | None,
+    has_next: bool | None,
 ) -> Position | None:
     """Return where a list with cursors continues; ``None`` at its end."""
-    if cursor is None and more is not True:
+    if cursor is None and has_next is not True:
         return None
-    seen = _page_digest(segments)
-    repeated = bool(segments) and seen == position.seen and not position.empty
+    ids = _page_digest(segments)
+    repeated = bool(segments) and ids == position.last_ids and not position.after_empty
     if cursor is None or cursor == position.cursor or repeated:
-        raise _lost("the cursor leads nowhere")
+        raise _paging_error("the cursor does not lead to another page")
     here = _digest(cursor)
-    if here == position.mark:
-        raise _lost("the cursors go round in a circle")
-    page = position.page + 1 + position.again
-    # Brent's way to find a circle of any length: one cursor is remembered, at growing distances.
+    if here == position.earlier_cursor:
+        raise _paging_error("the cursors form a cycle")
+    page = position.page + 1 + position.rereading
+    # Brent's algorithm finds a cycle of any length: one cursor is remembered, at growing distances.
     remembered = page & (page - 1) == 0
     return Position(
         page=page,
         cursor=cursor,
         per_page=position.per_page,
-        seen=seen if segments else position.seen,
-        empty=not segments,
-        mark=here if remembered else position.mark,
+        last_ids=ids if segments else position.last_ids,
+        after_empty=not segments,
+        earlier_cursor=here if remembered else position.earlier_cursor,
     )
 
 
 def _after_number(
-    segments: tuple[RemoteSegment, ...], position: Position, more: bool | None, ended: bool
+    segments: tuple[RemoteSegment, ...],
+    position: Position,
+    has_next: bool | None,
+    cursor_is_null: bool,
 ) -> Position | None:
     """Return where a list with page numbers continues; ``None`` at its end.
 
     Args:
-        ended: there is a ``next_page_cursor``, and it is null.
+        cursor_is_null: there is a ``next_page_cursor``, and it is null.
     """
-    if position.again:
-        return _after_second_look(segments, position, more, ended)
-    following = replace(position, page=position.page + 1, empty=not segments)
+    if position.rereading:
+        return _after_rereading(segments, position, has_next, cursor_is_null)
+    following = replace(position, page=position.page + 1, after_empty=not segments)
     if not segments:
-        if position.empty and more is True:
-            raise _lost("more is promised, but there are empty pages only")
-        return None if position.empty else following
-    seen = _page_digest(segments)
-    following = replace(following, seen=seen, top=_top(segments, position))
-    if seen != position.seen:
-        return replace(following, returns=0)
-    if position.empty:
-        # An empty page lies between, so these are not two pages that are the same at once. Two
-        # pages' worth of new segments may have pushed the rows down, or the server is not sound.
-        if position.returns >= MAX_RETURNS:
-            raise _lost("the same rows come again after each empty page")
-        return replace(following, returns=position.returns + 1)
-    # The server repeats its last page past its end; or new segments have pushed down the whole
-    # page that was read just before: then it is another one by now.
-    return replace(following, page=position.page - 1, again=True)
+        if position.after_empty and has_next is True:
+            raise _paging_error("has_next_page is true, but the pages are empty")
+        return None if position.after_empty else following
+    ids = _page_digest(segments)
+    following = replace(following, last_ids=ids, first_id=_first_id(segments, position))
+    if ids != position.last_ids:
+        return replace(following, repeats=0)
+    if position.after_empty:
+        # With an empty page between them, the two pages were not the same at the same time. Two
+        # pages of new segments may have pushed the rows down, or the server is faulty.
+        if position.repeats >= MAX_REPEATS:
+            raise _paging_error("the same rows are repeated after each empty page")
+        return replace(following, repeats=position.repeats + 1)
+    # Either the server repeats its last page past the end, or new segments have pushed down the
+    # whole previous page, which is then a different one now.
+    return replace(following, page=position.page - 1, rereading=True)
 
 
-def _after_second_look(
-    segments: tuple[RemoteSegment, ...], position: Position, more: bool | None, ended: bool
+def _after_rereading(
+    segments: tuple[RemoteSegment, ...],
+    position: Position,
+    has_next: bool | None,
+    cursor_is_null: bool,
 ) -> Position | None:
-    """Return where the list continues after a page was read again; ``None`` at its end."""
-    if _page_digest(segments) != position.seen:
-        # Its rows have moved on to the page that was read before this second look.
+    """Return where the list continues after a page was read twice; ``None`` at its end."""
+    if _page_digest(segments) != position.last_ids:
+        # New segments had pushed its rows down to the next page, which was already read.
         return replace(
-            position, page=position.page + 2, again=False, returns=0, top=_top(segments, position)
+            position,
+            page=position.page + 2,
+            rereading=False,
+            repeats=0,
+            first_id=_first_id(segments, position),
         )
-    # Both pages are the same at the same time: past its end, this server repeats the last page.
-    if more is True:
-        raise _lost("each page is the same, and more is promised")
-    if (position.page == 1 or _holds(segments, position.top)) and not ended:
-        # It was page 1 all the time: the server ignores the number, and there may be more rows.
-        raise _lost("each page is the same")
+    # Both pages are the same at the same time: this server repeats the last page past the end.
+    if has_next is True:
+        raise _paging_error("all pages are the same, but has_next_page is true")
+    if (position.page == 1 or _contains(segments, position.first_id)) and not cursor_is_null:
+        # It is page 1 each time: the server ignores ``page``, and there may be more rows.
+        raise _paging_error("all pages are the same")
     return None
 
 
-def _top(segments: tuple[RemoteSegment, ...], position: Position) -> str:
-    """Return the ``top`` for the following position.
+def _first_id(segments: tuple[RemoteSegment, ...], position: Position) -> str:
+    """Return the ``first_id`` of the next position.
 
-    A server that ignores ``page`` gives page 1 each time, though not the same when segments are
-    created meanwhile: the first id of the page before is still on it.
+    A server that ignores ``page`` returns page 1 each time. If segments are created meanwhile, the
+    pages differ, but the first id of the previous page is still among them.
     """
-    first = position.page == 1 or (position.empty and not position.seen)
-    if segments and ((first and not position.top) or _holds(segments, position.top)):
+    is_first = position.page == 1 or (position.after_empty and not position.last_ids)
+    if segments and (
+        (is_first and not position.first_id) or _contains(segments, position.first_id)
+    ):
         return _digest(segments[0].id)
-    return position.top
+    return position.first_id
 
 
-def _holds(segments: tuple[RemoteSegment, ...], top: str) -> bool:
-    return bool(top) and any(_digest(segment.id) == top for segment in segments)
+def _contains(segments: tuple[RemoteSegment, ...], first_id: str) -> bool:
+    return bool(first_id) and any(_digest(segment.id) == first_id for segment in segments)
 
 
 def _rows_and_places(content: Any) -> tuple[list[Any] | None, list[Mapping[str, Any]]]:
-    """Return the rows in ``data`` or ``data.data``; the objects that may speak of paging."""
+    """Return the rows in ``data`` or ``data.data``, and the objects that may describe paging."""
     if not isinstance(content, dict):
         return None, []
     data = content.get("data")
@@ -275,17 +289,17 @@ def _rows_and_places(content: Any) -> tuple[list[Any] | None, list[Mapping[str, 
     )
 
 
-def _promise(places: list[Mapping[str, Any]]) -> bool | None:
-    """Return ``has_next_page``; where two places contradict each other, there is more."""
-    flags = [flag_of(place.get("has_next_page")) for place in places]
+def _has_next_page(places: list[Mapping[str, Any]]) -> bool | None:
+    """Return ``has_next_page``; True when two places contradict each other."""
+    flags = [parse_bool(place.get("has_next_page")) for place in places]
     return True if True in flags else False if False in flags else None
 
 
 def _cursor(places: list[Mapping[str, Any]]) -> tuple[str | None, bool]:
-    """Return the cursor that is given, and whether one is given as null instead.
+    """Return the cursor, and whether it is null.
 
     Raises:
-        UnusableResponse: it cannot be followed, so there is more that cannot be read.
+        UnusableResponse: the cursor cannot be followed, so the rest of the list cannot be read.
     """
     named = [place["next_page_cursor"] for place in places if "next_page_cursor" in place]
     given = next((one for one in named if one), None)
@@ -295,10 +309,10 @@ def _cursor(places: list[Mapping[str, Any]]) -> tuple[str | None, bool]:
         return given, False
     if isinstance(given, int) and not isinstance(given, bool):
         return str(given), False
-    raise _lost("the cursor cannot be read")
+    raise _paging_error("the cursor cannot be read")
 
 
-def _lost(detail: str) -> UnusableResponse:
+def _paging_error(detail: str) -> UnusableResponse:
     """Return the error for a list that cannot be followed to its end."""
     return UnusableResponse(detail, code="paging")
 

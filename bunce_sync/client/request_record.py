@@ -1,4 +1,4 @@
-"""One HTTP request as it happened: what left, what came back, how long it took."""
+"""What happened to one HTTP request: what was sent, what came back, how long it took."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import time
 
 
 class Instant:
-    """A moment, noted by two clocks.
+    """A moment, measured by two clocks.
 
-    The monotonic clock stands still while a virtual machine is suspended and the wall clock may
-    step, so the age is the greater of the two: what it guards (a permit, an idle connection) is
-    harmed by being thought too young, never by being thought too old.
+    The monotonic clock stops while a virtual machine is suspended, and the wall clock can be set.
+    The age is the larger of the two: a permit or an idle connection that is considered too old
+    does no harm, one that is considered too young does.
     """
 
     __slots__ = ("_monotonic", "_wall")
@@ -20,26 +20,26 @@ class Instant:
         self._wall = time.time()
 
     def age(self) -> float:
-        """Seconds since this moment."""
+        """Return the seconds since this moment."""
         return max(time.monotonic() - self._monotonic, time.time() - self._wall)
 
 
 class RequestRecord:
     """The record of one HTTP request, made by the caller and filled in by the client.
 
-    It is readable at any time, also after an error, and serves for one request only.
+    It can be read at any time, also after an error. Each request needs its own.
 
     Args:
-        send_within: seconds from now within which the first byte must leave; ``None`` for no
-            limit. Later than that nothing is sent and ``PermitExpired`` is raised.
+        send_within: seconds from now within which the first byte must be sent; ``None`` for no
+            limit. After that nothing is sent and ``PermitExpired`` is raised.
 
     Attributes:
-        sent: whether a byte of the request has left; true from just before the first byte is
-            handed to the socket, so that False is a proof that Bunce cannot have acted.
-        http_status: the status of the answer, as soon as its headers were read.
-        duration: seconds from the start of the call to its end, the connecting included.
+        sent: whether a byte of the request was sent. It is set just before the first byte is
+            passed to the socket, so False proves that Bunce cannot have acted.
+        http_status: the status of the response, as soon as its headers were read.
+        duration: seconds from the start of the call to its end, including connecting.
         method: the HTTP method, e.g. ``"POST"``.
-        path: the path below the base address, e.g. ``"/segments"``.
+        path: the path below the base URL, e.g. ``"/segments"``.
     """
 
     __slots__ = ("_made", "_send_within", "duration", "http_status", "method", "path", "sent")
@@ -54,18 +54,18 @@ class RequestRecord:
         self.path = ""
 
     def begin(self, method: str, path: str) -> None:
-        """Name the request that is about to be made.
+        """Set method and path of the request that is about to be made.
 
         Raises:
-            ValueError: this record has recorded a request before; its ``sent`` would lie.
+            ValueError: the record was used for a request before, so its ``sent`` would be wrong.
         """
         if self.method:
-            raise ValueError("an RequestRecord records one request: make a new one for the next")
+            raise ValueError("a RequestRecord records one request; make a new one for the next")
         self.method, self.path = method, path
 
     @property
     def too_late(self) -> bool:
-        """Whether the time within which the request may be sent has run out."""
+        """Whether the time within which the request may be sent is over."""
         return self._send_within is not None and self._made.age() > self._send_within
 
     def __repr__(self) -> str:

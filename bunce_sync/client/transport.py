@@ -1,4 +1,4 @@
-"""One HTTP request over ``requests``: made once, bounded in time and size, never repeated."""
+"""One HTTP request with ``requests``, limited in time and size and never repeated."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import http.client
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -20,54 +19,39 @@ from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from .. import __version__
 from ..exceptions import BunceError, ConfigurationError, NotSent, PermitExpired, UnusableResponse
 from .connection import Call, PlainConnection, TLSConnection, current_call
-from .errors import no_answer, not_sent
+from .errors import no_response_error, not_sent_error
+from .redaction import redactor
 from .request_record import RequestRecord
-from .text import redactor
+from .responses import RawResponse
 
 CHUNK = 16 * 1024
-REFUSAL_BYTES = 64 * 1024
-"""How much of an error's body is read: its status has said what happened, the rest is a remark."""
+ERROR_BODY_BYTES = 64 * 1024
+"""How much of an error's body is read: the status is decisive, the body only gives the detail."""
 
-TOLD_HEADERS = ("Date", "Location", "Retry-After")
+KEPT_HEADERS = ("Date", "Location", "Retry-After")
 
 WIRE_ERRORS = (
     requests.RequestException,
     urllib3.exceptions.HTTPError,
     http.client.HTTPException,
     OSError,
-    ValueError,  # from parsers below us that met rubbish: of a length, a header, an address
+    ValueError,  # from the parsers of lengths, headers and URLs in the libraries
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What came back, as far as it is of interest.
-
-    It is raw: whatever of it is shown must be redacted first, and its repr shows the status only.
-
-    Attributes:
-        status: the HTTP status.
-        headers: those of ``TOLD_HEADERS`` that there were.
-        body: the decompressed body; of an error at most ``REFUSAL_BYTES``.
-    """
-
-    status: int
-    headers: Mapping[str, str] = field(repr=False)
-    body: bytes = field(repr=False)
 
 
 class Transport:
     """A keep-alive session with one server; usable by many threads at once.
 
     Args:
-        base_url: the address all paths hang on, with or without a slash at its end.
+        base_url: the URL that all paths are appended to, with or without a trailing slash.
         api_key: the secret key; ``redact`` replaces it in a text that is shown.
         connect_timeout: seconds for each step of connecting.
-        read_timeout: seconds for the next byte of the answer; the whole may take both together.
-        max_answer_bytes: the largest answer that is read, after decompression.
+        read_timeout: seconds to wait for the next byte of the response. The whole request may take
+            as long as both timeouts together.
+        max_response_bytes: the largest response that is read, after decompression.
 
     Raises:
-        ConfigurationError: the key or the address cannot be used; neither is quoted.
+        ConfigurationError: the key or the URL cannot be used; the message quotes neither.
     """
 
     def __init__(
@@ -77,30 +61,30 @@ class Transport:
         api_key: str,
         connect_timeout: float,
         read_timeout: float,
-        max_answer_bytes: int,
+        max_response_bytes: int,
     ) -> None:
-        self._base, self.address = _checked_address(base_url)
+        self._base, self.address = _check_url(base_url)
         self._connect_timeout = connect_timeout
         self._read_timeout = read_timeout
-        self._max_answer_bytes = max_answer_bytes
+        self._max_response_bytes = max_response_bytes
         self._auth = _KeyAuth(api_key)
         self._session = _Session(self._base, self._auth)
         self.redact = redactor(api_key)
 
     def perform(
         self, record: RequestRecord, *, query: Mapping[str, str] | None = None, body: Any = None
-    ) -> Answer:
-        """Make the request that ``record`` names and fill it in.
+    ) -> RawResponse:
+        """Make the request that ``record`` describes, and fill in the record.
 
         Args:
-            record: begun, so it has method and path.
-            query: the parameters behind the question mark.
-            body: what is sent as JSON; ``None`` for no body.
+            record: has method and path.
+            query: the query parameters.
+            body: is sent as JSON; ``None`` for no body.
 
         Raises:
-            NotSent, PermitExpired: nothing left.
-            NoResponse: no whole answer came.
-            UnusableResponse: a success too large to be read (``too_large``).
+            NotSent, PermitExpired: nothing was sent.
+            NoResponse: no complete response came back.
+            UnusableResponse: a success that is too large to be read (``too_large``).
         """
         content = None if body is None else json.dumps(body).encode()
         started = time.monotonic()
@@ -112,18 +96,18 @@ class Transport:
             current_call.reset(token)
             record.duration = time.monotonic() - started
         if isinstance(outcome, BunceError):
-            # Raised here and not where it was met: exceptions of requests hold the headers, and
-            # so the key, and neither they nor their frames shall hang on ours.
+            # Raised here and not where it occurred: exceptions of requests hold the headers with
+            # the key, so neither they nor their frames may be attached to ours.
             raise outcome.with_traceback(None)
         return outcome
 
     def close(self) -> None:
-        """Close the idle connections; requests under way end undisturbed."""
+        """Close the idle connections; requests in progress are not affected."""
         self._session.close()
 
     def _attempt(
         self, call: Call, query: Mapping[str, str] | None, content: bytes | None
-    ) -> Answer | BunceError:
+    ) -> RawResponse | BunceError:
         record = call.record
         try:
             response = self._session.request(
@@ -137,7 +121,7 @@ class Transport:
             )
             if call.held_back:
                 response.raw.release_conn()
-                return PermitExpired("the connection took longer than the permit was good for")
+                return PermitExpired("the permit expired while connecting")
             record.http_status = response.status_code
             try:
                 return self._read(response)
@@ -147,14 +131,14 @@ class Transport:
             return error
         except WIRE_ERRORS as error:
             if record.sent:
-                return no_answer(error, http_status=record.http_status, redact=self.redact)
-            return not_sent(error, address=self.address, redact=self.redact)
+                return no_response_error(error, http_status=record.http_status, redact=self.redact)
+            return not_sent_error(error, address=self.address, redact=self.redact)
 
-    def _read(self, response: requests.Response) -> Answer | BunceError:
-        """The answer with its body; closing an unread rest is the caller's."""
+    def _read(self, response: requests.Response) -> RawResponse | BunceError:
+        """Return the response with its body; the caller closes it, which drops unread bytes."""
         status = response.status_code
         success = 200 <= status < 300
-        limit = self._max_answer_bytes if success else REFUSAL_BYTES
+        limit = self._max_response_bytes if success else ERROR_BODY_BYTES
         pieces: list[bytes] = []
         size = 0
         try:
@@ -166,18 +150,18 @@ class Transport:
         except WIRE_ERRORS:
             if success:
                 raise
-            pieces.clear()  # the status stands, only its remark is lost
+            pieces.clear()  # the status is known, only the detail is lost
         if size > limit and success:
             return UnusableResponse(
-                f"the answer is larger than {limit} bytes", code="too_large", http_status=status
+                f"the response is larger than {limit} bytes", code="too_large", http_status=status
             )
         headers = response.headers
-        told = {name: headers[name] for name in TOLD_HEADERS if name in headers}
-        return Answer(status, told, b"".join(pieces))
+        kept = {name: headers[name] for name in KEPT_HEADERS if name in headers}
+        return RawResponse(status, kept, b"".join(pieces))
 
 
 class _KeyAuth(AuthBase):
-    """Adds the API key to each request. Setting it also stops requests from reading ``.netrc``."""
+    """The API key as authentication, which also stops requests from reading ``.netrc``."""
 
     __slots__ = ("_key",)
 
@@ -186,7 +170,7 @@ class _KeyAuth(AuthBase):
             raise ConfigurationError("There is no API key.")
         if not all("!" <= character <= "~" for character in api_key):
             raise ConfigurationError(
-                "The API key has a space, a line break or another character no key can have."
+                "The API key contains a space, a line break or a non-ASCII character."
             )
         self._key = api_key
 
@@ -196,13 +180,13 @@ class _KeyAuth(AuthBase):
 
 
 class _Session(requests.Session):
-    """A session with one server that follows nothing and keeps nothing of an answer."""
+    """A session with one server that follows no redirects and stores no cookies."""
 
     def __init__(self, base_url: str, auth: _KeyAuth) -> None:
         super().__init__()
         self.auth = auth
-        # The environment's proxy and certificates, looked up once: requests would search the
-        # whole environment for each request, a fifth of its work.
+        # The proxy and certificates from the environment, looked up once: requests would search
+        # the environment for each request, which takes a fifth of its time.
         found = self.merge_environment_settings(base_url, {}, None, None, None)
         self.proxies, self.verify = found["proxies"], found["verify"]
         self.trust_env = False
@@ -219,14 +203,14 @@ class _Session(requests.Session):
         self.cookies = _NoCookies()
 
     def get_redirect_target(self, resp: requests.Response) -> None:
-        """No redirect is looked into: requests would read the whole body to prepare it."""
+        """Ignore redirects: requests would read the whole body to prepare the next request."""
 
 
 class _NoCookies(RequestsCookieJar):
-    """A jar that stays empty."""
+    """A cookie jar that stays empty."""
 
     def set_cookie(self, cookie: Any, *args: Any, **kwargs: Any) -> None:
-        """Drop the cookie: requests must not depend on what came before."""
+        """Drop the cookie: a request must not depend on earlier ones."""
 
 
 class _PlainPool(HTTPConnectionPool):
@@ -238,7 +222,7 @@ class _TLSPool(HTTPSConnectionPool):
 
 
 class _Adapter(HTTPAdapter):
-    """Builds every pool, also a proxy's, out of our connections."""
+    """An adapter whose connection pools, also those for a proxy, use our connections."""
 
     def __init__(self) -> None:
         super().__init__(pool_connections=2, pool_maxsize=64, max_retries=0)
@@ -249,8 +233,8 @@ class _Adapter(HTTPAdapter):
 
     def proxy_manager_for(self, proxy: str, **kwargs: Any) -> urllib3.ProxyManager:
         if proxy.lower().startswith("socks"):
-            # Its connections could not tell whether a request was sent.
-            raise NotSent("SOCKS proxies are not supported; HTTPS_PROXY may name an HTTP proxy")
+            # Their connections cannot report whether a request was sent.
+            raise NotSent("SOCKS proxies are not supported; use an HTTP proxy in HTTPS_PROXY")
         manager: urllib3.ProxyManager = super().proxy_manager_for(proxy, **kwargs)
         _use_our_pools(manager)
         return manager
@@ -260,17 +244,21 @@ def _use_our_pools(manager: urllib3.PoolManager) -> None:
     manager.pool_classes_by_scheme = {"http": _PlainPool, "https": _TLSPool}
 
 
-def _checked_address(base_url: str) -> tuple[str, str]:
-    """The base address without a slash at its end, and its host and port."""
+def _check_url(base_url: str) -> tuple[str, str]:
+    """Return the URL without a trailing slash, and its host and port.
+
+    Raises:
+        ConfigurationError: it cannot be used.
+    """
     try:
         parts = urlsplit(base_url)
         port = parts.port or {"http": 80, "https": 443}[parts.scheme]
         (parts.hostname or "").encode("idna")
         requests.Request("GET", base_url).prepare()
     except (ValueError, KeyError, requests.RequestException):
-        raise ConfigurationError("The address of Bunce is not an http(s) address.") from None
+        raise ConfigurationError("BASE_URL is not an HTTP or HTTPS URL.") from None
     if parts.username or parts.password:
-        raise ConfigurationError("The address of Bunce must not contain a name or password.")
+        raise ConfigurationError("BASE_URL must not contain a user name or password.")
     if not parts.hostname or parts.query or parts.fragment:
-        raise ConfigurationError("The address of Bunce needs a host, and nothing behind the path.")
+        raise ConfigurationError("BASE_URL needs a host, and must not have a query or fragment.")
     return base_url.rstrip("/"), f"{parts.hostname}:{port}"

@@ -1,4 +1,4 @@
-"""What Bunce knows: segments and customers, as this app reads and sends them."""
+"""Segments and customers as this app reads them from Bunce and sends them."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ class RemoteSegment:
     """A segment as Bunce describes it (developer pages and Node SDK).
 
     Attributes:
-        id: Bunce's id, 1 to 255 printable characters; a UUID as far as is documented.
-        name: the name; empty when an answer about a single segment had none that is text.
+        id: Bunce's id, 1 to 255 printable characters; a UUID according to the documentation.
+        name: the name; empty when a response about a single segment has no name that is text.
         description: the description, if any.
         type: ``"automatic"``, ``"manual"`` or a value not known yet, at most 64 characters.
-        all_customers: whether every customer belongs to it; ``None`` when not said.
+        all_customers: whether every customer belongs to it; ``None`` when not stated.
         conditions: any JSON value.
-        customers_count: how many customers belong to it, when said.
+        customers_count: how many customers belong to it, when stated.
         created_at: when it was created, aware, UTC. Bunce gives no zone; it is read as UTC.
         updated_at: when it was last changed, likewise.
-        left_out: of ``name``, ``description`` and ``conditions``, those of which the answer says
-            nothing; an explicit null is not left out.
+        left_out: which of ``name``, ``description`` and ``conditions`` the response does not
+            contain; an explicit null is not left out.
     """
 
     id: str
@@ -40,9 +40,9 @@ class RemoteSegment:
 
 @dataclass(frozen=True, slots=True)
 class Customer:
-    """A customer to be added to a segment: created by Bunce when unknown, else **updated**.
+    """A customer to add to a segment: Bunce creates it when unknown, and **updates** it otherwise.
 
-    What is ``None`` is not sent.
+    Attributes that are ``None`` are not sent.
 
     Raises:
         ValueError: neither ``customer_id`` nor ``email`` is given; Bunce needs one of them.
@@ -60,7 +60,7 @@ class Customer:
             raise ValueError("a customer needs a customer_id or an email")
 
     def to_json(self) -> dict[str, Any]:
-        """The object that is sent."""
+        """Return the JSON object that is sent."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         if self.devices is not None:
             values["devices"] = [dict(device) for device in self.devices]

@@ -31,7 +31,6 @@ class Migration(migrations.Migration):
                     ),
                 ),
                 ("body_digest", models.CharField(max_length=64, verbose_name="digest of the body")),
-                ("token", models.UUIDField(verbose_name="token of the request at work")),
                 (
                     "started_at",
                     models.DateTimeField(
@@ -40,14 +39,7 @@ class Migration(migrations.Migration):
                         verbose_name="started at",
                     ),
                 ),
-                (
-                    "segment_ids",
-                    models.JSONField(
-                        help_text="None while the first request is at work.",
-                        null=True,
-                        verbose_name="segments made",
-                    ),
-                ),
+                ("segment_ids", models.JSONField(default=list, verbose_name="ids of the segments")),
             ],
             options={
                 "verbose_name": "idempotency key",

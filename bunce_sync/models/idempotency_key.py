@@ -12,22 +12,20 @@ from bunce_sync.functions import DatabaseNow
 
 
 class IdempotencyKey(models.Model):
-    """A create that came over the REST API, so that repeating it makes no twin.
+    """The key of a create over the REST API, inserted in one transaction with its segments.
 
-    Written before the segment is, then given the segment's id in the segment's own transaction.
-    Only digests are kept: they are compared exactly on every database, and keys may be secrets.
+    Only digests are stored: keys may be secrets, and digests compare exactly on every database.
     """
 
-    #: The same key later makes a new segment; clients that repeat do so within minutes.
+    #: After this time a key creates new segments. Clients repeat a request within minutes.
     KEPT_FOR: ClassVar = timedelta(hours=24)
+    #: The condition for keys that are older than that.
+    EXPIRED: ClassVar = models.Q(started_at__lt=DatabaseNow() - KEPT_FOR)
 
     digest = models.CharField(_("digest of user and key"), max_length=64, unique=True)
     body_digest = models.CharField(_("digest of the body"), max_length=64)
-    token = models.UUIDField(_("token of the request at work"))
     started_at = models.DateTimeField(_("started at"), db_default=DatabaseNow(), db_index=True)
-    segment_ids = models.JSONField(
-        _("segments made"), null=True, help_text=_("None while the first request is at work.")
-    )
+    segment_ids = models.JSONField(_("ids of the segments"), default=list)
 
     class Meta:
         verbose_name = _("idempotency key")

@@ -373,19 +373,9 @@ def send(taken: Claim, record: RequestRecord) -> Result:
     """The request. Whatever goes wrong becomes a result, for it has to be recorded."""
     try:
         if taken.bunce_id is None:
-            segment = client().create_segment(
-                name=taken.name,
-                description=taken.description,
-                add_all_customers=taken.add_all_customers,
-                record=record,
-            )
+            segment = client().create_segment(body_of(taken), record=record)
         else:
-            segment = client().update_segment(
-                taken.bunce_id,
-                name=taken.name,
-                description=taken.description,
-                record=record,
-            )
+            segment = client().update_segment(taken.bunce_id, body_of(taken), record=record)
     except Exception as error:
         result = result_of(error, sent=record.sent, operation=taken.operation)
         if result.code == "internal":

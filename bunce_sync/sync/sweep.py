@@ -165,11 +165,8 @@ def prune_ledger(alias: str) -> int:
 
 
 def prune_keys(alias: str) -> int:
-    """Delete idempotency keys that are no longer kept, some at a time."""
-    keys = IdempotencyKey.objects.using(alias)
-    keep_from = DatabaseNow() - IdempotencyKey.KEPT_FOR
-    old = list(keys.filter(started_at__lt=keep_from).values_list("pk", flat=True)[:PRUNE_BATCH])
-    if not old:
-        return 0
-    # Asked once more: a key that lapsed may just have been taken into use again.
-    return keys.filter(pk__in=old, started_at__lt=keep_from).delete()[0]
+    """Delete expired idempotency keys, a batch at a time; return how many."""
+    expired = IdempotencyKey.objects.using(alias).filter(IdempotencyKey.EXPIRED)
+    return expired.filter(pk__in=list(expired.values_list("pk", flat=True)[:PRUNE_BATCH])).delete()[
+        0
+    ]

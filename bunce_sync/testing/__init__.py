@@ -1,1 +1,1 @@
-"""A local Bunce and its pytest fixture, for tests and for trying things out."""
+"""An emulator of Bunce and a pytest fixture; they need the extra ``[testing]``."""

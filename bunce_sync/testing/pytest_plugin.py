@@ -1,6 +1,6 @@
-"""The local Bunce as a pytest fixture, for the tests of sites that use this app.
+"""The pytest fixture ``bunce``, for the tests of sites that use this app.
 
-Nothing is imported or started before a test asks for ``bunce``.
+Nothing is imported or started before a test uses the fixture. It needs the extra ``[testing]``.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ def _bunce_server() -> Iterator[Emulator]:
 
 @pytest.fixture
 def bunce(_bunce_server: Emulator, request: pytest.FixtureRequest) -> Iterator[Emulator]:
-    """A local Bunce that is empty and behaves well; ``BUNCE_SYNC`` points at it.
+    """An empty local Bunce without faults; ``BUNCE_SYNC`` contains its address and a key.
 
-    One server serves the whole session and is reset before and after each test. Needs
-    pytest-django, whose ``settings`` fixture takes the change back::
+    One server runs for the whole session and is reset before and after each test. The
+    ``settings`` fixture of pytest-django restores ``BUNCE_SYNC``::
 
         def test_a_segment_reaches_bunce(bunce):
             ...

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 import pytest
 
-HEADINGS = ("fault", "database", "broker", "rows", "twins", "lost", "stuck", "seconds")
+HEADINGS = ("fault", "database", "broker", "rows", "duplicates", "lost", "stuck", "seconds")
 _PROPERTY = "fault_trial"
 
 

@@ -96,7 +96,7 @@ class Trial:
         def rests() -> bool:
             if supervised and not any(process.running for process in self.site.processes):
                 self.site.start_worker()
-            return not self.bunce.unsettled and not self.restless.exists()
+            return not self.bunce.pending_writes and not self.restless.exists()
 
         eventually(rests, seconds)
 
@@ -128,7 +128,7 @@ class Trial:
             row.bunce_id: row for row in self.site.segments if row.bunce_id is not None
         }
         lost = [row for row in self.site.segments if row.bunce_id not in held]
-        twins = [one for one in held.values() if one.id not in linked]
+        duplicates = [one for one in held.values() if one.id not in linked]
         stuck = list(self.restless)
         wrong = [
             (row.name, held[row.bunce_id].name)
@@ -142,16 +142,18 @@ class Trial:
                 self.fault,
                 *self.stack.split("+"),
                 total,
-                len(twins),
+                len(duplicates),
                 len(lost),
                 len(stuck),
                 f"{took:.1f}",
             ),
         )
-        story = f"{self.where_all_stand()}; suffered {dict(self.bunce.suffered)}"
+        story = f"{self.where_all_stand()}; injected {dict(self.bunce.injected)}"
         assert not stuck, f"{len(stuck)} rows are stuck: {story}"
         assert not lost, f"{len(lost)} rows have no segment: {story}"
-        assert not twins, f"{len(twins)} segments belong to no row: {self.history(twins)}; {story}"
+        assert not duplicates, (
+            f"{len(duplicates)} segments belong to no row: {self.history(duplicates)}; {story}"
+        )
         assert not wrong, f"rows and segments differ: {wrong}"
         if synced:
             assert self.site.segments.filter(status="synced").count() == total, story
@@ -162,12 +164,12 @@ class Trial:
         stand = self.site.segments.values_list("status", "last_code", "last_error")
         return dict(Counter(" ".join(filter(None, one)) for one in stand))
 
-    def history(self, twins: list[Any]) -> list[object]:
+    def history(self, duplicates: list[Any]) -> list[object]:
         """The ledger's account of the first segment too many."""
-        first = self.site.segments.filter(name=twins[0].name).first()
+        first = self.site.segments.filter(name=duplicates[0].name).first()
         calls = self.site.calls.filter(segment=first).order_by("id")
         return [
-            twins[0],
+            duplicates[0],
             *calls.values_list("started_at", "outcome", "code", "decision", "bunce_id"),
         ]
 

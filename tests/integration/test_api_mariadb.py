@@ -48,7 +48,7 @@ from contextlib import nullcontext
 
 from django.db import connection, transaction
 
-from bunce_sync.api.idempotency import make_once
+from bunce_sync.api.idempotency import create_once
 from bunce_sync.api.problems import Conflict
 
 told = Counter()
@@ -59,7 +59,7 @@ def create(around, make):
     )
     try:
         with around():
-            make_once(request, scope="segments", body={}, make=make)
+            create_once(request, {}, make)
         told["made"] += 1
     except Exception as error:
         told[type(error).__name__] += 1
@@ -78,15 +78,15 @@ def waiting():
 for around in (transaction.atomic, nullcontext):
     begun = threading.Event()
 
-    def fail(using):
+    def fail():
         begun.set()
         deadline = time.monotonic() + 10
         while around is transaction.atomic and waiting() < 4 and time.monotonic() < deadline:
             time.sleep(0.2)  # MariaDB shows the same list again when asked within 0.1 s
         raise RuntimeError
 
-    def make(using):
-        return [Segment.objects.using(using).create(name="VIP").pk]
+    def make():
+        return [Segment.objects.create(name="VIP").pk]
 
     jobs = [threading.Thread(target=create, args=(around, fail))]
     jobs[0].start()
@@ -133,13 +133,12 @@ def test_a_filter_that_says_exactly_tells_case_and_accents_apart(site: Site) -> 
 
 #: As on MySQL itself, which does not tell the ids of the rows of one INSERT.
 MANY = """
-from django.db import connection, transaction
+from django.db import connection
 
-from bunce_sync.api.bulk import create_many
+from bunce_sync.services import create_segments
 
 type(connection.features).can_return_rows_from_bulk_insert = False
-with transaction.atomic():
-    print(create_many([{"name": name} for name in ("B", "a", "C")], using="default"))
+print(create_segments([{"name": name} for name in ("B", "a", "C")]))
 """
 
 

@@ -1,7 +1,6 @@
-"""`make demo`, as its user meets it."""
+"""`make demo`, as its user sees it."""
 
 import os
-import re
 import signal
 import socket
 import subprocess
@@ -12,16 +11,9 @@ from pathlib import Path
 import pytest
 import requests
 
-from tests.site import ROOT, Process, eventually, is_gone
+from tests.site import ROOT, Process, eventually, free_port, is_gone
 
 LOGIN = {"username": "admin", "password": "bunce-demo"}
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
 
 
 def command(folder: Path, port: int, emulator_port: int) -> list[str]:
@@ -39,7 +31,7 @@ class Demo(Process):
         )
 
     def wait_until_running(self) -> None:
-        self.wait_for("Ctrl-C ends everything")
+        self.wait_for("Press Ctrl-C")
 
     def names_in_bunce(self) -> list[str]:
         page = requests.get(
@@ -50,13 +42,13 @@ class Demo(Process):
         return sorted(segment["name"] for segment in page.json()["data"])
 
     def processes(self) -> set[int]:
-        """What it started, and what these have started."""
+        """Return the process ids of the demo's children and their children."""
         parents = {}
         for stat in Path("/proc").glob("[0-9]*/stat"):
             try:
                 fields = stat.read_text().rpartition(")")[2].split()
             except OSError:
-                continue  # ended meanwhile
+                continue  # it has exited
             if fields[0] != "Z":
                 parents[int(stat.parent.name)] = int(fields[1])
         found: set[int] = set()
@@ -69,7 +61,7 @@ class Demo(Process):
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Callable[[], Demo]]:
-    """Start the demo in the test's folder; it ends with the test."""
+    """Start the demo in the test's folder, and stop it after the test."""
     demos: list[Demo] = []
 
     def started() -> Demo:
@@ -96,7 +88,7 @@ def run(folder: Path, port: int, emulator_port: int) -> subprocess.CompletedProc
     )
 
 
-def test_its_samples_reach_bunce_its_login_works_and_ctrl_c_ends_all_of_it(
+def test_samples_reach_bunce_the_login_works_and_ctrl_c_ends_everything(
     start: Callable[[], Demo],
 ) -> None:
     demo = start()
@@ -115,7 +107,7 @@ def test_its_samples_reach_bunce_its_login_works_and_ctrl_c_ends_all_of_it(
     assert "Traceback" not in demo.output
 
 
-def test_a_second_run_has_the_same_segments_once_in_its_new_bunce(
+def test_a_second_run_starts_afresh(
     start: Callable[[], Demo],
 ) -> None:
     first = start()
@@ -129,41 +121,41 @@ def test_a_second_run_has_the_same_segments_once_in_its_new_bunce(
     assert second.names_in_bunce() == names
 
 
-def test_when_one_program_dies_it_is_named_and_the_others_end(start: Callable[[], Demo]) -> None:
+def test_a_program_that_is_killed_is_named_and_the_others_end(start: Callable[[], Demo]) -> None:
     demo = start()
     started = demo.processes()
     [web] = [pid for pid in started if b"runserver" in Path(f"/proc/{pid}/cmdline").read_bytes()]
     os.kill(web, signal.SIGKILL)
     assert demo.popen.wait(30) == 1
-    assert re.search(r"The web was killed by SIGKILL", demo.output)
+    assert "The web program was killed by SIGKILL." in demo.output
     assert all(is_gone(pid) for pid in started)
 
 
 @pytest.mark.parametrize("taken", ["PORT", "EMULATOR_PORT"])
-def test_a_taken_port_is_named_before_anything_starts(taken: str, tmp_path: Path) -> None:
+def test_a_port_in_use_is_named_before_anything_starts(taken: str, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         ports = (port, free_port()) if taken == "PORT" else (free_port(), port)
         done = run(tmp_path / "demo", *ports)
     assert done.returncode == 1
-    assert f"Port {port} of 127.0.0.1 is taken" in done.stderr
+    assert f"Port {port} of 127.0.0.1 is used by another program" in done.stderr
     others = {"PORT": ports[0], "EMULATOR_PORT": ports[1]} | {taken: port + 1}
     assert "make demo PORT={PORT} EMULATOR_PORT={EMULATOR_PORT}\n".format(**others) in done.stderr
-    assert not (tmp_path / "demo").exists()
+    assert not (tmp_path / "demo" / "data").exists()
 
 
 def test_the_same_port_twice_is_refused(tmp_path: Path) -> None:
     port = free_port()
     done = run(tmp_path / "demo", port, port)
     assert done.returncode == 2
-    assert "have to differ" in done.stderr
+    assert "must differ" in done.stderr
 
 
-def test_a_second_demo_beside_the_first_is_refused(
+def test_a_second_demo_at_the_same_time_is_refused(
     start: Callable[[], Demo], tmp_path: Path
 ) -> None:
     first = start()
     for ports in ((free_port(), free_port()), (first.port, first.emulator_port)):
         done = run(tmp_path, *ports)
         assert done.returncode == 1
-        assert "running already" in done.stderr
+        assert "already running" in done.stderr

@@ -1,4 +1,4 @@
-"""One segment from the admin to Bunce and back, through real processes, on each stack."""
+"""A segment from the admin to Bunce and back, through real processes, on each stack."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -17,7 +17,7 @@ STACKS = ["postgres+redis", "mariadb+rabbitmq", "sqlite+filesystem"]
 def site(
     request: pytest.FixtureRequest, database_access: None, bunce: Emulator, tmp_path: Path
 ) -> Iterator[Site]:
-    """The sample site on one database and broker, talking to the local Bunce."""
+    """The sample site on one database and broker, with the local Bunce."""
     database, broker = request.param.split("+")
     url: str = request.getfixturevalue(f"{database}_database")
     messages: Broker = request.getfixturevalue(f"{broker}_broker")
@@ -27,7 +27,7 @@ def site(
 
 
 class Admin:
-    """A person in the admin, as far as forms go."""
+    """A browser session in the admin."""
 
     def __init__(self, site: Site) -> None:
         self._root = f"{site.url}/admin/"
@@ -39,9 +39,9 @@ class Admin:
         self._post("bunce_sync/segment/add/", name=name, description=description)
 
     def page(self, path: str) -> str:
-        answer = self._browser.get(self._root + path, timeout=30)
-        answer.raise_for_status()
-        return answer.text
+        response = self._browser.get(self._root + path, timeout=30)
+        response.raise_for_status()
+        return response.text
 
     def close(self) -> None:
         self._browser.close()
@@ -49,22 +49,22 @@ class Admin:
     def _post(self, path: str, **fields: str) -> None:
         self.page(path)
         token = self._browser.cookies["csrftoken"]
-        answer = self._browser.post(
+        response = self._browser.post(
             self._root + path,
             data={**fields, "csrfmiddlewaretoken": token},
             timeout=30,
             allow_redirects=False,
         )
-        assert answer.status_code == 302, f"{path} was not accepted: {answer.text}"
+        assert response.status_code == 302, f"{path} was not accepted: {response.text}"
 
 
 @pytest.fixture
 def admin(site: Site) -> Iterator[Admin]:
-    """Somebody logged in to the admin of the running web server."""
+    """A logged-in session in the admin of the running web server."""
     site.start_web()
-    person = Admin(site)
-    yield person
-    person.close()
+    session = Admin(site)
+    yield session
+    session.close()
 
 
 def test_a_segment_added_in_the_admin_is_created_in_bunce_once_and_shown_with_its_id(
@@ -84,9 +84,7 @@ def test_a_segment_added_in_the_admin_is_created_in_bunce_once_and_shown_with_it
     assert [call.bunce_id for call in site.calls.filter(operation="create")] == [stored.id]
 
 
-def test_a_segment_whose_message_was_lost_is_found_by_the_sweep(
-    site: Site, bunce: Emulator
-) -> None:
+def test_the_sweep_finds_a_segment_whose_message_was_lost(site: Site, bunce: Emulator) -> None:
     site.shell("Segment.objects.bulk_create([Segment(name='Quiet')])")
     site.start_worker(beat=False)
     site.start_beat()
@@ -94,7 +92,7 @@ def test_a_segment_whose_message_was_lost_is_found_by_the_sweep(
     assert [stored.name for stored in bunce.segments] == ["Quiet"]
 
 
-def test_a_segment_saved_before_any_worker_runs_is_created_when_one_does(
+def test_a_segment_saved_before_a_worker_runs_is_created_when_it_starts(
     site: Site, bunce: Emulator
 ) -> None:
     site.shell("Segment.objects.create(name='Early', add_all_customers=True)")

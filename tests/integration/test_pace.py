@@ -1,4 +1,4 @@
-"""The limit is held by real processes, used well, and given up to others without a fight."""
+"""Real processes keep to the rate limit, use most of it, and yield to other programs."""
 
 import re
 import time
@@ -11,14 +11,14 @@ import requests
 from django.utils import timezone
 
 from bunce_sync.fingerprint import content_digest
-from bunce_sync.models import Segment, SyncState
+from bunce_sync.models import Segment
 from bunce_sync.sync.rate_limiter import PERMIT_SECONDS, TRANSIT_SECONDS
 from bunce_sync.testing.emulator import Emulator
 from tests.site import API_KEY, Broker, Site
 
 #: Bunce's limit, scaled so that a test sees several windows.
 LIMIT, WINDOW = 60, 6.0
-#: So long our own window is.
+#: Length of the rate limiter's own window.
 SPAN = WINDOW + PERMIT_SECONDS + TRANSIT_SECONDS
 WORKERS, PROCESSES = 2, 2
 
@@ -31,7 +31,7 @@ def site(
     redis_broker: Broker,
     tmp_path: Path,
 ) -> Iterator[Site]:
-    """A site with two workers and beat, and nothing to do yet."""
+    """A site with two workers and beat, and no segments yet."""
     bunce.set(rate_limit=LIMIT, rate_window=WINDOW, block_seconds=WINDOW)
     env = {
         "BUNCE_RATE_LIMIT": str(LIMIT),
@@ -46,24 +46,22 @@ def site(
 
 
 def add_backlog(site: Site, count: int) -> None:
-    """Rows that no bell was rung for; the sweep finds them."""
-    Segment.objects.using(site.alias).bulk_create(
-        Segment(name=f"Segment {number}") for number in range(count)
-    )
+    """Insert rows without a message; the sweep finds them."""
+    site.segments.bulk_create(Segment(name=f"Segment {number}") for number in range(count))
 
 
-def count_rung(site: Site) -> int:
-    """How many messages for a push the workers were given."""
+def count_messages(site: Site) -> int:
+    """Return how many messages for a push the workers received."""
     line = re.compile(r"Task bunce_sync\.push_segment\[\S+\] received")
     return sum(len(line.findall(process.output)) for process in site.processes)
 
 
 def arrivals(bunce: Emulator, method: str) -> list[float]:
-    """When such requests arrived at Bunce, in seconds."""
+    """Return when requests with this method arrived at Bunce, in seconds."""
     return [request.at for request in bunce.requests if request.method == method]
 
 
-def test_a_backlog_uses_the_limit_without_ever_passing_it_and_with_few_messages(
+def test_a_backlog_uses_the_limit_never_exceeds_it_and_needs_few_messages(
     site: Site, bunce: Emulator
 ) -> None:
     windows = 3
@@ -73,17 +71,21 @@ def test_a_backlog_uses_the_limit_without_ever_passing_it_and_with_few_messages(
     took = bunce.requests[-1].at - bunce.requests[0].at
     assert bunce.limited == 0
     assert bunce.worst_window(WINDOW) <= LIMIT
-    assert took < windows * SPAN / 0.8, "at least 80 % of what our window allows"
-    assert count_rung(site) <= 1.1 * bunce.served
+    assert took < windows * SPAN / 0.8, "at least 80 % of what the window allows"
+    assert count_messages(site) <= 1.1 * bunce.served
     assert not bunce.duplicates
 
 
-def test_another_program_that_spends_the_limit_is_given_way_to(site: Site, bunce: Emulator) -> None:
-    spend_the_limit(bunce)
+def test_requests_pause_while_another_program_uses_up_the_limit(
+    site: Site, bunce: Emulator
+) -> None:
+    use_up_the_limit(bunce)
     add_backlog(site, LIMIT)
-    shared = SyncState.objects.using(site.alias).filter(blocked_reason="rate_limited")
-    site.wait_until(shared.exists, "the 429 has closed the rate limiter")
-    site.wait_until(lambda: not site.segments.filter(status="sending").exists(), "all are back")
+    paused = site.sync_state.filter(blocked_reason="rate_limited")
+    site.wait_until(paused.exists, "the 429 has paused all requests")
+    site.wait_until(
+        lambda: not site.segments.filter(status="sending").exists(), "no request is open"
+    )
 
     assert not bunce.segments
     assert not site.segments.exclude(attempts=0).exists(), "a 429 costs no row an attempt"
@@ -92,24 +94,24 @@ def test_another_program_that_spends_the_limit_is_given_way_to(site: Site, bunce
     assert bunce.limited <= 1 + WORKERS * PROCESSES, "one for the other program, then ours"
     created = [request.at for request in bunce.requests if request.status == 201]
     half_a_window = [at for at in created if at - created[0] < WINDOW / 2]
-    assert len(half_a_window) < LIMIT / 3, "begins at half of the pace"
+    assert len(half_a_window) < LIMIT / 3, "resumes at half the pace"
     site.wait_until(lambda: not site.segments.exclude(status="synced").exists(), "all are recorded")
     assert not bunce.duplicates
 
 
-def spend_the_limit(bunce: Emulator) -> None:
-    """Be another program on the same address, which has no limit of its own."""
+def use_up_the_limit(bunce: Emulator) -> None:
+    """Send requests as another program at the same address until Bunce returns a 429."""
     with requests.Session() as session:
         session.headers["X-Authorization"] = API_KEY
         while session.get(f"{bunce.base_url}/segments", timeout=10).status_code != 429:
             continue
 
 
-def test_a_long_scan_and_a_backlog_of_pushes_do_not_starve_each_other(
+def test_a_long_list_scan_and_a_backlog_of_pushes_both_make_progress(
     site: Site, bunce: Emulator
 ) -> None:
     for number in range(1000):
-        bunce.add_segment(f"Somebody else's {number}")
+        bunce.add_segment(f"Foreign {number}")
     add_backlog(site, LIMIT * 10)
     begun = time.monotonic()
     put_in_doubt(site)
@@ -124,7 +126,7 @@ def test_a_long_scan_and_a_backlog_of_pushes_do_not_starve_each_other(
     assert bunce.worst_window(WINDOW) <= LIMIT
 
 
-def test_a_segment_saved_during_a_long_import_does_not_wait_for_the_import(
+def test_a_segment_saved_during_a_long_backlog_does_not_wait_for_it(
     site: Site, bunce: Emulator
 ) -> None:
     add_backlog(site, LIMIT * 10)
@@ -132,11 +134,11 @@ def test_a_segment_saved_during_a_long_import_does_not_wait_for_the_import(
     site.shell("for n in range(3): Segment.objects.create(name=f'Urgent {n}')")
     urgent = site.segments.filter(name__startswith="Urgent")
     site.wait_until(lambda: urgent.filter(status="synced").count() == 3, "they are created")
-    assert site.segments.filter(status="pending").count() > LIMIT * 3, "and the import goes on"
+    assert site.segments.filter(status="pending").count() > LIMIT * 3, "the backlog is not finished"
 
 
 def put_in_doubt(site: Site) -> None:
-    """A row whose create had an unknown outcome a while ago; Bunce's list does not have it."""
+    """Insert a row in doubt that Bunce's list does not contain."""
     before = timezone.now() - timedelta(seconds=60)
     site.put(
         "Lost",

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from itertools import count
 
 from bunce_sync.client import Page, Position, RemoteSegment
-from bunce_sync.client.paging import page_of
+from bunce_sync.client.paging import read_page
 from bunce_sync.fingerprint import content_digest
 from bunce_sync.models import ApiCall
 from bunce_sync.sync.outcome import Claim, Result
@@ -167,7 +167,7 @@ class Bunce:
             for one in shown
         ]
         content = {"success": True, "data": data}
-        return page_of(content, position, http_status=200)
+        return read_page(content, position, http_status=200)
 
     def _taken(self, name: str, by_other_than: str | None) -> bool:
         return any(one.name == name and one.id != by_other_than for one in self.segments.values())

@@ -176,4 +176,4 @@ class World(RuleBasedStateMachine):
                 assert self.bunce.segments[row.bunce_id].digest == row.digest, "drift, not told"
         ours = self.bunce.segments.keys() - self.foreign
         linked = {row.bunce_id for row in rows} - {None}
-        assert ours == linked, f"twins: {ours - linked}; lost: {linked - ours}"
+        assert ours == linked, f"duplicates: {ours - linked}; lost: {linked - ours}"

@@ -26,14 +26,14 @@ def create(url: str, *, hasty: bool = False, **options: Any) -> tuple[Any, Reque
     outcome: Any
     with BunceClient(base_url=url, api_key=KEY, **{**timeouts, **options}) as client:
         try:
-            outcome = client.create_segment(name="Gold", record=record)
+            outcome = client.create_segment({"name": "Gold"}, record=record)
         except BunceError as error:
             outcome = error
     assert record.duration is not None
     return outcome, record
 
 
-class HaltedExchange(RequestRecord):
+class HaltedRecord(RequestRecord):
     """One whose process is halted between the look at the permit and the first byte."""
 
     looks = 0

@@ -218,3 +218,65 @@ def test_a_subclass_whose_manager_is_not_guarded_is_named(
     assert message.id == "bunce_sync.W011"
     assert message.msg.startswith("Vip.plain is not based on the app's queryset")
     assert "SegmentQuerySet" in str(message.hint)
+
+
+class Routes:
+    """A router for sites with two databases."""
+
+    def __init__(self, home: str, *migrated: str) -> None:
+        self.home = home
+        self.migrated = migrated
+
+    def db_for_write(self, model: type[models.Model], **hints: object) -> str:
+        return self.home
+
+    def allow_migrate(self, db: str, app_label: str, **hints: object) -> bool:
+        return db in self.migrated
+
+
+def w012(settings: Settings, monkeypatch: pytest.MonkeyPatch, *routers: Routes) -> list[str]:
+    """The messages about migrations, for a site with the databases default and other."""
+    database = {"ENGINE": "django.db.backends.postgresql", "NAME": "x"}
+    for alias in ("default", "other"):
+        monkeypatch.setitem(settings.DATABASES, alias, database)
+    monkeypatch.setattr("django.db.router.routers", list(routers))
+    return [str(one.msg) for one in found(settings, GOOD) if one.id == "bunce_sync.W012"]
+
+
+@pytest.mark.parametrize("home", ["default", "other"])
+def test_tables_that_are_migrated_only_where_they_are_used_are_passed(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, home: str
+) -> None:
+    assert w012(settings, monkeypatch, Routes(home, home)) == []
+
+
+@pytest.mark.parametrize(
+    ("migrated", "named"),
+    [
+        (("default", "other"), "'other' (not used)"),
+        ((), "'default' (missing)"),
+        (("other",), "'default' (missing), 'other' (not used)"),
+    ],
+)
+def test_tables_that_are_migrated_elsewhere_are_reported(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, migrated: tuple[str, ...], named: str
+) -> None:
+    [message] = w012(settings, monkeypatch, Routes("default", *migrated))
+    assert message.endswith(f": {named}.")
+
+
+def test_a_replica_is_not_another_database(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replica = {"ENGINE": "django.db.backends.postgresql", "TEST": {"MIRROR": "default"}}
+    monkeypatch.setitem(settings.DATABASES, "replica", replica)
+    assert w012(settings, monkeypatch, Routes("default", "default", "replica")) == []
+
+
+def test_a_site_with_one_database_never_sees_the_warning_about_migrations(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("django.db.router.routers", [Routes("default")])
+    for alias in set(settings.DATABASES) - {"default"}:
+        monkeypatch.delitem(settings.DATABASES, alias)
+    assert "W012" not in ids(found(settings, GOOD))

@@ -461,7 +461,7 @@ def test_a_name_that_is_taken_after_an_unresolved_create_is_looked_up_first(
     push(row.pk)
     # Judged absent, too early: the list did not have it yet.
     judge_absent(row)
-    bunce.wait_for(lambda bunce: not bunce.unsettled)
+    bunce.wait_for(lambda bunce: not bunce.pending_writes)
     bunce.set(taken_names=["Mine"])
     let_time_pass(300)
     assert push(row.pk)

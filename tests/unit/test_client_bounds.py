@@ -11,7 +11,7 @@ import pytest
 from bunce_sync.client import BunceClient, RequestRecord
 from bunce_sync.exceptions import NoResponse, NotSent, PermitExpired
 
-from .client_attempts import KEY, HaltedExchange, create
+from .client_attempts import KEY, HaltedRecord, create
 from .raw_server import (
     CREATED,
     SEGMENT,
@@ -118,9 +118,9 @@ def test_expired_permit_sends_nothing_and_keeps_the_connection() -> None:
     ):
         late, timely = RequestRecord(send_within=-1), RequestRecord(send_within=60)
         with pytest.raises(PermitExpired):
-            client.create_segment(name="Gold", record=late)
+            client.create_segment({"name": "Gold"}, record=late)
         assert (late.sent, late.http_status) == (False, None)
-        client.create_segment(name="Gold", record=timely)
+        client.create_segment({"name": "Gold"}, record=timely)
         assert timely.sent is True
     assert server.connections == 1
     assert len(server.requests) == 1
@@ -137,15 +137,15 @@ def test_expired_permit_keeps_a_tls_connection_too(
         BunceClient(base_url=server.url, api_key=KEY) as client,
     ):
         with pytest.raises(PermitExpired):
-            client.create_segment(name="Gold", record=RequestRecord(send_within=-1))
+            client.create_segment({"name": "Gold"}, record=RequestRecord(send_within=-1))
         assert server.shaken.wait(10)
-        client.create_segment(name="Gold")
+        client.create_segment({"name": "Gold"})
     assert server.connections == 1
 
 
 def test_permit_is_looked_at_again_at_the_first_byte() -> None:
     with RawServer(answering(CREATED)) as server:
-        outcome, record = create(server.url, record=HaltedExchange())
+        outcome, record = create(server.url, record=HaltedRecord())
     assert type(outcome) is PermitExpired
     assert record.sent is False
     assert server.requests == []
@@ -168,7 +168,7 @@ def test_wall_clock_set_back_does_not_prolong_a_permit(monkeypatch: pytest.Monke
     assert record.too_late
 
 
-def test_exchange_records_one_request_only() -> None:
+def test_record_is_for_one_request_only() -> None:
     with RawServer(answering(CREATED)) as server:
         _, record = create(server.url)
     with pytest.raises(ValueError, match="one request"):

@@ -31,7 +31,7 @@ def client_of(server: RawServer) -> BunceClient:
 def test_connection_is_kept_for_the_next_request() -> None:
     with RawServer(answering(CREATED)) as server, client_of(server) as client:
         for _ in range(3):
-            client.create_segment(name="Gold")
+            client.create_segment({"name": "Gold"})
         assert (server.connections, len(server.requests)) == (1, 3)
 
 
@@ -40,11 +40,11 @@ def test_connection_that_was_idle_for_long_is_not_used_again(
     monkeypatch: pytest.MonkeyPatch, clock: str
 ) -> None:
     with RawServer(answering(CREATED)) as server, client_of(server) as client:
-        client.create_segment(name="Gold")
+        client.create_segment({"name": "Gold"})
         with monkeypatch.context() as later:
             real = getattr(time, clock.partition(".")[2])
             later.setattr(clock, lambda: real() + connection.IDLE_LIMIT + 0.1)
-            client.create_segment(name="Gold")
+            client.create_segment({"name": "Gold"})
         assert server.connections == 2
 
 
@@ -52,14 +52,14 @@ def test_request_that_is_held_back_does_not_make_an_idle_connection_young_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     with RawServer(answering(CREATED)) as server, client_of(server) as client:
-        client.create_segment(name="Gold")
+        client.create_segment({"name": "Gold"})
         start = time.monotonic()
         for later in (0.6, 1.2):
             monkeypatch.setattr("time.monotonic", lambda at=start + later: at)
             with pytest.raises(PermitExpired):
-                client.create_segment(name="Gold", record=RequestRecord(send_within=-1))
+                client.create_segment({"name": "Gold"}, record=RequestRecord(send_within=-1))
         monkeypatch.setattr("time.monotonic", lambda: start + connection.IDLE_LIMIT + 0.1)
-        client.create_segment(name="Gold")
+        client.create_segment({"name": "Gold"})
         assert server.connections == 2
 
 
@@ -73,7 +73,7 @@ def test_connection_that_the_server_closed_meanwhile_puts_nothing_in_doubt() -> 
     with RawServer(once) as server, client_of(server) as client:
         for _ in range(3):
             server.shaken.clear()
-            client.create_segment(name="Gold")
+            client.create_segment({"name": "Gold"})
             assert server.shaken.wait(10)
 
 
@@ -88,10 +88,10 @@ def test_connection_on_which_something_unasked_for_came_is_not_used_again() -> N
 
     answered, told = threading.Event(), threading.Event()
     with RawServer(talkative, answering(CREATED)) as server, client_of(server) as client:
-        client.create_segment(name="Gold")
+        client.create_segment({"name": "Gold"})
         answered.set()
         assert told.wait(10)
-        client.create_segment(name="Gold")
+        client.create_segment({"name": "Gold"})
         assert server.connections == 2
 
 
@@ -103,8 +103,8 @@ def test_connection_is_given_up_after_an_answer_that_was_not_read_to_its_end() -
 
     with RawServer(script, answering(CREATED)) as server, client_of(server) as client:
         with pytest.raises(Exception, match="server_error"):
-            client.create_segment(name="Gold")
-        client.create_segment(name="Gold")
+            client.create_segment({"name": "Gold"})
+        client.create_segment({"name": "Gold"})
         assert server.connections == 2
 
 
@@ -112,7 +112,7 @@ def test_client_works_again_after_close() -> None:
     with RawServer(answering(CREATED)) as server:
         client = client_of(server)
         for _ in range(2):
-            client.create_segment(name="Gold")
+            client.create_segment({"name": "Gold"})
             client.close()
         assert server.connections == 2
 
@@ -124,7 +124,7 @@ def test_threads_each_know_of_their_own_request() -> None:
         def attempt(number: int) -> tuple[bool, bool]:
             record = RequestRecord(send_within=60 if number % 2 else -1)
             try:
-                client.create_segment(name=f"{number}", record=record)
+                client.create_segment({"name": f"{number}"}, record=record)
             except NotSent:
                 return record.sent, False
             return record.sent, True
@@ -135,7 +135,7 @@ def test_threads_each_know_of_their_own_request() -> None:
         assert len(server.requests) == 100
 
 
-class YieldingExchange(RequestRecord):
+class YieldingRecord(RequestRecord):
     """One that lets another greenlet run between connecting and sending."""
 
     @property
@@ -146,10 +146,10 @@ class YieldingExchange(RequestRecord):
 
 def test_greenlets_each_know_of_their_own_request() -> None:
     with RawServer(answering(CREATED)) as server, client_of(server) as client:
-        first, second = YieldingExchange(), RequestRecord(send_within=-1)
+        first, second = YieldingRecord(), RequestRecord(send_within=-1)
 
         def create(record: RequestRecord) -> None:
-            client.create_segment(name="Gold", record=record)
+            client.create_segment({"name": "Gold"}, record=record)
 
         slow = greenlet(lambda: create(first))
         slow.switch()  # up to the look at the permit
@@ -186,7 +186,7 @@ from bunce_sync.client import shared_client
 
 def create(name):
     client = shared_client(base_url=sys.argv[1], api_key="sk_test_1")
-    client.create_segment(name=name)
+    client.create_segment({"name": name})
     return client
 
 mine = create("parent, before")

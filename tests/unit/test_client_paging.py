@@ -10,7 +10,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from bunce_sync.client import BunceClient, Page, Position, RequestRecord
-from bunce_sync.client.paging import MAX_PAGES, MAX_RETURNS, page_of, query_of, walk
+from bunce_sync.client.paging import MAX_PAGES, MAX_REPEATS, query_parameters, read_page, walk
 from bunce_sync.exceptions import UnusableResponse
 from bunce_sync.testing.emulator import Emulator
 
@@ -35,7 +35,7 @@ def read(server: Server, per_page: int = 100) -> tuple[list[str], list[int]]:
         pages.append(position.page)
         assert position.per_page == per_page
         content = json.loads(json.dumps(server(position.page, position.cursor, per_page)))
-        page = page_of(content, position, http_status=200)
+        page = read_page(content, position, http_status=200)
         ids += [segment.id for segment in page.segments]
         position = page.next and Position.from_json(json.loads(json.dumps(page.next.to_json())))
     return ids, pages
@@ -149,7 +149,7 @@ def test_empty_page_goes_on_though_more_is_promised_and_the_promise_ends_with_fa
 def test_two_empty_pages_are_no_end_when_the_second_promises_more() -> None:
     empty = {"data": [], "meta": {"has_next_page": True}}
     detail, asked = refused(from_table({"data": rows(0, 5)}, empty))
-    assert "promised" in detail
+    assert "has_next_page is true" in detail
     assert asked == [1, 2, 3]
 
 
@@ -223,7 +223,7 @@ SHAPES: dict[str, Callable[[list[Content], Content], Content]] = {
 def test_cursor_is_followed_wherever_it_stands(shape: str, total: int) -> None:
     server = with_cursor(total, SHAPES[shape])
     if total in (1, 7) and shape == "end without a word":
-        assert refused(server) == ("each page is the same", [1, 2, 1])  # no cursor was ever seen
+        assert refused(server) == ("all pages are the same", [1, 2, 1])  # no cursor was ever seen
     else:
         assert list(dict.fromkeys(read(server)[0])) == all_ids(total)
     assert len(read(with_cursor(30, SHAPES[shape]))[1]) == 5
@@ -273,7 +273,7 @@ def test_rows_that_come_again_after_an_empty_page_with_a_cursor_are_no_error() -
 def fetching(server: Server) -> Callable[[Position], Page]:
     def fetch(position: Position) -> Page:
         content = server(position.page, position.cursor, 100)
-        return page_of(content, position, http_status=200)
+        return read_page(content, position, http_status=200)
 
     return fetch
 
@@ -350,7 +350,7 @@ def test_server_that_ignores_the_page_is_noticed_though_segments_are_created_mea
         return {"data": rows(-new + 300, -new + 320)}
 
     detail, pages = refused(server)
-    assert detail == "each page is the same"
+    assert detail == "all pages are the same"
     assert len(pages) <= 12
 
 
@@ -363,7 +363,7 @@ def test_server_that_ignores_the_page_is_noticed_though_one_answer_is_empty(at: 
         asked += 1
         return {"data": [] if asked == at else rows(0, 20)}
 
-    assert refused(server)[0] == "each page is the same"
+    assert refused(server)[0] == "all pages are the same"
 
 
 def test_rows_that_come_again_after_an_empty_page_are_no_end() -> None:
@@ -381,8 +381,8 @@ def test_rows_that_come_again_and_again_after_empty_pages_are_refused_soon() -> 
         return {"data": [] if page % 2 == 0 and page > 4 else rows(min(page, 5), min(page, 5) + 1)}
 
     detail, asked = refused(server)
-    assert detail == "the same rows come again after each empty page"
-    assert asked == list(range(1, 6 + 2 * (MAX_RETURNS + 1)))
+    assert detail == "the same rows are repeated after each empty page"
+    assert asked == list(range(1, 6 + 2 * (MAX_REPEATS + 1)))
 
 
 def test_list_may_often_show_the_same_rows_again_when_it_moves_on_after_them() -> None:
@@ -465,7 +465,7 @@ def test_last_page_that_grows_is_not_taken_for_another() -> None:
 
 def test_list_without_end_is_refused_at_last() -> None:
     with pytest.raises(UnusableResponse, match="pages"):
-        page_of({"data": rows(0, 100)}, Position(MAX_PAGES), http_status=200)
+        read_page({"data": rows(0, 100)}, Position(MAX_PAGES), http_status=200)
 
 
 def test_every_segment_comes_once_though_rows_move_on_while_reading() -> None:
@@ -480,7 +480,7 @@ def test_every_segment_comes_once_though_rows_move_on_while_reading() -> None:
 
 @pytest.mark.parametrize("length", [2, 3, 7, 50])
 @pytest.mark.parametrize("before", [0, 5])
-def test_cursors_that_go_round_in_a_circle_are_refused(length: int, before: int) -> None:
+def test_cursors_that_form_a_cycle_are_refused(length: int, before: int) -> None:
     def server(page: int, cursor: str | None, per_page: int) -> Content:
         here = int(cursor or 0)
         following = here + 1 if here + 1 < before + length else before
@@ -490,7 +490,7 @@ def test_cursors_that_go_round_in_a_circle_are_refused(length: int, before: int)
         }
 
     detail, asked = refused(server)
-    assert detail == "the cursors go round in a circle"
+    assert detail == "the cursors form a cycle"
     assert len(asked) <= 3 * (before + length)
 
 
@@ -515,7 +515,7 @@ def test_many_cursors_are_followed() -> None:
 )
 def test_row_that_cannot_be_read_spoils_the_page(row: object) -> None:
     with pytest.raises(UnusableResponse) as caught:
-        page_of({"data": [*rows(0, 3), row]}, Position(), http_status=200)
+        read_page({"data": [*rows(0, 3), row]}, Position(), http_status=200)
     assert caught.value.code == "wrong_shape"
 
 
@@ -525,13 +525,13 @@ def test_row_that_cannot_be_read_spoils_the_page(row: object) -> None:
 )
 def test_answer_without_a_list_is_refused(content: object) -> None:
     with pytest.raises(UnusableResponse) as caught:
-        page_of(content, Position(), http_status=200)
+        read_page(content, Position(), http_status=200)
     assert caught.value.code == "wrong_shape"
 
 
 def test_what_is_asked_for() -> None:
-    assert query_of(Position()) == {"page": "1", "per_page": "100"}
-    assert query_of(Position(3, "a b/=", 50)) == {"cursor": "a b/=", "per_page": "50"}
+    assert query_parameters(Position()) == {"page": "1", "per_page": "100"}
+    assert query_parameters(Position(3, "a b/=", 50)) == {"cursor": "a b/=", "per_page": "50"}
 
 
 @pytest.mark.parametrize(
@@ -541,19 +541,19 @@ def test_what_is_asked_for() -> None:
         {"page": "1"},
         {"page": True},
         {"page": 1, "cursor": 5},
-        {"page": 1, "seen": None},
-        {"page": 1, "again": 1},
-        {"page": 1, "empty": None},
-        {"page": 1, "returns": "1"},
-        {"page": 1, "top": None},
-        {"page": 1, "mark": 5},
+        {"page": 1, "last_ids": None},
+        {"page": 1, "rereading": 1},
+        {"page": 1, "after_empty": None},
+        {"page": 1, "repeats": "1"},
+        {"page": 1, "first_id": None},
+        {"page": 1, "earlier_cursor": 5},
         {"page": 1, "other": 1},
         {"per_page": 0},
         {"per_page": 1001},
         {"per_page": True},
         {"per_page": "100"},
         {"per_page": None},
-        {"page": 3, "cursor": None, "size": 20, "seen": "ab", "again": False},
+        {"page": 3, "cursor": None, "size": 20, "last_ids": "ab", "rereading": False},
         [],
         "page",
         None,
@@ -567,7 +567,7 @@ def test_stored_position_of_another_kind_is_refused(stored: Any) -> None:
 
 
 def test_stored_position_is_read_back() -> None:
-    position = Position(7, "c", 1000, "ab", empty=True, again=True, returns=2, top="t", mark="m")
+    position = Position(7, "c", 1000, "ab", True, True, 2, "first", "earlier")
     assert Position.from_json(json.loads(json.dumps(position.to_json()))) == position
     assert Position.from_json({}) == Position()
 
@@ -631,7 +631,7 @@ def test_emulated_list_is_read_to_its_end(bunce: Emulator, paging: Any, count: i
     with BunceClient(base_url=bunce.base_url, api_key=KEY) as client:
         if paging == "clamp" and count == 5:
             # With one page only, it looks like a server that ignores the page.
-            with pytest.raises(UnusableResponse, match="each page is the same"):
+            with pytest.raises(UnusableResponse, match="all pages are the same"):
                 list(client.list_segments())
             return
         found = list(client.list_segments())
@@ -655,14 +655,14 @@ def test_caller_may_put_each_page_through_a_rate_limiter_of_its_own(bunce: Emula
     bunce.reset()
     for number in range(45):
         bunce.add_segment(f"Segment {number}")
-    exchanges: list[RequestRecord] = []
+    records: list[RequestRecord] = []
     with BunceClient(base_url=bunce.base_url, api_key=KEY) as client:
 
         def fetch(position: Position) -> Page:
-            exchanges.append(RequestRecord(send_within=60))
-            return client.list_page(position, record=exchanges[-1])
+            records.append(RequestRecord(send_within=60))
+            return client.list_page(position, record=records[-1])
 
         assert len(list(client.list_segments(per_page=20, fetch=fetch))) == 45
-    assert [(one.method, one.path, one.http_status) for one in exchanges] == [
+    assert [(one.method, one.path, one.http_status) for one in records] == [
         ("GET", "/segments", 200)
     ] * 5

@@ -12,16 +12,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bunce_sync.client import Customer, Position
-from bunce_sync.client.paging import page_of
-from bunce_sync.client.parse import moment_of, segment_of, usable_id
-from bunce_sync.client.responses import content_of
-from bunce_sync.client.transport import Answer
+from bunce_sync.client.paging import read_page
+from bunce_sync.client.responses import (
+    RawResponse,
+    parse_datetime,
+    parse_id,
+    read_json,
+    read_segment,
+)
 from bunce_sync.exceptions import BunceError, UnusableResponse
 
 
 def parsed(**fields: Any) -> Any:
     content = {"data": {"id": "abc", "name": "Gold", **fields}}
-    return segment_of(json.loads(json.dumps(content)), http_status=200)
+    return read_segment(json.loads(json.dumps(content)), http_status=200)
 
 
 DOCUMENTED = datetime(2024, 12, 5, 8, 30, 16, tzinfo=UTC)
@@ -55,7 +59,7 @@ DOCUMENTED = datetime(2024, 12, 5, 8, 30, 16, tzinfo=UTC)
     ],
 )
 def test_moments(value: object, moment: datetime | None) -> None:
-    assert moment_of(value) == moment
+    assert parse_datetime(value) == moment
     segment = parsed(created_at=value, updated_at=value)
     assert (segment.created_at, segment.updated_at) == (moment, moment)
 
@@ -127,7 +131,7 @@ def test_numbers_that_no_database_stores_are_mended() -> None:
         b"9" * 50,
         b"9" * 5000,
     )
-    segment = segment_of(content_of(Answer(200, {}, body)), http_status=200)
+    segment = read_segment(read_json(RawResponse(200, {}, body)), http_status=200)
     assert segment.conditions == [None, None, None, 1e50, None, 7, 1.5]
 
 
@@ -143,7 +147,7 @@ def test_conditions_nested_too_deeply_count_as_absent(depth: int) -> None:
     "value", ["9da67caa-b803-4691-a2b6-bdcd58008aaf", "815", 815, "é-1", "x" * 255]
 )
 def test_usable_ids(value: object) -> None:
-    assert usable_id(value) == str(value)
+    assert parse_id(value) == str(value)
 
 
 @pytest.mark.parametrize(
@@ -151,7 +155,7 @@ def test_usable_ids(value: object) -> None:
     [None, "", " ", "a b", "a\n", "a\x00", "\ud800", "a\u200b", "x" * 256, 1.5, True, [], {}],
 )
 def test_unusable_ids(value: object) -> None:
-    assert usable_id(value) is None
+    assert parse_id(value) is None
 
 
 JSON = st.recursive(
@@ -195,8 +199,8 @@ def outcome_of(read: Callable[[], Outcome]) -> Outcome | BunceError:
 
 @given(content=ENVELOPE | JSON, status=st.integers(100, 999))
 def test_any_json_is_read_or_refused(content: object, status: int) -> None:
-    answer = Answer(status, {}, json.dumps(content).encode())
-    outcome = outcome_of(lambda: segment_of(content_of(answer), http_status=status))
+    answer = RawResponse(status, {}, json.dumps(content).encode())
+    outcome = outcome_of(lambda: read_segment(read_json(answer), http_status=status))
     if isinstance(outcome, BunceError):
         outcome.detail.encode()
         assert len(outcome.detail) <= 300
@@ -207,7 +211,7 @@ def test_any_json_is_read_or_refused(content: object, status: int) -> None:
 
 @given(content=ENVELOPE | JSON, page=st.integers(1, 5), cursor=st.none() | st.text(min_size=1))
 def test_any_json_is_a_page_or_refused(content: object, page: int, cursor: str | None) -> None:
-    outcome = outcome_of(lambda: page_of(content, Position(page, cursor), http_status=200))
+    outcome = outcome_of(lambda: read_page(content, Position(page, cursor), http_status=200))
     if isinstance(outcome, BunceError):
         assert type(outcome) is UnusableResponse
         assert outcome.code in ("wrong_shape", "paging")
@@ -217,7 +221,7 @@ def test_any_json_is_a_page_or_refused(content: object, page: int, cursor: str |
 
 @given(body=st.binary(max_size=200), status=st.integers(100, 999))
 def test_any_bytes_are_read_or_refused(body: bytes, status: int) -> None:
-    outcome = outcome_of(lambda: content_of(Answer(status, {}, body)))
+    outcome = outcome_of(lambda: read_json(RawResponse(status, {}, body)))
     if isinstance(outcome, BunceError):
         assert len(outcome.detail) <= 300
 

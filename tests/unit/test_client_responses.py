@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from bunce_sync.client import RemoteSegment
-from bunce_sync.client.responses import LONGEST_PAUSE, pause_of, retry_after_of
+from bunce_sync.client.responses import LONGEST_PAUSE, parse_retry_after
 from bunce_sync.exceptions import (
     BunceError,
     Conflict,
@@ -303,41 +303,47 @@ def test_answer_without_a_length_is_read_to_its_end() -> None:
         ("31622400", LONGEST_PAUSE),
         ("31622401", LONGEST_PAUSE),
         ("999999999", LONGEST_PAUSE),
-        (None, 60.0),
-        ("", 60.0),
-        ("0", 60.0),
-        ("-5", 60.0),
-        ("soon", 60.0),
-        ("nan", 60.0),
-        ("inf", 60.0),
-        ("٣", 60.0),
-        ("1e9", 60.0),
-        ("9" * 400, 60.0),
+        (None, None),
+        ("", None),
+        ("0", None),
+        ("-5", None),
+        ("soon", None),
+        ("nan", None),
+        ("inf", None),
+        ("٣", None),
+        ("1e9", None),
+        ("9" * 400, None),
         ("Thu, 05 Dec 2024 08:31:46 GMT", 90.0),
         ("Thu, 05 Dec 2024 08:31:46", 90.0),
         ("Thu, 05 Dec 2024 09:31:46 +0100", 90.0),
-        ("Thu, 05 Dec 2024 08:29:00 GMT", 60.0),
+        ("Thu, 05 Dec 2024 08:29:00 GMT", None),
         ("Fri, 06 Dec 2024 08:30:16 GMT", 86400.0),
         ("Thu, 05 Dec 2034 08:29:00 GMT", LONGEST_PAUSE),
         ("Fri, 31 Dec 9999 23:59:59 GMT", LONGEST_PAUSE),
-        ("Thu, 99 Dec 2024 08:29:00 GMT", 60.0),
-        ("Mon, 01 Jan 0001 00:00:00 +2359", 60.0),
+        ("Thu, 99 Dec 2024 08:29:00 GMT", None),
+        ("Mon, 01 Jan 0001 00:00:00 +2359", None),
     ],
 )
-def test_pause_asked_for_by_a_429(value: str | None, seconds: float) -> None:
+def test_retry_after_is_a_number_of_seconds_or_a_date(
+    value: str | None, seconds: float | None
+) -> None:
     headers = ["Date: Thu, 05 Dec 2024 08:30:16 GMT"]
     if value is not None:
         headers.append(f"Retry-After: {value}")
     names = dict(line.split(": ", 1) for line in headers)
-    assert pause_of(names) == seconds
-    assert retry_after_of(names) == (None if seconds == 60.0 else seconds)
-    datetime.now(UTC) + timedelta(seconds=pause_of(names))
+    assert parse_retry_after(names) == seconds
+    datetime.now(UTC) + timedelta(seconds=seconds or 0)
 
 
 def test_pause_reaches_the_error_over_the_wire() -> None:
     error = error_of(http(429, {"message": "Too many"}, "retry-after: 7"))
     assert (error.retry_after, error.detail) == (7.0, "Too many")
     assert error_of(http(425, "", "Retry-After: 86400")).retry_after == 86400.0
+
+
+@pytest.mark.parametrize("headers", [[], ["Retry-After: 0"], ["Retry-After: soon"]])
+def test_429_without_a_usable_retry_after_means_a_pause_of_a_minute(headers: list[str]) -> None:
+    assert error_of(http(429, "", *headers)).retry_after == 60.0
 
 
 def test_503_that_says_when_to_try_again() -> None:
@@ -366,7 +372,9 @@ def test_no_other_server_error_says_when_to_try_again(status: int) -> None:
 
 def test_date_to_wait_for_is_measured_by_our_clock_when_the_answer_has_none() -> None:
     moment = format_datetime(datetime.now(UTC) + timedelta(seconds=600), usegmt=True)
-    assert 590 < pause_of({"Retry-After": moment}) <= 600
+    seconds = parse_retry_after({"Retry-After": moment})
+    assert seconds is not None
+    assert 590 < seconds <= 600
 
 
 # Size
@@ -388,14 +396,14 @@ def endless(head: bytes, sent: list[int], piece: bytes = b" " * 65536) -> Script
 @pytest.mark.parametrize("head", [http(201, length=50 * MIB), b"HTTP/1.1 201 Created\r\n\r\n"])
 def test_answer_of_50_mb_is_cut_off_early(head: bytes) -> None:
     sent: list[int] = []
-    error = error_of(endless(head, sent), max_answer_bytes=MIB)
+    error = error_of(endless(head, sent), max_response_bytes=MIB)
     assert (type(error), error.code) == (UnusableResponse, "too_large")
     assert sum(sent) < 20 * MIB
 
 
 def test_answer_that_unpacks_to_too_much_is_cut_off() -> None:
     bomb = gzip.compress(b" " * (50 * MIB))
-    error = error_of(http(201, bomb, "Content-Encoding: gzip"), max_answer_bytes=MIB)
+    error = error_of(http(201, bomb, "Content-Encoding: gzip"), max_response_bytes=MIB)
     assert (type(error), error.code) == (UnusableResponse, "too_large")
 
 

@@ -15,14 +15,15 @@ from urllib.parse import quote
 import pytest
 
 from bunce_sync import exceptions
-from bunce_sync.client import BunceClient, Position, shared, shared_client
-from bunce_sync.client.responses import content_of
-from bunce_sync.client.text import one_line, redactor
-from bunce_sync.client.transport import Answer
+from bunce_sync.client import BunceClient, Position, shared_client
+from bunce_sync.client import client as client_module
+from bunce_sync.client.redaction import one_line, redactor
+from bunce_sync.client.responses import RawResponse, read_json
 from bunce_sync.exceptions import (
     BunceError,
     ConfigurationError,
     Forbidden,
+    KeyRefused,
     NoContent,
     NoResponse,
     NotSent,
@@ -31,7 +32,7 @@ from bunce_sync.exceptions import (
     Unavailable,
 )
 
-from .client_attempts import KEY, HaltedExchange, create
+from .client_attempts import KEY, HaltedRecord, create
 from .raw_server import CREATED, SEGMENT, Peer, RawServer, Script, answering, http
 
 
@@ -50,8 +51,8 @@ def test_cookies_are_not_kept() -> None:
         RawServer(answering(created)) as server,
         BunceClient(base_url=server.url, api_key=KEY) as client,
     ):
-        client.create_segment(name="Gold")
-        client.create_segment(name="Gold")
+        client.create_segment({"name": "Gold"})
+        client.create_segment({"name": "Gold"})
         assert b"ookie" not in server.requests[1]
 
 
@@ -66,7 +67,7 @@ def test_credentials_of_a_netrc_file_are_not_sent(
         RawServer(answering(CREATED)) as server,
         BunceClient(base_url=server.url, api_key=KEY) as client,
     ):
-        client.create_segment(name="Gold")
+        client.create_segment({"name": "Gold"})
         assert b"\r\nAuthorization" not in server.requests[0]
         assert b"User-Agent: bunce-sync/" in server.requests[0]
 
@@ -115,8 +116,8 @@ def everything_about(error: BaseException) -> str:
 
 
 CALLS: dict[str, Callable[[BunceClient], object]] = {
-    "create": lambda client: client.create_segment(name="Gold"),
-    "update": lambda client: client.update_segment("abc", name="Gold", description=None),
+    "create": lambda client: client.create_segment({"name": "Gold"}),
+    "update": lambda client: client.update_segment("abc", {"name": "Gold", "description": None}),
     "get": lambda client: client.get_segment("abc"),
     "list": lambda client: client.list_page(),
     "walk": lambda client: list(client.list_segments()),
@@ -186,7 +187,7 @@ def create_with(key: str, answer: bytes) -> tuple[BunceError, bytes]:
     with RawServer(answering(answer)) as server:
         client = BunceClient(base_url=server.url, api_key=key)
         with client, pytest.raises(BunceError) as caught:
-            client.create_segment(name="Gold")
+            client.create_segment({"name": "Gold"})
         return caught.value, server.requests[0]
 
 
@@ -235,8 +236,8 @@ def test_key_that_is_a_part_of_a_name_changes_no_name() -> None:
         RawServer(answering(*(http(200, one) for one in answers))) as server,
         BunceClient(base_url=server.url, api_key="test") as client,
     ):
-        created = client.create_segment(name="best testers", description="test")
-        updated = client.update_segment(created.id, name="best testers", description="test")
+        created = client.create_segment({"name": "best testers", "description": "test"})
+        updated = client.update_segment(created.id, {"name": "best testers", "description": "test"})
         [listed] = client.list_page().segments
     assert created == updated == listed
     assert (listed.name, listed.description) == ("best testers", "test")
@@ -274,18 +275,18 @@ def test_key_that_is_a_part_of_everything_changes_nothing_that_is_read() -> None
 
 
 def test_what_came_back_is_in_no_repr() -> None:
-    answer = Answer(200, {"Location": f"/{KEY}"}, f'{{"data": "{KEY}"}}'.encode())
-    assert repr(answer) == "Answer(status=200)"
-    assert content_of(answer) == {"data": KEY}
+    response = RawResponse(200, {"Location": f"/{KEY}"}, f'{{"data": "{KEY}"}}'.encode())
+    assert repr(response) == "RawResponse(status=200)"
+    assert read_json(response) == {"data": KEY}
     assert KEY not in repr(Position(2, KEY))
     shared_client(base_url="http://127.0.0.1:1/v1", api_key=KEY)
-    assert KEY not in repr(shared._shared)
+    assert KEY not in repr(client_module._shared)
 
 
 def test_key_is_nowhere_in_an_error_of_connecting() -> None:
     client = BunceClient(base_url="http://127.0.0.1:1/v1", api_key=KEY)
     with client, pytest.raises(NotSent) as caught:
-        client.create_segment(name="Gold")
+        client.create_segment({"name": "Gold"})
     assert KEY not in everything_about(caught.value)
     assert KEY not in repr(client)
     assert KEY not in str(client)
@@ -301,7 +302,7 @@ def test_words_of_a_proxy_are_redacted_and_on_one_line(monkeypatch: pytest.Monke
             monkeypatch.setenv(name, f"http://127.0.0.1:{proxy.port}")
         client = BunceClient(base_url="https://bunce.example/v1", api_key="hidden")
         with client, pytest.raises(NotSent) as caught:
-            client.create_segment(name="Gold")
+            client.create_segment({"name": "Gold"})
     assert "407 No [31m [key] [key] xxx" in caught.value.detail
     assert len(caught.value.detail) < 200
 
@@ -311,7 +312,7 @@ def test_key_is_nowhere_in_an_error_met_deep_in_the_transport() -> None:
     with RawServer(answering(CREATED)) as server:
         client = BunceClient(base_url=server.url, api_key=KEY)
         with client, pytest.raises(PermitExpired) as caught:
-            client.create_segment(name="Gold", record=HaltedExchange())
+            client.create_segment({"name": "Gold"}, record=HaltedRecord())
     assert KEY not in everything_about(caught.value)
 
 
@@ -331,6 +332,12 @@ def test_errors_survive_pickling_whole(error: BunceError) -> None:
     assert type(copy) is type(error)
     assert vars(copy) == vars(error)
     assert str(copy) == str(error) == f"{error.code}: {error.detail}"
+
+
+def test_an_error_without_detail_explains_itself() -> None:
+    assert str(KeyRefused()) == "key_refused: " + str(KeyRefused.explanation())
+    assert str(ConfigurationError()).startswith("The settings do not allow requests")
+    assert str(ConfigurationError("Set the key.")) == "Set the key."
 
 
 def test_each_error_has_a_code_of_its_own_and_survives_pickling() -> None:

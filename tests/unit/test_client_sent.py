@@ -163,7 +163,7 @@ def test_socks_proxy_is_refused_since_it_could_not_tell(monkeypatch: pytest.Monk
 # Sent
 
 
-def test_whole_exchange(serve: Callable[..., RawServer]) -> None:
+def test_complete_request(serve: Callable[..., RawServer]) -> None:
     server = serve(answering(CREATED))
     outcome, record = create(server.url)
     assert outcome.id == SEGMENT["id"]
@@ -177,7 +177,7 @@ def test_whole_exchange(serve: Callable[..., RawServer]) -> None:
     assert request.endswith(b'{"name": "Gold"}')
 
 
-def test_whole_exchange_through_a_tunnel(
+def test_complete_request_through_a_tunnel(
     serve: Callable[..., RawServer], trusted: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def proxy(peer: Peer) -> None:
@@ -294,7 +294,7 @@ def test_server_that_closes_while_the_request_is_being_sent(
     server = serve(lambda peer: (peer.sock.recv(10), peer.reset()))
     client = BunceClient(base_url=server.url, api_key=KEY, read_timeout=5)
     with client, pytest.raises(NoResponse):
-        client.create_segment(name="x" * 20_000_000, record=record)
+        client.create_segment({"name": "x" * 20_000_000}, record=record)
     assert record.sent is True
 
 
@@ -313,9 +313,9 @@ def test_permit_of_an_earlier_request_is_not_used_up_by_a_later_tunnel(
     first, second = RequestRecord(send_within=-1), RequestRecord()
     with BunceClient(base_url="https://127.0.0.1:9/v1", api_key=KEY) as client:
         with pytest.raises(PermitExpired):
-            client.create_segment(name="Gold", record=first)
+            client.create_segment({"name": "Gold"}, record=first)
         with pytest.raises(NotSent) as caught:
-            client.create_segment(name="Gold", record=second)
+            client.create_segment({"name": "Gold"}, record=second)
     assert type(caught.value) is NotSent
     assert server.connections == 2
     assert (first.sent, second.sent) == (False, False)

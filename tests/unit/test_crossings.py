@@ -11,7 +11,7 @@ from pytest_django import Settings
 
 from bunce_sync import tasks
 from bunce_sync.client import Page, Position
-from bunce_sync.client.paging import page_of
+from bunce_sync.client.paging import read_page
 from bunce_sync.models import Segment
 from bunce_sync.sync import push, rate_limiter
 from bunce_sync.sync import reconcile as reconcile_module
@@ -184,7 +184,7 @@ def test_a_page_that_new_segments_have_pushed_down_whole_is_not_taken_for_the_en
     def page(position: Position) -> Page:
         begin = (position.page - 1) * 20
         data = [{"id": one, "name": one} for one in rows[begin : begin + 20]]
-        return page_of({"data": data}, position, http_status=200)
+        return read_page({"data": data}, position, http_status=200)
 
     position: Position | None = Position()
     seen = set()
@@ -201,7 +201,7 @@ def test_a_list_that_repeats_its_last_page_for_ever_comes_to_an_end() -> None:
     data = [{"id": f"{number}", "name": "x"} for number in range(20)]
     position = Position(page=7)
     for _ in range(4):
-        current = page_of({"data": data}, position, http_status=200)
+        current = read_page({"data": data}, position, http_status=200)
         if current.next is None:
             break
         position = current.next

@@ -1,10 +1,10 @@
-"""The local Bunce speaks the API as bunce-api.md tells it."""
+"""The emulator implements Bunce's API as documented."""
 
 from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -28,13 +28,13 @@ def api(emulator: Emulator) -> Iterator[Api]:
         yield api
 
 
-def test_a_created_segment_is_answered_in_full_and_stored(emulator: Emulator, api: Api) -> None:
+def test_a_created_segment_is_returned_in_full_and_stored(emulator: Emulator, api: Api) -> None:
     before = datetime.now(UTC).replace(microsecond=0)
 
-    answer = api("POST", "/segments", {"name": "VIP", "description": "The best"})
+    response = api("POST", "/segments", {"name": "VIP", "description": "The best"})
 
-    assert answer.status_code == 201
-    body = answer.json()
+    assert response.status_code == 201
+    body = response.json()
     assert body["success"] is True
     assert body["message"] == "Segment created successfully"
     data = body["data"]
@@ -54,7 +54,7 @@ def test_a_created_segment_is_answered_in_full_and_stored(emulator: Emulator, ap
     }
     (stored,) = emulator.segments
     assert (stored.id, stored.name, stored.created_at) == (data["id"], "VIP", created)
-    assert stored["description"] == dict(stored)["description"] == "The best"
+    assert stored.description == "The best"
 
 
 def test_a_missing_description_is_null_and_an_empty_one_stays_empty(api: Api) -> None:
@@ -81,10 +81,10 @@ def test_a_missing_description_is_null_and_an_empty_one_stays_empty(api: Api) ->
 def test_bad_values_are_refused_with_422_and_nothing_is_stored(
     emulator: Emulator, api: Api, body: dict[str, Any], message: str
 ) -> None:
-    answer = api("POST", "/segments", body)
+    response = api("POST", "/segments", body)
 
-    assert answer.status_code == 422
-    assert answer.json() == {"success": False, "message": message}
+    assert response.status_code == 422
+    assert response.json() == {"success": False, "message": message}
     assert emulator.segments == []
 
 
@@ -93,23 +93,25 @@ def test_a_name_of_255_characters_is_accepted(api: Api) -> None:
 
 
 @pytest.mark.parametrize("body", [b"{", b'"A"', b"[]", b"\xff", b"[" * 100_000])
-def test_a_body_that_is_no_json_object_is_a_400(api: Api, body: bytes) -> None:
-    answer = api("POST", "/segments", data=body, headers={"Content-Type": "application/json"})
-    assert answer.status_code == 400
-    assert answer.json()["success"] is False
+def test_a_body_that_is_not_a_json_object_is_a_400(api: Api, body: bytes) -> None:
+    response = api("POST", "/segments", data=body, headers={"Content-Type": "application/json"})
+    assert response.status_code == 400
+    assert response.json()["success"] is False
 
 
-def test_a_body_that_is_not_called_json_is_a_400(api: Api) -> None:
-    answer = api("POST", "/segments", data=b'{"name": "A"}', headers={"Content-Type": "text/plain"})
-    assert answer.status_code == 400
-    assert answer.json()["message"] == "Content-Type must be application/json"
+def test_another_content_type_than_json_is_a_400(api: Api) -> None:
+    response = api(
+        "POST", "/segments", data=b'{"name": "A"}', headers={"Content-Type": "text/plain"}
+    )
+    assert response.status_code == 400
+    assert response.json()["message"] == "Content-Type must be application/json"
 
 
 def test_a_segment_can_be_read_back(api: Api) -> None:
     created = api.create("A")
-    answer = api("GET", f"/segments/{created['id'].upper()}")
-    assert answer.status_code == 200
-    assert answer.json()["data"] == created
+    response = api("GET", f"/segments/{created['id'].upper()}")
+    assert response.status_code == 200
+    assert response.json()["data"] == created
 
 
 def test_an_update_changes_what_it_names_and_nothing_else(api: Api) -> None:
@@ -140,12 +142,12 @@ CALLS_ON_A_SEGMENT = [
 
 
 @pytest.mark.parametrize(("method", "rest"), CALLS_ON_A_SEGMENT)
-def test_an_id_that_is_no_uuid_is_a_400_and_an_unknown_one_a_404(
+def test_an_id_that_is_not_a_uuid_is_a_400_and_an_unknown_one_a_404(
     api: Api, method: str, rest: str
 ) -> None:
-    no_uuid = api(method, f"/segments/seven{rest}", {})
-    assert no_uuid.status_code == 400
-    assert no_uuid.json() == {"success": False, "message": "ID param is not valid UUID"}
+    not_uuid = api(method, f"/segments/seven{rest}", {})
+    assert not_uuid.status_code == 400
+    assert not_uuid.json() == {"success": False, "message": "ID param is not valid UUID"}
 
     unknown = api(method, f"/segments/{UNKNOWN}{rest}", {})
     assert unknown.status_code == 404
@@ -157,14 +159,16 @@ def test_an_unknown_path_is_a_404(api: Api, path: str) -> None:
     assert api("GET", path).status_code == 404
 
 
-@pytest.mark.parametrize("path", ["/v2/segments", "/segments", "/v1", "/v10/segments"])
+@pytest.mark.parametrize(
+    "path", ["/v2/segments", "/segments", "/v1", "/v10/segments", "//v1/segments"]
+)
 @pytest.mark.parametrize("method", ["GET", "POST"])
 def test_another_base_path_is_a_404_in_json(
     emulator: Emulator, api: Api, method: str, path: str
 ) -> None:
-    answer = api.session.request(method, emulator.url + path, json={"name": "A"}, timeout=10)
-    assert (answer.status_code, answer.headers["Content-Type"]) == (404, "application/json")
-    assert answer.json() == {"success": False, "message": f"Cannot {method} {path}"}
+    response = api.session.request(method, emulator.url + path, json={"name": "A"}, timeout=10)
+    assert (response.status_code, response.headers["Content-Type"]) == (404, "application/json")
+    assert response.json() == {"success": False, "message": f"Cannot {method} {path}"}
     assert emulator.segments == []
 
 
@@ -177,24 +181,24 @@ def test_another_base_path_is_a_404_in_json(
         ("HEAD", "/segments", "POST, GET"),
     ],
 )
-def test_a_wrong_method_is_a_405_that_names_the_right_ones(
+def test_a_wrong_method_is_a_405_that_lists_the_allowed_ones(
     api: Api, method: str, path: str, allowed: str
 ) -> None:
-    answer = api(method, path)
-    assert answer.status_code == 405
-    assert answer.headers["Allow"] == allowed
+    response = api(method, path)
+    assert response.status_code == 405
+    assert response.headers["Allow"] == allowed
 
 
 @pytest.mark.parametrize("key", [None, "", "sk_live_abc", "Bearer sk_test_abc", "SK_TEST_abc"])
 def test_a_key_that_is_not_accepted_is_a_401(emulator: Emulator, key: str | None) -> None:
     with Api(emulator, key) as stranger:
-        answer = stranger("POST", "/segments", {"name": "A"})
-    assert answer.status_code == 401
-    assert answer.json()["success"] is False
+        response = stranger("POST", "/segments", {"name": "A"})
+    assert response.status_code == 401
+    assert response.json()["success"] is False
     assert emulator.segments == []
 
 
-def test_a_named_key_is_the_only_one_accepted() -> None:
+def test_a_configured_key_is_the_only_one_accepted() -> None:
     with (
         Emulator(key="sk_test_mine") as emulator,
         Api(emulator, "sk_test_mine") as mine,
@@ -204,9 +208,7 @@ def test_a_named_key_is_the_only_one_accepted() -> None:
         assert other("GET", "/segments").status_code == 401
 
 
-def test_names_may_be_repeated_unless_they_are_set_to_be_unique(
-    emulator: Emulator, api: Api
-) -> None:
+def test_names_may_repeat_unless_configured_to_be_unique(emulator: Emulator, api: Api) -> None:
     first, second = api.create("A"), api.create("A")
     assert first["id"] != second["id"]
 
@@ -220,17 +222,17 @@ def test_names_may_be_repeated_unless_they_are_set_to_be_unique(
     api.create("B")  # free again
 
 
-def test_a_blocked_text_in_a_name_is_refused_with_a_page_of_html(
+def test_a_blocked_text_in_a_name_is_refused_with_an_html_page(
     emulator: Emulator, api: Api
 ) -> None:
     segment = api.create("A")
     emulator.set(blocked_text="<script")
     path = f"/segments/{segment['id']}"
     refused = {"name": "An <script> here", "description": "B"}
-    for answer in (api("POST", "/segments", refused), api("PATCH", path, refused)):
-        assert answer.status_code == 403
-        assert answer.headers["Content-Type"].startswith("text/html")
-        assert "<title>403 Forbidden</title>" in answer.text
+    for response in (api("POST", "/segments", refused), api("PATCH", path, refused)):
+        assert response.status_code == 403
+        assert response.headers["Content-Type"].startswith("text/html")
+        assert "<title>403 Forbidden</title>" in response.text
     assert emulator.segments[0].description is None
     assert [each.name for each in emulator.segments] == ["A"]
 
@@ -241,7 +243,7 @@ def test_a_blocked_text_in_a_name_is_refused_with_a_page_of_html(
     api.create("<script")
 
 
-def test_a_plan_allows_so_many_segments(emulator: Emulator, api: Api) -> None:
+def test_a_plan_limits_the_number_of_segments(emulator: Emulator, api: Api) -> None:
     emulator.set(plan_limit=2)
     emulator.add_segment("by hand")
     segment = api.create("A")
@@ -285,7 +287,7 @@ def test_taken_names_are_refused_exactly_and_only_for_creates(emulator: Emulator
         ("keep_old", " Very \t important  Ümläut", " Very \t important  Ümläut"),
     ],
 )
-def test_names_can_be_stored_otherwise_than_sent(
+def test_names_can_be_stored_differently_than_sent(
     emulator: Emulator, api: Api, kind: StoredName, created: str, updated: str
 ) -> None:
     emulator.set(stored_name=kind)
@@ -293,10 +295,10 @@ def test_names_can_be_stored_otherwise_than_sent(
     path = f"/segments/{segment['id']}"
     assert segment["name"] == emulator.segments[0].name == created
 
-    answer = api("PATCH", path, {"name": "B  c", "description": "D"})
+    response = api("PATCH", path, {"name": "B  c", "description": "D"})
 
-    assert answer.status_code == 200
-    for data in (answer.json()["data"], api("GET", path).json()["data"]):
+    assert response.status_code == 200
+    for data in (response.json()["data"], api("GET", path).json()["data"]):
         assert (data["name"], data["description"]) == (updated, "D")
     assert api("PATCH", path, {"name": ""}).status_code == 422
     assert api("PATCH", path, {"name": "x" * 256}).status_code == 422
@@ -348,7 +350,7 @@ def test_customers_are_removed_by_id_or_email_and_unknown_ones_are_ignored(
     api("POST", path, {"customers": [{"customer_id": c} for c in ("c1", "c2")]})
     api("POST", path, {"customers": [{"email": "bob@example.org"}]})
 
-    removed = api("DELETE", path, {"customers": ["c1", "bob@example.org", "nobody"]})
+    removed = api("DELETE", path, {"customers": ["c1", "bob@example.org", "unknown"]})
 
     assert (removed.status_code, removed.json()["data"]) == (200, None)
     assert [each.customer_id for each in emulator.members(segment["id"])] == ["c2"]
@@ -361,8 +363,8 @@ def test_all_customers_can_be_added_at_once_or_with_the_create(
     segment = api.create()
     api("POST", f"/segments/{segment['id']}/customers", {"customers": [{"customer_id": "c1"}]})
 
-    born_full = api.create(add_all_customers=True)
-    assert (born_full["all_customers"], born_full["customers_count"]) == (1, 1)
+    full = api.create(add_all_customers=True)
+    assert (full["all_customers"], full["customers_count"]) == (1, 1)
 
     filled = api.create()
     assert api("POST", f"/segments/{filled['id']}/all-customers", {}).json()["data"] is None
@@ -390,20 +392,12 @@ def test_bad_customers_are_refused_and_none_of_them_is_stored(
     emulator: Emulator, api: Api, method: str, customers: object, message: str
 ) -> None:
     segment = api.create()
-    answer = api(method, f"/segments/{segment['id']}/customers", {"customers": customers})
-    assert (answer.status_code, answer.json()["message"]) == (422, message)
+    response = api(method, f"/segments/{segment['id']}/customers", {"customers": customers})
+    assert (response.status_code, response.json()["message"]) == (422, message)
     assert emulator.customers == []
 
 
-def test_the_clock_of_the_answers_can_be_in_another_zone(emulator: Emulator, api: Api) -> None:
-    emulator.set(clock_offset=3600)
-    told = datetime.strptime(api.create()["created_at"], "%Y-%m-%d %H:%M:%S").replace(tzinfo=UTC)
-    assert told - emulator.segments[0].created_at == timedelta(hours=1)
-
-
-def test_a_segment_can_be_added_as_by_a_person_in_the_dashboard(
-    emulator: Emulator, api: Api
-) -> None:
+def test_a_segment_can_be_added_as_in_the_dashboard(emulator: Emulator, api: Api) -> None:
     moment = datetime(2024, 12, 5, 8, 30, 16, tzinfo=UTC)
     added = emulator.add_segment("A", "by hand", created_at=moment, type="automatic")
 
@@ -417,20 +411,20 @@ def test_a_segment_can_be_added_as_by_a_person_in_the_dashboard(
 def test_segments_with_the_same_content_are_found(emulator: Emulator, api: Api) -> None:
     first = emulator.add_segment("A", None)
     other = emulator.add_segment("A", "other")
-    twin = emulator.add_segment(" A ", "")
-    assert emulator.duplicates == [[first, twin]]
-    assert emulator.twins == 1
+    again = emulator.add_segment(" A ", "")
+    assert emulator.duplicates == [[first, again]]
+    assert emulator.duplicate_count == 1
 
     api("PATCH", f"/segments/{other.id}", {"description": " "})
     assert [len(group) for group in emulator.duplicates] == [3]
-    assert emulator.twins == 2
+    assert emulator.duplicate_count == 2
 
-    for segment in (first, twin):
+    for segment in (first, again):
         api("PATCH", f"/segments/{segment.id}", {"name": segment.id})
-    assert (emulator.duplicates, emulator.twins) == ([], 0)
+    assert (emulator.duplicates, emulator.duplicate_count) == ([], 0)
 
 
-def test_each_api_request_is_noted_without_the_key(emulator: Emulator, api: Api) -> None:
+def test_each_api_request_is_logged_without_the_key(emulator: Emulator, api: Api) -> None:
     api("POST", "/segments", {"name": "A"}, headers={"User-Agent": "tests/1"})
     api("GET", "/segments?page=2")
     api("POST", "/segments", {"name": ""})

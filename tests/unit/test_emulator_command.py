@@ -1,4 +1,4 @@
-"""``manage.py bunce_emulator`` and the pytest fixture, as a user meets them."""
+"""``manage.py bunce_emulator`` and the pytest fixture, as a user sees them."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from bunce_sync.testing.emulator import Emulator
 
 ROOT = Path(__file__).resolve().parents[2]
 
-# A database nobody answers for: the command must not ask.
-ENVIRONMENT = {**os.environ, "DATABASE_URL": "postgres://nobody@127.0.0.1:1/none"}
+# A database that does not exist: the command must not connect to it.
+ENVIRONMENT = {**os.environ, "DATABASE_URL": "postgres://unknown@127.0.0.1:1/none"}
 
 
 @contextmanager
 def serving(*options: str) -> Iterator[tuple[subprocess.Popen[str], str, str]]:
-    """Run the command; give its process, its greeting and the address for a client."""
+    """Run the command; yield its process, its greeting and the base URL."""
     command = [sys.executable, "manage.py", "bunce_emulator", "--port", "0"]
     with subprocess.Popen(
         [*command, *options],
@@ -42,7 +42,7 @@ def serving(*options: str) -> Iterator[tuple[subprocess.Popen[str], str, str]]:
                 line = process.stdout.readline()
                 assert line, "it ended before it was ready"
                 greeting += line
-            address = re.search(r"connect to +(\S+)", greeting)
+            address = re.search(r"base URL +(\S+)", greeting)
             assert address is not None
             yield process, greeting, address[1]
         finally:
@@ -50,31 +50,31 @@ def serving(*options: str) -> Iterator[tuple[subprocess.Popen[str], str, str]]:
 
 
 @pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
-def test_the_command_serves_until_a_signal_ends_it_cleanly(ending: signal.Signals) -> None:
-    options = ["--fault", "html_502=1", "--rate-limit", "0", "--unique-names"]
+def test_the_command_serves_until_a_signal_stops_it(ending: signal.Signals) -> None:
+    options = ["--fault", "html_502=1", "--rate-limit", "0", "--option", "unique_names=true"]
     with serving(*options) as (process, greeting, address):
-        answer = requests.post(
+        response = requests.post(
             f"{address}/segments",
             json={"name": "A"},
             headers={"X-Authorization": "sk_test_x"},
             timeout=10,
         )
-        assert answer.status_code == 502
+        assert response.status_code == 502
         process.send_signal(ending)
         rest, errors = process.communicate(timeout=10)
     assert process.returncode == 0
     assert errors == ""
     assert "html_502 1" in greeting
-    assert "no limit" in greeting
+    assert "rate limit   none" in greeting
     assert rest.startswith("Stopped after 1 requests")
 
 
-def test_the_options_arrive_at_the_emulator() -> None:
+def test_the_options_reach_the_emulator() -> None:
     options = [
-        "--taken-name", "VIP", "--taken-name", "A b", "--plan-limit", "7", "--blocked-text", "<x",
-        "--stored-name", "upper", "--page-cap", "5", "--max-per-page", "50", "--hide-every", "20",
-        "--empty-page", "2", "--fault", "unavailable=0.5", "--fault", "no_content=0.25",
-        "--fault-method", "PATCH", "--retry-seconds", "86400",
+        "--fault", "unavailable=0.5", "--fault", "no_content=0.25",
+        "--option", 'taken_names=["VIP", "A b"]', "--option", "plan_limit=7",
+        "--option", "blocked_text=<x", "--option", "stored_name=upper",
+        "--option", 'methods=["PATCH"]', "--option", "retry_seconds=86400",
     ]  # fmt: skip
     with serving(*options) as (_, greeting, address):
         control = f"{address.removesuffix('/v1')}/control"
@@ -82,8 +82,7 @@ def test_the_options_arrive_at_the_emulator() -> None:
         faults = requests.get(f"{control}/faults", timeout=10).json()
     expected = {
         "taken_names": ["VIP", "A b"], "plan_limit": 7, "blocked_text": "<x",
-        "stored_name": "upper", "page_cap": 5, "max_per_page": 50, "hide_every": 20,
-        "empty_page": 2,
+        "stored_name": "upper",
     }  # fmt: skip
     assert settings == {**settings, **expected}
     assert (faults["methods"], faults["retry_seconds"]) == (["PATCH"], 86400)
@@ -92,52 +91,58 @@ def test_the_options_arrive_at_the_emulator() -> None:
 
 def test_a_taken_port_is_one_clear_line() -> None:
     with Emulator() as emulator:
-        expected = f"Another program already uses port {emulator.port} on 127.0.0.1"
+        expected = f"Another program uses port {emulator.port} on 127.0.0.1"
         with pytest.raises(CommandError, match=expected) as caught:
             call_command("bunce_emulator", port=emulator.port)
     assert "--port" in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
+def test_without_h11_the_command_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "h11", None)
+    monkeypatch.delitem(sys.modules, "bunce_sync.testing.emulator.connection", raising=False)
+    with pytest.raises(CommandError, match=r"pip install 'bunce-sync\[testing\]'"):
+        call_command("bunce_emulator", port=0)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["--port", "70000"], "port must be from 0 to 65535"),
-        (["--rate-window", "0"], "rate_window must be more than 0"),
+        (["--option", "rate_window=0"], "rate_window must be more than 0"),
         (["--rate-limit", "-5"], "rate_limit must be"),
-        (["--rate-limit", "many"], "whole number"),
+        (["--rate-limit", "many"], "invalid int"),
         (["--fault", "lost_answer=2"], "must not exceed 1"),
-        (["--fault", "lost_answer"], "needs a probability"),
-        (["--fault", "lost_anser=0.1"], "no such fault"),
-        (["--paging", "none"], "invalid choice"),
-        (["--page-cap", "0"], "page_cap must be a whole number from 1"),
-        (["--blocked-text", ""], "blocked_text must be a text"),
-        (["--stored-name", "lower"], "invalid choice"),
+        (["--fault", "lost_answer"], "Write it as NAME=VALUE"),
+        (["--fault", "lost_anser=0.1"], "unknown option"),
+        (["--option", "paging=none"], "paging must be one of"),
+        (["--option", "page_cap=0"], "page_cap must be a whole number from 1"),
+        (["--option", 'blocked_text=""'], "blocked_text must be a text"),
+        (["--option", "stored_name=lower"], "stored_name must be one of"),
     ],
 )
-def test_an_option_that_makes_no_sense_is_refused_with_the_reason(
-    arguments: list[str], message: str
-) -> None:
+def test_an_invalid_option_is_refused_with_the_reason(arguments: list[str], message: str) -> None:
     with pytest.raises(CommandError, match=message):
         call_command("bunce_emulator", "--port", "0", *arguments)
 
 
-def test_a_failed_start_gives_the_signals_back() -> None:
+def test_a_failed_start_restores_the_signal_handlers() -> None:
     before = signal.getsignal(signal.SIGTERM)
     with Emulator() as emulator, pytest.raises(CommandError):
         call_command("bunce_emulator", port=emulator.port)
     assert signal.getsignal(signal.SIGTERM) is before
 
 
-def test_the_plugin_costs_nothing_until_it_is_used() -> None:
+def test_the_plugin_imports_nothing_until_it_is_used() -> None:
     program = (
         "import sys, bunce_sync.testing.pytest_plugin; "
-        "print([m for m in ('django', 'asyncio', 'bunce_sync.testing.emulator') if m in sys.modules])"
+        "late = ('django', 'h11', 'asyncio', 'bunce_sync.testing.emulator'); "
+        "print([name for name in late if name in sys.modules])"
     )
-    told = subprocess.run(
+    ran = subprocess.run(
         [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
     )
-    assert told.stdout.strip() == "[]"
+    assert ran.stdout.strip() == "[]"
 
 
 USERS_TESTS = """
@@ -155,12 +160,12 @@ def test_the_settings_point_at_an_empty_bunce(bunce, round):
     bunce.add_segment("A")
     bunce.set(unique_names=True)
 
-def test_the_settings_are_given_back():
+def test_the_settings_are_restored():
     assert settings.BUNCE_SYNC == {"LEASE": 7}
 """
 
 
-def test_the_fixture_gives_each_test_a_fresh_bunce_and_points_the_settings_at_it(
+def test_the_fixture_gives_each_test_an_empty_bunce_and_sets_its_address(
     tmp_path: Path,
 ) -> None:
     (tmp_path / "users_settings.py").write_text('SECRET_KEY = "x"\nBUNCE_SYNC = {"LEASE": 7}\n')

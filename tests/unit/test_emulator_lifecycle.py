@@ -1,4 +1,4 @@
-"""Starting, sharing between threads, resetting and stopping the local Bunce."""
+"""Starting, sharing between threads, resetting and stopping the emulator."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ import pytest
 import requests
 
 from bunce_sync.testing.emulator import Emulator, Faults
-from tests.emulator_client import Api, connected, create_bytes, read_answers
+from tests.emulator_client import Api, connected, create_bytes, read_responses
 
 
 def test_it_starts_in_less_than_a_tenth_of_a_second() -> None:
     took = []
-    for _ in range(3):  # the best of three: the machine may be busy with something else
+    for _ in range(3):  # the best of three: the machine may be busy
         begin = perf_counter()
         with Emulator() as emulator, connected(emulator) as sock:
             sock.sendall(create_bytes())
-            assert read_answers(sock, 1)[0][0] == 201
+            assert read_responses(sock, 1)[0][0] == 201
             took.append(perf_counter() - begin)
     assert min(took) < 0.1
 
 
-def test_stopping_frees_the_port_and_keeps_what_was_stored() -> None:
+def test_stopping_frees_the_port_and_keeps_the_data() -> None:
     with Emulator() as first, Api(first) as api:
         api.create("A")
         port = first.port
@@ -37,7 +37,7 @@ def test_stopping_frees_the_port_and_keeps_what_was_stored() -> None:
         assert second.segments == []
 
 
-def test_stopping_does_not_wait_for_answers_that_are_held() -> None:
+def test_stopping_does_not_wait_for_slow_responses() -> None:
     emulator = Emulator(faults=Faults(hold_after=0.5, trickle=0.5)).start()
     with connected(emulator) as one, connected(emulator) as other:
         for sock in (one, other):
@@ -46,7 +46,7 @@ def test_stopping_does_not_wait_for_answers_that_are_held() -> None:
         begin = monotonic()
         emulator.stop()
         assert monotonic() - begin < 2
-    emulator.stop()  # once more does nothing
+    emulator.stop()  # a second call does nothing
 
 
 def test_no_thread_is_left_behind() -> None:
@@ -56,7 +56,7 @@ def test_no_thread_is_left_behind() -> None:
     assert threading.active_count() == before
 
 
-def test_a_taken_port_is_an_error_of_the_caller() -> None:
+def test_a_taken_port_is_an_error_for_the_caller() -> None:
     with Emulator() as emulator, pytest.raises(OSError, match="in use"):
         Emulator(emulator.port).start()
     with pytest.raises(RuntimeError, match="already"), Emulator() as emulator:
@@ -101,7 +101,7 @@ def test_snapshots_can_be_taken_from_any_thread_while_clients_write() -> None:
         assert len({segment.id for segment in emulator.segments}) == 160
 
 
-def test_waiting_ends_when_it_is_true_and_says_what_there_was_when_it_is_not() -> None:
+def test_waiting_ends_when_the_predicate_is_true_or_times_out() -> None:
     with Emulator() as emulator, Api(emulator) as api:
         writer = threading.Thread(target=api.create)
         writer.start()
@@ -111,11 +111,11 @@ def test_waiting_ends_when_it_is_true_and_says_what_there_was_when_it_is_not() -
             emulator.wait_for(lambda bunce: len(bunce.segments) == 2, timeout=0.1)
 
 
-def test_reset_ends_everything_that_is_under_way_but_keeps_idle_connections() -> None:
+def test_reset_drops_slow_responses_and_pending_writes_but_keeps_idle_connections() -> None:
     with Emulator(faults=Faults(late_seconds=0.1)) as emulator:
         with connected(emulator) as held, connected(emulator) as idle, Api(emulator) as api:
             idle.sendall(create_bytes())
-            read_answers(idle, 1)
+            read_responses(idle, 1)
             emulator.script(["hold_after", "late_store"])
             held.sendall(create_bytes())
             emulator.wait_for(lambda bunce: bunce.served == 2)
@@ -126,18 +126,18 @@ def test_reset_ends_everything_that_is_under_way_but_keeps_idle_connections() ->
 
             with pytest.raises(ConnectionResetError):
                 held.recv(1)
-            assert (emulator.segments, emulator.requests, emulator.unsettled) == ([], [], 0)
-            # The late store of before would have come first.
+            assert (emulator.segments, emulator.requests, emulator.pending_writes) == ([], [], 0)
+            # The dropped write would have been carried out first.
             emulator.script(["late_store"])
             with pytest.raises(requests.ConnectionError):
                 api("POST", "/segments", {"name": "B"})
-            emulator.wait_for(lambda bunce: bunce.unsettled == 0)
+            emulator.wait_for(lambda bunce: bunce.pending_writes == 0)
             idle.sendall(create_bytes("C"))
-            read_answers(idle, 1)
+            read_responses(idle, 1)
         assert [segment.name for segment in emulator.segments] == ["B", "C"]
 
 
-def test_it_can_be_changed_while_it_does_not_run() -> None:
+def test_it_can_be_changed_while_it_is_stopped() -> None:
     emulator = Emulator()
     emulator.add_segment("A")
     emulator.set(outage="refuse")

@@ -1,4 +1,4 @@
-"""The front page and the control endpoints of the local Bunce."""
+"""The front page and the control endpoints of the emulator."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ def api(emulator: Emulator) -> Iterator[Api]:
 
 
 def page(emulator: Emulator) -> str:
-    answer = requests.get(emulator.url, timeout=10)
-    assert answer.status_code == 200
-    assert answer.headers["Content-Type"] == "text/html; charset=utf-8"
-    return answer.text
+    response = requests.get(emulator.url, timeout=10)
+    assert response.status_code == 200
+    assert response.headers["Content-Type"] == "text/html; charset=utf-8"
+    return response.text
 
 
 def control(emulator: Emulator, method: str, path: str, body: Any = None) -> requests.Response:
@@ -62,7 +62,7 @@ def test_the_front_page_stays_small_with_many_segments(emulator: Emulator) -> No
     assert text.count('<td class="text">Segment ') == 200
 
 
-def test_the_front_page_tells_what_is_going_on(emulator: Emulator, api: Api) -> None:
+def test_the_front_page_shows_what_is_configured(emulator: Emulator, api: Api) -> None:
     api("GET", "/segments")
     emulator.set_faults(Faults(lost_answer=0.05), script=["hold_after"])
     emulator.set(outage="hold")
@@ -77,14 +77,14 @@ def test_the_front_page_tells_what_is_going_on(emulator: Emulator, api: Api) -> 
         assert "sk_test_local" in page(other)
         for _ in range(2):
             client("GET", "/segments")
-        assert "127.0.0.1 went past the limit" in page(other)
+        assert "127.0.0.1 exceeded the rate limit" in page(other)
 
 
-def test_the_state_tells_of_twins(emulator: Emulator, api: Api) -> None:
+def test_the_state_lists_duplicates(emulator: Emulator, api: Api) -> None:
     first, second = api.create("A"), api.create("A", description="")
     api.create("B")
     state = control(emulator, "GET", "state").json()
-    assert (state["segments"], state["twins"], state["requests"]) == (3, 1, 3)
+    assert (state["segments"], state["duplicate_count"], state["requests"]) == (3, 1, 3)
     assert state["duplicates"] == [
         {"name": "A", "description": None, "ids": [first["id"], second["id"]]}
     ]
@@ -92,18 +92,18 @@ def test_the_state_tells_of_twins(emulator: Emulator, api: Api) -> None:
 
 
 def test_faults_can_be_read_and_replaced(emulator: Emulator, api: Api) -> None:
-    answer = control(
+    response = control(
         emulator,
         "PUT",
         "faults",
         {"error_before": 1, "methods": ["PATCH"], "seed": 5, "script": ["html_502"]},
     )
-    assert answer.status_code == 200
-    assert (answer.json()["error_before"], answer.json()["seed"]) == (1, 5)
-    assert control(emulator, "GET", "faults").json() == answer.json()
+    assert response.status_code == 200
+    assert (response.json()["error_before"], response.json()["seed"]) == (1, 5)
+    assert control(emulator, "GET", "faults").json() == response.json()
     statuses = [api("POST", "/segments", {"name": "A"}).status_code for _ in range(2)]
     assert statuses == [502, 201]
-    assert control(emulator, "GET", "state").json()["suffered"] == {"html_502": 1}
+    assert control(emulator, "GET", "state").json()["injected"] == {"html_502": 1}
 
     control(emulator, "PUT", "faults", {})
     assert emulator.faults == Faults()
@@ -117,7 +117,7 @@ def test_settings_can_be_read_and_changed_one_by_one(emulator: Emulator) -> None
     assert emulator.options.rate_limit is None
 
 
-def test_every_temper_can_be_set_over_http(emulator: Emulator, api: Api) -> None:
+def test_options_can_be_set_over_http(emulator: Emulator, api: Api) -> None:
     changes = {
         "taken_names": ["VIP"], "plan_limit": 1, "blocked_text": "x", "stored_name": "upper",
         "page_cap": 5, "max_per_page": 50, "hide_every": 20, "empty_page": 2,
@@ -134,20 +134,20 @@ def test_every_temper_can_be_set_over_http(emulator: Emulator, api: Api) -> None
 @pytest.mark.parametrize(
     ("path", "body", "message"),
     [
-        ("faults", {"lost_anser": 1}, "unknown fault"),
+        ("faults", {"lost_anser": 1}, "unknown option"),
         ("faults", {"lost_answer": 2}, "must not exceed 1"),
         ("faults", {"seed": "x"}, "seed must be a whole number"),
         ("faults", {"script": "hold_after"}, "script must be an array"),
         ("faults", {"script": ["x"]}, "unknown fault"),
         ("faults", {"methods": [[]]}, "methods must be"),
-        ("settings", {"speed": 1}, "unknown setting"),
+        ("settings", {"speed": 1}, "unknown option"),
         ("settings", {"rate_limit": 0}, "rate_limit must be"),
         ("settings", {"rate_window": 0}, "rate_window must be more than 0"),
         ("settings", {"block_seconds": "x"}, "block_seconds must be a number"),
         ("settings", {"paging": "x"}, "paging must be one of"),
         ("settings", {"order": []}, "order must be one of"),
         ("settings", {"outage": "x"}, "outage must be one of"),
-        ("settings", {"outage": "refuse"}, "outage_seconds"),
+        ("settings", {"outage": "refuse"}, "would also refuse the request"),
         ("settings", {"unique_names": 1}, "unique_names must be"),
         ("settings", {"key": ""}, "key must be"),
         ("settings", {"taken_names": "VIP"}, "taken_names must be a list of texts"),
@@ -164,20 +164,19 @@ def test_every_temper_can_be_set_over_http(emulator: Emulator, api: Api) -> None
         ("settings", {"hide_every": "2"}, "hide_every must be a whole number from 1"),
         ("settings", {"empty_page": 0.5}, "empty_page must be a whole number from 1"),
         ("faults", {"methods": ["PATCH"], "no_content": 2}, "must not exceed 1"),
-        ("settings", {"outage": "hold", "outage_seconds": "x"}, "outage_seconds must be"),
     ],
 )
-def test_a_change_that_makes_no_sense_is_a_422_and_changes_nothing(
+def test_an_invalid_change_is_a_422_and_changes_nothing(
     emulator: Emulator, path: str, body: dict[str, object], message: str
 ) -> None:
     before = (emulator.options, emulator.faults)
-    answer = control(emulator, "PUT", path, body)
-    assert answer.status_code == 422
-    assert message in answer.json()["message"]
+    response = control(emulator, "PUT", path, body)
+    assert response.status_code == 422
+    assert message in response.json()["message"]
     assert (emulator.options, emulator.faults) == before
 
 
-def test_reset_goes_back_to_the_start(emulator: Emulator, api: Api) -> None:
+def test_reset_restores_the_initial_state(emulator: Emulator, api: Api) -> None:
     api.create()
     emulator.set(unique_names=True, outage="hold")
     emulator.set_faults(Faults(lost_answer=1.0))
@@ -188,7 +187,7 @@ def test_reset_goes_back_to_the_start(emulator: Emulator, api: Api) -> None:
     assert emulator.faults == Faults()
 
 
-def test_control_answers_a_wrong_method_with_the_right_one(emulator: Emulator) -> None:
+def test_a_wrong_method_is_a_405_that_lists_the_allowed_ones(emulator: Emulator) -> None:
     assert control(emulator, "GET", "reset").status_code == 405
     assert control(emulator, "POST", "faults").headers["Allow"] == "GET, PUT"
     assert control(emulator, "GET", "nothing").status_code == 404

@@ -1,4 +1,4 @@
-"""The local Bunce pages its lists in each of the styles its sources speak of."""
+"""The emulator pages its lists in each of the configurable styles."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ START = datetime(2024, 12, 5, 8, 0, 0, tzinfo=UTC)
 
 @pytest.fixture
 def emulator() -> Iterator[Emulator]:
-    """A Bunce with segments 0 to 24; of each five, all are of the same second."""
+    """An emulator with segments 0 to 24, five created in each second."""
     with Emulator(order="oldest") as emulator:
         for number in range(25):
             emulator.add_segment(f"{number}", created_at=START + timedelta(seconds=number // 5))
@@ -35,13 +35,13 @@ def names(rows: list[dict[str, Any]]) -> list[int]:
 
 
 def get(api: Api, **query: object) -> dict[str, Any]:
-    answer = api("GET", "/segments", params=query)
-    assert answer.status_code == 200, answer.text
-    body: dict[str, Any] = answer.json()
+    response = api("GET", "/segments", params=query)
+    assert response.status_code == 200, response.text
+    body: dict[str, Any] = response.json()
     return body
 
 
-def test_a_page_has_twenty_rows_unless_asked_otherwise(api: Api) -> None:
+def test_a_page_has_twenty_rows_by_default(api: Api) -> None:
     body = get(api)
     assert names(body["data"]) == list(range(20))
     assert "meta" not in body
@@ -58,13 +58,13 @@ def test_a_page_has_a_hundred_rows_at_most(emulator: Emulator, api: Api) -> None
 
 @pytest.mark.parametrize("parameter", ["page", "per_page"])
 @pytest.mark.parametrize("value", ["0", "-1", "x", "1.5", "²", "9" * 10])
-def test_a_page_that_is_no_positive_number_is_a_422(api: Api, parameter: str, value: str) -> None:
-    answer = api("GET", "/segments", params={parameter: value})
-    assert answer.status_code == 422
-    assert parameter in answer.json()["message"]
+def test_a_page_must_be_a_positive_number(api: Api, parameter: str, value: str) -> None:
+    response = api("GET", "/segments", params={parameter: value})
+    assert response.status_code == 422
+    assert parameter in response.json()["message"]
 
 
-def test_page_numbers_can_stand_beside_the_rows(emulator: Emulator, api: Api) -> None:
+def test_page_numbers_can_be_next_to_the_rows(emulator: Emulator, api: Api) -> None:
     emulator.set(paging="page_meta")
     first, last = get(api), get(api, page=2)
     assert first["meta"] == {
@@ -101,7 +101,7 @@ def test_cursors_lead_through_all_rows_once(
     assert len(seen) == 25
 
 
-def test_cursors_are_not_shifted_by_what_is_created_meanwhile(emulator: Emulator, api: Api) -> None:
+def test_new_segments_do_not_shift_cursors(emulator: Emulator, api: Api) -> None:
     emulator.set(paging="cursor", order="newest")
     first = get(api, per_page=5)
     emulator.add_segment("99")
@@ -116,7 +116,7 @@ def test_with_cursors_the_page_number_is_ignored(emulator: Emulator, api: Api) -
 
 
 @pytest.mark.parametrize("cursor", ["x", "eHl6", "OWRhNjdjYWE6MQ=="])
-def test_a_cursor_that_bunce_never_gave_is_a_422(emulator: Emulator, api: Api, cursor: str) -> None:
+def test_an_unknown_cursor_is_a_422(emulator: Emulator, api: Api, cursor: str) -> None:
     emulator.set(paging="cursor")
     assert api("GET", "/segments", params={"cursor": cursor}).status_code == 422
 
@@ -126,7 +126,7 @@ def test_a_server_may_ignore_the_page(emulator: Emulator, api: Api) -> None:
     assert names(get(api, page=7)["data"]) == list(range(20))
 
 
-def test_a_server_may_answer_with_the_last_page_past_the_end(emulator: Emulator, api: Api) -> None:
+def test_a_server_may_return_the_last_page_past_the_end(emulator: Emulator, api: Api) -> None:
     emulator.set(paging="clamp")
     assert names(get(api, page=9)["data"]) == list(range(20, 25))
     emulator.reset()
@@ -134,7 +134,7 @@ def test_a_server_may_answer_with_the_last_page_past_the_end(emulator: Emulator,
     assert get(api, page=9)["data"] == []
 
 
-def test_lists_come_in_the_order_that_is_set(emulator: Emulator, api: Api) -> None:
+def test_lists_have_the_configured_order(emulator: Emulator, api: Api) -> None:
     emulator.set(order="newest")
     assert names(get(api, per_page=25)["data"]) == list(range(24, -1, -1))
 
@@ -150,7 +150,7 @@ def test_lists_come_in_the_order_that_is_set(emulator: Emulator, api: Api) -> No
     assert len({tuple(each) for each in shuffled}) == 3
 
 
-def test_a_segment_added_with_an_earlier_time_takes_its_place(emulator: Emulator, api: Api) -> None:
+def test_a_segment_added_with_an_earlier_time_is_sorted_in(emulator: Emulator, api: Api) -> None:
     emulator.add_segment("99", created_at=START - timedelta(days=1))
     assert names(get(api, per_page=2)["data"]) == [99, 0]
 
@@ -160,7 +160,7 @@ def walk(api: Api, pages: int, **query: object) -> list[list[int]]:
     return [names(get(api, page=page, **query)["data"]) for page in range(1, pages + 1)]
 
 
-def test_a_cap_shortens_pages_whatever_is_asked_for(emulator: Emulator, api: Api) -> None:
+def test_a_cap_shortens_pages_whatever_is_requested(emulator: Emulator, api: Api) -> None:
     emulator.set(page_cap=10)
     expected = [list(range(10)), list(range(10, 20)), list(range(20, 25)), []]
     assert walk(api, 4, per_page=100) == walk(api, 4) == expected
@@ -186,7 +186,7 @@ def test_a_per_page_above_the_limit_is_a_422(emulator: Emulator, api: Api, pagin
     assert refused.status_code == 422
     assert refused.json() == {"success": False, "message": "per_page must be at most 15"}
     assert len(get(api, per_page=15)["data"]) == 15
-    assert len(get(api)["data"]) == 15  # what was not asked for is not refused
+    assert len(get(api)["data"]) == 15  # the default is not refused
     emulator.set(page_cap=5)
     assert len(get(api, per_page=15)["data"]) == 5
     assert api("GET", "/segments", params={"per_page": 16}).status_code == 422
@@ -199,7 +199,7 @@ def test_a_limit_for_per_page_may_be_above_a_hundred(emulator: Emulator, api: Ap
     assert len(get(api, per_page=120)["data"]) == 120
 
 
-def test_hidden_segments_leave_pages_short(emulator: Emulator, api: Api) -> None:
+def test_hidden_segments_make_pages_shorter(emulator: Emulator, api: Api) -> None:
     emulator.set(hide_every=10)
     assert walk(api, 3) == [
         [number for number in range(20) if number not in (9, 19)],
@@ -226,7 +226,7 @@ def test_the_same_segments_stay_hidden(emulator: Emulator, api: Api, order: Orde
     assert len(seen) == 24
 
 
-def test_a_page_can_come_empty_in_the_middle_of_a_list(emulator: Emulator, api: Api) -> None:
+def test_a_page_in_the_middle_of_a_list_can_be_empty(emulator: Emulator, api: Api) -> None:
     emulator.set(empty_page=2)
     expected = [list(range(10)), [], list(range(10, 20)), list(range(20, 25)), []]
     assert walk(api, 5, per_page=10) == expected

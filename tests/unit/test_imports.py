@@ -24,9 +24,9 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("*",),  # signals, actions, and whatever else admin and API have in common
     ("admin", "api", "management", "apps"),
 )
-#: What stands apart: a Bunce of its own, and the two that start it.
-APART = ("emulator",)
-STARTERS = ("pytest_plugin", "management.commands.bunce_emulator")
+#: The emulator and the pytest plugin, and the command that starts the emulator.
+APART = ("testing",)
+STARTERS = ("management.commands.bunce_emulator",)
 
 HTTP = ("requests", "urllib3", "http", "socket", "httpx", "aiohttp")
 
@@ -117,18 +117,23 @@ def test_the_protocol_knows_neither_celery_nor_http() -> None:
 def test_the_rows_know_nothing_of_the_wire() -> None:
     for module in ("models", "querysets"):
         for name in imported(module):
-            assert not within(inside(name) or "", "client", "sync", "emulator"), module
+            assert not within(inside(name) or "", "client", "sync", "testing"), module
             assert not within(name, "celery", *HTTP), module
 
 
-def test_the_emulator_stands_apart() -> None:
+def test_testing_is_independent_and_only_its_command_imports_it() -> None:
     for module, name in everywhere():
         own = inside(name)
-        if within(module, "emulator"):
-            assert own is None or within(own, "emulator"), f"{module} imports {name}"
+        if within(module, "testing"):
+            assert own is None or within(own, "testing"), f"{module} imports {name}"
             assert not within(name, "django", "celery", "requests"), f"{module} imports {name}"
         elif module not in STARTERS:
-            assert not within(own or "", "emulator"), f"{module} imports {name}"
+            assert not within(own or "", "testing"), f"{module} imports {name}"
+
+
+def test_only_the_running_emulator_imports_h11() -> None:
+    users = {module for module, name in everywhere() if within(name, "h11")}
+    assert users == {"testing.emulator.connection"}
 
 
 def test_what_a_user_may_leave_out_is_imported_by_nothing_else() -> None:

@@ -1,4 +1,4 @@
-"""A site's own tests: a ``TestCase`` commits nothing and runs the callbacks of commits itself."""
+"""The app in the tests of a site, where ``TestCase`` never commits and runs callbacks itself."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .core import Status, configure
 
 @pytest.fixture
 def eager(bunce: Emulator, settings: Settings, request: pytest.FixtureRequest) -> Iterator[None]:
-    """Tasks run where they are rung for, as sites have them in tests."""
+    """Run tasks eagerly, as sites do in tests."""
     configure(settings, RATE_LIMIT=None)
     publisher.reset()
     request.instance.bunce = bunce
@@ -31,7 +31,7 @@ def eager(bunce: Emulator, settings: Settings, request: pytest.FixtureRequest) -
 
 @pytest.mark.usefixtures("eager")
 class CapturedCommits(TestCase):
-    """Every commit is captured by itself; earlier callbacks stay registered and mean nothing."""
+    """Each commit is captured separately; earlier callbacks stay registered and never run."""
 
     bunce: Emulator
 
@@ -65,7 +65,7 @@ class CapturedCommits(TestCase):
 
 @pytest.mark.usefixtures("eager")
 class ManyRowsBefore(TestCase):
-    """Rows of the set-up, whose callbacks are never called."""
+    """Rows created in ``setUp``, whose callbacks never run."""
 
     bunce: Emulator
 
@@ -83,7 +83,7 @@ class ManyRowsBefore(TestCase):
 
 @pytest.mark.usefixtures("eager")
 class RealCommits(TransactionTestCase):
-    """Commits that are none of the test's."""
+    """Commits outside the control of the test."""
 
     bunce: Emulator
 

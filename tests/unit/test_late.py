@@ -11,7 +11,7 @@ import pytest
 from django.db import IntegrityError, OperationalError
 
 from bunce_sync import services
-from bunce_sync.client.parse import segment_of
+from bunce_sync.client.responses import read_segment
 from bunce_sync.models import ApiCall, Segment
 from bunce_sync.sync import push as push_module
 from bunce_sync.sync.outcome import Claim, Result
@@ -392,5 +392,5 @@ def test_answers_of_any_content_can_be_stored(bunce: Emulator) -> None:
         conditions = [conditions]
     content = {"data": {"id": "abc", "name": "VIP", "conditions": conditions}}
     worker = Worker.claims(make())
-    worker.result = Result(Outcome.CONFIRMED, segment=segment_of(content, http_status=201))
+    worker.result = Result(Outcome.CONFIRMED, segment=read_segment(content, http_status=201))
     assert worker.records().status == Status.SYNCED

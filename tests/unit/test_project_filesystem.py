@@ -1,4 +1,4 @@
-"""The sample site's broker in a folder."""
+"""The sample site's filesystem broker, without kombu's race conditions."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from kombu import Connection, Exchange, Queue
 from kombu.simple import SimpleQueue
 from kombu.transport import filesystem
 
-from project import services
+from project import env
 
-#: So many that with kombu's own transport nearly every run takes one too early (5 of 6 did).
+#: Enough for kombu's own transport to fail in nearly every run (5 of 6).
 MESSAGES = 500
-#: So many start at once, so many times: with kombu's own transport some of them fail.
-FIRST, EXCHANGES = 4, 25
+#: Queues declared at the same moment, and how often: kombu's own transport loses some of them.
+QUEUES, EXCHANGES = 4, 25
 
 
 def connect(folder: Path) -> Connection:
-    url, transport, options = services.broker("filesystem://localhost", folder=folder)
+    url, transport, options = env.broker("filesystem://localhost", folder=folder)
     return Connection(url, transport=transport, transport_options=options)
 
 
-def test_a_message_is_never_taken_before_it_is_written(tmp_path: Path) -> None:
+def test_a_message_is_never_read_before_it_is_complete(tmp_path: Path) -> None:
     name = f"test-{uuid.uuid4()}"
 
     def write() -> None:
@@ -47,13 +47,13 @@ def test_a_message_is_never_taken_before_it_is_written(tmp_path: Path) -> None:
     assert sorted(taken) == list(range(MESSAGES))
 
 
-def test_all_who_are_the_first_to_use_an_exchange_at_the_same_moment_find_their_queue(
+def test_queues_declared_at_the_same_moment_are_all_bound(
     tmp_path: Path,
 ) -> None:
-    names = {f"queue-{number}" for number in range(FIRST)}
-    with ThreadPoolExecutor(FIRST) as pool:
+    names = {f"queue-{number}" for number in range(QUEUES)}
+    with ThreadPoolExecutor(QUEUES) as pool:
         for _ in range(EXCHANGES):
-            record, together = f"test-{uuid.uuid4()}", threading.Barrier(FIRST)
+            record, together = f"test-{uuid.uuid4()}", threading.Barrier(QUEUES)
             made = [pool.submit(declare, tmp_path, record, name, together) for name in names]
             for one in made:
                 one.result()
@@ -62,7 +62,7 @@ def test_all_who_are_the_first_to_use_an_exchange_at_the_same_moment_find_their_
                 assert {queue for _, _, queue in channel.get_table(record)} == names
 
 
-def test_a_child_forked_while_the_list_of_queues_is_locked_does_not_keep_it_locked(
+def test_a_child_forked_while_the_queues_are_locked_does_not_keep_the_lock(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lock: Any = filesystem.lock
@@ -77,14 +77,14 @@ def test_a_child_forked_while_the_list_of_queues_is_locked_does_not_keep_it_lock
         monkeypatch.setattr(filesystem, "lock", lock_and_fork)
         channel.get_table("shared")
     with (tmp_path / "control" / ".lock").open() as file:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # an error if somebody has it
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # raises if it is held
     for one in child:
         os.close(one)
     assert child
 
 
 def declare(folder: Path, record: str, name: str, together: threading.Barrier) -> None:
-    """Make a queue, as a worker does that starts."""
+    """Declare a queue, as a starting worker does."""
     with connect(folder) as connection:
         channel = connection.default_channel
         together.wait(10)
@@ -92,7 +92,7 @@ def declare(folder: Path, record: str, name: str, together: threading.Barrier) -
 
 
 def read(queue: SimpleQueue) -> list[int]:
-    """Take the messages that are there."""
+    """Return the numbers of all waiting messages, and acknowledge them."""
     taken: list[int] = []
     while True:
         try:

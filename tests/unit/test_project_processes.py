@@ -1,7 +1,6 @@
-"""Programs in the foreground: whatever ends first, all of them end, and it is said why."""
+"""Programs in the foreground: when one exits, all of them end, and the reason is shown."""
 
 import os
-import re
 import signal
 import sys
 from collections.abc import Callable
@@ -10,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from project import processes
-from project.processes import Died, Foreground, Stopped
+from project.processes import ProgramExited, ProgramGroup, StopRequested
 from tests.site import eventually, is_gone
 
-FOR_EVER = "import signal; signal.pause()"
+RUN_FOREVER = "import signal; signal.pause()"
 
 
 def python(code: str) -> list[str | Path]:
@@ -21,71 +20,83 @@ def python(code: str) -> list[str | Path]:
 
 
 @pytest.fixture
-def said(tmp_path: Path) -> Callable[[str], Path]:
-    """A file's path for a program to say with that it got somewhere."""
-    return lambda name: tmp_path / name
+def marker(tmp_path: Path) -> Callable[[str], Path]:
+    """Paths of files by which a program shows how far it has come."""
+    return lambda name: tmp_path / f"{name}.marker"
 
 
-def run(*programs: tuple[str, list[str | Path]]) -> None:
-    with Foreground() as foreground:
-        for name, command in programs:
-            foreground.start(name, command, os.environ)
-        foreground.watch()
+@pytest.fixture
+def run(tmp_path: Path) -> Callable[..., None]:
+    """Run programs until one exits or a stop is requested."""
+
+    def run(**commands: list[str | Path]) -> None:
+        with ProgramGroup(tmp_path) as programs:
+            for name, command in commands.items():
+                programs.start(name, command, os.environ)
+            programs.wait()
+
+    return run
 
 
-def test_a_program_that_dies_is_named_with_what_it_said_last() -> None:
-    dies = python("print('no disk'); raise SystemExit(3)")
-    with pytest.raises(Died, match=r"The web ended with 3\. It said at last:\n    no disk") as died:
-        run(("worker", python(FOR_EVER)), ("web", dies))
-    assert "worker" not in str(died.value)
+def test_a_program_that_exits_is_named_with_its_last_output(run: Callable[..., None]) -> None:
+    exits = python("print('no disk'); raise SystemExit(3)")
+    with pytest.raises(ProgramExited) as error:
+        run(worker=python(RUN_FOREVER), web=exits)
+    assert str(error.value) == (
+        "The web program exited with status 3.\nIts last output:\n    no disk"
+    )
 
 
-def test_a_program_that_is_killed_is_said_to_be() -> None:
-    with pytest.raises(Died, match="The web was killed by SIGKILL"):
-        run(("web", python("import os; os.kill(os.getpid(), 9)")))
+def test_a_program_that_is_killed_is_reported_with_the_signal(run: Callable[..., None]) -> None:
+    with pytest.raises(ProgramExited, match=r"The web program was killed by SIGKILL\.$"):
+        run(web=python("import os; os.kill(os.getpid(), 9)"))
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_each_way_of_asking_ends_all_programs(
-    number: signal.Signals, said: Callable[[str], Path]
+def test_each_signal_to_stop_ends_all_programs(
+    number: signal.Signals, run: Callable[..., None], marker: Callable[[str], Path]
 ) -> None:
-    asks = (
+    sends_signal = (
         "import os, sys, time\n"
         "while not os.path.lexists(sys.argv[1]): time.sleep(0.01)\n"
-        f"os.kill(os.getppid(), {number:d}); {FOR_EVER}"
+        f"os.kill(os.getppid(), {number:d}); {RUN_FOREVER}"
     )
-    waits = f"import os, sys; os.symlink(str(os.getpid()), sys.argv[1]); {FOR_EVER}"
-    with pytest.raises(Stopped):
-        run(("worker", [*python(waits), said("pid")]), ("web", [*python(asks), said("pid")]))
-    assert is_gone(int(said("pid").readlink().name))
+    waits = f"import os, sys; os.symlink(str(os.getpid()), sys.argv[1]); {RUN_FOREVER}"
+    with pytest.raises(StopRequested):
+        run(
+            worker=[*python(waits), marker("pid")],
+            web=[*python(sends_signal), marker("pid")],
+        )
+    assert is_gone(int(marker("pid").readlink().name))
 
 
-def test_what_a_dead_program_left_behind_ends_too(said: Callable[[str], Path]) -> None:
-    child = (
-        f"import os, subprocess, sys; c = subprocess.Popen([sys.executable, '-c', {FOR_EVER!r}])"
-    )
-    dies = f"{child}; os.symlink(str(c.pid), sys.argv[1]); os._exit(1)"
-    with pytest.raises(Died):
-        run(("web", [*python(dies), said("pid")]))
-    assert eventually(lambda: is_gone(int(said("pid").readlink().name)))
-
-
-def test_a_program_that_will_not_end_is_ended(
-    said: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+def test_the_children_of_a_program_that_exited_end_too(
+    run: Callable[..., None], marker: Callable[[str], Path]
 ) -> None:
-    monkeypatch.setattr(processes, "PATIENCE", 0.3)
-    code = (
-        "import signal, sys; signal.signal(signal.SIGTERM, signal.SIG_IGN);"
-        "open(sys.argv[1], 'w').close()\nwhile True: signal.pause()"
+    start_child = (
+        f"import os, subprocess, sys; c = subprocess.Popen([sys.executable, '-c', {RUN_FOREVER!r}])"
     )
-    with Foreground() as foreground:
-        foreground.start("web", [*python(code), said("up")], os.environ)
-        foreground.watch(until=said("up").exists)
-        [program] = foreground.programs
-    assert program.popen.returncode == -signal.SIGKILL
+    exits = f"{start_child}; os.symlink(str(c.pid), sys.argv[1]); os._exit(1)"
+    with pytest.raises(ProgramExited):
+        run(web=[*python(exits), marker("pid")])
+    assert eventually(lambda: is_gone(int(marker("pid").readlink().name)))
 
 
-def test_programs_end_one_after_the_other_the_last_first(said: Callable[[str], Path]) -> None:
+def test_a_program_that_ignores_sigterm_is_killed(
+    tmp_path: Path, marker: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(processes, "EXIT_TIMEOUT", 0.3)
+    code = (
+        "import os, signal, sys; signal.signal(signal.SIGTERM, signal.SIG_IGN);"
+        "os.symlink(str(os.getpid()), sys.argv[1])\nwhile True: signal.pause()"
+    )
+    with ProgramGroup(tmp_path) as programs:
+        programs.start("web", [*python(code), marker("pid")], os.environ)
+        programs.wait(until=marker("pid").is_symlink)
+    assert is_gone(int(marker("pid").readlink().name))
+
+
+def test_programs_end_in_reverse_order(tmp_path: Path, marker: Callable[[str], Path]) -> None:
     code = (
         "import signal, sys, time\n"
         "def end(*_):\n"
@@ -93,42 +104,17 @@ def test_programs_end_one_after_the_other_the_last_first(said: Callable[[str], P
         "signal.signal(signal.SIGTERM, end); open(sys.argv[1], 'w').close()\n"
         "signal.pause()"
     )
-    with Foreground() as foreground:
+    with ProgramGroup(tmp_path) as programs:
         for name in ("bunce", "worker", "web"):
-            foreground.start(name, [*python(code), said(name), said(f"{name}-end")], os.environ)
-            foreground.watch(until=said(name).exists)
-    ends = [float(said(f"{name}-end").read_text()) for name in ("web", "worker", "bunce")]
+            command = [*python(code), marker(name), marker(f"{name}-end")]
+            programs.start(name, command, os.environ)
+            programs.wait(until=marker(name).exists)
+    ends = [float(marker(f"{name}-end").read_text()) for name in ("web", "worker", "bunce")]
     assert ends == sorted(ends)
 
 
-def test_output_is_shown_from_when_it_is_wanted_and_without_the_noise(
-    said: Callable[[str], Path], capfd: pytest.CaptureFixture[str]
-) -> None:
-    code = (
-        "import sys, pathlib, time\n"
-        "print('starting', flush=True); pathlib.Path(sys.argv[1]).touch()\n"
-        "while not pathlib.Path(sys.argv[2]).exists(): time.sleep(0.01)\n"
-        "print('noise 200'); print('something went wrong'); sys.exit(1)"
-    )
-
-    def show() -> None:
-        with Foreground() as foreground:
-            command = [*python(code), said("up"), said("go")]
-            foreground.start("web", command, os.environ, re.compile("200$"))
-            foreground.watch(until=said("up").exists)
-            foreground.shown.set()
-            said("go").touch()
-            foreground.watch()
-
-    with pytest.raises(Died, match="starting"):
-        show()
-    shown = capfd.readouterr().out.splitlines()
-    assert shown[-1] == "     web | something went wrong"
-    assert not any("noise" in line for line in shown)
-
-
-def test_the_terminals_signals_are_as_before_at_the_end() -> None:
+def test_the_signal_handlers_are_restored(tmp_path: Path) -> None:
     before = signal.getsignal(signal.SIGTERM)
-    with Foreground():
+    with ProgramGroup(tmp_path):
         assert signal.getsignal(signal.SIGTERM) != before
     assert signal.getsignal(signal.SIGTERM) == before

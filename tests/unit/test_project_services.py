@@ -1,4 +1,4 @@
-"""The suite's services: named when they are missing, and found where they are said to be."""
+"""The services that tests use: a missing one is skipped or failed by name."""
 
 from dataclasses import replace
 
@@ -7,8 +7,8 @@ import pytest
 from tests import services
 from tests.services import Service
 
-#: Nothing listens on port 1 of a machine in its senses.
-NOWHERE = {
+#: Addresses without a service: nothing listens on port 1.
+UNREACHABLE = {
     "PostgreSQL": "postgres://postgres@127.0.0.1:1",
     "MariaDB": "mysql://root@127.0.0.1:1",
     "Redis": "redis://127.0.0.1:1",
@@ -21,10 +21,10 @@ NOWHERE = {
 def missing(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Service:
     service: Service = request.param
     monkeypatch.delenv(service.variable, raising=False)
-    return replace(service, usual=NOWHERE[service.name])
+    return replace(service, default=UNREACHABLE[service.name])
 
 
-def test_a_missing_service_is_named_as_skipped(
+def test_a_test_without_its_service_is_skipped_by_name(
     missing: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("CI", raising=False)
@@ -32,7 +32,7 @@ def test_a_missing_service_is_named_as_skipped(
         services.require(missing)
 
 
-def test_a_missing_service_is_a_failure_in_ci(
+def test_a_test_without_its_service_fails_in_ci(
     missing: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CI", "true")
@@ -40,6 +40,6 @@ def test_a_missing_service_is_a_failure_in_ci(
         services.require(missing)
 
 
-def test_a_service_can_be_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_variable_gives_the_address_of_a_service(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TEST_REDIS_URL", "redis://10.0.0.1:6380")
     assert services.REDIS.address == "redis://10.0.0.1:6380"

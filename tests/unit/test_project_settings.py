@@ -1,4 +1,4 @@
-"""The sample project's settings: what the environment says, and what is said back."""
+"""The sample project's settings, and the messages about invalid environment variables."""
 
 import json
 import os
@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 
-from project import env, services
+from project import env
 
 ROOT = Path(__file__).resolve().parents[2]
 BASE = Path("/srv/site")
 
 
 def settings_with(**environment: str) -> subprocess.CompletedProcess[str]:
-    """The settings that a process with this environment sees, as JSON in `stdout`."""
+    """Read the settings in a process with this environment; `stdout` is JSON."""
     code = (
         "import json; from project import settings as s;"
         "print(json.dumps({k: v for k, v in vars(s).items() if k.isupper()}, default=str))"
@@ -41,7 +41,7 @@ def read(**environment: str) -> dict[str, Any]:
     return dict(json.loads(done.stdout))
 
 
-def test_an_empty_environment_gives_a_site_that_needs_nothing_installed() -> None:
+def test_without_variables_the_site_needs_no_other_service() -> None:
     settings = read()
     assert settings["DEBUG"] is True
     assert settings["BUNCE_SYNC"] == {}
@@ -49,7 +49,7 @@ def test_an_empty_environment_gives_a_site_that_needs_nothing_installed() -> Non
     assert settings["DATABASES"]["default"]["NAME"] == str(ROOT / "db.sqlite3")
 
 
-def test_each_setting_of_the_app_comes_from_its_variable() -> None:
+def test_each_setting_of_the_app_is_read_from_its_variable() -> None:
     settings = read(
         BUNCE_API_KEY=" sk_test_1\n",
         BUNCE_ENV="sandbox",
@@ -67,39 +67,48 @@ def test_each_setting_of_the_app_comes_from_its_variable() -> None:
     }
 
 
-def test_a_number_that_is_none_reaches_the_system_check_and_breaks_nothing_before() -> None:
-    settings = read(BUNCE_SWEEP_INTERVAL="often", BUNCE_GRACE="nan", BUNCE_LEASE="-1")
-    assert settings["BUNCE_SYNC"] == {"SWEEP_INTERVAL": "often", "GRACE": "nan", "LEASE": -1}
+@pytest.mark.parametrize("interval", ["often", "nan", "inf", "-1", "0"])
+def test_an_invalid_number_does_not_keep_the_settings_from_loading(interval: str) -> None:
+    settings = read(BUNCE_SWEEP_INTERVAL=interval)
     assert settings["CELERY_BEAT_SCHEDULE"]["bunce_sync.sweep"]["schedule"] == 10
 
 
-def test_a_worker_without_a_choice_of_queues_consumes_the_apps_own_too() -> None:
+def test_an_invalid_number_is_passed_on_to_the_system_check() -> None:
+    assert read(BUNCE_GRACE="soon", BUNCE_LEASE="-1")["BUNCE_SYNC"] == {
+        "GRACE": "soon",
+        "LEASE": -1,
+    }
+
+
+def test_a_worker_without_a_queue_option_consumes_the_apps_queue_too() -> None:
     settings = read(BUNCE_QUEUE="segments")
     assert set(settings["CELERY_TASK_QUEUES"]) == {"celery", "segments"}
     assert settings["CELERY_TASK_ROUTES"] == {"bunce_sync.*": {"queue": "segments"}}
 
 
-def test_a_sweep_that_nobody_took_lapses_before_the_next() -> None:
+def test_a_sweep_that_no_worker_took_expires_before_the_next() -> None:
     sweep = read(BUNCE_SWEEP_INTERVAL="4")["CELERY_BEAT_SCHEDULE"]["bunce_sync.sweep"]
     assert sweep["schedule"] == 4
     assert sweep["options"] == {"expires": 4}
 
 
-def test_without_debug_a_secret_key_is_asked_for_by_name() -> None:
+def test_without_debug_the_secret_key_is_required() -> None:
     done = settings_with(DJANGO_DEBUG="0")
     assert done.returncode != 0
     assert "DJANGO_SECRET_KEY" in done.stderr.splitlines()[-1]
     assert read(DJANGO_DEBUG="0", DJANGO_SECRET_KEY="k")["SECRET_KEY"] == "k"
 
 
-def test_the_hosts_are_separated_by_commas() -> None:
+def test_hosts_are_comma_separated() -> None:
     assert read(DJANGO_ALLOWED_HOSTS="a.example, b.example,")["ALLOWED_HOSTS"] == [
         "a.example",
         "b.example",
     ]
 
 
-def test_a_flag_that_is_neither_yes_nor_no_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_flag_that_is_not_a_boolean_is_an_error_with_its_name(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("DJANGO_DEBUG", "maybe")
     with pytest.raises(ImproperlyConfigured, match="DJANGO_DEBUG is 'maybe'"):
         env.flag("DJANGO_DEBUG", default=True)
@@ -107,9 +116,9 @@ def test_a_flag_that_is_neither_yes_nor_no_is_named(monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.parametrize(
     ("text", "value"),
-    [("1", 1), ("0.5", 0.5), ("None", None), ("1e3", 1000.0), ("x", "x"), ("inf", "inf")],
+    [("1", 1), ("0.5", 0.5), ("None", None), ("1e3", 1000.0), ("x", "x")],
 )
-def test_a_number_is_read_as_one_and_anything_else_left_alone(text: str, value: object) -> None:
+def test_a_number_is_converted_and_other_text_is_kept(text: str, value: object) -> None:
     assert env.number(text) == value
 
 
@@ -121,14 +130,14 @@ def test_a_number_is_read_as_one_and_anything_else_left_alone(text: str, value: 
         ("mysql://me:secret@db.example/site", "mysql", "db.example"),
     ],
 )
-def test_a_server_is_found_by_its_address(url: str, engine: str, host: str) -> None:
-    database = services.database(url, base=BASE)
+def test_a_database_url_names_engine_host_and_database(url: str, engine: str, host: str) -> None:
+    database = env.database(url, base=BASE)
     assert database["ENGINE"] == f"django.db.backends.{engine}"
     assert (database["HOST"], database["NAME"]) == (host, "site")
 
 
-def test_mysql_is_strict_and_takes_every_character() -> None:
-    options = services.database("mysql://me@db.example/site", base=BASE)["OPTIONS"]
+def test_mysql_is_strict_and_stores_all_of_unicode() -> None:
+    options = env.database("mysql://me@db.example/site", base=BASE)["OPTIONS"]
     assert options == {"charset": "utf8mb4", "sql_mode": "TRADITIONAL"}
 
 
@@ -140,38 +149,40 @@ def test_mysql_is_strict_and_takes_every_character() -> None:
         ("sqlite://:memory:", ":memory:"),
     ],
 )
-def test_sqlite_means_the_same_file_from_every_folder(url: str, name: object) -> None:
-    database = services.database(url, base=BASE)
+def test_a_relative_sqlite_path_does_not_depend_on_the_working_directory(
+    url: str, name: object
+) -> None:
+    database = env.database(url, base=BASE)
     assert database["NAME"] == name
     assert database["OPTIONS"]["transaction_mode"] == "IMMEDIATE"
 
 
-def test_options_in_the_address_win() -> None:
-    options = services.database("sqlite:///a?timeout=5", base=BASE)["OPTIONS"]
+def test_options_in_the_url_take_precedence() -> None:
+    options = env.database("sqlite:///a?timeout=5", base=BASE)["OPTIONS"]
     assert options["timeout"] == 5
     assert options["transaction_mode"] == "IMMEDIATE"
 
 
 @pytest.mark.parametrize("url", ["postgres//me:secret@db/site", "foo://me:secret@db/x", "secret"])
-def test_an_address_that_cannot_be_read_is_refused_without_being_repeated(url: str) -> None:
-    with pytest.raises(ImproperlyConfigured, match="DATABASE_URL cannot be read") as refusal:
-        services.database(url, base=BASE)
-    assert "secret" not in str(refusal.value)
-    assert refusal.value.__suppress_context__
+def test_an_invalid_database_url_is_an_error_that_does_not_repeat_it(url: str) -> None:
+    with pytest.raises(ImproperlyConfigured, match="DATABASE_URL is not a valid") as error:
+        env.database(url, base=BASE)
+    assert "secret" not in str(error.value)
+    assert error.value.__suppress_context__
 
 
-def test_the_filesystem_broker_makes_its_folder(tmp_path: Path) -> None:
-    *_, options = services.broker("filesystem://localhost", folder=tmp_path / "a" / "b")
+def test_the_filesystem_broker_creates_its_folder(tmp_path: Path) -> None:
+    *_, options = env.broker("filesystem://localhost", folder=tmp_path / "a" / "b")
     assert options["data_folder_in"] == options["data_folder_out"]
     assert Path(options["data_folder_in"]).is_dir()
     assert Path(options["data_folder_in"]).is_relative_to(tmp_path / "a" / "b")
 
 
-def test_the_filesystem_broker_can_be_put_elsewhere(tmp_path: Path) -> None:
-    *_, options = services.broker(f"filesystem://localhost{tmp_path}/here", folder=BASE)
+def test_the_filesystem_broker_can_use_another_folder(tmp_path: Path) -> None:
+    *_, options = env.broker(f"filesystem://localhost{tmp_path}/here", folder=BASE)
     assert Path(options["data_folder_in"]).is_relative_to(tmp_path / "here")
 
 
 @pytest.mark.parametrize("url", ["redis://10.0.0.1/3", "amqp://guest:guest@10.0.0.1/vhost"])
-def test_any_other_broker_is_taken_as_it_is(url: str) -> None:
-    assert services.broker(url, folder=BASE) == (url, None, {})
+def test_any_other_broker_url_is_kept(url: str) -> None:
+    assert env.broker(url, folder=BASE) == (url, None, {})

@@ -17,22 +17,22 @@ from kombu import Producer
 from kombu.exceptions import OperationalError
 from pytest_django import Settings
 
-from bunce_sync import publisher as doorbell_module
+from bunce_sync import publisher as publisher_module
 from bunce_sync import tasks
 from bunce_sync.models import Segment
 from bunce_sync.publisher import (
     BURST,
     IDLE_SECONDS,
     MESSAGES_PER_SECOND,
+    PAUSE_SECONDS,
     PUBLISH_SECONDS,
-    SILENCE_SECONDS,
     Publisher,
     publisher,
 )
 from bunce_sync.testing.emulator import Emulator
 
 from .broker_queue import BrokerQueue
-from .core import USING, Status, configure, doubtful, fresh, in_threads, make
+from .core import Status, configure, doubtful, fresh, in_threads, make
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -55,7 +55,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(doorbell_module, "time", clock)
+    monkeypatch.setattr(publisher_module, "time", clock)
     return clock
 
 
@@ -75,14 +75,14 @@ def broken(monkeypatch: pytest.MonkeyPatch, bell: BrokerQueue) -> Iterator[list[
 
 
 def ring() -> bool:
-    return publisher.publish(tasks.push_segment, 1, USING)
+    return publisher.publish(tasks.push_segment, 1)
 
 
 def test_after_a_failure_it_is_silent_for_a_while_and_then_tries_again(
     broken: list[str], clock: Clock
 ) -> None:
     assert not ring()
-    clock.now += SILENCE_SECONDS - 1
+    clock.now += PAUSE_SECONDS - 1
     assert not ring()
     assert len(broken) == 1
     clock.now += 2
@@ -97,7 +97,7 @@ def test_a_failure_is_one_line_without_the_brokers_address(
         ring()
         ring()
     [line] = [record.message for record in caplog.records if "broker" in record.message]
-    assert "Nothing is lost" in line
+    assert "picked up by the sweep" in line
     assert "secret" not in caplog.text
 
 
@@ -105,13 +105,13 @@ def test_a_connection_is_used_again_and_one_that_was_idle_for_long_is_not(
     bell: BrokerQueue, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made: list[object] = []
-    connect = doorbell_module._connect
+    connect = publisher_module._connect
 
     def count_and_connect(app: Celery) -> Producer:
         made.append(app)
         return connect(app)
 
-    monkeypatch.setattr(doorbell_module, "_connect", count_and_connect)
+    monkeypatch.setattr(publisher_module, "_connect", count_and_connect)
     assert ring()
     assert ring()
     assert len(made) == 1
@@ -181,7 +181,7 @@ def test_a_broker_that_answers_too_slowly_is_left_alone_for_a_while(
     monkeypatch.setattr(Publisher, "_send", send_slowly)
     assert ring(), "it did arrive"
     assert not ring()
-    clock.now += SILENCE_SECONDS
+    clock.now += PAUSE_SECONDS
     late = 0.0
     assert ring()
     assert ring()

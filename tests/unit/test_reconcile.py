@@ -301,7 +301,7 @@ def test_whatever_became_of_a_create_there_is_one_segment_in_the_end(
     bunce.set_faults(Faults(late_seconds=0.1), script=[fault])
     row = make()
     assert push(row.pk)
-    bunce.wait_for(lambda bunce: not bunce.unsettled)
+    bunce.wait_for(lambda bunce: not bunce.pending_writes)
     for _ in range(3):
         let_time_pass(300)
         look()

@@ -15,7 +15,7 @@ from bunce_sync.tasks import push_segment
 from bunce_sync.testing.emulator import Emulator
 
 from .broker_queue import BrokerQueue
-from .core import USING, Status, ago, fresh, make
+from .core import Status, ago, fresh, make
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -26,7 +26,7 @@ def bell(bunce: Emulator, settings: Settings) -> BrokerQueue:
 
 
 def ring_for(*rows: Segment) -> list[tuple[str, list[object]]]:
-    return [("push_segment", [row.pk, USING]) for row in rows]
+    return [("push_segment", [row.pk]) for row in rows]
 
 
 def test_a_new_segment_rings(bell: BrokerQueue) -> None:
@@ -164,7 +164,7 @@ def test_whatever_goes_wrong_with_the_bell_the_save_succeeds_and_others_are_call
     def fail(*args: object) -> None:
         raise RuntimeError("out of order")
 
-    monkeypatch.setattr(Publisher, "ring", fail)
+    monkeypatch.setattr(Publisher, "publish_throttled", fail)
     called: list[bool] = []
     with transaction.atomic():
         row = Segment.objects.create(name="VIP")

@@ -1,4 +1,4 @@
-// Shows the API's description; all it needs to know stands in the page, so that no script is inline.
+// Shows the API's description with Swagger UI. Its options are data attributes, so no script is inline.
 (() => {
   "use strict";
   const place = document.getElementById("api-docs");
@@ -8,7 +8,7 @@
     domNode: place,
     deepLinking: true,
     requestInterceptor: (request) => {
-      // Only to this site: the token is nobody else's business.
+      // Never send the token to another site.
       if (new URL(request.url, location.href).origin === location.origin) {
         request.headers[csrfHeader] = csrfToken;
       }

@@ -1,11 +1,10 @@
-"""A local Bunce for development, demonstration and tests; it needs nothing but Python."""
+"""An emulator of Bunce's API for development, demonstrations and tests."""
 
 from __future__ import annotations
 
-from .application import StoredRequest
-from .faults import Faults
-from .options import Options
+from .application import LoggedRequest
+from .options import Faults, Options
 from .server import Emulator
-from .state import StoredCustomer, StoredSegment
+from .store import StoredCustomer, StoredSegment
 
-__all__ = ["Emulator", "Faults", "Options", "StoredCustomer", "StoredRequest", "StoredSegment"]
+__all__ = ["Emulator", "Faults", "LoggedRequest", "Options", "StoredCustomer", "StoredSegment"]

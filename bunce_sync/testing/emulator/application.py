@@ -1,43 +1,44 @@
-"""The way of one request through the emulator: who may call, what fails, what is noted."""
+"""The emulated service without its network: who may call, what fails, what is logged."""
 
 from __future__ import annotations
 
+import asyncio
 import json
 import math
 import random
-from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections import Counter, deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from threading import Condition, RLock
 from time import monotonic, time
-from typing import Protocol
+from typing import Any, Self
 
-from .api import PREFIX, Call, SegmentsApi
-from .fault_responses import LIMIT_MESSAGE, answer_after, answer_instead
-from .faults import BEFORE, FaultPlan, Faults
-from .limits import RateLimiter
-from .messages import Answer, Delivery, Request, Response, failure
-from .options import Options
-from .state import Store
+from .api import PREFIX, SegmentsApi
+from .fault_responses import LIMIT_MESSAGE, FaultPlan, response_after, response_instead
+from .http import Delivery, HttpError, Request, Response, Router, Routes
+from .options import FAULTS_BEFORE, Faults, Options
+from .rate_limiter import RateLimiter
+from .store import Store, StoredCustomer, StoredSegment
 
 KEPT_REQUESTS = 20_000
+_POLL_SECONDS = 0.05  # how often ``wait_for`` repeats a predicate without a new request
 
 
 @dataclass(frozen=True, slots=True)
-class StoredRequest:
-    """One API request as the server saw it; it never holds the key.
+class LoggedRequest:
+    """One API request as the server received it; it never holds the key.
 
     Args:
         at: the arrival on the monotonic clock, in seconds.
-        wall: the arrival in seconds since the epoch.
-        status: of the answer; None when none was sent.
-        fault: what was done to it on purpose, if anything.
+        time: the arrival, aware, in UTC.
+        status: the status of the response; None if none was sent.
+        fault: the fault that was injected, if any.
         raw_body: the bytes of the body.
     """
 
     at: float
-    wall: float
+    time: datetime
     method: str
     path: str
     query: str
@@ -48,13 +49,8 @@ class StoredRequest:
     raw_body: bytes
 
     @property
-    def time(self) -> datetime:
-        """The arrival as an aware moment in UTC."""
-        return datetime.fromtimestamp(self.wall, UTC)
-
-    @property
     def body(self) -> dict[str, object] | None:
-        """The body, or None when it is no JSON object."""
+        """The body, or None if it is not a JSON object."""
         try:
             value = json.loads(self.raw_body)
         except (ValueError, RecursionError):
@@ -62,143 +58,336 @@ class StoredRequest:
         return value if isinstance(value, dict) else None
 
 
-class Pages(Protocol):
-    """Answers what is not the API: the front page, control and health."""
-
-    def answer(self, request: Request) -> Response | None:
-        """Return the answer, or None when the path is not one of these."""
-
-
 class Application:
-    """Everything behind the connections.
-
-    ``handle`` runs in the server's thread; other threads read and change the fields while they
-    hold ``changed``. Every change is announced to those who wait for one.
+    """Bunce's behaviour and data. All of it may be used from any thread; lists are snapshots.
 
     Args:
-        options: how to behave.
-        faults: what goes wrong.
-        seed: for the faults' chance.
-        later: calls a function after some seconds, in the server's thread.
+        options: how Bunce behaves.
+        faults: what fails.
+        seed: for the random choice of faults and for shuffled lists.
     """
 
-    def __init__(
+    def __init__(self, options: Options, faults: Faults, seed: int = 0) -> None:
+        self._changed = Condition(RLock())
+        self._initial = (options, faults, seed)
+        self._generation = 0
+        self._changes = 0
+        self._clear()
+
+    def _clear(self) -> None:
+        with self._changed:
+            self._options, faults, seed = self._initial
+            self._plan = FaultPlan(faults, seed)
+            self._store = Store()
+            self._limiter = RateLimiter()
+            self._requests: deque[LoggedRequest] = deque(maxlen=KEPT_REQUESTS)
+            self._served = 0
+            self._pending_writes = 0
+            self._generation += 1
+            api = SegmentsApi(self._store, lambda: self._options, random.Random(seed))
+            self._router = Router({**api.routes(), **self._own_routes()})
+            self._announce()
+
+    def _own_routes(self) -> Routes:
+        """Return the handlers of the pages that are not part of Bunce's API."""
+        return {}
+
+    # Data and figures
+
+    @property
+    def segments(self) -> list[StoredSegment]:
+        """All segments, in the order in which they were stored."""
+        with self._changed:
+            return list(self._store.segments.values())
+
+    @property
+    def customers(self) -> list[StoredCustomer]:
+        """All customers, in the order in which they were stored."""
+        with self._changed:
+            return list(self._store.customers.values())
+
+    def newest(self, count: int) -> list[StoredSegment]:
+        """Return the segments created last, newest first."""
+        with self._changed:
+            return self._store.newest(count)
+
+    def members(self, segment_id: str) -> list[StoredCustomer]:
+        """Return the customers in a segment.
+
+        Raises:
+            KeyError: there is no such segment.
+        """
+        with self._changed:
+            return self._store.members(segment_id)
+
+    @property
+    def duplicates(self) -> list[list[StoredSegment]]:
+        """The groups of segments with the same content, each oldest first."""
+        with self._changed:
+            return self._store.duplicates()
+
+    @property
+    def duplicate_count(self) -> int:
+        """The number of surplus segments: all but the first of each content."""
+        return self._store.duplicate_count
+
+    @property
+    def requests(self) -> list[LoggedRequest]:
+        """The API requests, oldest first; the last 20,000 of them."""
+        with self._changed:
+            return list(self._requests)
+
+    @property
+    def served(self) -> int:
+        """The number of API requests, whatever their outcome."""
+        return self._served
+
+    @property
+    def limited(self) -> int:
+        """The number of requests refused by the rate limit."""
+        return self._limiter.limited
+
+    @property
+    def blocked(self) -> dict[str, int]:
+        """The addresses that are blocked now, with the remaining seconds."""
+        with self._changed:
+            return self._limiter.blocked()
+
+    def recent(self, seconds: float = 60.0) -> int:
+        """Return the number of counted requests in the last ``seconds``."""
+        with self._changed:
+            return self._limiter.recent(seconds)
+
+    def worst_window(self, seconds: float = 60.0) -> int:
+        """Return the most counted requests from one address within any ``seconds``.
+
+        Counted are all requests with an accepted key, at their arrival, also those that the
+        limit refused.
+        """
+        with self._changed:
+            return self._limiter.worst_window(seconds)
+
+    @property
+    def pending_writes(self) -> int:
+        """The number of ``late_store`` calls that are not carried out yet."""
+        return self._pending_writes
+
+    @property
+    def injected(self) -> Counter[str]:
+        """How often each fault of the current plan was injected."""
+        with self._changed:
+            return self._plan.injected.copy()
+
+    @property
+    def scripted(self) -> int:
+        """The number of script entries left, of all methods together."""
+        with self._changed:
+            return self._plan.scripted
+
+    @property
+    def options(self) -> Options:
+        """The current options."""
+        return self._options
+
+    @property
+    def faults(self) -> Faults:
+        """The current faults."""
+        return self._plan.faults
+
+    @property
+    def seed(self) -> int:
+        """The seed of the current faults."""
+        return self._plan.seed
+
+    def wait_for(self, predicate: Callable[[Self], object], timeout: float = 10.0) -> None:
+        """Wait until a predicate is true; it is called after every request, and regularly.
+
+        Args:
+            predicate: is given this emulator; it may make requests.
+            timeout: in seconds.
+
+        Raises:
+            TimeoutError: it did not become true in time.
+        """
+        deadline = monotonic() + timeout
+        while True:
+            seen = self._changes
+            if predicate(self):
+                return
+            left = deadline - monotonic()
+            if left <= 0:
+                raise TimeoutError(
+                    f"not true within {timeout:g} s: {len(self.segments)} segments, "
+                    f"{self.served} requests, the last: {self.requests[-3:]}"
+                )
+            with self._changed:
+                self._changed.wait_for(lambda: self._changes != seen, min(left, _POLL_SECONDS))  # noqa: B023
+
+    # Changes
+
+    def add_segment(
         self,
-        options: Options,
-        faults: Faults,
-        seed: int,
-        later: Callable[[float, Callable[[], None]], object],
+        name: str,
+        description: str | None = None,
+        *,
+        type: str = "manual",  # noqa: A002 - Bunce's field name
+        all_customers: bool = False,
+        created_at: datetime | None = None,
+    ) -> StoredSegment:
+        """Store a segment as a person would in Bunce's dashboard.
+
+        Args:
+            created_at: an aware datetime; now if it is None.
+
+        Raises:
+            ValueError: ``created_at`` has no time zone.
+        """
+        if created_at is not None and created_at.tzinfo is None:
+            raise ValueError("created_at must be aware")
+        with self._changed:
+            segment = self._store.add_segment(
+                name, description, type=type, all_customers=all_customers, created_at=created_at
+            )
+            self._announce()
+        return segment
+
+    def set_faults(
+        self,
+        faults: Faults | None = None,
+        *,
+        seed: int | None = None,
+        script: Iterable[str | None] = (),
     ) -> None:
-        self.changed = Condition(RLock())
-        self.pages: Pages | None = None
-        self._later = later
-        self._first = (options, faults, seed)
-        self.generation = 0
-        self.changes = 0
-        self.clear()
+        """Replace all faults and drop all scripts.
 
-    def clear(self) -> None:
-        """Go back to how everything was at the start; late stores of before never happen."""
-        with self.changed:
-            self.options, faults, seed = self._first
-            self.plan = FaultPlan(faults, seed)
-            self.store = Store()
-            self.limiter = RateLimiter()
-            self.requests: deque[StoredRequest] = deque(maxlen=KEPT_REQUESTS)
-            self.served = 0
-            self.unsettled = 0
-            self.generation += 1
-            shuffler = random.Random(seed)
-            self.api = SegmentsApi(self.store, lambda: self.options, shuffler)
-            self.announce()
+        Args:
+            faults: the new faults; none if it is None.
+            seed: for their random choice; the current seed, from its start, if it is None.
+            script: for the next creates, see ``script``.
 
-    def announce(self) -> None:
-        """Wake those who wait for a change; the caller holds ``changed``."""
-        self.changes += 1
-        self.changed.notify_all()
+        Raises:
+            ValueError: the script names an unknown fault; then nothing changes.
+        """
+        plan = FaultPlan(faults or Faults(), self.seed if seed is None else seed)
+        plan.extend_script(script)
+        with self._changed:
+            self._plan = plan
 
-    def wait_for_change(self, seen: int, seconds: float) -> None:
-        """Return when there was a change after the one numbered ``seen``, or after a while."""
-        with self.changed:
-            self.changed.wait_for(lambda: self.changes != seen, seconds)
+    def script(self, names: Iterable[str | None], method: str = "POST") -> None:
+        """Set the faults of the next calls, one each and in order; None lets a call pass.
 
-    def handle(self, request: Request) -> Answer:
-        """Answer one request and note it down."""
-        if self.pages is not None:
-            page = self.pages.answer(request)
-            if page is not None:
-                return Answer(page)
-        with self.changed:
-            answer, fault = self._answer(request)
-            self._note(request, answer, fault)
-        return answer
+        Args:
+            names: the faults, appended to those already scripted.
+            method: ``POST`` for creates, ``PATCH`` for updates, ``GET`` for reads and lists.
+                Each has its own queue.
 
-    def refuse(self, request: Request, status: int, message: str) -> Response:
-        """Answer a request that could not be read to its end, and note it down."""
-        response = failure(status, message)
-        with self.changed:
-            self._note(request, Answer(response), None)
+        Raises:
+            ValueError: a fault or the method is unknown; then nothing changes.
+        """
+        with self._changed:
+            self._plan.extend_script(names, method)
+
+    def set(self, **changes: Any) -> None:
+        """Change some of the ``Options``.
+
+        Raises:
+            ValueError: a value is out of range; then nothing changes.
+        """
+        with self._changed:
+            self._options = replace(self._options, **changes)
+            self._announce()
+
+    def reset(self) -> None:
+        """Delete all data and restore the initial options and faults.
+
+        Pending writes are dropped.
+        """
+        self._clear()
+
+    # Requests
+
+    def handle(self, request: Request) -> Response:
+        """Respond to a request and log it; called in the thread of the event loop."""
+        is_api = request.path.startswith(f"{PREFIX}/")
+        if not is_api and self._router.has_path(request.path):
+            return self._router.respond(request)
+        with self._changed:
+            if is_api:
+                response, fault = self._call_api(request)
+            else:
+                response, fault = self._router.respond(request), None
+            self._log(request, response, fault)
         return response
 
-    def _answer(self, request: Request) -> tuple[Answer, str | None]:
-        options = self.options
-        if not request.path.startswith(f"{PREFIX}/"):
-            return Answer(failure(404, f"Cannot {request.method} {request.path}")), None
-        if options.outage == "hold":
-            silence = self.plan.faults.hold_seconds
-            return Answer(None, Delivery.HOLD, seconds=silence), "outage_hold"
-        if options.outage is not None:
-            return Answer(None, Delivery.RESET), f"outage_{options.outage}"
-        if not self.api.authorized(request):
-            return Answer(failure(401, "Unauthorized: the API key is missing or not valid")), None
-        wait = self.limiter.admit(
-            request.client,
-            limit=options.rate_limit,
-            window=options.rate_window,
-            block_seconds=options.block_seconds,
+    def _call_api(self, request: Request) -> tuple[Response, str | None]:
+        outage = self._options.outage
+        if outage == "hold":
+            seconds = self._plan.faults.hold_seconds
+            return Response(None, delivery=Delivery.HOLD, seconds=seconds), "outage_hold"
+        if outage is not None:
+            return Response(None, delivery=Delivery.RESET), f"outage_{outage}"
+        try:
+            self._authenticate(request)
+            self._check_rate(request.client)
+            call = self._router.find(request)
+        except HttpError as error:
+            return error.response, None
+        fault = self._plan.draw(request.method, about_customers=request.path.endswith("customers"))
+        if fault is None:
+            return call(), None
+        if fault == "late_store":
+            self._call_later(call)
+        if fault in FAULTS_BEFORE:
+            return response_instead(fault, self._plan), fault
+        return response_after(fault, call(), self._plan), fault
+
+    def _authenticate(self, request: Request) -> None:
+        given, key = request.headers.get("x-authorization", ""), self._options.key
+        if not (given.startswith("sk_test_") if key is None else given == key):
+            raise HttpError(401, "Unauthorized: the API key is missing or not valid")
+
+    def _check_rate(self, client: str) -> None:
+        wait = self._limiter.admit(
+            client,
+            limit=self._options.rate_limit,
+            window=self._options.rate_window,
+            block_seconds=self._options.block_seconds,
         )
         if wait is not None:
-            headers = (("Retry-After", str(math.ceil(wait))),)
-            return Answer(failure(429, LIMIT_MESSAGE, headers)), None
-        call = self.api.match(request)
-        if isinstance(call, Response):
-            return Answer(call), None
-        fault = self.plan.draw(request.method, about_customers=call.about_customers)
-        if fault is None:
-            return Answer(call.run()), None
-        if fault == "late_store":
-            self._run_late(call)
-        if fault in BEFORE:
-            return answer_instead(fault, self.plan), fault
-        return answer_after(fault, call.run(), self.plan), fault
+            raise HttpError(429, LIMIT_MESSAGE, (("Retry-After", str(math.ceil(wait))),))
 
-    def _run_late(self, call: Call) -> None:
-        generation = self.generation
-        self.unsettled += 1
+    def _call_later(self, call: Callable[[], Response]) -> None:
+        generation = self._generation
+        self._pending_writes += 1
 
         def run() -> None:
-            with self.changed:
-                if generation == self.generation:
-                    self.unsettled -= 1
-                    call.run()
-                    self.announce()
+            with self._changed:
+                if generation == self._generation:
+                    self._pending_writes -= 1
+                    call()
+                    self._announce()
 
-        self._later(self.plan.faults.late_seconds, run)
+        asyncio.get_running_loop().call_later(self._plan.faults.late_seconds, run)
 
-    def _note(self, request: Request, answer: Answer, fault: str | None) -> None:
-        self.served += 1
-        self.requests.append(
-            StoredRequest(
+    def _log(self, request: Request, response: Response, fault: str | None) -> None:
+        self._served += 1
+        self._requests.append(
+            LoggedRequest(
                 at=monotonic(),
-                wall=time(),
+                time=datetime.fromtimestamp(time(), UTC),
                 method=request.method,
                 path=request.path,
                 query=request.query,
-                status=answer.response.status if answer.response else None,
+                status=response.status,
                 fault=fault,
                 client=request.client,
                 user_agent=request.headers.get("user-agent", ""),
                 raw_body=request.body,
             )
         )
-        self.announce()
+        self._announce()
+
+    def _announce(self) -> None:
+        """Wake the threads in ``wait_for``; the caller holds the lock."""
+        self._changes += 1
+        self._changed.notify_all()

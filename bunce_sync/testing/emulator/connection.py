@@ -1,210 +1,183 @@
-"""One client's connection: reads requests, hands them on, and delivers the answers, or not."""
+"""One client connection: requests are parsed by h11, responses delivered as asked."""
 
 from __future__ import annotations
 
 import asyncio
 import struct
-from collections.abc import Callable, Iterator
+from contextlib import suppress
 from email.utils import formatdate
 from functools import lru_cache
-from itertools import repeat
 from socket import SO_LINGER, SOL_SOCKET
 from time import time
-from typing import Protocol, cast
+from urllib.parse import unquote
 
-from .http import MAX_BODY, BadRequestError, RequestParser
-from .messages import Answer, Delivery, Request, Response
-from .options import Options
+import h11
 
+from .application import Application
+from .http import Delivery, HttpError, Request, Response, phrase
+
+MAX_HEAD = 64 * 1024
+MAX_BODY = 1024 * 1024
+_READ_SIZE = 64 * 1024
 _DRAIN_SECONDS = 1.0
-_BLANKS = b" " * 65536
+_SPACES = b" " * 65536
 
 
-class Handler(Protocol):
-    """What a connection asks for answers."""
-
-    options: Options
-
-    def handle(self, request: Request) -> Answer:
-        """Answer a request."""
-
-    def refuse(self, request: Request, status: int, message: str) -> Response:
-        """Answer a request that could not be read."""
-
-
-class Connection(asyncio.Protocol):
-    """Speaks HTTP/1.1 with keep-alive to one client.
+class Connection:
+    """Serves one client over HTTP/1.1 with keep-alive.
 
     Args:
-        handler: gives the answers.
-        open_connections: holds this connection for as long as it is open.
-        client: the address of the client.
+        application: returns the responses.
+        reader, writer: the two ends of the connection.
     """
 
-    def __init__(self, handler: Handler, open_connections: set[Connection], client: str) -> None:
-        self._handler = handler
-        self._open = open_connections
-        self._client = client
-        self._parser = RequestParser()
-        self._transport: asyncio.Transport
-        self._timer: asyncio.TimerHandle | None = None
-        self._flood: Iterator[bytes] | None = None
-        self._writable = True
-        self.busy = False  # an answer is being held, trickled or flooded
-        self._draining = False  # what still arrives is thrown away
+    def __init__(
+        self,
+        application: Application,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+    ) -> None:
+        self._application = application
+        self._reader = reader
+        self._writer = writer
+        self._client = str(writer.get_extra_info("peername")[0])
+        self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD)
+        self._task = asyncio.current_task()
+        self.busy = False  # a response is being held or sent slowly
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Note who is there."""
-        self._transport = cast("asyncio.Transport", transport)
-        self._open.add(self)
-        self._wait_for_request()
+    async def serve(self) -> None:
+        """Respond to requests until either side closes the connection."""
+        try:
+            while (request := await self._read_request()) is not None:
+                response = self._application.handle(request)
+                if response.delivery is not Delivery.SEND:
+                    self.busy = True
+                    await self._deliver(response)
+                    return
+                await self._write(self._head(response), self._tail(response, request))
+                if self._http.our_state is not h11.DONE:
+                    return
+                self._http.start_next_cycle()
+        except HttpError as error:
+            await self._refuse(error.response)
+        except h11.RemoteProtocolError as error:
+            await self._refuse(HttpError(error.error_status_hint, str(error)).response)
+        except (ConnectionError, asyncio.CancelledError):
+            pass  # the client is gone, or the emulator ends the connection
+        finally:
+            self._writer.close()
 
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Forget everything that was still to be sent."""
-        self._cancel_timer()
-        self._flood = None
-        self._open.discard(self)
+    def abort(self, *, reset: bool = False) -> None:
+        """Close at once and drop what is not sent yet.
 
-    def data_received(self, data: bytes) -> None:
-        """Take bytes and answer the requests that are whole by now."""
-        if self._draining:
-            return
-        self._parser.feed(data)
-        if self.busy:
-            if self._parser.buffered > 4 * MAX_BODY:
-                self._transport.abort()
-            return
-        self._cancel_timer()
-        self._serve()
+        Args:
+            reset: close with an RST, so that the client sees a connection reset.
+        """
+        if reset:
+            self._reset()
+        self._writer.transport.abort()
+        if self._task is not None:
+            self._task.cancel()
 
-    def pause_writing(self) -> None:
-        """Stop a flood while the client does not read."""
-        self._writable = False
+    async def _read_request(self) -> Request | None:
+        """Return the next request, or None if the client closes the connection.
 
-    def resume_writing(self) -> None:
-        """Go on with it."""
-        self._writable = True
-        self._pump()
+        Raises:
+            HttpError: 413 if the body is larger than ``MAX_BODY``.
+            h11.RemoteProtocolError: the bytes are not HTTP/1.1.
+        """
+        head: h11.Request | None = None
+        body = bytearray()
+        while True:
+            event = self._http.next_event()
+            if event is h11.NEED_DATA:
+                self._http.receive_data(await self._reader.read(_READ_SIZE))
+            elif isinstance(event, h11.Request):
+                head = event
+            elif isinstance(event, h11.Data):
+                body += event.data
+                if len(body) > MAX_BODY:
+                    raise HttpError(413, "The request body is larger than 1 MB")
+            elif isinstance(event, h11.EndOfMessage) and head is not None:
+                return self._request(head, bytes(body))
+            else:
+                return None
 
-    def close(self) -> None:
-        """Close at once, with what is not sent yet thrown away."""
-        self._transport.abort()
+    def _request(self, head: h11.Request, body: bytes) -> Request:
+        path, _, query = head.target.decode("latin-1").partition("?")
+        return Request(
+            method=head.method.decode("latin-1"),
+            path=unquote(path),
+            query=query,
+            headers={name.decode(): value.decode("latin-1") for name, value in head.headers},
+            body=body,
+            client=self._client,
+        )
 
-    def reset(self) -> None:
-        """Close with an RST, so that the client sees the connection reset."""
-        sock = self._transport.get_extra_info("socket")
-        sock.setsockopt(SOL_SOCKET, SO_LINGER, struct.pack("ii", 1, 0))
-        self._transport.abort()
+    def _head(self, response: Response, *, padding: int = 0, close: bool = False) -> bytes:
+        if response.status is None:
+            raise ValueError(f"{response.delivery} needs a status")
+        headers = [("Date", _http_date(int(time())))]
+        if response.status != 204:  # HTTP forbids both headers there
+            length = len(response.body) + padding
+            headers += [("Content-Type", response.content_type), ("Content-Length", str(length))]
+        if close:
+            headers.append(("Connection", "close"))
+        head = h11.Response(
+            status_code=response.status,
+            reason=phrase(response.status),
+            headers=[*headers, *response.headers],
+        )
+        return self._http.send(head) or b""
 
-    def _serve(self) -> None:
-        while not self.busy and not self._transport.is_closing():
-            try:
-                request = self._parser.next_request()
-            except BadRequestError as error:
-                self._refuse(error)
-                return
-            if request is None:
-                self._wait_for_request()
-                return
-            request.client = self._client
-            self._deliver(request, self._handler.handle(request))
+    def _tail(self, response: Response, request: Request) -> bytes:
+        body = b"" if request.method == "HEAD" else response.body
+        sent = self._http.send(h11.Data(data=body)) or b""
+        self._http.send(h11.EndOfMessage())
+        return sent
 
-    def _wait_for_request(self) -> None:
-        seconds = self._handler.options.idle_seconds
-        if seconds is not None:
-            self._start_timer(seconds, self._transport.close)
+    async def _write(self, *pieces: bytes) -> None:
+        self._writer.write(b"".join(pieces))
+        await self._writer.drain()
 
-    def _refuse(self, error: BadRequestError) -> None:
-        """Answer, then read on for a moment: a client that still sends would see a reset."""
-        request = Request(error.method, error.path, "", {}, b"", keep_alive=False)
-        request.client = self._client
-        response = self._handler.refuse(request, error.status, error.message)
-        self._draining = True
-        self._transport.write(_render(response, keep_alive=False))
-        self._transport.write_eof()
-        self._start_timer(_DRAIN_SECONDS, self._transport.close)
-
-    def _deliver(self, request: Request, answer: Answer) -> None:
-        response = answer.response
-        match answer.delivery:
+    async def _deliver(self, response: Response) -> None:
+        """Deliver a response in another way than the right one; nothing follows it."""
+        body = response.body
+        match response.delivery:
             case Delivery.RESET:
-                self.reset()
-            case Delivery.CLOSE:
-                self._transport.close()
+                self._reset()
             case Delivery.HOLD:
-                self.busy = True
-                self._start_timer(answer.seconds, self._transport.close)
-            case _ if response is None:
-                raise ValueError(f"{answer.delivery} needs a response")
-            case Delivery.SEND:
-                self._transport.write(
-                    _render(response, request.keep_alive, with_body=request.method != "HEAD")
-                )
-                if not request.keep_alive:
-                    self._transport.close()
+                await asyncio.sleep(response.seconds)
             case Delivery.CUT:
-                head = _head(response, len(response.body), keep_alive=True)
-                self._transport.write(head + response.body[: len(response.body) // 2])
-                self._transport.close()
+                await self._write(self._head(response), body[: len(body) // 2])
             case Delivery.TRICKLE:
-                self._start_trickle(response, answer)
+                await self._write(self._head(response, close=True))
+                for place in range(len(body)):
+                    await self._write(body[place : place + 1])
+                    await asyncio.sleep(response.seconds)
             case Delivery.FLOOD:
-                self._start_flood(response, answer.padding)
+                padding = response.padding
+                await self._write(self._head(response, padding=padding, close=True))
+                for _ in range(padding // len(_SPACES)):
+                    await self._write(_SPACES)
+                await self._write(_SPACES[: padding % len(_SPACES)], body)
 
-    def _start_trickle(self, response: Response, answer: Answer) -> None:
-        self.busy = True
-        head = _head(response, len(response.body), keep_alive=False)
-        if not answer.trickle_head:
-            self._transport.write(head)
-            head = b""
-        self._trickle(iter(head + response.body), answer.seconds)
+    async def _refuse(self, response: Response) -> None:
+        """Respond to a request that cannot be read.
 
-    def _trickle(self, rest: Iterator[int], seconds: float) -> None:
-        byte = next(rest, None)
-        if byte is None:
-            self._transport.close()
-            return
-        self._transport.write(bytes([byte]))
-        self._start_timer(seconds, lambda: self._trickle(rest, seconds))
+        Reading continues for a moment: a client that is still sending would see a reset.
+        """
+        with suppress(ConnectionError, TimeoutError):
+            await self._write(self._head(response, close=True), response.body)
+            self._writer.write_eof()
+            async with asyncio.timeout(_DRAIN_SECONDS):
+                while await self._reader.read(_READ_SIZE):
+                    pass
 
-    def _start_flood(self, response: Response, padding: int) -> None:
-        self.busy = True
-        self._transport.write(_head(response, padding + len(response.body), keep_alive=False))
-        self._flood = _pieces(response.body, padding)
-        self._pump()
-
-    def _pump(self) -> None:
-        while self._writable and self._flood is not None:
-            piece = next(self._flood, None)
-            if piece is None:
-                self._flood = None
-                self._transport.close()
-                return
-            self._transport.write(piece)
-
-    def _start_timer(self, seconds: float, then: Callable[[], None]) -> None:
-        self._cancel_timer()
-        self._timer = asyncio.get_running_loop().call_later(seconds, then)
-
-    def _cancel_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
-
-def _pieces(body: bytes, padding: int) -> Iterator[bytes]:
-    """Give blanks, which JSON allows before a value, and then the body."""
-    yield from repeat(_BLANKS, padding // len(_BLANKS))
-    yield _BLANKS[: padding % len(_BLANKS)] + body
-
-
-def _head(response: Response, content_length: int, *, keep_alive: bool) -> bytes:
-    return response.head(content_length, keep_alive=keep_alive, date=_http_date(int(time())))
-
-
-def _render(response: Response, keep_alive: bool, *, with_body: bool = True) -> bytes:
-    head = _head(response, len(response.body), keep_alive=keep_alive)
-    return head + response.body if with_body else head
+    def _reset(self) -> None:
+        sock = self._writer.get_extra_info("socket")
+        sock.setsockopt(SOL_SOCKET, SO_LINGER, struct.pack("ii", 1, 0))
+        self._writer.transport.abort()
 
 
 @lru_cache(maxsize=1)

@@ -1,146 +1,182 @@
-"""What is not Bunce's API: the front page, health, and the control endpoints."""
+"""The front page, the health check and the control endpoints."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from functools import cache
+from html import escape
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from string import Template
 
-from .faults import Faults
-from .messages import HTML, Request, Response, dump, failure
-from .options import OPTION_NAMES
-from .pages import SHOWN, Summary, front_page
-from .validation import InvalidError, read_object
+from .api import PREFIX
+from .application import Application
+from .http import HTML, HttpError, Request, Response, Routes, dump
+from .options import OPTIONS_FIELDS, Faults, check_names
+from .store import StoredSegment
 
-if TYPE_CHECKING:
-    from .server import Emulator
-
-_LISTED_DUPLICATES = 50
+_SHOWN_SEGMENTS = 200
+_SHOWN_DUPLICATES = 50
 
 
 class ControlPages:
-    """Answers requests that are about the emulator instead of Bunce.
+    """Pages about the emulator itself.
 
-    They need no key, are not in the log and do not count for the rate limit:
+    They need no key, are not logged and do not count for the rate limit:
 
     ``GET /``: the front page;
-    ``GET /health``: 200 when it runs;
+    ``GET /health``: 200 if it runs;
     ``GET /control/state``: figures, as JSON;
-    ``GET, PUT /control/faults``: the faults; PUT replaces all of them, ``seed`` and ``script``
-    (a list of faults for the next creates) may be among them;
-    ``GET, PUT /control/settings``: the options; PUT changes those that are given,
-    ``outage_seconds`` may be among them;
-    ``POST /control/reset``: back to how everything was at the start.
+    ``GET, PUT /control/faults``: the faults. PUT replaces all of them and also accepts ``seed``
+    and ``script`` (the faults of the next creates, as a list);
+    ``GET, PUT /control/settings``: the options. PUT changes those that are given;
+    ``POST /control/reset``: delete all data, restore the initial options and faults.
     """
 
-    def __init__(self, emulator: Emulator) -> None:
-        self._emulator = emulator
-        self._routes: dict[str, dict[str, Callable[[Request], Response]]] = {
-            "/": {"GET": self._front},
+    def __init__(self, bunce: Application) -> None:
+        self._bunce = bunce
+
+    def routes(self) -> Routes:
+        """Return the handlers of all pages."""
+        return {
+            "/": {"GET": self._front_page},
             "/health": {"GET": lambda _: _json({"status": "ok"})},
-            "/favicon.ico": {"GET": lambda _: Response(204, b"")},
-            "/control/state": {"GET": lambda _: _json(self.state())},
-            "/control/faults": {"GET": lambda _: self._faults(), "PUT": self._set_faults},
-            "/control/settings": {"GET": lambda _: self._settings(), "PUT": self._set_settings},
+            "/favicon.ico": {"GET": lambda _: Response(204)},
+            "/control/state": {"GET": self._state},
+            "/control/faults": {"GET": self._faults, "PUT": self._set_faults},
+            "/control/settings": {"GET": self._settings, "PUT": self._set_settings},
             "/control/reset": {"POST": self._reset},
         }
 
-    def answer(self, request: Request) -> Response | None:
-        """Return the answer, or None when the path is not one of these."""
-        methods = self._routes.get(request.path)
-        if methods is None:
-            return None
-        run = methods.get(request.method)
-        if run is None:
-            allowed = (("Allow", ", ".join(methods)),)
-            return failure(405, f"Use {' or '.join(methods)} here", allowed)
-        try:
-            return run(request)
-        except InvalidError as error:
-            return failure(error.status, error.message)
-        except (ValueError, TypeError) as error:
-            return failure(422, str(error))
-
-    def state(self) -> dict[str, object]:
-        """Return the figures of ``/control/state``."""
-        bunce = self._emulator
-        duplicates = bunce.duplicates if bunce.twins else []
-        return {
-            "segments": len(bunce.segments),
-            "customers": len(bunce.customers),
-            "twins": bunce.twins,
-            "duplicates": [
-                {
-                    "name": group[0].name,
-                    "description": group[0].description,
-                    "ids": [segment.id for segment in group],
-                }
-                for group in islice(duplicates, _LISTED_DUPLICATES)
-            ],
-            "requests": bunce.served,
-            "limited": bunce.limited,
-            "blocked": bunce.blocked,
-            "recent": bunce.recent(bunce.options.rate_window),
-            "worst_window": bunce.worst_window(bunce.options.rate_window),
-            "unsettled": bunce.unsettled,
-            "scripted": bunce.scripted,
-            "suffered": dict(bunce.suffered),
-        }
-
-    def _front(self, _: Request) -> Response:
-        bunce = self._emulator
-        options = bunce.options
-        summary = Summary(
-            base_url=bunce.base_url,
-            key=options.key,
-            segments=len(bunce.segments),
-            customers=len(bunce.customers),
-            twins=bunce.twins,
-            served=bunce.served,
-            recent=bunce.recent(options.rate_window),
-            window=options.rate_window,
-            limit=options.rate_limit,
-            limited=bunce.limited,
-            blocked=bunce.blocked,
-            faults=bunce.faults.in_force(),
-            scripted=bunce.scripted,
-            outage=options.outage,
-            unsettled=bunce.unsettled,
+    def _state(self, _: Request) -> Response:
+        bunce = self._bunce
+        window = bunce.options.rate_window
+        duplicates = bunce.duplicates if bunce.duplicate_count else []
+        return _json(
+            {
+                "segments": len(bunce.segments),
+                "customers": len(bunce.customers),
+                "duplicate_count": bunce.duplicate_count,
+                "duplicates": [
+                    {
+                        "name": group[0].name,
+                        "description": group[0].description,
+                        "ids": [segment.id for segment in group],
+                    }
+                    for group in islice(duplicates, _SHOWN_DUPLICATES)
+                ],
+                "requests": bunce.served,
+                "limited": bunce.limited,
+                "blocked": bunce.blocked,
+                "recent": bunce.recent(window),
+                "worst_window": bunce.worst_window(window),
+                "pending_writes": bunce.pending_writes,
+                "scripted": bunce.scripted,
+                "injected": dict(bunce.injected),
+            }
         )
-        return Response(200, front_page(summary, bunce.newest(SHOWN)), HTML)
 
-    def _faults(self) -> Response:
-        return _json({**self._emulator.faults.as_dict(), "seed": self._emulator.seed})
+    def _faults(self, _: Request) -> Response:
+        return _json({**self._bunce.faults.as_dict(), "seed": self._bunce.seed})
 
     def _set_faults(self, request: Request) -> Response:
-        values = read_object(request)
+        values = request.json()
         seed, script = values.pop("seed", None), values.pop("script", [])
         if seed is not None and (not isinstance(seed, int) or isinstance(seed, bool)):
-            raise InvalidError("seed must be a whole number")
+            raise HttpError(422, "seed must be a whole number")
         if not isinstance(script, list):
-            raise InvalidError("script must be an array of names of faults, or null to pass")
-        self._emulator.set_faults(Faults.from_mapping(values), seed=seed, script=script)
-        return self._faults()
+            raise HttpError(422, "script must be an array of fault names or nulls")
+        try:
+            self._bunce.set_faults(Faults.from_mapping(values), seed=seed, script=script)
+        except (ValueError, TypeError) as error:
+            raise HttpError(422, str(error)) from None
+        return self._faults(request)
 
-    def _settings(self) -> Response:
-        options = asdict(self._emulator.options)
-        options.pop("key")  # who may not know it must not learn it here
+    def _settings(self, _: Request) -> Response:
+        options = asdict(self._bunce.options)
+        del options["key"]  # this page needs no key, so it must not reveal it
         return _json(options)
 
     def _set_settings(self, request: Request) -> Response:
-        values: Mapping[str, Any] = read_object(request)
-        for name in values:
-            if name not in (*OPTION_NAMES, "outage_seconds"):
-                raise InvalidError(f"unknown setting {name!r}; known: {', '.join(OPTION_NAMES)}")
-        if values.get("outage") == "refuse" and values.get("outage_seconds") is None:
-            raise InvalidError("give outage_seconds: nobody could end this outage from outside")
-        self._emulator.set(**values)
-        return self._settings()
+        values = request.json()
+        if values.get("outage") == "refuse":
+            raise HttpError(422, 'outage "refuse" would also refuse the request that ends it')
+        try:
+            check_names(values, OPTIONS_FIELDS)
+            self._bunce.set(**values)
+        except (ValueError, TypeError) as error:
+            raise HttpError(422, str(error)) from None
+        return self._settings(request)
 
-    def _reset(self, _: Request) -> Response:
-        self._emulator.reset()
-        return _json(self.state())
+    def _reset(self, request: Request) -> Response:
+        self._bunce.reset()
+        return self._state(request)
+
+    def _front_page(self, request: Request) -> Response:
+        bunce = self._bunce
+        options = bunce.options
+        segments = bunce.newest(_SHOWN_SEGMENTS)
+        total = len(bunce.segments)
+        heading = "Segments, newest first"
+        if total > len(segments):
+            heading = f"The newest {len(segments):,} of {total:,} segments"
+        key_hint = "Only the key given at the start is accepted."
+        if options.key is None:
+            key_hint = (
+                "Any key that begins with <code>sk_test_</code> is accepted, "
+                "for example <code>sk_test_local</code>."
+            )
+        page = _template("front_page.html").substitute(
+            base_url=escape(f"http://{request.headers.get('host', '')}{PREFIX}"),
+            key_hint=key_hint,
+            segments=f"{total:,}",
+            duplicates=f"{bunce.duplicate_count:,}",
+            customers=f"{len(bunce.customers):,}",
+            served=f"{bunce.served:,}",
+            window=f"{options.rate_window:g}",
+            recent=f"{bunce.recent(options.rate_window):,}",
+            limit="no limit" if options.rate_limit is None else f"{options.rate_limit:,}",
+            limited=f"{bunce.limited:,}",
+            warnings="\n".join(f'<p class="warn">{escape(line)}</p>' for line in self._warnings()),
+            heading=heading,
+            rows="".join(_row(segment) for segment in segments)
+            or '<tr><td colspan="6" class="soft">No segments yet.</td></tr>',
+        )
+        return Response(200, page.encode("utf-8", "replace"), HTML)
+
+    def _warnings(self) -> list[str]:
+        bunce = self._bunce
+        lines = []
+        if bunce.options.outage is not None:
+            lines.append(f"Outage: every API request gets “{bunce.options.outage}”.")
+        if faults := bunce.faults.in_force():
+            listed = ", ".join(f"{name} {chance:.4g}" for name, chance in faults.items())
+            lines.append(f"Faults and their probabilities: {listed}.")
+        if bunce.scripted:
+            lines.append(f"Faults scripted for the next calls: {bunce.scripted}.")
+        if bunce.pending_writes:
+            lines.append(f"Pending writes: {bunce.pending_writes}.")
+        return lines + [
+            f"{address} exceeded the rate limit and is blocked for {seconds} more seconds."
+            for address, seconds in bunce.blocked.items()
+        ]
+
+
+def _row(segment: StoredSegment) -> str:
+    everyone = " (all)" if segment.all_customers else ""
+    return _template("front_page_row.html").substitute(
+        name=escape(segment.name),
+        description=escape(segment.description or ""),
+        type=escape(segment.type),
+        customers=f"{segment.customers_count:,}{everyone}",
+        created_at=segment.created_at.strftime("%Y-%m-%d %H:%M:%S"),
+        id=segment.id,
+    )
+
+
+@cache
+def _template(name: str) -> Template:
+    return Template(Path(__file__).with_name(name).read_text("utf-8"))
 
 
 def _json(value: object) -> Response:

@@ -1,84 +1,145 @@
-"""Turns a fault's name into the answer a client gets to see, or does not."""
+"""The choice of a fault for each call, and the response that each fault gives."""
 
 from __future__ import annotations
 
 import json
 import random
+from collections import Counter, deque
+from collections.abc import Iterable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from typing import get_args
 
-from .faults import FaultPlan, RetryAfter, Shape
-from .messages import HTML, JSON, Answer, Delivery, Response, dump, failure, proxy_page
+from .http import HTML, Delivery, Headers, Response, dump, failure, proxy_page
+from .options import FAULT_NAMES, SCRIPT_METHODS, Faults, RetryAfter, Shape
 
 LIMIT_MESSAGE = "You have reached maximum request limit."
-_FARTHEST_DATE = 100 * 365 * 86400  # seconds; a later moment may have no date
+_FARTHEST_DATE = 100 * 365 * 86400  # seconds; later dates may not be representable
 
 
-def answer_instead(fault: str, plan: FaultPlan) -> Answer:
-    """Return the answer for a call that is not carried out (now)."""
+class FaultPlan:
+    """Chooses the fault of each call. Not thread-safe: the caller holds a lock.
+
+    Args:
+        faults: the probabilities.
+        seed: the same seed and the same order of arrivals give the same faults.
+    """
+
+    def __init__(self, faults: Faults, seed: int = 0) -> None:
+        self.faults = faults
+        self.seed = seed
+        self.random = random.Random(seed)
+        self.injected: Counter[str] = Counter()
+        self._scripts: dict[str, deque[str | None]] = {name: deque() for name in SCRIPT_METHODS}
+        self._thresholds: list[tuple[float, str]] = []
+        total = 0.0
+        for name, probability in faults.in_force().items():
+            total += probability
+            self._thresholds.append((total, name))
+
+    @property
+    def scripted(self) -> int:
+        """The number of script entries left, of all methods together."""
+        return sum(len(script) for script in self._scripts.values())
+
+    def extend_script(self, names: Iterable[str | None], method: str = "POST") -> None:
+        """Append faults for the next calls with a method; None lets a call pass.
+
+        Raises:
+            ValueError: a fault or the method is unknown; then nothing is appended.
+        """
+        if method not in SCRIPT_METHODS:
+            raise ValueError(f"method must be one of {', '.join(SCRIPT_METHODS)}; not {method!r}")
+        names = list(names)
+        for name in names:
+            if name is not None and name not in FAULT_NAMES:
+                raise ValueError(f"unknown fault {name!r}; known: {', '.join(FAULT_NAMES)}")
+        self._scripts[method].extend(names)
+
+    def draw(self, method: str, *, about_customers: bool) -> str | None:
+        """Return the fault for a call, or None.
+
+        Args:
+            method: the HTTP method of the call.
+            about_customers: whether the call is for a segment's customers. Such calls ignore
+                scripts.
+        """
+        name: str | None = None
+        script = None if about_customers else self._scripts.get(method)
+        if script:
+            name = script.popleft()
+        elif (
+            self._thresholds
+            and method in self.faults.methods
+            and (self.faults.customer_calls or not about_customers)
+        ):
+            point = self.random.random()
+            name = next((name for limit, name in self._thresholds if point < limit), None)
+        if name is not None:
+            self.injected[name] += 1
+        return name
+
+
+def response_instead(fault: str, plan: FaultPlan) -> Response:
+    """Return the response to a call that is not carried out, or only later."""
     faults = plan.faults
     match fault:
         case "reset_before":
-            return Answer(None, Delivery.RESET)
+            return Response(None, delivery=Delivery.RESET)
         case "hold_before":
-            return Answer(None, Delivery.HOLD, seconds=faults.hold_seconds)
+            return Response(None, delivery=Delivery.HOLD, seconds=faults.hold_seconds)
         case "late_store":
-            return Answer(None, Delivery.CLOSE)
+            return Response(None, delivery=Delivery.CLOSE)
         case "error_before":
-            return Answer(failure(500, "Something went wrong"))
+            return failure(500, "Something went wrong")
         case "html_502":
-            return Answer(proxy_page(502))
+            return proxy_page(502)
         case "limit_429":
-            return Answer(failure(429, LIMIT_MESSAGE, _retry_after(plan)))
+            return failure(429, LIMIT_MESSAGE, _retry_after(plan))
         case "redirect":
-            return Answer(failure(302, "Found", (("Location", "/v1/segments"),)))
+            return failure(302, "Found", (("Location", "/v1/segments"),))
         case "unauthorized":
-            return Answer(failure(401, "Unauthorized"))
+            return failure(401, "Unauthorized")
         case "forbidden":
-            return Answer(failure(403, "You are not allowed to do this."))
+            return failure(403, "You are not allowed to do this.")
         case "unavailable":
-            return Answer(failure(503, "Service unavailable", _retry_after(plan)))
+            return failure(503, "Service unavailable", _retry_after(plan))
         case "name_taken":
             body = {"success": False, "message": "Name already taken", "data": None}
-            return Answer(Response(200, dump(body)))
+            return Response(200, dump(body))
         case "bad_request":
-            return Answer(failure(400, "name taken"))
+            return failure(400, "name taken")
         case _:
             raise ValueError(f"{fault} does not act before the call")
 
 
-def answer_after(fault: str, response: Response, plan: FaultPlan) -> Answer:
-    """Return what becomes of the response of a call that has been carried out."""
+def response_after(fault: str, response: Response, plan: FaultPlan) -> Response:
+    """Return what the client gets after a call was carried out with a response."""
     faults = plan.faults
+    refused = response.status is None or response.status >= 300
     match fault:
         case "lost_answer":
-            return Answer(None, Delivery.CLOSE)
+            return Response(None, delivery=Delivery.CLOSE)
         case "hold_after":
-            return Answer(None, Delivery.HOLD, seconds=faults.hold_seconds)
+            return Response(None, delivery=Delivery.HOLD, seconds=faults.hold_seconds)
         case "error_after":
-            return Answer(failure(500, "Something went wrong"))
+            return failure(500, "Something went wrong")
         case "cut_json":
-            return Answer(response, Delivery.CUT)
+            return replace(response, delivery=Delivery.CUT)
         case "wrong_shape":
-            return Answer(_misshapen(response, faults.shape, plan.random))
+            return response if refused else _misshapen(response, faults.shape, plan.random)
         case "no_content":
-            refused = response.status >= 300  # an honest refusal stays one
-            return Answer(response if refused else Response(204, b""))
+            return response if refused else Response(204)
         case "trickle":
-            return Answer(
-                response,
-                Delivery.TRICKLE,
-                seconds=faults.trickle_seconds,
-                trickle_head=faults.trickle_head,
-            )
+            return replace(response, delivery=Delivery.TRICKLE, seconds=faults.trickle_seconds)
         case "too_large":
-            return Answer(response, Delivery.FLOOD, padding=faults.large_bytes)
+            return replace(response, delivery=Delivery.FLOOD, padding=faults.large_bytes)
         case _:
             raise ValueError(f"{fault} does not act after the call")
 
 
-def _retry_after(plan: FaultPlan) -> tuple[tuple[str, str], ...]:
+def _retry_after(plan: FaultPlan) -> Headers:
     kind = plan.faults.retry_after
     if kind == "any":
         kind = plan.random.choice([each for each in get_args(RetryAfter) if each != "any"])
@@ -94,13 +155,11 @@ def _retry_after(plan: FaultPlan) -> tuple[tuple[str, str], ...]:
 
 
 def _misshapen(response: Response, shape: Shape, chance: random.Random) -> Response:
-    """Return the response with the same status and a body nobody documented."""
-    if response.status >= 300:  # an honest refusal stays one
-        return response
+    """Return a response with the same status and an undocumented body."""
     if shape == "any":
         shape = chance.choice([each for each in get_args(Shape) if each != "any"])
     if shape == "empty":
-        return Response(response.status, b"")
+        return Response(response.status)
     if shape == "not_json":
         return Response(response.status, b"<html><body>Created</body></html>", HTML)
     envelope = json.loads(response.body)
@@ -121,6 +180,6 @@ def _misshapen(response: Response, shape: Shape, chance: random.Random) -> Respo
             body = {**envelope, "data": {**data, "id": 7}}
         case "not_object":
             body = [envelope]
-        case _:  # "failed": a success by its status that says it is none
+        case _:  # "failed": a successful status with an unsuccessful body
             body = {"success": False, "message": "Something went wrong", "data": None}
-    return Response(response.status, dump(body), JSON)
+    return Response(response.status, dump(body))

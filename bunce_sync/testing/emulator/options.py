@@ -1,66 +1,78 @@
-"""How the emulated Bunce behaves, apart from its faults."""
+"""Everything that can be configured: how Bunce behaves, and what fails."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Literal, TypedDict, get_args
+from typing import Literal, get_args
 
 Paging = Literal["page", "page_meta", "cursor", "nested", "ignore_page", "clamp"]
 Order = Literal["newest", "oldest", "random", "shuffled"]
 StoredName = Literal["as_sent", "upper", "collapse", "keep_old"]
 Outage = Literal["reset", "hold", "refuse"]
+RetryAfter = Literal["none", "seconds", "date", "rubbish", "any"]
+Shape = Literal[
+    "any", "list", "no_data", "null_data", "no_id", "empty_id", "number_id", "not_object", "failed",
+    "empty", "not_json",
+]  # fmt: skip
+
+#: Faults that prevent or delay the call.
+FAULTS_BEFORE = (
+    "reset_before", "hold_before", "error_before", "html_502", "late_store", "limit_429",
+    "redirect", "unauthorized", "forbidden", "unavailable", "name_taken", "bad_request",
+)  # fmt: skip
+#: Faults of the response, after the call was carried out.
+FAULTS_AFTER = (
+    "lost_answer", "hold_after", "error_after", "cut_json", "wrong_shape", "trickle", "too_large",
+    "no_content",
+)  # fmt: skip
+FAULT_NAMES = FAULTS_BEFORE + FAULTS_AFTER
+METHODS = ("GET", "POST", "PATCH", "DELETE")
+SCRIPT_METHODS = ("POST", "PATCH", "GET")  # creates, updates, reads and lists
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """What can be set when the emulator starts and changed while it runs.
+    """How Bunce behaves, apart from faults.
 
     Args:
         key: the only API key to accept; None accepts any that begins with ``sk_test_``.
         rate_limit: requests an address may make in a window; None for no limit.
         rate_window: the length of the window in seconds.
-        block_seconds: how long an address that went past the limit is shut out.
+        block_seconds: how long an address that exceeded the limit is blocked.
         unique_names: whether two segments may not have the same name.
         taken_names: a create with exactly one of these names is refused with 400 "name taken".
-            Any sequence of texts is accepted, also a list from JSON; it is kept as a tuple.
         plan_limit: a create is refused with 403 "You have reached the limit of your plan." when
             at least this many segments are stored; None for no limit. Segments added with
             ``Emulator.add_segment`` count but are never refused.
         blocked_text: a create or update whose name contains exactly this text is refused with
-            403 and a page of HTML, as a firewall in front of Bunce does; None blocks nothing.
-        stored_name: how the name of a create or update is stored, and answered from then on:
+            403 and an HTML page, as by a firewall in front of Bunce; None blocks nothing.
+        stored_name: how the name of a create or update is stored:
             ``as_sent``: unchanged;
-            ``upper``: in capitals;
+            ``upper``: in upper case;
             ``collapse``: each run of whitespace becomes one space;
-            ``keep_old``: an update is answered with 200 but the name stays as it was, while its
-            description changes; creates are stored as sent.
+            ``keep_old``: an update succeeds and changes the description but not the name;
+            creates are stored as sent.
         paging: how lists are paged:
             ``page``: rows in ``data``, nothing else;
-            ``page_meta``: the same with page numbers in ``meta`` beside it;
-            ``cursor``: ``meta`` beside ``data`` carries ``next_page_cursor``, ``page`` is ignored;
+            ``page_meta``: the same, with page numbers in ``meta``;
+            ``cursor``: ``meta`` next to ``data`` has ``next_page_cursor``, ``page`` is ignored;
             ``nested``: rows in ``data.data`` and ``meta`` inside ``data``;
             ``ignore_page``: every page is the first one;
             ``clamp``: a page past the end is the last one again.
-        page_cap: a list gives at most this many rows a page, whatever ``per_page`` says, and
-            counts its pages accordingly; None for no such cap.
-        max_per_page: a ``per_page`` above it is refused with 422 "per_page must be at most …";
-            None accepts any but gives at most 100 rows.
-        hide_every: every segment whose place in the order of storing is a multiple of this is
-            missing from lists. It is dropped after the page was cut, so pages come short while
-            totals still count it; it can still be read by its id. None hides nothing.
-        empty_page: the page of this number comes empty although rows follow; they move to the
-            later pages, so that each page after it has the rows of the one before. None for
-            none. This and ``hide_every`` have no effect when ``paging`` is ``cursor``.
+        page_cap: the most rows of a page, whatever ``per_page`` says; None for no cap.
+        max_per_page: a greater ``per_page`` is refused with 422 "per_page must be at most …";
+            None accepts any and returns at most 100 rows.
+        hide_every: lists leave out every N-th segment, in the order of storing. Pages become
+            shorter, totals still count it, and it can be read by its id. None hides nothing.
+        empty_page: the number of a page that is empty although rows follow on later pages;
+            None for none. This and ``hide_every`` have no effect if ``paging`` is ``cursor``.
         order: of a list: ``newest`` or ``oldest`` first, ``random`` but the same each time, or
-            ``shuffled`` anew for each call.
-        clock_offset: seconds added to every time in an answer, since the zone of Bunce's
-            ``created_at`` is not documented.
-        idle_seconds: how long an unused connection is kept open; None for ever.
-        outage: what happens to every API request: ``reset``, ``hold`` (silence until
-            ``hold_seconds`` of the faults have passed) or ``refuse`` (nobody listens);
-            None for none.
+            ``shuffled`` for each call.
+        outage: what every API request gets: ``reset`` (the connection is reset), ``hold`` (no
+            response for ``Faults.hold_seconds``) or ``refuse`` (connections are refused); None
+            for no outage.
 
     Raises:
         ValueError: a value is out of range; the message says which and why.
@@ -81,28 +93,23 @@ class Options:
     hide_every: int | None = None
     empty_page: int | None = None
     order: Order = "newest"
-    clock_offset: float = 0.0
-    idle_seconds: float | None = None
     outage: Outage | None = None
 
     def __post_init__(self) -> None:
         if self.key is not None and (not isinstance(self.key, str) or not self.key):
-            raise ValueError("key must be a text that is not empty, or nothing")
+            raise ValueError("key must be a text that is not empty, or null")
         for name in ("rate_limit", "page_cap", "max_per_page", "hide_every", "empty_page"):
             _whole(name, getattr(self, name), 1)
         _whole("plan_limit", self.plan_limit, 0)
-        number("rate_window", self.rate_window, above=0)
-        number("block_seconds", self.block_seconds)
-        number("clock_offset", self.clock_offset, above=-math.inf)
-        if self.idle_seconds is not None:
-            number("idle_seconds", self.idle_seconds)
+        _number("rate_window", self.rate_window, above=0)
+        _number("block_seconds", self.block_seconds)
         if not isinstance(self.unique_names, bool):
             raise ValueError("unique_names must be true or false")
         object.__setattr__(self, "taken_names", _texts("taken_names", self.taken_names))
         if self.blocked_text is not None and (
             not isinstance(self.blocked_text, str) or not self.blocked_text
         ):
-            raise ValueError("blocked_text must be a text that is not empty, or nothing")
+            raise ValueError("blocked_text must be a text that is not empty, or null")
         _one_of("stored_name", self.stored_name, get_args(StoredName))
         _one_of("paging", self.paging, get_args(Paging))
         _one_of("order", self.order, get_args(Order))
@@ -110,33 +117,130 @@ class Options:
             _one_of("outage", self.outage, get_args(Outage))
 
 
-OPTION_NAMES = tuple(field.name for field in fields(Options))
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Faults:
+    """The probability of each fault, from 0 to 1, and how each behaves.
+
+    A call gets one fault at most, so the sum of the probabilities must not exceed 1.
+
+    Args:
+        reset_before: the connection is reset; nothing is stored.
+        hold_before: no response for ``hold_seconds``, then closed; nothing is stored.
+        error_before: 500; nothing is stored.
+        html_502: 502 with an HTML page, as from a proxy; nothing is stored.
+        late_store: closed at once without a response, stored ``late_seconds`` later.
+        limit_429: 429 with a Retry-After, see ``retry_after``; nothing is stored.
+        redirect: 302 to another address; nothing is stored.
+        unauthorized: 401 although the key is valid; nothing is stored.
+        forbidden: 403 with "You are not allowed to do this."; nothing is stored.
+        unavailable: 503 with a Retry-After, see ``retry_after``; nothing is stored.
+        name_taken: 200 whose body has ``"success": false`` and "Name already taken"; nothing
+            is stored.
+        bad_request: 400 with "name taken"; nothing is stored.
+        lost_answer: stored, then closed without a response.
+        hold_after: stored, then no response for ``hold_seconds``, then closed.
+        error_after: stored, then 500.
+        cut_json: stored; the response ends in the middle of its body.
+        wrong_shape: stored; a successful response in an undocumented shape, see ``shape``.
+        trickle: stored; the body is sent one byte each ``trickle_seconds``.
+        too_large: stored; the correct response after ``large_bytes`` of whitespace.
+        no_content: stored, then 204 without a body; a refused call keeps its response.
+        methods: the HTTP methods that can get faults.
+        customer_calls: whether the calls for a segment's customers can get faults too.
+        hold_seconds: also applies to an outage of the kind ``hold``.
+        retry_after: the header that ``limit_429`` and ``unavailable`` send: ``none``,
+            ``seconds``, ``date``, ``rubbish``, or ``any`` of these at random.
+        retry_seconds: the wait in ``seconds`` and ``date``; a date is at most a century ahead.
+        shape: one of the wrong shapes, or ``any`` of them at random.
+
+    Raises:
+        ValueError: a value is out of range; the message says which and why.
+    """
+
+    reset_before: float = 0.0
+    hold_before: float = 0.0
+    error_before: float = 0.0
+    html_502: float = 0.0
+    late_store: float = 0.0
+    limit_429: float = 0.0
+    redirect: float = 0.0
+    unauthorized: float = 0.0
+    forbidden: float = 0.0
+    unavailable: float = 0.0
+    name_taken: float = 0.0
+    bad_request: float = 0.0
+    lost_answer: float = 0.0
+    hold_after: float = 0.0
+    error_after: float = 0.0
+    cut_json: float = 0.0
+    wrong_shape: float = 0.0
+    trickle: float = 0.0
+    too_large: float = 0.0
+    no_content: float = 0.0
+    methods: frozenset[str] = frozenset({"POST"})
+    customer_calls: bool = False
+    hold_seconds: float = 60.0
+    late_seconds: float = 2.0
+    trickle_seconds: float = 0.5
+    large_bytes: int = 50_000_000
+    retry_after: RetryAfter = "seconds"
+    retry_seconds: int = 2
+    shape: Shape = "any"
+
+    def __post_init__(self) -> None:
+        for name in FAULT_NAMES:
+            _number(name, getattr(self, name))
+        if sum(getattr(self, name) for name in FAULT_NAMES) > 1 + 1e-9:
+            raise ValueError("the probabilities of all faults together must not exceed 1")
+        object.__setattr__(self, "methods", _methods(self.methods))
+        for name in ("hold_seconds", "late_seconds", "trickle_seconds", "retry_seconds"):
+            _number(name, getattr(self, name))
+        for name in ("large_bytes", "retry_seconds"):
+            if not isinstance(getattr(self, name), int):
+                raise ValueError(f"{name} must be a whole number")
+        if self.large_bytes < 0:
+            raise ValueError("large_bytes must not be negative")
+        if not isinstance(self.customer_calls, bool):
+            raise ValueError("customer_calls must be true or false")
+        _one_of("retry_after", self.retry_after, get_args(RetryAfter))
+        _one_of("shape", self.shape, get_args(Shape))
+
+    @classmethod
+    def from_mapping(cls, values: Mapping[str, object]) -> Faults:
+        """Return the faults from names and values, as in JSON.
+
+        Raises:
+            ValueError: a name is unknown or a value is out of range.
+        """
+        check_names(values, FAULTS_FIELDS)
+        return cls(**values)  # type: ignore[arg-type]  # checked in __post_init__
+
+    def in_force(self) -> dict[str, float]:
+        """Return the faults with a probability above 0."""
+        return {name: getattr(self, name) for name in FAULT_NAMES if getattr(self, name)}
+
+    def as_dict(self) -> dict[str, object]:
+        """Return all values as ``from_mapping`` takes them."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {**values, "methods": sorted(self.methods)}
 
 
-class OptionChanges(TypedDict, total=False):
-    """The same as ``Options``, for calls that give only some of them."""
-
-    key: str | None
-    rate_limit: int | None
-    rate_window: float
-    block_seconds: float
-    unique_names: bool
-    taken_names: Sequence[str]
-    plan_limit: int | None
-    blocked_text: str | None
-    stored_name: StoredName
-    paging: Paging
-    page_cap: int | None
-    max_per_page: int | None
-    hide_every: int | None
-    empty_page: int | None
-    order: Order
-    clock_offset: float
-    idle_seconds: float | None
-    outage: Outage | None
+OPTIONS_FIELDS = tuple(field.name for field in fields(Options))
+FAULTS_FIELDS = tuple(field.name for field in fields(Faults))
 
 
-def number(name: str, value: object, *, above: float | None = None) -> None:
+def check_names(names: Iterable[str], known: Sequence[str]) -> None:
+    """Check the names of options.
+
+    Raises:
+        ValueError: one is unknown.
+    """
+    for name in names:
+        if name not in known:
+            raise ValueError(f"unknown option {name!r}; known: {', '.join(known)}")
+
+
+def _number(name: str, value: object, *, above: float | None = None) -> None:
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise ValueError(f"{name} must be a number")
     if above is None and value < 0:
@@ -149,7 +253,7 @@ def _whole(name: str, value: object, least: int) -> None:
     if value is None:
         return
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ValueError(f"{name} must be a whole number from {least}, or nothing")
+        raise ValueError(f"{name} must be a whole number from {least}, or null")
 
 
 def _texts(name: str, value: object) -> tuple[str, ...]:
@@ -161,3 +265,12 @@ def _texts(name: str, value: object) -> tuple[str, ...]:
 def _one_of(name: str, value: object, known: tuple[str, ...]) -> None:
     if value not in known:
         raise ValueError(f"{name} must be one of {', '.join(known)}; not {value!r}")
+
+
+def _methods(value: object) -> frozenset[str]:
+    if not isinstance(value, set | frozenset | list | tuple) or not value:
+        raise ValueError("methods must be a list of HTTP methods")
+    for method in value:
+        if method not in METHODS:
+            raise ValueError(f"methods must be some of {', '.join(METHODS)}; not {method!r}")
+    return frozenset(value)

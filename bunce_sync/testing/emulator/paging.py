@@ -1,22 +1,21 @@
-"""A page of the list of segments, in each of the styles Bunce's sources speak of."""
+"""The pages of the segment list, in each of the styles that Bunce's documentation allows for."""
 
 from __future__ import annotations
 
 import base64
 import random
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
 from urllib.parse import parse_qs
 
-from .messages import Response, success
+from .http import HttpError, Response, success
 from .options import Options
-from .state import Store, StoredSegment
-from .validation import InvalidError
+from .store import Store, StoredSegment
 
 DEFAULT_PER_PAGE = 20
 MAX_PER_PAGE = 100
-# The name of the parameter is not documented; that of the field in the answer is.
+# The documentation names the field in the response but not the query parameter.
 CURSOR_PARAMETERS = ("next_page_cursor", "page_cursor", "cursor")
 _MESSAGE = "Segments fetched successfully"
 
@@ -28,15 +27,15 @@ def list_segments(
     shuffler: random.Random,
     describe: Callable[[StoredSegment], dict[str, object]],
 ) -> Response:
-    """Answer ``GET /segments``.
+    """Respond to ``GET /segments``.
 
     Args:
-        query: the query string, not decoded.
-        shuffler: draws the order when it is ``shuffled``.
-        describe: turns a segment into what an answer says of it.
+        query: the query string, still encoded.
+        shuffler: draws the order if it is ``shuffled``.
+        describe: returns the JSON object of a segment.
 
     Raises:
-        InvalidError: ``page``, ``per_page`` or the cursor cannot be read.
+        HttpError: 422 if ``page``, ``per_page`` or the cursor is not valid.
     """
     parameters = {name: values[-1] for name, values in parse_qs(query).items()}
     page = _positive(parameters, "page", 1)
@@ -64,40 +63,48 @@ def list_segments(
         number = 1
     elif options.paging == "clamp":
         number = min(page, pages)
-    if number == empty:
-        ids = []
-    else:
+    ids = []
+    if number != empty:
         before = number - 1 if empty is None or number < empty else number - 2
         ids = _slice(store, options, shuffler, before * per_page, per_page)
     hidden = _hidden(store, options)
     rows = [describe(store.segments[each]) for each in ids if each not in hidden]
 
-    if options.paging in ("page_meta", "nested"):
-        has_next = page < pages
-        meta = {
-            "page": page,
-            "per_page": per_page,
-            "total": total,
-            "total_pages": pages,
-            "has_next_page": has_next,
-            "next_page": page + 1 if has_next else None,
-        }
-        if options.paging == "nested":
-            return success({"data": rows, "meta": meta}, _MESSAGE)
-        return success(rows, _MESSAGE, meta=meta)
-    return success(rows, _MESSAGE)
+    if options.paging not in ("page_meta", "nested"):
+        return success(rows, _MESSAGE)
+    has_next = page < pages
+    meta = {
+        "page": page,
+        "per_page": per_page,
+        "total": total,
+        "total_pages": pages,
+        "has_next_page": has_next,
+        "next_page": page + 1 if has_next else None,
+    }
+    if options.paging == "nested":
+        return success({"data": rows, "meta": meta}, _MESSAGE)
+    return success(rows, _MESSAGE, meta=meta)
 
 
-def _per_page(parameters: dict[str, str], options: Options) -> int:
+def _per_page(parameters: Mapping[str, str], options: Options) -> int:
     per_page = _positive(parameters, "per_page", DEFAULT_PER_PAGE)
     limit = options.max_per_page
     if limit is None:
         per_page = min(per_page, MAX_PER_PAGE)
     elif per_page > limit:
         if "per_page" in parameters:
-            raise InvalidError(f"per_page must be at most {limit}")
+            raise HttpError(422, f"per_page must be at most {limit}")
         per_page = limit
     return per_page if options.page_cap is None else min(per_page, options.page_cap)
+
+
+def _positive(parameters: Mapping[str, str], name: str, default: int) -> int:
+    text = parameters.get(name)
+    if text is None:
+        return default
+    if not (text.isascii() and text.isdigit() and len(text) <= 9) or int(text) < 1:
+        raise HttpError(422, f"{name} must be a positive whole number")
+    return int(text)
 
 
 def _hidden(store: Store, options: Options) -> set[str]:
@@ -107,18 +114,10 @@ def _hidden(store: Store, options: Options) -> set[str]:
     return set(islice(store.segments, options.hide_every - 1, None, options.hide_every))
 
 
-def _positive(parameters: dict[str, str], name: str, default: int) -> int:
-    text = parameters.get(name)
-    if text is None:
-        return default
-    if not (text.isascii() and text.isdigit() and len(text) <= 9) or int(text) < 1:
-        raise InvalidError(f"{name} must be a positive whole number")
-    return int(text)
-
-
 def _slice(
     store: Store, options: Options, shuffler: random.Random, start: int, count: int
 ) -> Sequence[str]:
+    """Return the ids at some places of the ordered list."""
     total = len(store.segments)
     stop = min(start + count, total)
     if start >= stop:
@@ -133,12 +132,12 @@ def _slice(
 
 
 def _cursor(last_id: str, place: int) -> str:
-    """Return a cursor: the last segment seen, and its place for an order that has no other."""
+    """Return a cursor: the last segment seen, and its place for shuffled lists."""
     return base64.urlsafe_b64encode(f"{last_id}:{place}".encode()).decode()
 
 
-def _after_cursor(store: Store, parameters: dict[str, str], options: Options) -> int:
-    """Return the place behind the cursor's segment, wherever that segment is by now."""
+def _after_cursor(store: Store, parameters: Mapping[str, str], options: Options) -> int:
+    """Return the place after the cursor's segment, even if the segment has moved."""
     text = next((parameters[name] for name in CURSOR_PARAMETERS if parameters.get(name)), None)
     if text is None:
         return 0
@@ -146,13 +145,13 @@ def _after_cursor(store: Store, parameters: dict[str, str], options: Options) ->
         last_id, _, place = base64.b64decode(text, b"-_", validate=True).decode().partition(":")
         last, number = store.segments[last_id], int(place)
     except (ValueError, KeyError):
-        raise InvalidError("next_page_cursor is not valid") from None
+        raise HttpError(422, "next_page_cursor is not valid") from None
     if options.order == "random":
         return bisect_right(store.by_id, last_id)
     if options.order == "shuffled":
         return number
     place_by_age = bisect_left(store.by_age, last.created_at, key=lambda entry: entry[0])
-    while store.by_age[place_by_age][2] != last_id:  # others of the same second
+    while store.by_age[place_by_age][2] != last_id:  # several were created in the same second
         place_by_age += 1
     if options.order == "oldest":
         return place_by_age + 1

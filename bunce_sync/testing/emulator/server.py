@@ -1,42 +1,49 @@
-"""The emulator as an object: start it, point a client at it, look at what it holds, stop it."""
+"""The emulator: the application, served over HTTP by an event loop in its own thread."""
 
 from __future__ import annotations
 
 import asyncio
+import socket
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Coroutine
 from dataclasses import replace
-from datetime import datetime
 from types import TracebackType
-from typing import Self, Unpack
+from typing import TYPE_CHECKING, Any, Self
 
 from .api import PREFIX
 from .application import Application
-from .connection import Connection
 from .control import ControlPages
-from .faults import FaultPlan, Faults
-from .listener import Listener
-from .options import OptionChanges, Options, Outage, number
-from .state import StoredSegment
-from .view import View
+from .http import Routes
+from .options import Faults, Options, Outage
 
+if TYPE_CHECKING:
+    from .connection import Connection
+
+_BACKLOG = 1024
 _THREAD_SECONDS = 10.0
 
 
-class Emulator(View):
-    """A local Bunce over HTTP, in a thread of its own and in memory only.
+class MissingExtraError(ImportError):
+    """The emulator needs h11. Install it with: pip install 'bunce-sync[testing]'"""
 
-    Everything here may be used from any thread. As a context manager it starts and stops::
+    def __init__(self) -> None:
+        super().__init__(self.__doc__)
+
+
+class Emulator(Application):
+    """A local Bunce, in memory only.
+
+    All of it may be used from any thread. As a context manager it starts and stops::
 
         with Emulator() as bunce:
             requests.get(f"{bunce.base_url}/segments", headers={"X-Authorization": "sk_test_x"})
 
     Args:
-        port: where to listen; 0 takes a free one.
+        port: the port to listen on; 0 takes a free one.
         host: the address to listen on.
-        faults: what goes wrong; nothing when it is None.
-        seed: for the faults' chance and for shuffled lists.
-        options: as in ``Options``.
+        faults: what fails; nothing if it is None.
+        seed: for the random choice of faults and for shuffled lists.
+        options: see ``Options``.
 
     Raises:
         ValueError: the port or an option is out of range.
@@ -49,49 +56,52 @@ class Emulator(View):
         *,
         faults: Faults | None = None,
         seed: int = 0,
-        **options: Unpack[OptionChanges],
+        **options: Any,
     ) -> None:
         if not 0 <= port <= 65535:  # the C library would take it modulo 65536
             raise ValueError("port must be from 0 to 65535")
+        super().__init__(Options(**options), faults or Faults(), seed)
         self._address = (host, port)
-        self._app = Application(Options(**options), faults or Faults(), seed, self._later)
-        self._app.pages = ControlPages(self)
         self._connections: set[Connection] = set()
         self._accepted = 0
-        self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
-        self._listener: Listener | None = None
-        self._outage_timer: asyncio.TimerHandle | None = None
+        self._loop: asyncio.AbstractEventLoop
+        self._stopping: asyncio.Event
+        self._socket: socket.socket
+        self._server: asyncio.Server | None = None  # while connections are accepted
+        self._refusing = False
 
-    # Starting and stopping
+    def _own_routes(self) -> Routes:
+        return ControlPages(self).routes()
 
     def start(self) -> Self:
-        """Begin to listen and return at once, ready to answer.
+        """Start to listen and return, ready to respond.
 
         Raises:
-            OSError: the address cannot be had; ``errno.EADDRINUSE`` when the port is taken.
-            RuntimeError: it runs already.
+            OSError: the address is not available; ``errno.EADDRINUSE`` if the port is taken.
+            MissingExtraError: h11 is not installed.
+            RuntimeError: the emulator is already running.
         """
         if self._thread is not None:
-            raise RuntimeError("the emulator runs already")
-        self._listener = Listener(self._address, self._connect)
-        self._address = self._listener.address
-        self._loop = asyncio.new_event_loop()
+            raise RuntimeError("the emulator is already running")
+        _connection_class()  # fail in the caller's thread if h11 is missing
+        self._socket = _bind(self._address, listen=True)
+        self._address = self._socket.getsockname()[:2]
+        self._refusing = False
+        ready = threading.Event()
         self._thread = threading.Thread(
-            target=self._run, args=(self._loop,), name="bunce-emulator", daemon=True
+            target=lambda: asyncio.run(self._run(ready)), name="bunce-emulator", daemon=True
         )
         self._thread.start()
-        self._in_loop(lambda: self._listen(self._app.options.outage))
+        ready.wait(_THREAD_SECONDS)
         return self
 
     def stop(self) -> None:
-        """Close every connection and free the port; what was stored can still be looked at."""
-        if self._thread is None or self._loop is None:
-            return
-        self._in_loop(self._close)
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(_THREAD_SECONDS)
-        self._thread = self._loop = None
+        """Close all connections and free the port; the data can still be read."""
+        if self._thread is not None:
+            self._loop.call_soon_threadsafe(self._stopping.set)
+            self._thread.join(_THREAD_SECONDS)
+            self._thread = None
 
     def __enter__(self) -> Self:
         return self.start()
@@ -103,8 +113,6 @@ class Emulator(View):
         traceback: TracebackType | None,
     ) -> None:
         self.stop()
-
-    # Where it is
 
     @property
     def host(self) -> str:
@@ -118,180 +126,119 @@ class Emulator(View):
 
     @property
     def url(self) -> str:
-        """The address of the front page, for a person."""
+        """The URL of the front page."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"http://{host}:{self.port}"
 
     @property
     def base_url(self) -> str:
-        """The address for a client, as ``BASE_URL`` in the settings."""
+        """The URL of the API, for ``BASE_URL`` in the settings."""
         return f"{self.url}{PREFIX}"
 
     @property
     def accepted(self) -> int:
-        """The number of connections accepted since the start, the front page's included."""
+        """The number of accepted connections, including those for the front page."""
         return self._accepted
 
-    # Changing it
-
-    def add_segment(
-        self,
-        name: str,
-        description: str | None = None,
-        *,
-        type: str = "manual",  # noqa: A002 - Bunce's word for it
-        all_customers: bool = False,
-        created_at: datetime | None = None,
-    ) -> StoredSegment:
-        """Store a segment as a person would in Bunce's dashboard.
-
-        Args:
-            created_at: the moment to note, aware; now when it is None.
-
-        Raises:
-            ValueError: ``created_at`` has no zone.
-        """
-        if created_at is not None and created_at.tzinfo is None:
-            raise ValueError("created_at must be aware")
-        with self._app.changed:
-            segment = self._app.store.add_segment(
-                name, description, type=type, all_customers=all_customers, created_at=created_at
-            )
-            self._app.announce()
-        return segment
-
-    def set_faults(
-        self,
-        faults: Faults | None = None,
-        *,
-        seed: int | None = None,
-        script: Iterable[str | None] = (),
-    ) -> None:
-        """Replace what goes wrong; None ends all faults. All scripts of before are dropped.
-
-        Args:
-            faults: the new plan.
-            seed: for its chance; without it, the seed of before, from its beginning.
-            script: for the next creates, as ``script`` takes them.
-
-        Raises:
-            ValueError: a fault in the script is unknown; then nothing changes.
-        """
-        plan = FaultPlan(faults or Faults(), self.seed if seed is None else seed)
-        plan.extend_script(script)
-        with self._app.changed:
-            self._app.plan = plan
-
-    def script(self, names: Iterable[str | None], method: str = "POST") -> None:
-        """Say what the next calls suffer, one each and in order; None lets one pass.
-
-        Args:
-            names: the faults, appended to those that are still to come.
-            method: which calls: ``POST`` for creates, ``PATCH`` for updates of a segment,
-                ``GET`` for reads and lists. Each has a queue of its own.
-
-        Raises:
-            ValueError: a fault or the method is unknown; then nothing changes.
-        """
-        with self._app.changed:
-            self._app.plan.extend_script(names, method)
-
-    def set(self, *, outage_seconds: float | None = None, **changes: Unpack[OptionChanges]) -> None:
-        """Change options, see ``Options``; the others stay.
-
-        Args:
-            outage_seconds: after how long the outage that is set ends by itself.
+    def set(self, **changes: Any) -> None:
+        """Change some of the ``Options``.
 
         Raises:
             ValueError: a value is out of range; then nothing changes.
             OSError: another program took the port during an outage of the kind ``refuse``.
         """
-        if outage_seconds is not None:
-            number("outage_seconds", outage_seconds)
-        replace(self._app.options, **changes)  # refuses a bad value before anything happens
-        if "outage" in changes and self._loop is not None:
-            outage = changes["outage"]
-            self._in_loop(lambda: self._begin_or_end_outage(outage, outage_seconds))
-        # Last: whoever sees that an outage is over can connect.
-        with self._app.changed:
-            self._app.options = replace(self._app.options, **changes)
-            self._app.announce()
+        replace(self.options, **changes)  # check all values before anything happens
+        if "outage" in changes:
+            self._in_loop(self._listen(changes["outage"]))
+        super().set(**changes)  # last: when the outage reads as ended, clients can connect
 
     def reset(self) -> None:
-        """Go back to how it was at the start: no data, the first options and faults.
+        """Delete all data and restore the initial options and faults.
 
-        Answers still on their way are dropped, late stores never happen; idle connections stay.
+        Slow responses and pending writes are dropped; idle connections stay open.
         """
-        self._app.clear()
-        if self._loop is not None:
-            self._in_loop(self._drop_busy)
+        super().reset()
+        self._in_loop(self._drop_slow_responses())
 
-    # In the thread of the loop
-
-    def _run(self, loop: asyncio.AbstractEventLoop) -> None:
-        asyncio.set_event_loop(loop)
-        try:
-            loop.run_forever()
-            loop.run_until_complete(_finish_tasks())
-        finally:
-            loop.close()
-
-    def _in_loop(self, work: Callable[[], object]) -> None:
-        """Do something in the loop's thread and wait for it; an error comes back here."""
-        if self._loop is None:
-            raise RuntimeError("the emulator does not run")
-        if threading.current_thread() is self._thread:
-            work()
+    def _in_loop(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run a coroutine in the event loop; wait for it unless called from there."""
+        if self._thread is None:
+            work.close()
             return
+        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        if threading.current_thread() is not self._thread:
+            future.result(_THREAD_SECONDS)
 
-        async def call() -> None:
-            work()
-
-        asyncio.run_coroutine_threadsafe(call(), self._loop).result(_THREAD_SECONDS)
-
-    def _later(self, seconds: float, work: Callable[[], None]) -> None:
-        asyncio.get_running_loop().call_later(seconds, work)
-
-    def _connect(self, client: str) -> Connection:
-        self._accepted += 1
-        return Connection(self._app, self._connections, client)
-
-    def _listen(self, outage: Outage | None) -> None:
-        if self._listener is None:
-            return
-        if outage != "refuse":
-            self._listener.open()
-            return
-        self._listener.refuse()
+    async def _run(self, ready: threading.Event) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._stopping = asyncio.Event()
+        await self._listen(self.options.outage)
+        ready.set()
+        await self._stopping.wait()
+        self._close_socket()
         for connection in list(self._connections):
-            connection.reset()
+            connection.abort()
 
-    def _begin_or_end_outage(self, outage: Outage | None, seconds: float | None) -> None:
-        if self._outage_timer is not None:
-            self._outage_timer.cancel()
-            self._outage_timer = None
-        self._listen(outage)
-        if seconds is not None and outage is not None:
-            loop = asyncio.get_running_loop()
-            self._outage_timer = loop.call_later(seconds, lambda: self.set(outage=None))
+    async def _listen(self, outage: Outage | None) -> None:
+        """Accept connections, or refuse them without giving up the port."""
+        if outage == "refuse":
+            if self._refusing:
+                return
+            self._close_socket()
+            self._socket = _bind(self._address, listen=False)
+            self._refusing = True
+            for connection in list(self._connections):
+                connection.abort(reset=True)
+        elif self._server is None:
+            self._server = await asyncio.start_server(
+                self._serve, sock=self._socket, backlog=_BACKLOG
+            )
+            self._refusing = False
 
-    def _drop_busy(self) -> None:
-        self._begin_or_end_outage(self._app.options.outage, None)
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._accepted += 1
+        connection = _connection_class()(self, reader, writer)
+        self._connections.add(connection)
+        try:
+            await connection.serve()
+        finally:
+            self._connections.discard(connection)
+
+    async def _drop_slow_responses(self) -> None:
+        await self._listen(self.options.outage)
         for connection in list(self._connections):
             if connection.busy:
-                connection.reset()
+                connection.abort(reset=True)
 
-    def _close(self) -> None:
-        if self._listener is not None:
-            self._listener.close()
-        for connection in list(self._connections):
-            connection.close()
+    def _close_socket(self) -> None:
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+        self._socket.close()
 
 
-async def _finish_tasks() -> None:
-    """Let what is under way end, so that every socket is closed before the loop is."""
-    tasks = asyncio.all_tasks() - {asyncio.current_task()}
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
-    await asyncio.sleep(0)
+def _connection_class() -> type[Connection]:
+    try:
+        from .connection import Connection
+    except ModuleNotFoundError as error:
+        if error.name != "h11":
+            raise
+        raise MissingExtraError from None
+    return Connection
+
+
+def _bind(address: tuple[str, int], *, listen: bool) -> socket.socket:
+    """Return a socket bound to the address; connections are refused unless it listens."""
+    family, kind, protocol, _, target = socket.getaddrinfo(
+        *address, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )[0]
+    sock = socket.socket(family, kind, protocol)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind(target)
+        if listen:  # with SO_REUSEADDR, only this fails if the port is taken
+            sock.listen(_BACKLOG)
+    except OSError:
+        sock.close()
+        raise
+    return sock

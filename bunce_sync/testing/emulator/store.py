@@ -1,4 +1,4 @@
-"""What the emulated Bunce holds: segments and customers, in memory only."""
+"""The emulated data: segments and customers, in memory only."""
 
 from __future__ import annotations
 
@@ -6,30 +6,15 @@ import uuid
 from bisect import insort
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 CUSTOMER_FIELDS = ("customer_id", "email", "first_name", "last_name", "phone_no", "devices")
 
 
-class _Readable:
-    """Lets a stored record be read like a dict too: ``record["name"]``, ``dict(record)``."""
-
-    __slots__ = ()
-
-    def keys(self) -> list[str]:
-        """Return the names of the fields."""
-        return [field.name for field in fields(self)]  # type: ignore[arg-type]  # a dataclass
-
-    def __getitem__(self, key: str) -> object:
-        if key not in self.keys():
-            raise KeyError(key)
-        return getattr(self, key)
-
-
 @dataclass(frozen=True, slots=True)
-class StoredSegment(_Readable):
-    """One segment as Bunce holds it; both times are aware, in UTC and whole seconds."""
+class StoredSegment:
+    """One segment as Bunce holds it; both times are aware, in UTC, in whole seconds."""
 
     id: str
     name: str
@@ -42,7 +27,7 @@ class StoredSegment(_Readable):
 
 
 @dataclass(frozen=True, slots=True)
-class StoredCustomer(_Readable):
+class StoredCustomer:
     """One customer as Bunce holds them."""
 
     id: str
@@ -55,22 +40,21 @@ class StoredCustomer(_Readable):
 
 
 class NameTakenError(Exception):
-    """Names are set to be unique and this one is in use."""
+    """Names must be unique and this one is in use."""
 
 
 class Store:
-    """Segments, customers and who is in which segment. Not thread-safe: the caller has a lock."""
+    """Segments, customers and memberships. Not thread-safe: the caller holds a lock."""
 
     def __init__(self) -> None:
         self.segments: dict[str, StoredSegment] = {}
         self.customers: dict[str, StoredCustomer] = {}
-        # Kept in order so that a page of a hundred thousand segments costs no sort.
+        # Kept sorted, so that a page of 100,000 segments needs no sort.
         self.by_age: list[tuple[datetime, int, str]] = []
         self.by_id: list[str] = []
         self._members: dict[str, set[str]] = {}
         self._names: Counter[str] = Counter()
         self._contents: Counter[tuple[str, str]] = Counter()
-        self.twins = 0  # segments too many: all but the first of each content
         self._by_customer_id: dict[str, str] = {}
         self._by_email: dict[str, str] = {}
 
@@ -80,15 +64,15 @@ class Store:
         description: str | None = None,
         *,
         all_customers: bool = False,
-        type: str = "manual",  # noqa: A002 - Bunce's word for it
+        type: str = "manual",  # noqa: A002 - Bunce's field name
         created_at: datetime | None = None,
         unique: bool = False,
     ) -> StoredSegment:
         """Store a segment.
 
         Args:
-            created_at: the moment to note, aware; now when it is None.
-            unique: whether a name that is in use is refused.
+            created_at: an aware datetime; now if it is None.
+            unique: whether to refuse a name that is in use.
 
         Raises:
             NameTakenError: ``unique`` is set and another segment has the name.
@@ -112,7 +96,7 @@ class Store:
         self.segments[segment.id] = segment
         self._members[segment.id] = members
         self._names[name] += 1
-        self._count_content(segment, 1)
+        self._contents[_content(segment)] += 1
         return segment
 
     def update_segment(
@@ -131,19 +115,21 @@ class Store:
         self._names[name] += 1
         description = changes.get("description", segment.description)
         changed = self._replace(segment, name=name, description=description)
-        self._count_content(segment, -1)
-        self._count_content(changed, 1)
+        self._contents[_content(changed)] += 1
+        self._contents[_content(segment)] -= 1
+        if not self._contents[_content(segment)]:
+            del self._contents[_content(segment)]
         return changed
 
     def add_customers(self, segment_id: str, entries: Iterable[Mapping[str, object]]) -> None:
-        """Put customers into a segment; unknown ones are created, known ones updated."""
+        """Put customers into a segment; create unknown ones, update known ones."""
         members = self._members[segment_id]
         for entry in entries:
             members.add(self._keep_customer(entry))
         self._replace(self.segments[segment_id], customers_count=len(members))
 
     def add_all_customers(self, segment_id: str) -> None:
-        """Put every customer there is now into a segment."""
+        """Put every current customer into a segment."""
         self._members[segment_id] = members = set(self.customers)
         self._replace(self.segments[segment_id], all_customers=True, customers_count=len(members))
 
@@ -160,23 +146,26 @@ class Store:
         """Return the customers in a segment, in no particular order."""
         return [self.customers[customer] for customer in self._members[segment_id]]
 
+    def newest(self, count: int) -> list[StoredSegment]:
+        """Return the segments created last, newest first."""
+        return [self.segments[entry[2]] for entry in reversed(self.by_age[-count:])]
+
+    @property
+    def duplicate_count(self) -> int:
+        """The number of surplus segments: all but the first of each content."""
+        return len(self.segments) - len(self._contents)
+
     def duplicates(self) -> list[list[StoredSegment]]:
         """Return the groups of segments with the same content, each group oldest first.
 
-        The same content is the same name and description, where spaces at the ends and the
-        difference between an empty and a missing description do not count.
+        The content is the name and the description without surrounding whitespace; an empty
+        and a missing description are the same.
         """
         groups: dict[tuple[str, str], list[StoredSegment]] = {}
         for _, _, segment_id in self.by_age:
             segment = self.segments[segment_id]
             groups.setdefault(_content(segment), []).append(segment)
         return [group for group in groups.values() if len(group) > 1]
-
-    def _count_content(self, segment: StoredSegment, step: int) -> None:
-        content = _content(segment)
-        surplus = max(self._contents[content] - 1, 0)
-        self._contents[content] += step
-        self.twins += max(self._contents[content] - 1, 0) - surplus
 
     def _replace(self, segment: StoredSegment, **changes: object) -> StoredSegment:
         now = datetime.now(UTC).replace(microsecond=0)

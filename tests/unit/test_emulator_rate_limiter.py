@@ -1,14 +1,14 @@
-"""The local Bunce limits requests as Bunce's rate limiting page tells it."""
+"""The emulator limits requests as Bunce's page about rate limiting describes."""
 
 from __future__ import annotations
 
 from bunce_sync.testing.emulator import Emulator
-from bunce_sync.testing.emulator.limits import RateLimiter
+from bunce_sync.testing.emulator.rate_limiter import RateLimiter
 from tests.emulator_client import KEY, Api
 
 
 class Clock:
-    """A clock that goes when it is told to."""
+    """A clock that the test sets."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -21,7 +21,7 @@ def admit(limiter: RateLimiter, address: str = "a", block: float = 60.0) -> floa
     return limiter.admit(address, limit=3, window=60.0, block_seconds=block)
 
 
-def test_the_limit_is_of_any_window_not_of_clock_minutes() -> None:
+def test_the_window_slides() -> None:
     clock = Clock()
     limiter = RateLimiter(clock)
     for at in (1000.0, 1050.0, 1055.0):
@@ -33,7 +33,7 @@ def test_the_limit_is_of_any_window_not_of_clock_minutes() -> None:
     assert admit(limiter) is not None
 
 
-def test_past_the_limit_an_address_is_shut_out_and_knocking_does_not_prolong_it() -> None:
+def test_an_address_over_the_limit_is_blocked_and_retries_do_not_prolong_it() -> None:
     clock = Clock()
     limiter = RateLimiter(clock)
     assert [admit(limiter) for _ in range(4)] == [None, None, None, 60.0]
@@ -46,7 +46,7 @@ def test_past_the_limit_an_address_is_shut_out_and_knocking_does_not_prolong_it(
     assert limiter.limited == 2
 
 
-def test_without_a_block_the_wait_is_until_the_window_has_room() -> None:
+def test_without_a_block_the_wait_lasts_until_the_window_has_room() -> None:
     clock = Clock()
     limiter = RateLimiter(clock)
     for _ in range(3):
@@ -57,19 +57,19 @@ def test_without_a_block_the_wait_is_until_the_window_has_room() -> None:
     assert admit(limiter, block=0) is None
 
 
-def test_each_address_has_a_limit_of_its_own() -> None:
+def test_each_address_has_its_own_limit() -> None:
     limiter = RateLimiter(Clock())
     assert [admit(limiter, "a") for _ in range(4)][-1] is not None
     assert admit(limiter, "b") is None
 
 
-def test_the_worst_window_counts_every_arrival_of_one_address() -> None:
+def test_the_worst_window_counts_every_request_of_one_address() -> None:
     clock = Clock()
     limiter = RateLimiter(clock)
     for at, address in [(0, "a"), (30, "a"), (59, "a"), (60, "a"), (61, "b"), (100, "a")]:
         clock.now = float(at)
         limiter.admit(address, limit=2, window=60.0, block_seconds=60.0)
-    assert limiter.worst_window(60) == 3  # 30, 59, 60: what was refused counts too
+    assert limiter.worst_window(60) == 3  # 30, 59, 60: refused requests count too
     assert limiter.worst_window(1000) == 5
     assert limiter.recent(41) == 3  # 60, 61, 100: of both addresses
 
@@ -85,7 +85,7 @@ def test_requests_past_the_limit_get_429_with_the_documented_message() -> None:
             "success": False,
             "message": "You have reached maximum request limit.",
         }
-        # Nobody waits less than the block, nor more than the window that is still full.
+        # At least the block, at most until the window has room.
         assert 30 <= int(refused.headers["Retry-After"]) <= 60
         assert emulator.segments == []
         assert api("GET", "/segments").status_code == 429
@@ -108,22 +108,22 @@ def test_all_operations_count_together_even_failing_ones() -> None:
     with Emulator(rate_limit=4) as emulator, Api(emulator) as api:
         api("POST", "/segments", {"name": ""})
         api("GET", "/segments/seven")
-        api("GET", "/nowhere")
+        api("GET", "/unknown")
         api("DELETE", "/segments")
         assert api("GET", "/segments").status_code == 429
 
 
-def test_what_is_not_an_authorized_api_request_does_not_count() -> None:
-    with Emulator(rate_limit=1) as emulator, Api(emulator, "sk_live_x") as stranger:
+def test_only_authenticated_api_requests_count() -> None:
+    with Emulator(rate_limit=1) as emulator, Api(emulator, "sk_live_x") as other:
         for _ in range(3):
-            assert stranger("GET", "/segments").status_code == 401
+            assert other("GET", "/segments").status_code == 401
             for path in ("/", "/health", "/control/state"):
-                assert stranger.session.get(emulator.url + path, timeout=10).status_code == 200
-        stranger.session.headers["X-Authorization"] = KEY
-        assert stranger("GET", "/segments").status_code == 200
+                assert other.session.get(emulator.url + path, timeout=10).status_code == 200
+        other.session.headers["X-Authorization"] = KEY
+        assert other("GET", "/segments").status_code == 200
 
 
-def test_the_limit_can_be_lifted_and_set_while_it_runs() -> None:
+def test_the_limit_can_be_changed_at_runtime() -> None:
     with Emulator(rate_limit=None) as emulator, Api(emulator) as api:
         assert {api("GET", "/segments").status_code for _ in range(30)} == {200}
         emulator.set(rate_limit=1)

@@ -1,4 +1,4 @@
-"""The rate limit: so many requests in a window for each address, and a block past it."""
+"""The rate limit: a number of requests per window and address, and a block beyond it."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ _KEPT_ARRIVALS = 1_000_000
 
 
 class RateLimiter:
-    """Counts arrivals by address in a sliding window, as Bunce's rate limiting page tells it.
+    """A sliding window per address, as described on Bunce's page about rate limiting.
 
-    Past the limit an address is blocked; what arrives during the block is refused as well but
-    does not prolong it. Not thread-safe: the caller has a lock.
+    An address that exceeds the limit is blocked; requests during the block are refused and do
+    not prolong it. Not thread-safe: the caller holds a lock.
 
     Args:
-        clock: gives the time in seconds; only differences matter.
+        clock: returns the time in seconds; only differences matter.
     """
 
     def __init__(self, clock: Callable[[], float] = monotonic) -> None:
@@ -32,15 +32,15 @@ class RateLimiter:
     def admit(
         self, address: str, *, limit: int | None, window: float, block_seconds: float
     ) -> float | None:
-        """Note an arrival and say whether it may pass.
+        """Count a request and decide whether it is admitted.
 
         Args:
-            limit: requests a window may hold; None for no limit.
-            window: its length in seconds.
-            block_seconds: how long the address is shut out once it has gone past the limit.
+            limit: requests per window; None for no limit.
+            window: the length of the window in seconds.
+            block_seconds: how long the address is blocked if it exceeds the limit.
 
         Returns:
-            None when it may pass, else the seconds to wait before the next try.
+            None if the request is admitted, else the seconds to wait before the next one.
         """
         now = self._clock()
         self._arrivals[address].append(now)
@@ -62,11 +62,11 @@ class RateLimiter:
         return max(block_seconds, free)
 
     def worst_window(self, seconds: float) -> int:
-        """Return the most arrivals from one address within any ``seconds``, refused ones too."""
+        """Return the most requests from one address within any ``seconds``, also refused ones."""
         return max((_worst(times, seconds) for times in self._arrivals.values()), default=0)
 
     def recent(self, seconds: float) -> int:
-        """Return the number of arrivals from all addresses in the last ``seconds``."""
+        """Return the number of requests from all addresses in the last ``seconds``."""
         start = self._clock() - seconds
         count = 0
         for times in self._arrivals.values():
@@ -77,7 +77,7 @@ class RateLimiter:
         return count
 
     def blocked(self) -> dict[str, int]:
-        """Return the addresses that are shut out, with the seconds that remain, rounded up."""
+        """Return the blocked addresses with the remaining seconds, rounded up."""
         now = self._clock()
         return {
             address: math.ceil(until - now)
