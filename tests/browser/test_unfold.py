@@ -1,4 +1,4 @@
-"""The same pages in a site that uses django-unfold, whose templates and classes are others."""
+"""The pages in a site that uses django-unfold."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +17,7 @@ def settings_module() -> str:
     return "tests.browser.unfold_settings"
 
 
-def test_segments_are_added_watched_retried_and_deleted_in_unfold(
+def test_segments_are_added_followed_retried_and_deleted_in_unfold(
     site: Site, visit: Callable[..., Person], bunce: Emulator, tmp_path: Path
 ) -> None:
     states.fill(site)

@@ -77,9 +77,9 @@ def test_a_response_has_its_time_as_text(client: Client, settings: Settings) -> 
     settings.TIME_ZONE = "Asia/Kolkata"
     SyncState.objects.update(swept_at=DatabaseNow())
     now = timezone.localtime(SyncState.objects.get().swept_at)
-    told = ask(client, LIVE).headers["Bunce-Time"]
-    assert told[:3] == f"{now:%H:}"
-    assert len(told) == len("12:03:21")
+    text = ask(client, LIVE).headers["Bunce-Time"]
+    assert text[:3] == f"{now:%H:}"
+    assert len(text) == len("12:03:21")
 
 
 def test_invalid_ids_are_ignored(client: Client) -> None:
