@@ -69,6 +69,11 @@ def _fingerprint(label: str, fields: Mapping[str, Any]) -> str:
         name: normalize(value) if isinstance(value, str) else value
         for name, value in fields.items()
     }
-    present = {name: value for name, value in values.items() if value not in (None, "", False)}
+    # Compared by identity, since the number 0 equals False but is a value.
+    present = {
+        name: value
+        for name, value in values.items()
+        if not (value is None or value is False or value == "")
+    }
     canonical = json.dumps([label, present], sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(canonical.encode()).hexdigest()

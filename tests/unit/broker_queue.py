@@ -1,4 +1,4 @@
-"""Whom the publisher rang for: the messages that lie in the queue of a broker in memory."""
+"""The messages that the publisher sent, read from the queue of an in-memory broker."""
 
 from __future__ import annotations
 
@@ -14,19 +14,21 @@ from .core import configure
 
 
 class BrokerQueue:
-    """A queue of the test's own."""
+    """A queue that belongs to one test."""
 
     def __init__(self, settings: Settings) -> None:
         self.queue = f"test-{uuid4()}"
         configure(settings, QUEUE=self.queue)
         publisher.reset()
 
-    def rung(self) -> list[tuple[str, list[object]]]:
-        """Task and arguments of each message since the last look, oldest first."""
+    def sent(self) -> list[tuple[str, list[object]]]:
+        """Return task and arguments of each message since the last call, oldest first."""
         return [(name, arguments) for name, arguments, _ in self.messages()]
 
+    rung = sent  # for tests that still use this name
+
     def messages(self) -> list[tuple[str, list[object], dict[str, object]]]:
-        """The same with the headers."""
+        """Return the same with the headers."""
         found: list[tuple[str, list[object], dict[str, object]]] = []
         with (
             current_app.connection_for_read() as connection,

@@ -1,4 +1,4 @@
-"""One attempt to create a segment, and what came of it."""
+"""One attempt to create a segment, and its result."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from bunce_sync.exceptions import BunceError
 KEY = "sk_test_6fP1xVnZk2QeLw"
 
 WAITING = {"connect_timeout", "read_timeout", "deadline"}
-"""The codes of errors that only come after waiting in vain."""
+"""The codes of errors that occur after a timeout."""
 
 
 def create(url: str, *, hasty: bool = False, **options: Any) -> tuple[Any, RequestRecord]:
-    """Try to create a segment: the segment or the error, and the record.
+    """Try to create a segment; return the segment or the error, and the record.
 
     Args:
         url: the base address.
-        hasty: whether to give up soon; for a server that is known never to answer.
+        hasty: use short timeouts, for a server that never responds.
         options: of the client; or the ``record`` to use.
     """
     record = options.pop("record", None) or RequestRecord()
@@ -34,7 +34,7 @@ def create(url: str, *, hasty: bool = False, **options: Any) -> tuple[Any, Reque
 
 
 class HaltedRecord(RequestRecord):
-    """One whose process is halted between the look at the permit and the first byte."""
+    """A record of a process that is suspended between the permit check and the first byte."""
 
     looks = 0
 

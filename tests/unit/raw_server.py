@@ -1,4 +1,4 @@
-"""Servers that misbehave on cue: each accepted connection runs a script over the raw socket."""
+"""Servers that misbehave as scripted: each connection runs a script on the raw socket."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Peer:
         self.server = server
 
     def handshake(self) -> None:
-        """Do the server's part of TLS; what follows is encrypted."""
+        """Do the server's part of the TLS handshake."""
         assert self.server.tls is not None
         self.sock = self.server.tls.wrap_socket(self.sock, server_side=True)
         self.server.shaken.set()
@@ -65,7 +65,7 @@ class Peer:
             self.send(data[at : at + 1])
 
     def hang(self) -> None:
-        """Say nothing until the server is closed."""
+        """Send nothing until the server is closed."""
         self.server.over.wait()
 
     def reset(self) -> None:
@@ -155,7 +155,7 @@ class RawServer:
 def http(
     status: int | str = 201, body: bytes | str | Any = b"", *headers: str, length: int | None = None
 ) -> bytes:
-    """A whole HTTP answer; what is neither bytes nor text becomes JSON."""
+    """Return an HTTP response; a body that is neither bytes nor text becomes JSON."""
     if isinstance(body, str):
         body = body.encode()
     elif not isinstance(body, bytes):
@@ -169,20 +169,23 @@ def http(
 CREATED = http(201, {"success": True, "message": "Segment created successfully", "data": SEGMENT})
 
 
-def answering(*answers: bytes) -> Script:
-    """Answer the requests of a connection in turn, the last answer over and over."""
+def responding(*responses: bytes) -> Script:
+    """Return a script that sends these responses in turn, and repeats the last one."""
 
     def script(peer: Peer) -> None:
         number = 0
         while peer.request():
-            peer.send(answers[min(number, len(answers) - 1)])
+            peer.send(responses[min(number, len(responses) - 1)])
             number += 1
 
     return script
 
 
+answering = responding  # for tests that still use this name
+
+
 def over_tls(script: Script) -> Script:
-    """The script, behind a TLS handshake."""
+    """Return the script, preceded by a TLS handshake."""
 
     def shaken(peer: Peer) -> None:
         peer.handshake()
@@ -192,7 +195,7 @@ def over_tls(script: Script) -> Script:
 
 
 def make_certificate(folder: Path) -> tuple[Path, ssl.SSLContext]:
-    """A self-signed certificate for 127.0.0.1 and a server's context that shows it."""
+    """Return a self-signed certificate for 127.0.0.1 and a server context that uses it."""
     certificate, key = folder / "certificate.pem", folder / "key.pem"
     words = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2"
     subject = ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]

@@ -1,4 +1,4 @@
-"""What bounds a request: the deadline for the whole, and the permit to send it."""
+"""What limits a request: its deadline, and the permit to send it."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from .raw_server import (
     Peer,
     RawServer,
     Script,
-    answering,
     http,
     make_certificate,
     over_tls,
+    responding,
 )
 
 CHUNKED = "Transfer-Encoding: chunked"
 
 
-# The deadline for the whole
+# The deadline
 
 
 def attempt(script: Script, *, read_timeout: float = 1.0) -> tuple[Any, RequestRecord]:
-    """Try against a server that does this, with a deadline 0.5 s after the read timeout."""
+    """Try against a server that runs this script, with a deadline 0.5 s after the read timeout."""
     with RawServer(script) as server:
         return create(server.url, connect_timeout=0.5, read_timeout=read_timeout)
 
@@ -44,7 +44,7 @@ def attempt(script: Script, *, read_timeout: float = 1.0) -> tuple[Any, RequestR
     ],
     ids=["headers", "continue"],
 )
-def test_trickled_answer_meets_the_deadline(answer: bytes, status: int | None) -> None:
+def test_trickled_response_meets_the_deadline(answer: bytes, status: int | None) -> None:
     def script(peer: Peer) -> None:
         peer.request()
         peer.trickle(answer, 0.05)
@@ -75,7 +75,7 @@ def test_trickled_body_meets_the_deadline(chunked: bool) -> None:
     assert 1.4 <= record.duration < 20
 
 
-def test_slow_but_steady_answer_within_the_deadline_is_read() -> None:
+def test_slow_response_within_the_deadline_is_read() -> None:
     def script(peer: Peer) -> None:
         peer.request()
         peer.trickle(CREATED, 0.001)
@@ -85,7 +85,7 @@ def test_slow_but_steady_answer_within_the_deadline_is_read() -> None:
     assert outcome.id == SEGMENT["id"]
 
 
-def test_nothing_is_sent_when_connecting_took_all_the_time_there_was(
+def test_nothing_is_sent_when_connecting_took_the_whole_time_allowed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each step of connecting may be in time, and all of them together too late."""
@@ -96,7 +96,7 @@ def test_nothing_is_sent_when_connecting_took_all_the_time_there_was(
         peer.server.over.wait(0.4)
         peer.send(b"HTTP/1.1 200 Connection established\r\n\r\n")
         peer.server.over.wait(0.4)
-        over_tls(answering(CREATED))(peer)
+        over_tls(responding(CREATED))(peer)
 
     with RawServer(slow_proxy, tls=tls) as server:
         monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
@@ -113,7 +113,7 @@ def test_nothing_is_sent_when_connecting_took_all_the_time_there_was(
 
 def test_expired_permit_sends_nothing_and_keeps_the_connection() -> None:
     with (
-        RawServer(answering(CREATED)) as server,
+        RawServer(responding(CREATED)) as server,
         BunceClient(base_url=server.url, api_key=KEY) as client,
     ):
         late, timely = RequestRecord(send_within=-1), RequestRecord(send_within=60)
@@ -129,11 +129,11 @@ def test_expired_permit_sends_nothing_and_keeps_the_connection() -> None:
 def test_expired_permit_keeps_a_tls_connection_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The session tickets that follow a handshake are no reason to connect anew."""
+    """The session tickets that follow a handshake are no reason to reconnect."""
     certificate, tls = make_certificate(tmp_path)
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
     with (
-        RawServer(over_tls(answering(CREATED)), tls=tls) as server,
+        RawServer(over_tls(responding(CREATED)), tls=tls) as server,
         BunceClient(base_url=server.url, api_key=KEY) as client,
     ):
         with pytest.raises(PermitExpired):
@@ -143,8 +143,8 @@ def test_expired_permit_keeps_a_tls_connection_too(
     assert server.connections == 1
 
 
-def test_permit_is_looked_at_again_at_the_first_byte() -> None:
-    with RawServer(answering(CREATED)) as server:
+def test_permit_is_checked_again_at_the_first_byte() -> None:
+    with RawServer(responding(CREATED)) as server:
         outcome, record = create(server.url, record=HaltedRecord())
     assert type(outcome) is PermitExpired
     assert record.sent is False
@@ -160,7 +160,9 @@ def test_permit_expires_by_either_clock(monkeypatch: pytest.MonkeyPatch, clock: 
     assert record.too_late
 
 
-def test_wall_clock_set_back_does_not_prolong_a_permit(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_setting_the_wall_clock_back_does_not_extend_a_permit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     record = RequestRecord(send_within=1)
     earlier, later = time.time() - 3600, time.monotonic() + 1.5
     monkeypatch.setattr("time.time", lambda: earlier)
@@ -169,7 +171,7 @@ def test_wall_clock_set_back_does_not_prolong_a_permit(monkeypatch: pytest.Monke
 
 
 def test_record_is_for_one_request_only() -> None:
-    with RawServer(answering(CREATED)) as server:
+    with RawServer(responding(CREATED)) as server:
         _, record = create(server.url)
     with pytest.raises(ValueError, match="one request"):
         create("http://127.0.0.1:1/v1", record=record)

@@ -19,7 +19,7 @@ from bunce_sync.exceptions import (
 )
 from bunce_sync.testing.emulator import Emulator
 
-from .raw_server import SEGMENT, RawServer, answering, http
+from .raw_server import SEGMENT, RawServer, http, responding
 
 KEY = "sk_test_6fP1xVnZk2QeLw"
 
@@ -60,7 +60,7 @@ def test_create_leaves_out_fields_without_a_value(bunce: Emulator, client: Bunce
     assert last_body(bunce) == {"name": "Gold"}
 
 
-def test_create_of_what_bunce_refuses(bunce: Emulator, client: BunceClient) -> None:
+def test_create_that_bunce_refuses(bunce: Emulator, client: BunceClient) -> None:
     with pytest.raises(Conflict) as caught:
         client.create_segment({"name": ""})
     assert "name" in caught.value.detail
@@ -120,14 +120,14 @@ def test_rate_limit(bunce: Emulator, client: BunceClient) -> None:
     assert 50 < caught.value.retry_after <= 61
 
 
-def test_base_address_may_end_in_a_slash(bunce: Emulator) -> None:
+def test_base_url_may_end_in_a_slash(bunce: Emulator) -> None:
     with BunceClient(base_url=bunce.base_url + "/", api_key=KEY) as client:
         client.create_segment({"name": "Gold"})
     assert len(bunce.segments) == 1
 
 
 @pytest.mark.parametrize("segment_id", ["", ".", "..", "a b", "a\n", "x" * 256])
-def test_what_is_no_id_is_never_put_into_an_address(client: BunceClient, segment_id: str) -> None:
+def test_invalid_id_is_never_put_into_a_url(client: BunceClient, segment_id: str) -> None:
     for call in (client.get_segment, client.add_all_customers):
         with pytest.raises(ValueError, match="not a segment id"):
             call(segment_id)
@@ -136,16 +136,16 @@ def test_what_is_no_id_is_never_put_into_an_address(client: BunceClient, segment
 def test_odd_id_stays_one_part_of_the_path() -> None:
     odd = "../a/b?c#d%2F"
     with (
-        RawServer(answering(http(200, {"data": {**SEGMENT, "id": odd}}))) as server,
+        RawServer(responding(http(200, {"data": {**SEGMENT, "id": odd}}))) as server,
         BunceClient(base_url=server.url, api_key=KEY) as client,
     ):
         assert client.get_segment(odd).id == odd
     assert server.requests[0].startswith(b"GET /v1/segments/..%2Fa%2Fb%3Fc%23d%252F HTTP/1.1\r\n")
 
 
-def test_answer_about_another_segment_is_not_taken() -> None:
+def test_response_about_another_segment_is_an_error() -> None:
     with (
-        RawServer(answering(http(200, {"data": SEGMENT}))) as server,
+        RawServer(responding(http(200, {"data": SEGMENT}))) as server,
         BunceClient(base_url=server.url, api_key=KEY) as client,
     ):
         assert client.get_segment(str(SEGMENT["id"]).upper()).id == SEGMENT["id"]
@@ -156,9 +156,9 @@ def test_answer_about_another_segment_is_not_taken() -> None:
 @pytest.mark.parametrize(
     "content", [SEGMENT, {"data": {"data": SEGMENT}}, {"data": {"segment": SEGMENT}}]
 )
-def test_answer_about_another_segment_is_not_taken_in_any_shape(content: object) -> None:
+def test_response_about_another_segment_is_an_error_in_any_shape(content: object) -> None:
     with (
-        RawServer(answering(http(200, content))) as server,
+        RawServer(responding(http(200, content))) as server,
         BunceClient(base_url=server.url, api_key=KEY) as client,
     ):
         assert (
@@ -169,9 +169,9 @@ def test_answer_about_another_segment_is_not_taken_in_any_shape(content: object)
             client.update_segment("another", {"name": "Gold", "description": None})
 
 
-def test_update_that_is_answered_without_content() -> None:
+def test_response_to_an_update_without_content() -> None:
     with (
-        RawServer(answering(http(204))) as server,
+        RawServer(responding(http(204))) as server,
         BunceClient(base_url=server.url, api_key=KEY) as client,
         pytest.raises(NoContent) as caught,
     ):
@@ -183,7 +183,7 @@ def test_update_that_is_answered_without_content() -> None:
 @pytest.mark.parametrize("answer", [http(204), http(200), http(200, {"success": True})])
 def test_list_without_content_is_not_an_empty_list(answer: bytes) -> None:
     with (
-        RawServer(answering(answer)) as server,
+        RawServer(responding(answer)) as server,
         BunceClient(base_url=server.url, api_key=KEY) as client,
         pytest.raises(UnusableResponse) as caught,
     ):
@@ -192,16 +192,16 @@ def test_list_without_content_is_not_an_empty_list(answer: bytes) -> None:
 
 
 @pytest.mark.parametrize("answer", [http(200, {"success": True, "data": None}), http(204)])
-def test_customer_calls_need_no_data_in_the_answer(answer: bytes) -> None:
+def test_customer_calls_need_no_data_in_the_response(answer: bytes) -> None:
     with (
-        RawServer(answering(answer)) as server,
+        RawServer(responding(answer)) as server,
         BunceClient(base_url=server.url, api_key=KEY) as client,
     ):
         client.add_all_customers("abc")
         client.remove_customers("abc", ["7"])
 
 
-def test_nobody_is_not_sent_and_one_text_is_not_many(client: BunceClient) -> None:
+def test_customers_must_be_a_list_that_is_not_empty(client: BunceClient) -> None:
     with pytest.raises(ValueError, match="no customers"):
         client.add_customers("abc", [])
     with pytest.raises(ValueError, match="no customers"):

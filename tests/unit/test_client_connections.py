@@ -1,4 +1,4 @@
-"""Connections: kept, given up in time, and never mixed up between threads, greenlets, processes."""
+"""Connections: reused, dropped in time, and never shared by threads, greenlets or processes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from greenlet import (  # type: ignore[import-untyped]  # it has no annotations
 from bunce_sync.client import BunceClient, RequestRecord, connection, shared_client
 from bunce_sync.exceptions import NotSent, PermitExpired
 
-from .raw_server import CREATED, Peer, RawServer, answering, make_certificate, over_tls
+from .raw_server import CREATED, Peer, RawServer, make_certificate, over_tls, responding
 
 KEY = "sk_test_6fP1xVnZk2QeLw"
 
@@ -29,17 +29,17 @@ def client_of(server: RawServer) -> BunceClient:
 
 
 def test_connection_is_kept_for_the_next_request() -> None:
-    with RawServer(answering(CREATED)) as server, client_of(server) as client:
+    with RawServer(responding(CREATED)) as server, client_of(server) as client:
         for _ in range(3):
             client.create_segment({"name": "Gold"})
         assert (server.connections, len(server.requests)) == (1, 3)
 
 
 @pytest.mark.parametrize("clock", ["time.monotonic", "time.time"])
-def test_connection_that_was_idle_for_long_is_not_used_again(
+def test_connection_that_was_idle_for_long_is_not_reused(
     monkeypatch: pytest.MonkeyPatch, clock: str
 ) -> None:
-    with RawServer(answering(CREATED)) as server, client_of(server) as client:
+    with RawServer(responding(CREATED)) as server, client_of(server) as client:
         client.create_segment({"name": "Gold"})
         with monkeypatch.context() as later:
             real = getattr(time, clock.partition(".")[2])
@@ -48,10 +48,10 @@ def test_connection_that_was_idle_for_long_is_not_used_again(
         assert server.connections == 2
 
 
-def test_request_that_is_held_back_does_not_make_an_idle_connection_young_again(
+def test_request_that_is_not_sent_does_not_extend_an_idle_connection(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    with RawServer(answering(CREATED)) as server, client_of(server) as client:
+    with RawServer(responding(CREATED)) as server, client_of(server) as client:
         client.create_segment({"name": "Gold"})
         start = time.monotonic()
         for later in (0.6, 1.2):
@@ -63,7 +63,7 @@ def test_request_that_is_held_back_does_not_make_an_idle_connection_young_again(
         assert server.connections == 2
 
 
-def test_connection_that_the_server_closed_meanwhile_puts_nothing_in_doubt() -> None:
+def test_connection_that_the_server_closed_while_idle_is_replaced() -> None:
     def once(peer: Peer) -> None:
         peer.request()
         peer.send(CREATED)
@@ -77,31 +77,31 @@ def test_connection_that_the_server_closed_meanwhile_puts_nothing_in_doubt() -> 
             assert server.shaken.wait(10)
 
 
-def test_connection_on_which_something_unasked_for_came_is_not_used_again() -> None:
+def test_connection_with_unexpected_data_is_not_reused() -> None:
     def talkative(peer: Peer) -> None:
         peer.request()
         peer.send(CREATED)
         assert answered.wait(10)
         peer.send(CREATED)
-        told.set()
+        sent_more.set()
         peer.hang()
 
-    answered, told = threading.Event(), threading.Event()
-    with RawServer(talkative, answering(CREATED)) as server, client_of(server) as client:
+    answered, sent_more = threading.Event(), threading.Event()
+    with RawServer(talkative, responding(CREATED)) as server, client_of(server) as client:
         client.create_segment({"name": "Gold"})
         answered.set()
-        assert told.wait(10)
+        assert sent_more.wait(10)
         client.create_segment({"name": "Gold"})
         assert server.connections == 2
 
 
-def test_connection_is_given_up_after_an_answer_that_was_not_read_to_its_end() -> None:
+def test_connection_is_dropped_after_a_response_that_was_not_read_to_its_end() -> None:
     def script(peer: Peer) -> None:
         peer.request()
         peer.send(b"HTTP/1.1 500 Oops\r\nContent-Length: 900000\r\n\r\n" + b"x" * 900_000)
         peer.hang()
 
-    with RawServer(script, answering(CREATED)) as server, client_of(server) as client:
+    with RawServer(script, responding(CREATED)) as server, client_of(server) as client:
         with pytest.raises(Exception, match="server_error"):
             client.create_segment({"name": "Gold"})
         client.create_segment({"name": "Gold"})
@@ -109,7 +109,7 @@ def test_connection_is_given_up_after_an_answer_that_was_not_read_to_its_end() -
 
 
 def test_client_works_again_after_close() -> None:
-    with RawServer(answering(CREATED)) as server:
+    with RawServer(responding(CREATED)) as server:
         client = client_of(server)
         for _ in range(2):
             client.create_segment({"name": "Gold"})
@@ -117,9 +117,9 @@ def test_client_works_again_after_close() -> None:
         assert server.connections == 2
 
 
-def test_threads_each_know_of_their_own_request() -> None:
-    """Half of the requests are held back; which half, each record must say for itself."""
-    with RawServer(answering(CREATED)) as server, client_of(server) as client:
+def test_each_thread_has_its_own_request_record() -> None:
+    """Half of the permits have expired; each record must say whether its request was sent."""
+    with RawServer(responding(CREATED)) as server, client_of(server) as client:
 
         def attempt(number: int) -> tuple[bool, bool]:
             record = RequestRecord(send_within=60 if number % 2 else -1)
@@ -136,7 +136,7 @@ def test_threads_each_know_of_their_own_request() -> None:
 
 
 class YieldingRecord(RequestRecord):
-    """One that lets another greenlet run between connecting and sending."""
+    """A record that lets another greenlet run between connecting and sending."""
 
     @property
     def too_late(self) -> bool:
@@ -144,15 +144,15 @@ class YieldingRecord(RequestRecord):
         return False
 
 
-def test_greenlets_each_know_of_their_own_request() -> None:
-    with RawServer(answering(CREATED)) as server, client_of(server) as client:
+def test_each_greenlet_has_its_own_request_record() -> None:
+    with RawServer(responding(CREATED)) as server, client_of(server) as client:
         first, second = YieldingRecord(), RequestRecord(send_within=-1)
 
         def create(record: RequestRecord) -> None:
             client.create_segment({"name": "Gold"}, record=record)
 
         slow = greenlet(lambda: create(first))
-        slow.switch()  # up to the look at the permit
+        slow.switch()  # up to the check of the permit
         with pytest.raises(NotSent):
             greenlet(lambda: create(second)).switch()
         while not slow.dead:
@@ -161,7 +161,7 @@ def test_greenlets_each_know_of_their_own_request() -> None:
         assert (second.sent, second.http_status) == (False, None)
 
 
-# One client for each process
+# One client per process
 
 
 def test_shared_client_is_the_same_until_the_settings_change() -> None:

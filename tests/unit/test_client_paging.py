@@ -1,4 +1,4 @@
-"""A list is followed to its end in every style of paging, and the end must be proven."""
+"""A list is followed to its end in every style of paging, and the end must be certain."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def numbered(total: int, /, cap: int = 100, **meta: Any) -> Server:
 
 
 def from_table(*pages: Content) -> Server:
-    """A server that has these answers for its pages, and the last one for any further page."""
+    """A server that has these responses for its pages, and the last one for any further page."""
     return lambda page, cursor, per_page: pages[min(page, len(pages)) - 1]
 
 
@@ -104,7 +104,7 @@ def test_server_that_gives_fewer_rows_than_asked_for_is_read_to_its_end(
         {"has_next_page": None},
     ],
 )
-def test_nothing_else_that_is_told_of_pages_is_an_end(meta: Content) -> None:
+def test_other_paging_fields_are_no_end(meta: Content) -> None:
     assert read(numbered(35, cap=10, **meta))[0] == all_ids(35)
 
 
@@ -154,13 +154,13 @@ def test_two_empty_pages_are_no_end_when_the_second_promises_more() -> None:
 
 
 @pytest.mark.parametrize("no", [False, 0, "false", "0", " False "])
-def test_end_that_is_told_is_believed(no: object) -> None:
+def test_has_next_page_false_is_the_end(no: object) -> None:
     assert read(numbered(100, has_next_page=no)) == (all_ids(100), [1])
     assert read(lambda *asked: {"data": rows(0, 3), "has_next_page": no}) == (all_ids(3), [1])
 
 
 @pytest.mark.parametrize("yes", [True, 1, "true", "1"])
-def test_more_that_is_promised_is_believed(yes: object) -> None:
+def test_has_next_page_true_is_followed(yes: object) -> None:
     def server(page: int, cursor: str | None, per_page: int) -> Content:
         found = {1: rows(0, 5), 2: rows(5, 7), 3: rows(7, 8)}[page]
         return {"data": found, "meta": {"has_next_page": yes if page < 3 else 0, "per_page": 100}}
@@ -220,7 +220,7 @@ SHAPES: dict[str, Callable[[list[Content], Content], Content]] = {
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("total", [0, 1, 7, 8, 30])
-def test_cursor_is_followed_wherever_it_stands(shape: str, total: int) -> None:
+def test_cursor_is_followed_in_every_shape(shape: str, total: int) -> None:
     server = with_cursor(total, SHAPES[shape])
     if total in (1, 7) and shape == "end without a word":
         assert refused(server) == ("all pages are the same", [1, 2, 1])  # no cursor was ever seen
@@ -513,7 +513,7 @@ def test_many_cursors_are_followed() -> None:
         {"id": "abc", "name": "x", "description": 5},
     ],
 )
-def test_row_that_cannot_be_read_spoils_the_page(row: object) -> None:
+def test_row_that_cannot_be_read_makes_the_page_unusable(row: object) -> None:
     with pytest.raises(UnusableResponse) as caught:
         read_page({"data": [*rows(0, 3), row]}, Position(), http_status=200)
     assert caught.value.code == "wrong_shape"
@@ -529,7 +529,7 @@ def test_answer_without_a_list_is_refused(content: object) -> None:
     assert caught.value.code == "wrong_shape"
 
 
-def test_what_is_asked_for() -> None:
+def test_query_parameters() -> None:
     assert query_parameters(Position()) == {"page": "1", "per_page": "100"}
     assert query_parameters(Position(3, "a b/=", 50)) == {"cursor": "a b/=", "per_page": "50"}
 
@@ -559,7 +559,7 @@ def test_what_is_asked_for() -> None:
         None,
     ],
 )
-def test_stored_position_of_another_kind_is_refused(stored: Any) -> None:
+def test_invalid_stored_position_is_refused(stored: Any) -> None:
     if stored == []:
         stored = [1]
     with pytest.raises(ValueError, match="not a stored position"):
@@ -589,7 +589,7 @@ def serving(server: Server) -> Script:
 
 
 @pytest.mark.parametrize("per_page", [100, 20])
-def test_90_segments_by_10_oldest_first_without_a_word_on_paging(per_page: int) -> None:
+def test_90_segments_by_10_oldest_first_without_paging_fields(per_page: int) -> None:
     with (
         RawServer(serving(numbered(90, cap=10))) as server,
         BunceClient(base_url=server.url, api_key=KEY) as client,

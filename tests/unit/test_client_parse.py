@@ -1,4 +1,4 @@
-"""Reading a segment: whatever else its fields hold, they never make it unreadable."""
+"""Reading a segment: unexpected values in its fields never make it unreadable."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def test_customers_count(value: object, count: int | None) -> None:
     assert parsed(customers_count=value).customers_count == count
 
 
-def test_text_that_a_database_refuses_is_mended() -> None:
+def test_text_that_a_database_refuses_is_cleaned() -> None:
     segment = parsed(
         name="a\x00b\ud800", description="c\x00", type="d\x00", conditions={"e\x00": ["\udfff"]}
     )
@@ -126,7 +126,7 @@ def test_type_too_long_for_any_column_counts_as_absent() -> None:
     assert parsed(type="x" * 65).type is None
 
 
-def test_numbers_that_no_database_stores_are_mended() -> None:
+def test_numbers_that_no_database_stores_are_replaced() -> None:
     body = b'{"data": {"id": "abc", "conditions": [NaN, -Infinity, 1e999, %s, %s, 7, 1.5]}}' % (
         b"9" * 50,
         b"9" * 5000,
@@ -190,7 +190,7 @@ Outcome = TypeVar("Outcome")
 
 
 def outcome_of(read: Callable[[], Outcome]) -> Outcome | BunceError:
-    """What reading comes to; anything but a ``BunceError`` fails the test."""
+    """Return the result or the ``BunceError``; any other error fails the test."""
     try:
         return read()
     except BunceError as error:
@@ -226,7 +226,7 @@ def test_any_bytes_are_read_or_refused(body: bytes, status: int) -> None:
         assert len(outcome.detail) <= 300
 
 
-def test_customer_is_sent_with_what_is_known_of_it() -> None:
+def test_only_known_fields_of_a_customer_are_sent() -> None:
     devices = [{"device_type": "ios", "device_token": "t"}]
     assert Customer(email="a@b.c", first_name="", devices=devices).to_json() == {
         "email": "a@b.c",

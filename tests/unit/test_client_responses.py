@@ -1,4 +1,4 @@
-"""What an answer means: by its status first, and a success only when nothing speaks against it."""
+"""What a response means: the status decides, and a success must not contradict itself."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ from bunce_sync.exceptions import (
 )
 
 from .client_attempts import create
-from .raw_server import SEGMENT, Peer, RawServer, Script, answering, http
+from .raw_server import SEGMENT, Peer, RawServer, Script, http, responding
 
 MIB = 1024 * 1024
 
 
 def outcome_of(answer: bytes | Script, **options: Any) -> RemoteSegment | BunceError:
-    """What creating a segment comes to when the server answers so."""
-    script = answering(answer) if isinstance(answer, bytes) else answer
+    """Return the result of a create with this response of the server."""
+    script = responding(answer) if isinstance(answer, bytes) else answer
     with RawServer(script) as server:
         outcome, record = create(server.url, **options)
     assert record.sent
@@ -88,7 +88,7 @@ def test_status_decides(status: int, kind: type[BunceError], code: str) -> None:
 
 
 def test_refusals_that_concern_one_request_are_rejections() -> None:
-    """Whoever handles ``Rejected`` handles these too; the key's refusal is another matter."""
+    """Code that handles ``Rejected`` handles these as well, but not a refused key."""
     assert issubclass(Forbidden, Rejected)
     assert issubclass(NotFound, Rejected)
     assert issubclass(Unavailable, ServerError)
@@ -226,7 +226,7 @@ def test_segment_is_found_in_each_known_shape(content: object, segment_id: str) 
 
 
 @pytest.mark.parametrize("envelope", [{"success": True}, {"status": True}, {"status": "ok"}, {}])
-def test_success_may_be_said_in_either_way_or_not_at_all(envelope: dict[str, Any]) -> None:
+def test_success_flags_are_optional(envelope: dict[str, Any]) -> None:
     assert isinstance(outcome_of(http(201, {**envelope, "data": SEGMENT})), RemoteSegment)
 
 
@@ -346,7 +346,7 @@ def test_429_without_a_usable_retry_after_means_a_pause_of_a_minute(headers: lis
     assert error_of(http(429, "", *headers)).retry_after == 60.0
 
 
-def test_503_that_says_when_to_try_again() -> None:
+def test_503_with_retry_after() -> None:
     error = error_of(http(503, {"message": "Maintenance"}, "Retry-After: 120"))
     assert type(error) is Unavailable
     assert (error.code, error.retry_after, error.detail) == ("unavailable", 120.0, "Maintenance")
@@ -357,7 +357,7 @@ def test_503_that_says_when_to_try_again() -> None:
 
 
 @pytest.mark.parametrize("value", [None, "", "0", "soon", "Thu, 05 Dec 2024 08:29:00 GMT"])
-def test_503_that_does_not_say_when_to_try_again(value: str | None) -> None:
+def test_503_without_a_usable_retry_after(value: str | None) -> None:
     headers = [] if value is None else [f"Retry-After: {value}"]
     error = error_of(http(503, "", *headers))
     assert type(error) is ServerError
@@ -365,12 +365,12 @@ def test_503_that_does_not_say_when_to_try_again(value: str | None) -> None:
 
 
 @pytest.mark.parametrize("status", [500, 502, 504])
-def test_no_other_server_error_says_when_to_try_again(status: int) -> None:
+def test_retry_after_of_other_server_errors_is_ignored(status: int) -> None:
     error = error_of(http(status, "", "Retry-After: 120"))
     assert (type(error), error.retry_after) == (ServerError, None)
 
 
-def test_date_to_wait_for_is_measured_by_our_clock_when_the_answer_has_none() -> None:
+def test_retry_after_date_is_compared_with_our_clock_if_the_response_has_no_date() -> None:
     moment = format_datetime(datetime.now(UTC) + timedelta(seconds=600), usegmt=True)
     seconds = parse_retry_after({"Retry-After": moment})
     assert seconds is not None
@@ -394,14 +394,14 @@ def endless(head: bytes, sent: list[int], piece: bytes = b" " * 65536) -> Script
 
 
 @pytest.mark.parametrize("head", [http(201, length=50 * MIB), b"HTTP/1.1 201 Created\r\n\r\n"])
-def test_answer_of_50_mb_is_cut_off_early(head: bytes) -> None:
+def test_response_of_50_mb_is_not_read_to_its_end(head: bytes) -> None:
     sent: list[int] = []
     error = error_of(endless(head, sent), max_response_bytes=MIB)
     assert (type(error), error.code) == (UnusableResponse, "too_large")
     assert sum(sent) < 20 * MIB
 
 
-def test_answer_that_unpacks_to_too_much_is_cut_off() -> None:
+def test_response_that_decompresses_to_too_much_is_not_read_to_its_end() -> None:
     bomb = gzip.compress(b" " * (50 * MIB))
     error = error_of(http(201, bomb, "Content-Encoding: gzip"), max_response_bytes=MIB)
     assert (type(error), error.code) == (UnusableResponse, "too_large")
@@ -410,7 +410,7 @@ def test_answer_that_unpacks_to_too_much_is_cut_off() -> None:
 @pytest.mark.parametrize(
     ("status", "kind"), [(500, ServerError), (422, Conflict), (302, UnusableResponse)]
 )
-def test_status_stands_whatever_follows_it(status: int, kind: type[BunceError]) -> None:
+def test_status_decides_whatever_follows_it(status: int, kind: type[BunceError]) -> None:
     sent: list[int] = []
     head = http(status, b"", "Location: https://127.0.0.1/", length=50 * MIB)
     assert type(error_of(endless(head, sent))) is kind
@@ -421,7 +421,7 @@ def test_status_stands_whatever_follows_it(status: int, kind: type[BunceError]) 
     ("status", "kind"), [(500, ServerError), (422, Conflict), (429, RateLimited)]
 )
 @pytest.mark.parametrize("end", [Peer.reset, Peer.hang, lambda peer: None])
-def test_status_stands_when_its_body_breaks_off(
+def test_status_decides_when_its_body_is_incomplete(
     status: int, kind: type[BunceError], end: Script
 ) -> None:
     def script(peer: Peer) -> None:

@@ -1,4 +1,4 @@
-"""What is not followed, not kept and not told: redirects, cookies, foreign passwords, the key."""
+"""Redirects, cookies and .netrc are ignored, and the API key is never shown."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ from bunce_sync.exceptions import (
 )
 
 from .client_attempts import KEY, HaltedRecord, create
-from .raw_server import CREATED, SEGMENT, Peer, RawServer, Script, answering, http
+from .raw_server import CREATED, SEGMENT, Peer, RawServer, Script, http, responding
 
 
-def test_redirect_is_not_followed_and_told_without_its_secrets() -> None:
-    with RawServer(answering(CREATED)) as other:
+def test_redirect_is_not_followed_and_is_shown_without_its_secrets() -> None:
+    with RawServer(responding(CREATED)) as other:
         target = f"http://me:hidden@127.0.0.1:{other.port}/v2/segments?token=hidden"
-        with RawServer(answering(http(307, "", f"Location: {target}"))) as server:
+        with RawServer(responding(http(307, "", f"Location: {target}"))) as server:
             error, _ = create(server.url)
         assert error.detail == "redirects to http://127.0.0.1/v2/segments"
         assert other.connections == 0
@@ -48,7 +48,7 @@ def test_redirect_is_not_followed_and_told_without_its_secrets() -> None:
 def test_cookies_are_not_kept() -> None:
     created = CREATED.replace(b"\r\n\r\n", b"\r\nSet-Cookie: session=1; Path=/\r\n\r\n", 1)
     with (
-        RawServer(answering(created)) as server,
+        RawServer(responding(created)) as server,
         BunceClient(base_url=server.url, api_key=KEY) as client,
     ):
         client.create_segment({"name": "Gold"})
@@ -64,7 +64,7 @@ def test_credentials_of_a_netrc_file_are_not_sent(
     netrc.chmod(0o600)
     monkeypatch.setenv("NETRC", str(netrc))
     with (
-        RawServer(answering(CREATED)) as server,
+        RawServer(responding(CREATED)) as server,
         BunceClient(base_url=server.url, api_key=KEY) as client,
     ):
         client.create_segment({"name": "Gold"})
@@ -84,22 +84,22 @@ def after_request(answer: bytes) -> Script:
 
 ECHO = {"message": f"The key {KEY} is not yours", "errors": {KEY: [KEY]}}
 TROUBLES: dict[str, Script] = {
-    "refuse": answering(http(401, ECHO)),
-    "say no": answering(http(200, {"success": False, **ECHO})),
-    "redirect": answering(http(302, "", f"Location: https://127.0.0.1/{KEY}")),
-    "text": answering(http(500, f"no {KEY}")),
-    "page": answering(http(200, f"<title>{KEY}</title>")),
-    "limit": answering(http(429, ECHO)),
-    "forbid": answering(http(403, f"<title>{KEY}</title>")),
-    "pause": answering(http(503, ECHO, f"Retry-After: {KEY}", f"Date: {KEY}")),
-    "shape": answering(http(200, {"data": KEY})),
-    "id": answering(http(200, {"data": {"id": f"{KEY} ", "name": KEY}})),
-    "nothing": answering(http(200, {"message": KEY, "data": None})),
-    "another": answering(http(200, {"data": {"id": KEY, "name": KEY}})),
-    "rows": answering(http(200, {"data": [{"id": KEY, "name": KEY}, KEY]})),
-    "cursor": answering(http(200, {"data": [], "meta": {"next_page_cursor": [KEY]}})),
-    "header": answering(http(400, ECHO, f"X-Key: {KEY}", KEY, f"X-Key: {KEY}")),
-    "reason": answering(http(400, ECHO).replace(b"Because", KEY.encode())),
+    "refuse": responding(http(401, ECHO)),
+    "say no": responding(http(200, {"success": False, **ECHO})),
+    "redirect": responding(http(302, "", f"Location: https://127.0.0.1/{KEY}")),
+    "text": responding(http(500, f"no {KEY}")),
+    "page": responding(http(200, f"<title>{KEY}</title>")),
+    "limit": responding(http(429, ECHO)),
+    "forbid": responding(http(403, f"<title>{KEY}</title>")),
+    "pause": responding(http(503, ECHO, f"Retry-After: {KEY}", f"Date: {KEY}")),
+    "shape": responding(http(200, {"data": KEY})),
+    "id": responding(http(200, {"data": {"id": f"{KEY} ", "name": KEY}})),
+    "nothing": responding(http(200, {"message": KEY, "data": None})),
+    "another": responding(http(200, {"data": {"id": KEY, "name": KEY}})),
+    "rows": responding(http(200, {"data": [{"id": KEY, "name": KEY}, KEY]})),
+    "cursor": responding(http(200, {"data": [], "meta": {"next_page_cursor": [KEY]}})),
+    "header": responding(http(400, ECHO, f"X-Key: {KEY}", KEY, f"X-Key: {KEY}")),
+    "reason": responding(http(400, ECHO).replace(b"Because", KEY.encode())),
     "hang": lambda peer: peer.request() and peer.server.over.wait(),
     "close": lambda peer: peer.request(),
     "cut": after_request(http(200, KEY, length=99)),
@@ -108,7 +108,7 @@ TROUBLES: dict[str, Script] = {
 
 
 def everything_about(error: BaseException) -> str:
-    """All that a log, a debug page or an error tracker could show."""
+    """Return all that a log, a debug page or an error tracker could show."""
     shown = traceback.TracebackException.from_exception(error, capture_locals=True)
     assert error.__cause__ is None
     assert error.__context__ is None
@@ -152,8 +152,8 @@ ODD_KEYS = ["test", "page", "pass/word+1", "a&b<c>", 'quo"te\\d', "sk_test_ab-cd
 
 @pytest.mark.parametrize("key", ODD_KEYS)
 @pytest.mark.parametrize("call", CALLS)
-def test_this_very_key_is_nowhere_in_an_error_however_it_is_written(key: str, call: str) -> None:
-    answers = [
+def test_the_configured_key_is_nowhere_in_an_error_in_any_spelling(key: str, call: str) -> None:
+    responses = [
         http(400, {"message": f"no {key}", "errors": {key: [f"no {key}"]}}),
         http(400, f"no {key}"),
         http(200, {"success": False, "message": f"no {key}"}),
@@ -166,8 +166,8 @@ def test_this_very_key_is_nowhere_in_an_error_however_it_is_written(key: str, ca
     ]
     written = {key, quote(key), quote(key, safe=""), html.escape(key), json.dumps(key)[1:-1]}
     written.add(json.dumps(key)[1:-1].replace("/", "\\/"))
-    for answer in answers:
-        with RawServer(answering(answer)) as server:
+    for answer in responses:
+        with RawServer(responding(answer)) as server:
             client = BunceClient(base_url=server.url, api_key=key)
             with client, pytest.raises(BunceError) as caught:
                 CALLS[call](client)
@@ -177,14 +177,14 @@ def test_this_very_key_is_nowhere_in_an_error_however_it_is_written(key: str, ca
         assert not any(one in said for one in written), detail
 
 
-def test_our_own_words_are_not_redacted_or_they_would_tell_the_key() -> None:
+def test_our_own_text_is_not_redacted_which_would_reveal_the_key() -> None:
     outcome, _ = create_with("page", http(403, "<title>page</title>"))
     assert outcome.detail == "an HTML page instead of JSON ([key])"
 
 
 def create_with(key: str, answer: bytes) -> tuple[BunceError, bytes]:
     """Return the error of a create with this key, and what was sent."""
-    with RawServer(answering(answer)) as server:
+    with RawServer(responding(answer)) as server:
         client = BunceClient(base_url=server.url, api_key=key)
         with client, pytest.raises(BunceError) as caught:
             client.create_segment({"name": "Gold"})
@@ -193,7 +193,7 @@ def create_with(key: str, answer: bytes) -> tuple[BunceError, bytes]:
 
 @pytest.mark.parametrize("before", range(60, 101, 5))
 @pytest.mark.parametrize("body", ["{} {}", "<title>{} {}</title>"])
-def test_key_that_is_cut_through_leaves_no_part(body: str, before: int) -> None:
+def test_no_part_of_a_truncated_key_is_shown(body: str, before: int) -> None:
     key = "0123456789" * 4 + "x"
     error, _ = create_with(key, http(500, body.format("x" * before, key)))
     assert "0123" not in error.detail
@@ -224,16 +224,16 @@ def test_keys_are_found_by_pattern_and_by_name(text: str, shown: str) -> None:
     assert one_line(text, 300, redactor("secret")) == shown
 
 
-# Content that is compared stays as it came
+# Content that is compared stays unchanged
 
 
 TESTERS = {**SEGMENT, "name": "best testers", "description": "test"}
 
 
 def test_key_that_is_a_part_of_a_name_changes_no_name() -> None:
-    answers = [{"data": TESTERS}, {"data": TESTERS}, {"data": [TESTERS], "has_next_page": False}]
+    responses = [{"data": TESTERS}, {"data": TESTERS}, {"data": [TESTERS], "has_next_page": False}]
     with (
-        RawServer(answering(*(http(200, one) for one in answers))) as server,
+        RawServer(responding(*(http(200, one) for one in responses))) as server,
         BunceClient(base_url=server.url, api_key="test") as client,
     ):
         created = client.create_segment({"name": "best testers", "description": "test"})
@@ -248,7 +248,7 @@ def test_key_that_is_a_part_of_everything_changes_nothing_that_is_read() -> None
     """The key "0" is in the id, the time, the cursor, and in how long to wait."""
     with (
         RawServer(
-            answering(
+            responding(
                 http(200, {"data": SEGMENT}),
                 http(200, {"data": [SEGMENT], "meta": {"next_page_cursor": "10"}}),
                 http(429, "", "Retry-After: 30"),
@@ -292,7 +292,7 @@ def test_key_is_nowhere_in_an_error_of_connecting() -> None:
     assert KEY not in str(client)
 
 
-def test_words_of_a_proxy_are_redacted_and_on_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_text_of_a_proxy_is_redacted_and_on_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     def script(peer: Peer) -> None:
         peer.request()
         peer.send(f"HTTP/1.1 407 No \x1b[31m hidden sk_live_1 {'x' * 200}\r\n\r\n".encode())
@@ -309,7 +309,7 @@ def test_words_of_a_proxy_are_redacted_and_on_one_line(monkeypatch: pytest.Monke
 
 def test_key_is_nowhere_in_an_error_met_deep_in_the_transport() -> None:
     """Frames of requests and urllib3 have the headers at hand."""
-    with RawServer(answering(CREATED)) as server:
+    with RawServer(responding(CREATED)) as server:
         client = BunceClient(base_url=server.url, api_key=KEY)
         with client, pytest.raises(PermitExpired) as caught:
             client.create_segment({"name": "Gold"}, record=HaltedRecord())
@@ -356,7 +356,7 @@ def test_each_error_has_a_code_of_its_own_and_survives_pickling() -> None:
 def test_log_has_one_line_a_request_without_key_or_body(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG, "bunce_sync.client")
     caplog.set_level(logging.DEBUG, "urllib3")
-    with RawServer(answering(http(422, {"message": "taken"}))) as server:
+    with RawServer(responding(http(422, {"message": "taken"}))) as server:
         create(server.url)
     [line] = [one.getMessage() for one in caplog.records if one.name == "bunce_sync.client"]
     assert line.startswith("POST /segments: 422 conflict, ")
@@ -368,7 +368,7 @@ def test_key_is_not_printed_by_the_debug_switch_of_http_client(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(HTTPConnection, "debuglevel", 1)
-    with RawServer(answering(CREATED)) as server:
+    with RawServer(responding(CREATED)) as server:
         create(server.url)
     assert KEY not in capsys.readouterr().out
 

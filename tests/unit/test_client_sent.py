@@ -1,4 +1,4 @@
-"""Whether a request was sent is known from the connection, whatever goes wrong and when."""
+"""The record shows whether the request was sent, whatever goes wrong and when."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from .raw_server import (
     Peer,
     RawServer,
     Script,
-    answering,
     http,
     make_certificate,
     over_tls,
+    responding,
 )
 
 Certificate = tuple[Path, ssl.SSLContext]
@@ -62,7 +62,7 @@ def assert_not_sent(outcome: Any, record: RequestRecord, code: str) -> None:
     assert record.http_status is None
 
 
-# Nothing left
+# Nothing was sent
 
 
 def test_refused() -> None:
@@ -82,10 +82,10 @@ def test_name_that_does_not_resolve(monkeypatch: pytest.MonkeyPatch) -> None:
     assert_not_sent(outcome, record, "dns")
 
 
-def test_no_answer_to_the_connection_attempt() -> None:
+def test_no_response_to_the_connection_attempt() -> None:
     with ExitStack() as stack:
         full = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
-        for _ in range(4):  # fill the queue of a server that accepts nobody
+        for _ in range(4):  # fill the queue of a server that accepts no connection
             waiting = stack.enter_context(socket.socket())
             waiting.setblocking(False)
             waiting.connect_ex(full.getsockname())
@@ -117,7 +117,7 @@ def test_tls_handshake_that_fails(
 def test_certificate_that_is_not_trusted(
     serve: Callable[..., RawServer], certificate: Certificate
 ) -> None:
-    outcome, record = create(serve(over_tls(answering(CREATED)), tls=certificate[1]).url)
+    outcome, record = create(serve(over_tls(responding(CREATED)), tls=certificate[1]).url)
     assert_not_sent(outcome, record, "tls")
     assert "self-signed certificate" in outcome.detail
 
@@ -138,7 +138,7 @@ def test_certificate_that_is_not_trusted(
     ],
     ids=["hang", "trickle", "forbidden", "auth", "close", "tunnel hangs", "tunnel of rubbish"],
 )
-def test_what_goes_to_a_proxy_to_open_a_tunnel_does_not_count(
+def test_opening_a_tunnel_through_a_proxy_does_not_count_as_sending(
     serve: Callable[..., RawServer], monkeypatch: pytest.MonkeyPatch, script: Script, code: str
 ) -> None:
     def proxy(peer: Peer) -> None:
@@ -153,7 +153,7 @@ def test_what_goes_to_a_proxy_to_open_a_tunnel_does_not_count(
     assert KEY.encode() not in server.requests[0]
 
 
-def test_socks_proxy_is_refused_since_it_could_not_tell(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_socks_proxy_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTPS_PROXY", "socks5://127.0.0.1:1")
     outcome, record = create("https://bunce.example/v1")
     assert_not_sent(outcome, record, "connect_failed")
@@ -164,7 +164,7 @@ def test_socks_proxy_is_refused_since_it_could_not_tell(monkeypatch: pytest.Monk
 
 
 def test_complete_request(serve: Callable[..., RawServer]) -> None:
-    server = serve(answering(CREATED))
+    server = serve(responding(CREATED))
     outcome, record = create(server.url)
     assert outcome.id == SEGMENT["id"]
     assert (record.sent, record.http_status) == (True, 201)
@@ -184,7 +184,7 @@ def test_complete_request_through_a_tunnel(
         peer.request()
         peer.send(b"HTTP/1.1 200 Connection established\r\n\r\n")
         peer.handshake()
-        answering(CREATED)(peer)
+        responding(CREATED)(peer)
 
     server = serve(proxy, tls=trusted)
     monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{server.port}")
@@ -243,7 +243,7 @@ CHUNKED = "Transfer-Encoding: chunked"
         "two lengths",
     ],
 )
-def test_no_whole_answer(
+def test_no_complete_response(
     serve: Callable[..., RawServer], script: Script, code: str, status: int | None
 ) -> None:
     def after_request(peer: Peer) -> None:
@@ -281,7 +281,7 @@ def test_tls_connection_cut_after_the_request(
 
 
 def test_success_that_cannot_be_read(serve: Callable[..., RawServer]) -> None:
-    outcome, record = create(serve(answering(http(201, "<html>"))).url)
+    outcome, record = create(serve(responding(http(201, "<html>"))).url)
     assert type(outcome) is UnusableResponse
     assert outcome.code == "not_json"
     assert record.sent is True
@@ -307,7 +307,7 @@ def test_permit_of_an_earlier_request_is_not_used_up_by_a_later_tunnel(
         peer.handshake()
         peer.hang()
 
-    monkeypatch.setattr(connection, "IDLE_LIMIT", -1)  # so that the second connects anew
+    monkeypatch.setattr(connection, "IDLE_LIMIT", -1)  # so that the second reconnects
     server = serve(proxy, lambda peer: peer.request(), tls=trusted)
     monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{server.port}")
     first, second = RequestRecord(send_within=-1), RequestRecord()

@@ -1,4 +1,4 @@
-"""The settings: read anew at each access, typed, and named when they cannot be used."""
+"""The settings: read at each access, typed, and named in the error when invalid."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_a_change_is_seen_at_the_next_access(settings: Settings) -> None:
     assert Conf().LEASE == 46.0
 
 
-def test_a_dict_that_is_none_is_named(settings: Settings) -> None:
+def test_a_setting_that_is_not_a_dict_is_an_error(settings: Settings) -> None:
     settings.BUNCE_SYNC = ["API_KEY"]
     with pytest.raises(ConfigurationError, match="BUNCE_SYNC must be a dict"):
         _ = conf.LEASE
@@ -93,14 +93,12 @@ def test_a_page_has_at_most_1000_rows(settings: Settings) -> None:
         given(settings, "PAGE_SIZE", 1001)
 
 
-def test_the_key_loses_what_pasting_left_around_it(settings: Settings) -> None:
+def test_whitespace_around_the_key_is_removed(settings: Settings) -> None:
     assert given(settings, "API_KEY", " sk_test_1\n") == "sk_test_1"
 
 
 @pytest.mark.parametrize("key", ["sk test", "sk\ntest", "sk_täst", "sk\x00", b"sk_test_1", 7, None])
-def test_a_key_that_no_header_can_carry_is_named_but_not_shown(
-    settings: Settings, key: object
-) -> None:
+def test_an_invalid_key_is_reported_but_not_shown(settings: Settings, key: object) -> None:
     with pytest.raises(ConfigurationError, match=r"BUNCE_SYNC\['API_KEY'\] must") as caught:
         given(settings, "API_KEY", key)
     assert "sk" not in str(caught.value).replace("BUNCE_SYNC", "")
@@ -113,7 +111,7 @@ def test_the_environment_is_live_or_sandbox(settings: Settings, value: object) -
         given(settings, "ENV", value)
 
 
-def test_the_address_follows_the_environment_unless_it_is_given(settings: Settings) -> None:
+def test_the_base_url_follows_the_environment_unless_it_is_set(settings: Settings) -> None:
     settings.BUNCE_SYNC = {}
     assert conf.base_url == "https://api.bunce.so/v1"
     settings.BUNCE_SYNC = {"ENV": "sandbox"}
@@ -138,7 +136,7 @@ def test_the_address_follows_the_environment_unless_it_is_given(settings: Settin
         8790,
     ],
 )
-def test_an_unusable_address_is_named_but_not_shown(settings: Settings, address: object) -> None:
+def test_an_invalid_url_is_reported_but_not_shown(settings: Settings, address: object) -> None:
     with pytest.raises(ConfigurationError, match=r"BUNCE_SYNC\['BASE_URL'\] must") as caught:
         given(settings, "BASE_URL", address)
     assert "secret" not in str(caught.value)

@@ -56,9 +56,9 @@ def test_field_order_does_not_change_the_sent_fingerprint() -> None:
     assert sent_fingerprint(forwards) == sent_fingerprint(backwards)
 
 
-@pytest.mark.parametrize("value", [None, "", " "])
+@pytest.mark.parametrize("value", [None, "", " ", False])
 def test_an_optional_field_without_a_value_does_not_change_the_sent_fingerprint(
-    value: str | None,
+    value: str | bool | None,
 ) -> None:
     assert sent_fingerprint({"name": "VIP", "description": value}) == sent_fingerprint(
         {"name": "VIP"}
@@ -66,7 +66,7 @@ def test_an_optional_field_without_a_value_does_not_change_the_sent_fingerprint(
 
 
 def test_every_difference_in_a_value_changes_the_sent_fingerprint() -> None:
-    values: list[Any] = [None, False, True, 0, 1, "0", "false", "null", [], {}, [1, 2], [2, 1]]
+    values: list[Any] = [None, True, 0, 1, "0", "false", "null", [], {}, [1, 2], [2, 1]]
     values += [{"a": 1}, {"a": 2}, "[]", "{}"]
     assert len({sent_fingerprint({"name": "VIP", "more": value}) for value in values}) == len(
         values

@@ -1,4 +1,4 @@
-"""The publisher itself: one try, then silence; and what rings when very many rows are saved."""
+"""The publisher: one attempt, a pause after a failure, and a throttle for many saved rows."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 
 @pytest.fixture
-def bell(bunce: Emulator, settings: Settings) -> BrokerQueue:
+def queue(bunce: Emulator, settings: Settings) -> BrokerQueue:
     return BrokerQueue(settings)
 
 
@@ -60,7 +60,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 @pytest.fixture
-def broken(monkeypatch: pytest.MonkeyPatch, bell: BrokerQueue) -> Iterator[list[str]]:
+def broken(monkeypatch: pytest.MonkeyPatch, queue: BrokerQueue) -> Iterator[list[str]]:
     """A broker that cannot be reached: the names of the tasks that were tried."""
     tried: list[str] = []
 
@@ -74,19 +74,17 @@ def broken(monkeypatch: pytest.MonkeyPatch, bell: BrokerQueue) -> Iterator[list[
     publisher.reset()
 
 
-def ring() -> bool:
+def publish() -> bool:
     return publisher.publish(tasks.push_segment, 1)
 
 
-def test_after_a_failure_it_is_silent_for_a_while_and_then_tries_again(
-    broken: list[str], clock: Clock
-) -> None:
-    assert not ring()
+def test_after_a_failure_it_pauses_and_then_tries_again(broken: list[str], clock: Clock) -> None:
+    assert not publish()
     clock.now += PAUSE_SECONDS - 1
-    assert not ring()
+    assert not publish()
     assert len(broken) == 1
     clock.now += 2
-    assert not ring()
+    assert not publish()
     assert len(broken) == 2
 
 
@@ -94,15 +92,15 @@ def test_a_failure_is_one_line_without_the_brokers_address(
     broken: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.WARNING, "bunce_sync.publisher"):
-        ring()
-        ring()
+        publish()
+        publish()
     [line] = [record.message for record in caplog.records if "broker" in record.message]
     assert "picked up by the sweep" in line
     assert "secret" not in caplog.text
 
 
-def test_a_connection_is_used_again_and_one_that_was_idle_for_long_is_not(
-    bell: BrokerQueue, clock: Clock, monkeypatch: pytest.MonkeyPatch
+def test_a_connection_is_reused_unless_it_was_idle_for_long(
+    queue: BrokerQueue, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made: list[object] = []
     connect = publisher_module._connect
@@ -112,33 +110,33 @@ def test_a_connection_is_used_again_and_one_that_was_idle_for_long_is_not(
         return connect(app)
 
     monkeypatch.setattr(publisher_module, "_connect", count_and_connect)
-    assert ring()
-    assert ring()
+    assert publish()
+    assert publish()
     assert len(made) == 1
     clock.now += IDLE_SECONDS + 1
-    assert ring()
+    assert publish()
     assert len(made) == 2
 
 
-def test_a_connection_that_was_closed_meanwhile_is_replaced_at_once(bell: BrokerQueue) -> None:
-    assert ring()
+def test_a_connection_that_was_closed_while_idle_is_replaced_at_once(queue: BrokerQueue) -> None:
+    assert publish()
     [(_, producer)] = publisher._idle
     assert producer.connection is not None
     producer.connection.collect()
     producer.release()
-    assert ring()
-    assert len(bell.rung()) == 2
+    assert publish()
+    assert len(queue.sent()) == 2
 
 
-def test_threads_do_not_share_a_connection(bell: BrokerQueue) -> None:
+def test_threads_do_not_share_a_connection(queue: BrokerQueue) -> None:
     together = threading.Barrier(8)
 
-    def ring_together() -> bool:
+    def publish_together() -> bool:
         together.wait(10)
-        return ring()
+        return publish()
 
-    assert all(in_threads([ring_together] * 8))
-    assert len(bell.rung()) == 8
+    assert all(in_threads([publish_together] * 8))
+    assert len(queue.sent()) == 8
 
 
 def test_a_child_has_a_lock_and_connections_of_its_own() -> None:
@@ -146,20 +144,20 @@ def test_a_child_has_a_lock_and_connections_of_its_own() -> None:
     script = """
 import os, signal
 from bunce_sync.publisher import Publisher
-bell = Publisher()
-bell._idle.append((float("inf"), "a connection of the parent"))
-with bell._lock:
+publisher = Publisher()
+publisher._idle.append((float("inf"), "a connection of the parent"))
+with publisher._lock:
     child = os.fork()
     if not child:
         signal.alarm(10)
-        os._exit(0 if bell._take() is None else 1)
+        os._exit(0 if publisher._take() is None else 1)
 assert os.waitpid(child, 0)[1] == 0, "the child hangs, or uses what is not its own"
-assert bell._take() == "a connection of the parent"
+assert publisher._take() == "a connection of the parent"
 """
     subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
 
 
-def test_in_eager_mode_the_task_runs_at_once(bell: BrokerQueue, bunce: Emulator) -> None:
+def test_in_eager_mode_the_task_runs_at_once(queue: BrokerQueue, bunce: Emulator) -> None:
     current_app.conf.task_always_eager = True
     try:
         row = Segment.objects.create(name="VIP")
@@ -168,8 +166,8 @@ def test_in_eager_mode_the_task_runs_at_once(bell: BrokerQueue, bunce: Emulator)
     assert fresh(row).status == Status.SYNCED
 
 
-def test_a_broker_that_answers_too_slowly_is_left_alone_for_a_while(
-    bell: BrokerQueue, clock: Clock, monkeypatch: pytest.MonkeyPatch
+def test_it_pauses_after_a_broker_responded_too_slowly(
+    queue: BrokerQueue, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     send = Publisher._send
     late = PUBLISH_SECONDS + 0.1
@@ -179,31 +177,31 @@ def test_a_broker_that_answers_too_slowly_is_left_alone_for_a_while(
         send(*args)
 
     monkeypatch.setattr(Publisher, "_send", send_slowly)
-    assert ring(), "it did arrive"
-    assert not ring()
+    assert publish(), "the message was accepted"
+    assert not publish()
     clock.now += PAUSE_SECONDS
     late = 0.0
-    assert ring()
-    assert ring()
+    assert publish()
+    assert publish()
 
 
-# Very many rows
+# Many rows
 
 
-def test_rows_saved_in_quick_succession_ring_now_and_then(bell: BrokerQueue, clock: Clock) -> None:
+def test_rows_saved_in_quick_succession_are_throttled(queue: BrokerQueue, clock: Clock) -> None:
     rows = [Segment.objects.create(name=f"Segment {number}") for number in range(BURST + 30)]
-    assert [arguments[0] for _, arguments in bell.rung()] == [row.pk for row in rows[:BURST]]
+    assert [arguments[0] for _, arguments in queue.sent()] == [row.pk for row in rows[:BURST]]
     clock.now += 1.5 / MESSAGES_PER_SECOND
     later = [Segment.objects.create(name="Later") for _ in range(2)]
-    assert [arguments[0] for _, arguments in bell.rung()] == [later[0].pk]
+    assert [arguments[0] for _, arguments in queue.sent()] == [later[0].pk]
     clock.now += 60
     for _ in range(BURST + 1):
         Segment.objects.create(name="Much later")
-    assert len(bell.rung()) == BURST
+    assert len(queue.sent()) == BURST
 
 
-def test_a_row_that_nobody_rang_for_is_found_by_whoever_was_woken_before(
-    bell: BrokerQueue, bunce: Emulator, monkeypatch: pytest.MonkeyPatch
+def test_a_row_without_a_message_is_found_by_the_worker_that_is_running(
+    queue: BrokerQueue, bunce: Emulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     row = make()
 
@@ -217,18 +215,18 @@ def test_a_row_that_nobody_rang_for_is_found_by_whoever_was_woken_before(
     assert [segment.name for segment in bunce.segments] == ["VIP", "Meanwhile"]
 
 
-def test_very_many_rows_of_one_transaction_do_not_ring_for_each(bell: BrokerQueue) -> None:
+def test_many_rows_in_one_transaction_are_throttled(queue: BrokerQueue) -> None:
     with transaction.atomic():
         rows = [Segment.objects.create(name=f"Segment {number}") for number in range(BURST + 50)]
-    rung = [arguments[0] for _, arguments in bell.rung()]
-    assert rung[:BURST] == [row.pk for row in rows[:BURST]]
-    assert len(rung) < BURST + 25, "ten a second more"
+    sent = [arguments[0] for _, arguments in queue.sent()]
+    assert sent[:BURST] == [row.pk for row in rows[:BURST]]
+    assert len(sent) < BURST + 25, "ten a second more"
 
 
-def test_eager_rings_are_never_left_out(
-    bell: BrokerQueue, bunce: Emulator, settings: Settings
+def test_eager_tasks_are_never_throttled(
+    queue: BrokerQueue, bunce: Emulator, settings: Settings
 ) -> None:
-    """In a site's tests each row is pushed by its own ring: no worker looks again."""
+    """In a project's tests each row is pushed by its own message: no worker rechecks."""
     configure(settings, RATE_LIMIT=None)
     current_app.conf.task_always_eager = True
     try:
@@ -239,10 +237,12 @@ def test_eager_rings_are_never_left_out(
     assert len(bunce.segments) == BURST + 5
 
 
-# A bell that cannot be rung
+# A broker that cannot be reached
 
 
-def test_a_sweep_that_cannot_ring_does_the_work_itself(broken: list[str], bunce: Emulator) -> None:
+def test_a_sweep_that_cannot_publish_does_the_work_itself(
+    broken: list[str], bunce: Emulator
+) -> None:
     waiting, unsure = make("Waiting"), doubtful("In doubt")
     asked = make("Asked", status=Status.SYNCED, bunce_id=bunce.add_segment("Asked in Bunce").id)
     Segment.objects.filter(pk=asked.pk).update_sync_fields(refresh_requested_at=asked.due_at)
@@ -250,4 +250,4 @@ def test_a_sweep_that_cannot_ring_does_the_work_itself(broken: list[str], bunce:
     assert fresh(waiting).status == Status.SYNCED
     assert fresh(unsure).status == Status.SYNCED
     assert fresh(asked).bunce_name == "Asked in Bunce"
-    assert len(broken) == 1, "silent after the first failure"
+    assert len(broken) == 1, "paused after the first failure"
