@@ -289,7 +289,10 @@ class Migration(migrations.Migration):
                 (
                     "refresh_requested_at",
                     models.DateTimeField(
-                        db_index=True, editable=False, null=True, verbose_name="refresh requested at"
+                        db_index=True,
+                        editable=False,
+                        null=True,
+                        verbose_name="refresh requested at",
                     ),
                 ),
                 (

@@ -66,7 +66,9 @@ class Segment(models.Model):
         _("add all customers"),
         default=False,
         db_default=False,
-        help_text=_("Bunce adds all customers when it creates the segment. It cannot be changed later."),
+        help_text=_(
+            "Bunce adds all customers when it creates the segment. It cannot be changed later."
+        ),
     )
 
     bunce_id = models.CharField(  # noqa: DJ001 - unique, so "none yet" has to be NULL
@@ -123,9 +125,7 @@ class Segment(models.Model):
         db_default="",
         editable=False,
         blank=True,
-        help_text=_(
-            "What Bunce showed after the last push. Other content later is drift."
-        ),
+        help_text=_("What Bunce showed after the last push. Other content later is drift."),
     )
     last_code = models.CharField(
         _("last problem"), max_length=32, default="", db_default="", editable=False, blank=True

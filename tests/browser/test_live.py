@@ -144,12 +144,12 @@ def test_a_notice_is_announced_when_it_appears_and_when_it_disappears(
     state = SyncState.objects.using(site.alias)
     until = timezone.now() + timedelta(minutes=9)
     state.update(blocked_until=until, blocked_reason="rate_limited")
-    expect(announcer).to_contain_text("Bunce asked us to pause until")
+    expect(announcer).to_contain_text("Paused until")
     state.update(blocked_until=None, blocked_reason="")
-    expect(announcer).to_contain_text("Nothing keeps requests waiting any more.")
+    expect(announcer).to_contain_text("Requests have resumed.")
     # A row deleted meanwhile does not keep its old status.
     site.segments.all().delete()
-    expect(person.row("VIP")).to_contain_text("No longer here")
+    expect(person.row("VIP")).to_contain_text("Deleted")
 
 
 def test_after_a_logout_the_page_says_that_it_is_no_longer_updated(
@@ -199,7 +199,7 @@ def test_a_button_keeps_the_focus_when_the_page_is_updated(site: Site, person: P
     site.put("VIP", status="synced", bunce_id="b-1")
     person.arrive_as_admin()
     person.open_segment("VIP")
-    button = person.page.get_by_role("button", name="Check with Bunce")
+    button = person.page.get_by_role("button", name="Refresh from Bunce")
     button.focus()
     site.segments.update_sync_fields(last_code="drift")
     expect(person.state).to_contain_text("Changed in Bunce")

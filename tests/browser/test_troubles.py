@@ -23,7 +23,7 @@ def test_a_rejected_segment_is_retried_changed_and_synced(
     expect(person.state).to_contain_text("Bunce refused to create it.")
     expect(person.state).to_contain_text("already")  # Bunce's message
     person.press("Retry")
-    expect(person.page.get_by_text("1 segment was marked to be sent again")).to_be_visible()
+    expect(person.page.get_by_text("1 segment will be sent again")).to_be_visible()
     site.wait_until(lambda: site.calls.filter(http_status=422).count() == 2, "it is refused again")
     expect(person.state).to_contain_text("Needs attention")
 
@@ -72,9 +72,9 @@ def test_a_requested_pause_is_shown_counted_down_and_ends(
     person.arrive_as_admin()
     person.add_segment("Patient")
     person.mark()
-    expect(person.panel).to_contain_text("Bunce asked us to pause until")
+    expect(person.panel).to_contain_text("Paused until")
     row = person.row("Patient")
-    expect(row).to_contain_text("Paused, goes on")
+    expect(row).to_contain_text("Paused, resumes")
     countdown = row.locator("time[data-bunce-until]")
     expect(countdown).to_contain_text("in ")
     first = countdown.text_content()
@@ -92,7 +92,7 @@ def test_a_refused_key_is_shown_until_bunce_accepts_it(
     site.start_worker()
     person.arrive_as_admin()
     person.add_segment("Keyless")
-    expect(person.panel).to_contain_text("Bunce refused the key.")
+    expect(person.panel).to_contain_text("Bunce refused the API key.")
     expect(person.panel).to_contain_text("Set a valid key")
     person.open_segment("Keyless")
     expect(person.state).to_contain_text("Bunce refused the API key.")
@@ -150,7 +150,7 @@ def test_a_viewer_has_no_buttons_and_cannot_post(site: Site, visit: Callable[...
         site.put(name, status=state, bunce_id=bunce_id)
         viewer.open_segment(name)
         expect(viewer.state).to_be_visible()
-        for label in ("Push now", "Retry", "Check with Bunce", "Save"):
+        for label in ("Push now", "Retry", "Refresh from Bunce", "Save"):
             expect(viewer.page.get_by_role("button", name=label, exact=True)).to_have_count(0)
         [token] = [c for c in viewer.context.cookies() if c["name"] == "csrftoken"]
         answer = viewer.context.request.post(

@@ -69,7 +69,7 @@ def test_a_deleted_row_is_marked_as_deleted(client: Client) -> None:
     gone, kept = row("synced"), row("synced", "B")
     Segment.objects.filter(pk=gone.pk).delete()
     got = parts(client, f"{LIVE}?ids={gone.pk},{kept.pk}")
-    assert "No longer here" in got[f"bunce-badge-{gone.pk}"]
+    assert "Deleted" in got[f"bunce-badge-{gone.pk}"]
     assert "Synced" in got[f"bunce-badge-{kept.pk}"]
 
 
@@ -125,7 +125,7 @@ def test_the_change_page_gets_state_remote_fields_and_timeline(client: Client) -
     assert set(got) == {"bunce-state", "bunce-remote", "bunce-timeline"}
     assert segment.bunce_id is not None
     assert segment.bunce_id in got["bunce-remote"]
-    assert "Bunce carried it out." in got["bunce-timeline"]
+    assert "Bunce carried out the request." in got["bunce-timeline"]
     assert 'id="bunce-button-refresh"' in got["bunce-state"]
 
 

@@ -294,7 +294,7 @@ def test_add_all_customers_is_fixed_once_the_create_was_sent(client: APIClient) 
     assert response.json()["add_all_customers"] is True
     sent = stored(Status.SYNCED)
     problem = is_problem(patch(client, f"segments/{sent.pk}/", {"add_all_customers": True}), 400)
-    assert "no longer be changed" in problem["errors"]["add_all_customers"][0]
+    assert "cannot be changed here" in problem["errors"]["add_all_customers"][0]
     assert patch(client, f"segments/{sent.pk}/", {"add_all_customers": False}).status_code == 200
 
 

@@ -106,7 +106,7 @@ def test_check_of_rows_in_doubt_rings_for_the_scan_but_does_not_cut_the_grace_pe
     assert bell.rung() == [("reconcile", [USING])]
 
 
-@pytest.mark.parametrize("ask", [push_now, retry, check])
+@pytest.mark.parametrize("ask", [push_now, retry, refresh])
 def test_nothing_to_do_rings_for_nobody(
     bell: BrokerQueue,
     ask: object,
