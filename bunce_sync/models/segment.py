@@ -408,8 +408,8 @@ class Segment(models.Model):
                 raise ValidationError(
                     {
                         "add_all_customers": _(
-                            "This cannot be changed here: the segment was already sent to Bunce, whose"
-                            " API cannot change it. Change it in Bunce's dashboard."
+                            "This cannot be changed here: the segment was already sent to Bunce,"
+                            " whose API cannot change it. Change it in Bunce's dashboard."
                         )
                     },
                     code="fixed",

@@ -3,7 +3,7 @@
 One row's answer is that row's own matter until ``THRESHOLD`` different rows in a row get the same
 answer for the same operation, with no success between. Then the operation is paused: its rows
 wait, one request at a time probes (a row that has not failed yet, if there is one), and the other
-operations go on. What concerns every request (the key, the rate limit, an outage) is the rate limiter's.
+operations go on. What concerns every request (the key, the rate limit, an outage) is the limiter's.
 
 Lock order: the segment's row, the operation's row, the shared row of the rate_limiter.
 """

@@ -1,6 +1,6 @@
 """Notices when the database's clock jumps.
 
-The rate limiter counts its window by the database's time. A clock that is set forward would empty the
+The limiter counts its window by the database's time. A clock that is set forward would empty the
 window at once, one that is set back would fill it for hours. Each process therefore compares the
 steps of that clock with its own monotonic one, which nobody sets.
 """

@@ -25,7 +25,7 @@ class WaitBudget:
         """Sleep until the permit is good.
 
         Returns:
-            What the request came to if the rate limiter was closed meanwhile, for it must not be made.
+            What the request came to if the limiter was closed meanwhile, for it must not be made.
         """
         if not permit.wait:
             return None

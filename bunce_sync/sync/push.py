@@ -104,14 +104,14 @@ def drain(
     on_more_work: Callable[[int | None], object] | None = None,
     using: str | None = None,
 ) -> int:
-    """Push rows that are due, oldest first, until none is left, time is up or the rate limiter closes.
+    """Push rows that are due, oldest first, until none is left, time is up or the limiter closes.
 
     Args:
         seconds: when to stop beginning new pushes.
         first: the id of a row to begin with. If somebody else has taken it, that one is awake and
             does all the rest as well.
         recheck_delay: seconds after which to look once more when nothing is left.
-        on_more_work: called at the end when somebody else should go on: this one has worked or waited
+        on_more_work: called at the end when another worker should go on: this one worked or waited
             for long enough, and there is more to do. It is given ``first`` if that still waits.
 
     Returns:

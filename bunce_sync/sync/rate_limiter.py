@@ -142,7 +142,7 @@ def take_permit(
 
     Raises:
         NoPermit: no request may be made now, nor soon enough.
-        ClockJumped: nor now, and the caller has to call ``recover_from_clock_jump`` outside the transaction.
+        ClockJumped: nor now, and the caller has to call ``recover_from_clock_jump`` after it.
     """
     if conf.RATE_LIMIT is not None:
         _lock_state(using)
@@ -238,7 +238,7 @@ def _line_up(
 
 
 def is_closed(using: str) -> bool:
-    """Whether the rate limiter is closed now, for somebody who has a permit and waited for its moment."""
+    """Whether the limiter is closed now, for somebody who has a permit and waited."""
     shared = SyncState.objects.using(using).filter(pk=1)
     return shared.filter(blocked_until__gt=DatabaseNow()).exists()
 

@@ -1,4 +1,4 @@
-"""One read from Bunce: through the rate limiter, with its row in the ledger. Reads can be repeated."""
+"""One read from Bunce: through the limiter, with its row in the ledger. Reads can be repeated."""
 
 from __future__ import annotations
 

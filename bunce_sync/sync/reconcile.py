@@ -1,6 +1,6 @@
 """Settles the rows in doubt: one scan of Bunce's list for all of them.
 
-A scan is kept in ``SyncState`` and goes forward page by page, each page through the rate limiter, so it
+A scan is kept in ``SyncState`` and goes forward page by page, each page through the limiter, so it
 survives being killed at any point and several processes never scan at once. A row is
 considered when its grace period was over as the scan began. What is found is adopted at once; what
 is not found becomes pending again only when the whole list was read.

@@ -196,8 +196,8 @@ class TestManySegments:
 
     def test_refresh_counts_segments_in_doubt_apart(self, client: Client) -> None:
         shown = run(client, "refresh", row("synced"), row("in_doubt"), row("pending"))
-        assert [line.split()[0] for line in shown] == ["A", "1", "1"]
-        assert "looked for in Bunce's list" in shown[1]
+        assert [line.split()[0] for line in shown] == ["1", "1", "1"]
+        assert "searched for in Bunce's list" in shown[1]
         assert "Bunce does not have it yet" in shown[2]
         assert Segment.objects.refresh_requested().count() == 1
 
@@ -233,7 +233,9 @@ class TestManySegments:
         assert shown[0].startswith("3 segments will be")
         if name != "retry":  # no rejected row is left
             [message] = run(client, name, rows[0], everywhere=True)
-            assert message.startswith("This was requested for all of them already.")
+            assert message.startswith(
+                "This was requested for all of them already; the results appear here."
+            )
         logged = {entry.object_id for entry in LogEntry.objects.all()}
         assert logged == {str(segment.pk) for segment in rows}
 

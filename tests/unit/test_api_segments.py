@@ -430,8 +430,8 @@ def test_the_status_shows_counts_and_limits(client: APIClient) -> None:
     stored()
     stored(Status.REJECTED)
     body = get(client, "status/").json()
-    assert body["counts"]["pending"] == {"value": 1, "precision": "exact"}
-    assert body["counts"]["rejected"]["value"] == 1
+    assert body["counts"]["pending"] == 1
+    assert body["counts"]["rejected"] == 1
     assert body["rate_limiter"]["state"] == "open"
     assert body["usage"] == {"used": 0, "limit": 500, "seconds": 60.0}
     assert body["sweep"]["late"] is True
