@@ -64,7 +64,7 @@ def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks api")
     parser.add_argument("--rows", type=int, default=1_000_000, help="segments")
     parser.add_argument("--rounds", type=int, default=60, help="requests of each kind")
-    told = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
     with postgres_database() as url:
         env = {
             **os.environ,
@@ -79,7 +79,7 @@ def main(arguments: list[str]) -> None:
         }
         command = [sys.executable, "-c", "from benchmarks.api import measure; measure()"]
         done = subprocess.run(
-            [*command, str(told.rows), str(told.rounds)],
+            [*command, str(options.rows), str(options.rounds)],
             env=env,
             capture_output=True,
             text=True,
@@ -90,7 +90,7 @@ def main(arguments: list[str]) -> None:
     figures: dict[str, list[float]] = json.loads(done.stdout.splitlines()[-1])
     worst = max(figures[name][1] for name in LISTS if name not in UNBOUNDED)
     print_table(
-        f"api: server time at {told.rows:,} segments, milliseconds",
+        f"api: server time at {options.rows:,} segments, milliseconds",
         ("request", "median", "p95", "queries"),
         [
             (name, f"{median:.1f}", f"{p95:.1f}", f"{queries:.0f}")

@@ -25,7 +25,7 @@ class Outcome(TextChoices):
     UNDER_WAY = "under_way", _("Under way")
     CONFIRMED = "confirmed", _("Confirmed")
     NOT_SENT = "not_sent", _("Not sent")
-    RATE_LIMITED = "rate_limited", _("Asked to wait")
+    RATE_LIMITED = "rate_limited", _("Pause requested")
     KEY_REFUSED = "key_refused", _("Key refused")
     REJECTED = "rejected", _("Rejected")
     UNKNOWN = "unknown", _("Outcome unknown")
@@ -36,15 +36,15 @@ class Outcome(TextChoices):
 class Decision(TextChoices):
     """What reconciliation found out about a create whose outcome was unknown."""
 
-    ADOPTED = "adopted", _("Found in Bunce and adopted")
+    ADOPTED = "adopted", _("Found in Bunce and linked")
     ABSENT = "absent", _("Not found in Bunce, safe to send again")
 
 
 class Reason(TextChoices):
     """Why the rate limiter is closed."""
 
-    RATE_LIMITED = "rate_limited", _("Bunce asked to wait")
-    UNAVAILABLE = "unavailable", _("Bunce is unavailable and asked to wait")
-    KEY_REFUSED = "key_refused", _("Bunce refused the key")
-    UNREACHABLE = "unreachable", _("Bunce is not answering")
+    RATE_LIMITED = "rate_limited", _("Bunce asked for a pause")
+    UNAVAILABLE = "unavailable", _("Bunce is unavailable and asked for a pause")
+    KEY_REFUSED = "key_refused", _("Bunce refused the API key")
+    UNREACHABLE = "unreachable", _("Bunce is not responding")
     CLOCK = "clock", _("The database's clock jumped")

@@ -58,7 +58,7 @@ class Result:
 
     @property
     def concerns_all(self) -> bool:
-        """Whether the response concerns every request: the rate limit, the key, a 503 with a time."""
+        """Whether the response concerns every request: the limit, the key, a 503 with a time."""
         limited = self.outcome in (Outcome.RATE_LIMITED, Outcome.KEY_REFUSED)
         return limited or self.asks_to_wait
 

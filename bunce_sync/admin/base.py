@@ -10,10 +10,13 @@ from django.contrib import admin
 UNFOLD = apps.is_installed("unfold")
 
 if TYPE_CHECKING:
-    ModelAdmin = admin.ModelAdmin[Any]
+    Base = admin.ModelAdmin[Any]
 elif UNFOLD:
-    from unfold.admin import ModelAdmin
+    from unfold.admin import ModelAdmin as Base
 else:
-    ModelAdmin = admin.ModelAdmin
+    Base = admin.ModelAdmin
 
-__all__ = ["UNFOLD", "ModelAdmin"]
+
+class ModelAdmin(Base):
+    #: For the templates, as ``cl.model_admin.unfold``.
+    unfold = UNFOLD

@@ -14,7 +14,7 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 
 from bunce_sync.admin import cells, live
-from bunce_sync.admin.base import UNFOLD, ModelAdmin
+from bunce_sync.admin.base import ModelAdmin
 from bunce_sync.admin.filters import ProblemFilter, TypeFilter
 from bunce_sync.admin.panel import panel
 from bunce_sync.models import Segment
@@ -52,7 +52,6 @@ class ListViewMixin(ModelAdmin):
             url = reverse("admin:bunce_sync_segment_live_list", current_app=site)
             context["panel"] = panel(status, site, with_times=True)
             context["live"] = live.page_context(status, url)
-            context["unfold"] = UNFOLD
         return response
 
     def get_urls(self) -> list[URLPattern]:

@@ -14,14 +14,14 @@ from django.utils.translation import gettext as _
 from bunce_sync.admin.cells import copyable, icon
 from bunce_sync.choices import Status
 from bunce_sync.status import messages
-from bunce_sync.status.counts import Count
+from bunce_sync.status.counts import Bucket
 from bunce_sync.status.presenters import (
     StatusMessage,
     format_time,
     reasons_to_wait,
     worker_command,
 )
-from bunce_sync.status.status import Bucket, SyncStatus, Usage
+from bunce_sync.status.status import SyncStatus, Usage
 
 TILES: Final = (*(Status.PENDING, Status.SENDING, Status.IN_DOUBT, Status.REJECTED, Status.SYNCED),)
 #: Widths and heights are in the units of the drawings.
@@ -72,24 +72,15 @@ def _notice(message: StatusMessage) -> dict[str, Any]:
     }
 
 
-def _tile(status: Status, count: Count, changelist: str) -> dict[str, Any]:
+def _tile(status: Status, count: int, changelist: str) -> dict[str, Any]:
     return {
         "status": status.value,
         "label": status.label,
-        "count": _format(count),
-        "empty": not count.value,
+        "count": formats.number_format(count, use_l10n=True, force_grouping=True),
+        "empty": not count,
         "icon": icon(status.value),
         "url": f"{changelist}?status__exact={status.value}",
     }
-
-
-def _format(count: Count) -> str:
-    if count.precision == "about":
-        # The planner's figure is good for two digits or three, so no more are shown.
-        rounded = round(count.value, 2 - len(str(count.value)) + 1)
-        return f"~ {formats.number_format(rounded, use_l10n=True, force_grouping=True)}"
-    text = formats.number_format(count.value, use_l10n=True, force_grouping=True)
-    return f"{text}+" if count.precision == "at_least" else text
 
 
 def _usage_text(usage: Usage) -> str:

@@ -145,11 +145,9 @@ class SegmentViewSet(ApiView, ListModelMixin, SegmentGenericViewSet):
     def retrieve(self, request: Request, **kwargs: Any) -> HttpResponseBase:
         """Return a segment and the state of its sync."""
         response = self._respond(self.get_object())
-        return get_conditional_response(
-            request._request,  # noqa: SLF001 - Django's own request
-            etag=response["ETag"],
-            response=response,
-        )
+        django_request = request._request  # noqa: SLF001 - Django's own request
+        etag = response["ETag"]
+        return get_conditional_response(django_request, etag=etag, response=response) or response
 
     @extend_schema(
         summary="Edit a segment",
@@ -197,8 +195,9 @@ class SegmentViewSet(ApiView, ListModelMixin, SegmentGenericViewSet):
     )
     def calls(self, request: Request, **kwargs: Any) -> Response:
         """Return the requests to Bunce for this segment, newest first."""
-        calls = self.paginate_queryset(database.calls().filter(segment=self.get_object()))
-        return self.get_paginated_response(ApiCallSerializer(calls, many=True).data)
+        calls: Any = database.calls().filter(segment=self.get_object())
+        page: Any = self.paginate_queryset(calls)
+        return self.get_paginated_response(ApiCallSerializer(page, many=True).data)
 
     @schema.ACTION
     @extend_schema(summary="Send a waiting segment now")
@@ -248,9 +247,7 @@ class SegmentViewSet(ApiView, ListModelMixin, SegmentGenericViewSet):
         unusable = header is not None and not parse_etags(header)
         if unusable or get_conditional_response(request, etag=self._respond(segment)["ETag"]):
             raise PreconditionFailed(
-                _(
-                    "The segment has changed since this ETag was read, or the ETag is weak or invalid."
-                )
+                _("The segment has changed since this ETag was read, or the ETag is invalid.")
             )
         return segment
 

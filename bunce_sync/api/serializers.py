@@ -106,12 +106,12 @@ class _BulkListSerializer(ListSerializer):
             message = _("Send a list of 1 to %(max)d segments.") % {"max": MAX_ROWS}
             raise ValidationError({api_settings.NON_FIELD_ERRORS_KEY: [message]})
         rows: list[Any] = []
-        errors: dict[int, Any] = {}
+        errors: dict[str, Any] = {}
         for index, row in enumerate(data):
             try:
                 rows.append(self.run_child_validation(row))
             except ValidationError as error:
-                errors[index] = error.detail
+                errors[str(index)] = error.detail
         if errors:
             raise ValidationError(errors)
         return rows
@@ -134,7 +134,9 @@ class SegmentWriteSerializer(StrictSerializer, SegmentModelSerializer):
         for name, value in attrs.items():
             setattr(segment, name, value)
         segment.clean()
-        return {name: getattr(segment, name) for name in (attrs if self.partial else self.fields)}
+        return {
+            name: getattr(segment, name) for name in (attrs if self.partial else Segment.WANTED)
+        }
 
     def update(self, instance: Segment, validated_data: dict[str, Any]) -> Segment:
         """Save what differs; a request that changes nothing is not an edit."""

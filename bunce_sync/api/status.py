@@ -18,23 +18,11 @@ if TYPE_CHECKING:
 else:
     Serializer = serializers.Serializer
 
-PRECISIONS = (
-    ("exact", "The exact number"),
-    ("at_least", "Counting stopped at this number"),
-    ("about", "The database's estimate"),
-)
 LIMITER_STATES = (
     ("open", "Requests are sent"),
     ("closed", "No requests until a given time"),
     ("probing", "One request is sent first, as a test"),
 )
-
-
-class CountSerializer(Serializer):
-    """A number of segments."""
-
-    value = serializers.IntegerField()
-    precision = serializers.ChoiceField(choices=PRECISIONS)
 
 
 class UsageSerializer(Serializer):
@@ -100,7 +88,7 @@ class StatusSerializer(Serializer):
 
     now = serializers.DateTimeField()
     counts = inline_serializer(
-        "Counts", {status: CountSerializer() for status in choices.Status.values}
+        "Counts", {status: serializers.IntegerField() for status in choices.Status.values}
     )
     usage = UsageSerializer()
     rate_limiter = RateLimiterSerializer()

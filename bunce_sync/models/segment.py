@@ -27,7 +27,7 @@ def validate_not_blank(value: str) -> None:
     """
     if not value.strip():
         # Not "blank": Django would put its own sentence for that code in place of ours.
-        raise ValidationError(_("Enter a name. Spaces alone are not one."), code="only_spaces")
+        raise ValidationError(_("Enter a name that is not only whitespace."), code="only_spaces")
 
 
 class Segment(models.Model):
@@ -66,7 +66,9 @@ class Segment(models.Model):
         _("add all customers"),
         default=False,
         db_default=False,
-        help_text=_("Bunce adds every customer when it creates the segment. Fixed from then on."),
+        help_text=_(
+            "Bunce adds all customers when it creates the segment. It cannot be changed later."
+        ),
     )
 
     bunce_id = models.CharField(  # noqa: DJ001 - unique, so "none yet" has to be NULL
@@ -92,7 +94,7 @@ class Segment(models.Model):
         max_length=255,
         null=True,
         editable=False,
-        help_text=_("Created by a request whose answer came when the row had its segment already."),
+        help_text=_("Created by a request whose response arrived when the row was linked already."),
     )
 
     status = models.CharField(
@@ -107,7 +109,7 @@ class Segment(models.Model):
         _("due at"),
         db_default=DatabaseNow(),
         editable=False,
-        help_text=_("When a waiting row may be sent, or a row in doubt may be looked up."),
+        help_text=_("When a waiting row may be sent, or one in doubt may be searched for."),
     )
     lease_token = models.UUIDField(_("lease token"), null=True, editable=False)
     lease_until = models.DateTimeField(_("lease until"), null=True, editable=False)
@@ -132,9 +134,7 @@ class Segment(models.Model):
         db_default="",
         editable=False,
         blank=True,
-        help_text=_(
-            "What Bunce showed after the last push: other content later is a change there."
-        ),
+        help_text=_("What Bunce showed after the last push. Other content later is drift."),
     )
     last_code = models.CharField(
         _("last problem"), max_length=32, default="", db_default="", editable=False, blank=True
@@ -146,11 +146,11 @@ class Segment(models.Model):
         _("absent at"),
         null=True,
         editable=False,
-        help_text=_("When Bunce's whole list was last found not to have the segment."),
+        help_text=_("When Bunce's whole list was last searched without finding the segment."),
     )
     synced_at = models.DateTimeField(_("synced at"), null=True, editable=False)
     refresh_requested_at = models.DateTimeField(
-        _("check asked for at"), null=True, editable=False, db_index=True
+        _("refresh requested at"), null=True, editable=False, db_index=True
     )
 
     # By the database's clock: whoever reads what changed since a time must not miss the rows that a
@@ -188,12 +188,12 @@ class Segment(models.Model):
             models.CheckConstraint(
                 name="bunce_segment_name_not_blank",
                 condition=Q(GreaterThan(Length(Trim("name")), 0)),
-                violation_error_message=_("Enter a name. Spaces alone are not one."),
+                violation_error_message=_("Enter a name that is not only whitespace."),
             ),
             models.CheckConstraint(
                 name="bunce_segment_id_not_empty",
                 condition=~Q(bunce_id=""),
-                violation_error_message=_("A segment that is not in Bunce yet has no id at all."),
+                violation_error_message=_("A segment that is not in Bunce has no Bunce id."),
             ),
             models.CheckConstraint(
                 name="bunce_segment_synced_has_id",
@@ -209,7 +209,7 @@ class Segment(models.Model):
                 name="bunce_segment_sending_has_lease",
                 condition=Q(status="sending", lease_token__isnull=False, lease_until__isnull=False)
                 | (~Q(status="sending") & Q(lease_token__isnull=True, lease_until__isnull=True)),
-                violation_error_message=_("A segment is being sent exactly while it has a lease."),
+                violation_error_message=_("A segment has a lease if and only if it is being sent."),
             ),
         ]
 
@@ -421,8 +421,8 @@ class Segment(models.Model):
                 raise ValidationError(
                     {
                         "add_all_customers": _(
-                            "This can no longer be changed: the segment was already sent to Bunce,"
-                            " whose API has no call for it. Change it in Bunce's dashboard."
+                            "This cannot be changed here: the segment was already sent to Bunce,"
+                            " whose API cannot change it. Change it in Bunce's dashboard."
                         )
                     },
                     code="fixed",

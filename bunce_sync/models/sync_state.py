@@ -12,7 +12,7 @@ from bunce_sync import choices
 
 
 class SyncState(models.Model):
-    """One row that all processes share: the rate limiter, the last sweep, and the scan under way."""
+    """One row that all processes share: the limiter, the last sweep, and the scan under way."""
 
     Reason: TypeAlias = choices.Reason
 

@@ -1,4 +1,4 @@
-"""A real browser in front of the site's real processes."""
+"""Chromium in front of the processes of a sample site."""
 
 import shutil
 from collections.abc import Callable, Iterator
@@ -9,7 +9,7 @@ from playwright.sync_api import Browser, sync_playwright
 
 from bunce_sync.testing.emulator import Emulator
 from tests import services
-from tests.browser.people import PATIENCE, Person
+from tests.browser.people import TIMEOUT, Person
 from tests.site import Broker, Site
 
 ARGUMENTS = [
@@ -24,19 +24,19 @@ ARGUMENTS = [
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Chromium, without any site's cookies."""
+    """Chromium without cookies."""
     path = shutil.which(services.require(services.CHROMIUM))
     with pytest.MonkeyPatch.context() as patch, sync_playwright() as playwright:
-        # Playwright keeps an event loop in this thread, which Django takes for asynchronous code.
+        # Playwright runs an event loop in this thread, which Django mistakes for asynchronous code.
         patch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "true")
-        browser = playwright.chromium.launch(executable_path=path, args=ARGUMENTS, timeout=PATIENCE)
+        browser = playwright.chromium.launch(executable_path=path, args=ARGUMENTS, timeout=TIMEOUT)
         yield browser
         browser.close()
 
 
 @pytest.fixture
 def settings_module() -> str:
-    """The site's: a strict Content-Security-Policy, unless a module of tests names others."""
+    """Settings of the site, with a strict Content-Security-Policy; test modules override it."""
     return "tests.browser.settings"
 
 
@@ -59,18 +59,18 @@ def site(
 
 @pytest.fixture
 def visit(browser: Browser) -> Iterator[Callable[..., Person]]:
-    """Sit somebody down before a browser; options as for Playwright's ``new_context``.
+    """Open browsers for users; options as for Playwright's ``new_context``.
 
-    At the end nothing may have been complained of in anybody's console.
+    Fails at the end if a console has an error.
     """
     people: list[Person] = []
 
-    def sit_down(site: Site, **options: object) -> Person:
+    def open_browser(site: Site, **options: object) -> Person:
         context = browser.new_context(**{"locale": "en-GB", **options})  # type: ignore[arg-type]
         people.append(Person(context, site))
         return people[-1]
 
-    yield sit_down
+    yield open_browser
     for person in people:
         person.context.close()
     assert [error for person in people for error in person.errors] == []
@@ -78,5 +78,5 @@ def visit(browser: Browser) -> Iterator[Callable[..., Person]]:
 
 @pytest.fixture
 def person(site: Site, visit: Callable[..., Person]) -> Person:
-    """Somebody not logged in yet, who leaves before the site does."""
+    """A user who is not logged in, whose browser is closed before the site."""
     return visit(site)

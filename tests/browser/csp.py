@@ -8,7 +8,7 @@ POLICY = "default-src 'self'"
 
 
 class StrictPolicy:
-    """Sends the policy with every answer, where Django has no middleware of its own for it."""
+    """Middleware that adds the policy, for versions of Django without their own."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self.get_response = get_response

@@ -1,4 +1,4 @@
-"""Somebody in front of the admin, with a browser."""
+"""Users of the admin, each with a browser."""
 
 import uuid
 from datetime import timedelta
@@ -12,19 +12,19 @@ from playwright.sync_api import BrowserContext, ConsoleMessage, Locator, Page, e
 
 from tests.site import Site
 
-#: Milliseconds for what is to be seen, on a busy machine.
-PATIENCE = 60_000
+#: Milliseconds to wait for an element, on a busy machine.
+TIMEOUT = 60_000
 LIST = "/admin/bunce_sync/segment/"
 CALL_LOG = "/admin/bunce_sync/apicall/"
 
-expect.set_options(timeout=PATIENCE)
+expect.set_options(timeout=TIMEOUT)
 
 
 class Person:
-    """One browser window of one person. What the console complains of is kept in ``errors``."""
+    """One browser window of one user. ``errors`` collects the errors in its console."""
 
     def __init__(self, context: BrowserContext, site: Site) -> None:
-        context.set_default_timeout(PATIENCE)
+        context.set_default_timeout(TIMEOUT)
         self.context = context
         self.site = site
         self.page: Page = context.new_page()
@@ -33,7 +33,7 @@ class Person:
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
 
     def _hear(self, message: ConsoleMessage) -> None:
-        # The sample site has no icon, which Chromium asks for by itself.
+        # The sample site has no favicon, which Chromium requests.
         if message.type == "error" and not message.location["url"].endswith("/favicon.ico"):
             self.errors.append(message.text)
 
@@ -47,11 +47,11 @@ class Person:
         return self
 
     def arrive_as_admin(self) -> "Person":
-        """Be logged in already, with all rights."""
+        """Start a session as a superuser."""
         return self._arrive_as(self._new_user(is_superuser=True))
 
     def arrive_with(self, *permissions: str) -> "Person":
-        """Be logged in already, as somebody who may do just this."""
+        """Start a session as a user with these permissions."""
         user = self._new_user()
         user.user_permissions.set(
             Permission.objects.using(self.site.alias).filter(codename__in=permissions)
@@ -90,7 +90,7 @@ class Person:
         self.open(f"{LIST}{self.site.segments.get(name=name).pk}/change/")
 
     def add_segment(self, name: str, description: str = "") -> None:
-        """Fill in the form and save it; the list comes next."""
+        """Fill in the form and save it, which leads to the list."""
         self.open(f"{LIST}add/")
         self.page.get_by_label("Name").fill(name)
         self.page.get_by_label("Description").fill(description)
@@ -106,7 +106,7 @@ class Person:
 
     @property
     def state(self) -> Locator:
-        """The sentences on the change page."""
+        """The status message on the change page."""
         return self.page.get_by_role("region", name="Status", exact=True)
 
     def row(self, name: str) -> Locator:
@@ -114,7 +114,7 @@ class Person:
         return self.page.get_by_role("row").filter(has_text=name)
 
     def mark(self) -> None:
-        """Leave a mark in the page that a reload would wipe out."""
+        """Set a mark that a reload of the page removes."""
         self.page.evaluate("window.notReloaded = true")
 
     def assert_not_reloaded(self) -> None:

@@ -1,4 +1,4 @@
-"""Rows in every state, with a history, as a site has them after a busy morning."""
+"""Segments in every status, with calls."""
 
 import random
 import uuid
@@ -11,7 +11,7 @@ from tests.site import Site
 
 
 def fill(site: Site) -> None:
-    """Put them into a site whose worker, if it has one, leaves them as they are for a while."""
+    """Create them so that a worker leaves them unchanged for three minutes."""
     now = timezone.now()
     segments = site.segments
     soon = now + timedelta(seconds=170)

@@ -14,7 +14,7 @@ def settings_module() -> str:
     return "project.settings"
 
 
-def test_the_api_can_be_read_and_tried_out_by_somebody_logged_in(
+def test_a_logged_in_user_can_read_and_try_the_api(
     site: Site, visit: Callable[..., Person]
 ) -> None:
     person = visit(site)
@@ -33,10 +33,10 @@ def test_the_api_can_be_read_and_tried_out_by_somebody_logged_in(
     assert [url for url in asked if not url.startswith((site.url, "data:"))] == []
 
 
-def test_somebody_unknown_is_not_shown_the_api(site: Site, visit: Callable[..., Person]) -> None:
+def test_an_anonymous_user_does_not_see_the_api(site: Site, visit: Callable[..., Person]) -> None:
     person = visit(site)
     response = person.page.goto(f"{site.url}/api/docs/")
     assert response is not None
     assert response.status == 401
     assert "swagger" not in person.page.content()
-    person.errors.clear()  # the browser itself tells of the 401
+    person.errors.clear()  # the browser logs the 401

@@ -1,4 +1,4 @@
-"""The main job, from the login to the id that Bunce gave."""
+"""From the login to a synced segment with its Bunce id."""
 
 from playwright.sync_api import expect
 
@@ -7,7 +7,7 @@ from tests.browser.people import Person
 from tests.site import Site
 
 
-def test_a_segment_added_in_the_admin_is_seen_to_become_synced_with_bunces_id(
+def test_a_segment_added_in_the_admin_becomes_synced_with_its_bunce_id(
     site: Site, person: Person, bunce: Emulator
 ) -> None:
     site.start_worker()
@@ -27,7 +27,7 @@ def test_a_segment_added_in_the_admin_is_seen_to_become_synced_with_bunces_id(
     expect(person.page.get_by_role("region", name="API calls")).to_contain_text("Confirmed")
 
 
-def test_a_name_that_will_not_do_is_refused_in_plain_words(site: Site, person: Person) -> None:
+def test_an_invalid_name_is_refused_with_a_message(site: Site, person: Person) -> None:
     person.arrive_as_admin()
     person.open("/admin/bunce_sync/segment/add/")
     person.page.get_by_label("Name").fill("   ")

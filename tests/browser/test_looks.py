@@ -1,4 +1,4 @@
-"""The pages in both themes and on a phone, judged by axe-core, with the README's pictures."""
+"""The pages in both themes and on a phone, checked by axe-core, and the README's pictures."""
 
 import os
 from collections.abc import Callable
@@ -17,7 +17,7 @@ from tests.browser import states
 from tests.browser.people import CALL_LOG, LIST, Person
 from tests.site import ROOT, Site
 
-#: With SCREENSHOTS=1 the README's pictures are made anew.
+#: With SCREENSHOTS=1 the README's pictures are replaced.
 IMAGES = ROOT / "docs" / "images" if os.environ.get("SCREENSHOTS") else None
 
 
@@ -28,14 +28,14 @@ AXE = resources.files("axe_playwright_python").joinpath("axe.min.js").read_text(
 
 @pytest.fixture
 def full_site(site: Site) -> Site:
-    """A site with rows in every state and a worker."""
+    """A site with segments in every status and a worker."""
     states.fill(site)
     site.start_worker()
     return site
 
 
 def violations(person: Person) -> list[str]:
-    """What axe-core finds wrong, in one line for each."""
+    """Return one line for each violation that axe-core finds."""
     person.page.evaluate(AXE)
     found = person.page.evaluate("async () => (await axe.run()).violations")
     return [
@@ -48,7 +48,7 @@ def violations(person: Person) -> list[str]:
 def test_axe_finds_no_violation(
     full_site: Site, visit: Callable[..., Person], theme: Literal["light", "dark"]
 ) -> None:
-    # axe-core itself sets inline styles; the other tests hold the pages to the policy.
+    # axe-core itself sets inline styles; the other tests run with the policy.
     person = visit(full_site, color_scheme=theme, bypass_csp=True).arrive_as_admin()
     person.open_list()
     expect(person.row("Trial users")).to_be_visible()
@@ -67,13 +67,13 @@ def test_axe_finds_no_violation(
             details.evaluate("details => { details.open = true }")
         assert violations(person) == [], name
 
-    # When something is in the way, on a phone, and when a form was filled in wrongly.
+    # With a notice, on a phone, and with a form error.
     person.page.set_viewport_size({"width": 360, "height": 740})
     SyncState.objects.using(full_site.alias).update(
         blocked_until=timezone.now() + timedelta(minutes=9), blocked_reason="key_refused"
     )
     person.open_list()
-    expect(person.panel).to_contain_text("Bunce refused the key.")
+    expect(person.panel).to_contain_text("Bunce refused the API key.")
     assert violations(person) == []
     person.open_segment(LINKED)
     person.page.get_by_label("Name").fill(" ")
@@ -82,7 +82,7 @@ def test_axe_finds_no_violation(
     assert violations(person) == []
 
 
-#: Texts, buttons and fields that reach out of the screen, or out of the list they belong to.
+#: Texts, buttons and fields that overflow the screen, or their list.
 OUTSIDE = """() => {
   const list = document.querySelector('#changelist-form .results');
   const edge = (one) => list?.contains(one)
@@ -95,20 +95,20 @@ OUTSIDE = """() => {
 }"""
 
 
-def test_nothing_is_wider_than_the_screen_whatever_a_name_is(
+def test_nothing_overflows_the_screen_with_a_long_name(
     full_site: Site, visit: Callable[..., Person]
 ) -> None:
     person = visit(full_site).arrive_as_admin()
     rejected, linked = (full_site.segments.get(name=n).pk for n in ("VIP customers", LINKED))
     name = "Averylongname" * 19
-    # Django's own update leaves the states as they are.
+    # Django's own update leaves the statuses unchanged.
     rows: QuerySet[Segment] = QuerySet(Segment, using=full_site.alias)
     rows.filter(pk__in=(rejected, linked)).update(name=name, bunce_name=name)
     pages = (LIST, f"{LIST}add/", f"{LIST}{rejected}/change/", f"{LIST}{linked}/change/", CALL_LOG)
     for path in (*pages, f"{LIST}{rejected}/delete/"):
         person.open(path)
         expect(person.page.get_by_role("heading").first).to_be_visible()
-        for width in (360, 768, 1024, 1280, 1460):  # at the last the rows are no cards any more
+        for width in (360, 768, 1024, 1280, 1460):  # at the last width rows are not cards
             person.page.set_viewport_size({"width": width, "height": 740})
             assert person.page.evaluate("document.documentElement.scrollWidth") <= width, path
             assert person.page.evaluate(OUTSIDE) == [], f"{path} at {width}"
@@ -118,7 +118,7 @@ def test_the_readmes_pictures(
     full_site: Site, visit: Callable[..., Person], tmp_path: Path
 ) -> None:
     person = visit(full_site, viewport={"width": 1180, "height": 800}).arrive_as_admin()
-    # Only what is ours and the list: the README is about segments.
+    # Without the sidebar.
     person.open_list()
     person.press("Toggle navigation")
     expect(person.panel).to_contain_text("s ago")

@@ -1,4 +1,4 @@
-"""What a person sees when something is in the way, and how they get past it."""
+"""What users see when a request fails or waits, and how they resolve it."""
 
 from collections.abc import Callable
 
@@ -9,7 +9,7 @@ from tests.browser.people import LIST, Person
 from tests.site import Site
 
 
-def test_a_rejected_segment_is_understood_retried_changed_and_synced(
+def test_a_rejected_segment_is_retried_changed_and_synced(
     site: Site, person: Person, bunce: Emulator
 ) -> None:
     bunce.set(unique_names=True)
@@ -21,21 +21,21 @@ def test_a_rejected_segment_is_understood_retried_changed_and_synced(
 
     person.open_segment("VIP")
     expect(person.state).to_contain_text("Bunce refused to create it.")
-    expect(person.state).to_contain_text("already")  # Bunce's own words
+    expect(person.state).to_contain_text("already")  # Bunce's message
     person.press("Retry")
-    expect(person.page.get_by_text("1 segment was marked to be sent again")).to_be_visible()
-    site.wait_until(lambda: site.calls.filter(http_status=422).count() == 2, "it is refused anew")
+    expect(person.page.get_by_text("1 segment will be sent again")).to_be_visible()
+    site.wait_until(lambda: site.calls.filter(http_status=422).count() == 2, "it is refused again")
     expect(person.state).to_contain_text("Needs attention")
 
     person.page.get_by_label("Name").fill("VIP customers")
-    person.press("Retry")  # what was typed is not thrown away
+    person.press("Retry")  # unsaved changes are not discarded
     expect(person.page.get_by_role("alert")).to_contain_text("not saved yet")
     assert person.page.get_by_label("Name").input_value() == "VIP customers"
     person.page.get_by_label("Name").fill("   ")
     person.page.get_by_label("Description").fill("Typed with care")
     person.press("Save and continue editing")
     expect(person.page.get_by_text("This field is required.")).to_be_visible()
-    person.press("Retry")  # nor what a save that failed left in the form
+    person.press("Retry")  # nor after a failed save
     expect(person.page.get_by_role("alert")).to_contain_text("not saved yet")
     assert person.page.get_by_label("Description").input_value() == "Typed with care"
     person.page.get_by_label("Name").fill("VIP customers")
@@ -64,7 +64,7 @@ def test_retry_sends_unchanged_content_once_the_cause_is_gone(
     assert len(bunce.segments) == 2
 
 
-def test_a_pause_that_bunce_asked_for_is_shown_counted_down_and_gone(
+def test_a_requested_pause_is_shown_counted_down_and_ends(
     site: Site, person: Person, bunce: Emulator
 ) -> None:
     bunce.set_faults(Faults(retry_seconds=12), script=["limit_429"])
@@ -72,14 +72,14 @@ def test_a_pause_that_bunce_asked_for_is_shown_counted_down_and_gone(
     person.arrive_as_admin()
     person.add_segment("Patient")
     person.mark()
-    expect(person.panel).to_contain_text("Bunce asked us to pause until")
+    expect(person.panel).to_contain_text("Paused until")
     row = person.row("Patient")
-    expect(row).to_contain_text("Paused, goes on")
+    expect(row).to_contain_text("Paused, resumes")
     countdown = row.locator("time[data-bunce-until]")
     expect(countdown).to_contain_text("in ")
-    begins = countdown.text_content()
-    assert begins is not None
-    expect(countdown).not_to_have_text(begins)
+    first = countdown.text_content()
+    assert first is not None
+    expect(countdown).not_to_have_text(first)
     expect(row).to_contain_text("Synced")
     expect(person.panel).not_to_contain_text("Bunce asked us to pause")
     person.assert_not_reloaded()
@@ -92,7 +92,7 @@ def test_a_refused_key_is_shown_until_bunce_accepts_it(
     site.start_worker()
     person.arrive_as_admin()
     person.add_segment("Keyless")
-    expect(person.panel).to_contain_text("Bunce refused the key.")
+    expect(person.panel).to_contain_text("Bunce refused the API key.")
     expect(person.panel).to_contain_text("Set a valid key")
     person.open_segment("Keyless")
     expect(person.state).to_contain_text("Bunce refused the API key.")
@@ -127,9 +127,7 @@ def test_a_limit_of_the_plan_pauses_creates_alone_until_it_is_gone(
     assert len(bunce.segments) == 4
 
 
-def test_a_worker_that_stopped_is_missed_and_the_panel_says_how_to_start_one(
-    site: Site, person: Person
-) -> None:
+def test_without_a_worker_the_panel_says_how_to_start_one(site: Site, person: Person) -> None:
     worker = site.start_worker()
     person.arrive_as_admin()
     person.open_list()
@@ -145,16 +143,14 @@ def test_a_worker_that_stopped_is_missed_and_the_panel_says_how_to_start_one(
     person.assert_not_reloaded()
 
 
-def test_a_viewer_sees_no_buttons_and_may_not_post_by_hand(
-    site: Site, visit: Callable[..., Person]
-) -> None:
+def test_a_viewer_has_no_buttons_and_cannot_post(site: Site, visit: Callable[..., Person]) -> None:
     viewer = visit(site).arrive_with("view_segment")
     for name, state in (("push", "pending"), ("retry", "rejected"), ("refresh", "synced")):
         bunce_id = "b-1" if state == "synced" else None
         site.put(name, status=state, bunce_id=bunce_id)
         viewer.open_segment(name)
         expect(viewer.state).to_be_visible()
-        for label in ("Push now", "Retry", "Check with Bunce", "Save"):
+        for label in ("Push now", "Retry", "Refresh from Bunce", "Save"):
             expect(viewer.page.get_by_role("button", name=label, exact=True)).to_have_count(0)
         [token] = [c for c in viewer.context.cookies() if c["name"] == "csrftoken"]
         answer = viewer.context.request.post(

@@ -71,7 +71,7 @@ def create_once(service: Service, key: str, name: str) -> dict[str, Any]:
 
 
 def create_64_with_16_keys(site: Site, service: Service) -> None:
-    """Create at once, and see that each key made one segment and told it to all."""
+    """Create concurrently, and check that each key made one segment for all its requests."""
     word = uuid.uuid4().hex
 
     def create(number: int) -> Callable[[], dict[str, Any]]:
@@ -85,11 +85,11 @@ def create_64_with_16_keys(site: Site, service: Service) -> None:
     assert {pk for _key, pk, _name in ids} == {*rows.values_list("pk", flat=True)}
 
 
-def test_64_creates_at_once_with_16_keys_make_16_segments(site: Site, service: Service) -> None:
+def test_64_concurrent_creates_with_16_keys_make_16_segments(site: Site, service: Service) -> None:
     create_64_with_16_keys(site, service)
 
 
-def test_of_many_edits_in_view_of_the_same_version_one_wins(site: Site, service: Service) -> None:
+def test_of_concurrent_edits_of_the_same_version_one_wins(site: Site, service: Service) -> None:
     created = service.call("POST", "segments/", json={"name": "VIP"})
     path = created.headers["Location"].removeprefix("/api/")
 

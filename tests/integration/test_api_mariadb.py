@@ -1,4 +1,4 @@
-"""Where MariaDB differs: how it compares texts, and whom it lets wait for whom."""
+"""Where MariaDB differs: its comparison of texts, and its locks."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def site(
         yield site
 
 
-def test_64_creates_at_once_with_16_keys_make_16_segments(site: Site) -> None:
+def test_64_concurrent_creates_with_16_keys_make_16_segments(site: Site) -> None:
     site.start_web()
     service = Service(site)
     create_64_with_16_keys(site, service)
@@ -51,7 +51,7 @@ from django.db import connection, transaction
 from bunce_sync.api.idempotency import create_once
 from bunce_sync.api.problems import Conflict
 
-told = Counter()
+outcomes = Counter()
 
 def create(around, make):
     request = types.SimpleNamespace(
@@ -60,9 +60,9 @@ def create(around, make):
     try:
         with around():
             create_once(request, {}, make)
-        told["made"] += 1
+        outcomes["made"] += 1
     except Exception as error:
-        told[type(error).__name__] += 1
+        outcomes[type(error).__name__] += 1
     finally:
         connection.close()
 
@@ -96,19 +96,19 @@ for around in (transaction.atomic, nullcontext):
         job.start()
     for job in jobs:
         job.join()
-print(json.dumps(told))
+print(json.dumps(outcomes))
 """
 
 
-def test_repeats_that_wait_for_a_create_which_fails_are_made_or_told_to_wait(site: Site) -> None:
-    told: Counter[str] = Counter(json.loads(site.shell(REPEATS).splitlines()[-1]))
-    assert told["RuntimeError"] == 2
-    assert told.total() == 10
-    assert told.keys() <= {"RuntimeError", "made", "Conflict"}
+def test_repeats_that_wait_for_a_failing_create_succeed_or_conflict(site: Site) -> None:
+    outcomes: Counter[str] = Counter(json.loads(site.shell(REPEATS).splitlines()[-1]))
+    assert outcomes["RuntimeError"] == 2
+    assert outcomes.total() == 10
+    assert outcomes.keys() <= {"RuntimeError", "made", "Conflict"}
     assert 1 <= site.segments.count() <= 2
 
 
-def test_a_filter_that_says_exactly_tells_case_and_accents_apart(site: Site) -> None:
+def test_exact_filters_distinguish_case_and_accents(site: Site) -> None:
     rows = [("VIP", "manual", "id-a"), ("vip", "Manual", "id-b"), ("víp", "mänual", "id-c")]
     site.shell(
         f"for name, type_, id_ in {rows!r}:\n"
@@ -131,7 +131,7 @@ def test_a_filter_that_says_exactly_tells_case_and_accents_apart(site: Site) -> 
     assert "bunce_segment_name" in plan
 
 
-#: As on MySQL itself, which does not tell the ids of the rows of one INSERT.
+#: As on MySQL itself, which does not return the ids of a bulk INSERT.
 MANY = """
 from django.db import connection
 
@@ -142,7 +142,7 @@ print(create_segments([{"name": name} for name in ("B", "a", "C")]))
 """
 
 
-def test_many_rows_are_known_by_their_ids_where_the_database_does_not_tell_them(
+def test_bulk_create_returns_ids_where_the_database_does_not(
     site: Site,
 ) -> None:
     ids = json.loads(site.shell(MANY).splitlines()[-1])

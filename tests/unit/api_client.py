@@ -1,4 +1,4 @@
-"""Callers of the REST API, as the tests of it need them."""
+"""Clients of the REST API for its tests."""
 
 import json
 from typing import Any
@@ -18,7 +18,7 @@ JSON = "application/json"
 
 
 def user_with(*permissions: str, name: str = "service") -> User:
-    """Someone with these permissions of the app and no other."""
+    """Return a new user with only these permissions of the app."""
     user = User.objects.create_user(name)
     rows = Permission.objects.filter(content_type__app_label="bunce_sync", codename__in=permissions)
     assert rows.count() == len(permissions)
@@ -27,7 +27,7 @@ def user_with(*permissions: str, name: str = "service") -> User:
 
 
 def client_for(user: User | None) -> APIClient:
-    """A client that is known as the user; None for somebody unknown."""
+    """Return a client authenticated as the user; None for an anonymous one."""
     client = APIClient()
     if user is not None:
         client.force_authenticate(user)
@@ -57,7 +57,7 @@ def delete(client: APIClient, path: str, **headers: str) -> Any:
 
 
 def is_problem(response: Any, status: int, code: str = "") -> dict[str, Any]:
-    """The problem that a response is."""
+    """Check that a response is a problem, and return it."""
     assert response.status_code == status, response.content
     assert response["Content-Type"] == "application/problem+json"
     problem: dict[str, Any] = response.json()

@@ -120,7 +120,7 @@ class TestOneSegment:
     ) -> None:
         segment = row("synced")
         [message] = post(client, page(segment, "retry"))
-        assert "only those that need attention can be retried" in message
+        assert "only segments that need attention can be retried" in message
         assert not LogEntry.objects.exists()
         segment.refresh_from_db()
         assert segment.status == "synced"
@@ -141,7 +141,7 @@ class TestOneSegment:
         SyncState.objects.update(
             blocked_until=timezone.now() + timedelta(seconds=30), blocked_reason="rate_limited"
         )
-        assert warnings()[0].startswith("Bunce asked us to pause until")
+        assert warnings()[0].startswith("Paused until")
         SyncState.objects.update(swept_at=None)
         assert warnings() == [NO_WORKER]
 
@@ -183,21 +183,21 @@ class TestManySegments:
     def test_shows_how_many_were_changed_and_skipped(self, client: Client) -> None:
         shown = run(client, "retry", row("rejected"), row("rejected", "B"), row("synced", "C"))
         assert shown == [
-            "2 segments were marked to be sent again; what comes of it shows here.",
-            "1 segment was left alone: only those that need attention can be retried.",
+            "2 segments will be sent again; the results appear here.",
+            "1 segment was skipped: only segments that need attention can be retried.",
         ]
         assert Segment.objects.filter(status="pending").count() == 2
         assert LogEntry.objects.count() == 2
 
     def test_push_now(self, client: Client) -> None:
         shown = run(client, "push", row(), row("synced", "B", last_code="drift"), row("sending"))
-        assert shown[0] == "2 segments were marked to be sent; what comes of it shows here."
-        assert "1 segment was left alone" in shown[1]
+        assert shown[0] == "2 segments will be sent; the results appear here."
+        assert "1 segment was skipped" in shown[1]
 
     def test_refresh_counts_segments_in_doubt_apart(self, client: Client) -> None:
         shown = run(client, "refresh", row("synced"), row("in_doubt"), row("pending"))
-        assert [line.split()[0] for line in shown] == ["A", "1", "1"]
-        assert "looked for in Bunce's list" in shown[1]
+        assert [line.split()[0] for line in shown] == ["1", "1", "1"]
+        assert "searched for in Bunce's list" in shown[1]
         assert "Bunce does not have it yet" in shown[2]
         assert Segment.objects.refresh_requested().count() == 1
 
@@ -207,7 +207,7 @@ class TestManySegments:
         monkeypatch.setattr(actions, "BATCH_SIZE", 7)
         rows = [row("rejected", f"S{number}") for number in range(20)]
         shown = run(client, "retry", rows[0], everywhere=True)
-        assert shown == ["20 segments were marked to be sent again; what comes of it shows here."]
+        assert shown == ["20 segments will be sent again; the results appear here."]
         assert LogEntry.objects.count() == 20
 
     def test_changes_a_limited_number_of_rows_at_once(
@@ -216,8 +216,8 @@ class TestManySegments:
         monkeypatch.setattr(actions, "MAX_SELECTED", 5)
         rows = [row("rejected", f"S{number}") for number in range(8)]
         shown = run(client, "retry", rows[0], everywhere=True)
-        assert shown[0] == "5 segments were marked to be sent again; what comes of it shows here."
-        assert shown[1] == "These were the first 5. Do the same again for the others."
+        assert shown[0] == "5 segments will be sent again; the results appear here."
+        assert shown[1] == "These were the first 5. Repeat the action for the others."
         assert Segment.objects.filter(status="rejected").count() == 3
 
     @pytest.mark.parametrize("name", ACTIONS)
@@ -230,10 +230,12 @@ class TestManySegments:
         rows = [row(status, f"S{number}", due_at=later) for number in range(8)]
         run(client, name, rows[0], everywhere=True)
         shown = run(client, name, rows[0], everywhere=True)
-        assert shown[0].startswith(("3 segments were marked", "A worker will look up 3 segments"))
+        assert shown[0].startswith("3 segments will be")
         if name != "retry":  # no rejected row is left
             [message] = run(client, name, rows[0], everywhere=True)
-            assert message.startswith("All of them were asked for already.")
+            assert message.startswith(
+                "This was requested for all of them already; the results appear here."
+            )
         logged = {entry.object_id for entry in LogEntry.objects.all()}
         assert logged == {str(segment.pk) for segment in rows}
 

@@ -29,7 +29,7 @@ def test_says_that_bunce_keeps_the_segment_and_keeps_the_call_log(client: Client
         segment=segment, operation="create", path="/segments", started_at=timezone.now()
     )
     shown = client.get(page(segment, "delete")).content.decode()
-    assert "Bunce keeps those it has, as its API has no call to delete one" in shown
+    assert "Bunce keeps those it has, because its API cannot delete a segment" in shown
     assert client.post(page(segment, "delete"), {"post": "yes"}).status_code == 302
     assert not Segment.objects.exists()
     assert ApiCall.objects.filter(segment_id=segment.pk).exists()
@@ -37,7 +37,10 @@ def test_says_that_bunce_keeps_the_segment_and_keeps_the_call_log(client: Client
 
 @pytest.mark.parametrize(
     ("status", "why"),
-    [("sending", "is being sent right now"), ("in_doubt", "may or may not be in Bunce")],
+    [
+        ("sending", "is being sent right now"),
+        ("in_doubt", "is in Bunce: delete it when this is resolved"),
+    ],
 )
 def test_is_refused_while_a_request_is_unresolved(client: Client, status: str, why: str) -> None:
     segment = row(status)
@@ -100,8 +103,8 @@ def test_none_of_many_is_deleted_or_logged_if_a_worker_just_claimed_one(
     ("values", "text"),
     [
         ({"status": "synced"}, "Bunce keeps those it has"),
-        ({"status": "rejected"}, "Bunce never confirmed that it has it"),
-        ({"status": "pending"}, "Nothing was ever sent to Bunce, so nothing stays there."),
+        ({"status": "rejected"}, "Bunce never confirmed a create"),
+        ({"status": "pending"}, "Nothing was ever sent to Bunce, so nothing remains there."),
     ],
 )
 def test_says_that_bunce_keeps_only_what_bunce_has(
@@ -123,7 +126,7 @@ def test_of_many_the_segments_in_the_way_are_named(client: Client) -> None:
     }
     for post in ({}, {"post": "yes"}):
         shown = client.post(LIST, {**chosen, **post}).content.decode()
-        assert "“Unsure” may or may not be in Bunce" in shown
+        assert "not known whether “Unsure” is in Bunce" in shown
         assert "“Done”" not in shown
     assert Segment.objects.count() == 2
 
@@ -147,7 +150,7 @@ def test_of_too_many_is_refused_with_a_message(
     form = {"action": "delete_selected", "_selected_action": [segment.pk for segment in rows]}
     response = client.post(LIST, form)
     [message] = get_messages(response.wsgi_request)
-    assert "delete at most 2 segments at a time" in str(message)
+    assert "at most 2 segments can be deleted at a time" in str(message)
     assert Segment.objects.count() == 3
 
 

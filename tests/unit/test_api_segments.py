@@ -206,10 +206,10 @@ def test_an_api_key_in_bunces_response_is_not_exposed(
         segment = stored()
         assert push(segment.pk)
         assert KEY.encode() in server.requests[0]
-    told = get(client, f"segments/{segment.pk}/")
+    shown = get(client, f"segments/{segment.pk}/")
     calls = get(client, f"segments/{segment.pk}/calls/")
-    assert (told.json()["last_error"] or calls.json()["results"][0]["message"]).startswith("What")
-    for response in (told, calls, get(client, "segments/"), get(client, "status/")):
+    assert (shown.json()["last_error"] or calls.json()["results"][0]["message"]).startswith("What")
+    for response in (shown, calls, get(client, "segments/"), get(client, "status/")):
         assert KEY.encode() not in response.content
 
 
@@ -294,7 +294,7 @@ def test_add_all_customers_is_fixed_once_the_create_was_sent(client: APIClient) 
     assert response.json()["add_all_customers"] is True
     sent = stored(Status.SYNCED)
     problem = is_problem(patch(client, f"segments/{sent.pk}/", {"add_all_customers": True}), 400)
-    assert "no longer be changed" in problem["errors"]["add_all_customers"][0]
+    assert "cannot be changed here" in problem["errors"]["add_all_customers"][0]
     assert patch(client, f"segments/{sent.pk}/", {"add_all_customers": False}).status_code == 200
 
 
@@ -430,8 +430,8 @@ def test_the_status_shows_counts_and_limits(client: APIClient) -> None:
     stored()
     stored(Status.REJECTED)
     body = get(client, "status/").json()
-    assert body["counts"]["pending"] == {"value": 1, "precision": "exact"}
-    assert body["counts"]["rejected"]["value"] == 1
+    assert body["counts"]["pending"] == 1
+    assert body["counts"]["rejected"] == 1
     assert body["rate_limiter"]["state"] == "open"
     assert body["usage"] == {"used": 0, "limit": 500, "seconds": 60.0}
     assert body["sweep"]["late"] is True

@@ -86,7 +86,7 @@ def test_a_content_that_an_edge_blocks_is_its_rows_own_matter(bunce: Emulator) -
     assert "403 Forbidden" in row.last_error
     assert (paused(), notices()) == (set(), [])
     assert "firewall" in told(bad).cause
-    assert "change it below" in told(bad).action
+    assert "correct it below" in told(bad).action
 
 
 def test_a_few_contents_that_are_blocked_in_a_row_are_found_out(bunce: Emulator) -> None:
@@ -447,7 +447,7 @@ def test_the_cause_stays_visible_while_a_row_waits_to_be_sent_again(
     reconcile(seconds=10)
     assert fresh(row).status == Status.PENDING
     assert cause in told(row).cause
-    assert "does not have it" in told(row).cause
+    assert "does not contain it" in told(row).cause
 
 
 # A refusal after doubt
@@ -498,7 +498,7 @@ def test_what_bunce_stored_differently_is_told_and_not_sent_for_ever(
     work(seconds=10)
     stored = fresh(row)
     assert (stored.status, stored.last_code) == (Status.SYNCED, "stored_differently")
-    assert told(row).summary == "In Bunce, but with other content than was sent."
+    assert told(row).summary == "In Bunce, but with different content than was sent."
     assert "“Push now” sends it once more" in told(row).action
     served = bunce.served
     work(seconds=10)
@@ -709,7 +709,7 @@ def test_a_503_that_says_when_is_honoured(bunce: Emulator) -> None:
     assert state().blocked_reason == Reason.UNAVAILABLE
     assert 118 < seconds_until(state().blocked_until) < 122
     [notice] = notices()
-    assert notice.summary.startswith("Bunce is unavailable and asked us to pause until")
+    assert notice.summary.startswith("Bunce is unavailable and asked for a pause until")
 
 
 def test_a_very_long_pause_is_tried_after_an_hour_and_both_times_are_told(bunce: Emulator) -> None:
@@ -721,8 +721,8 @@ def test_a_very_long_pause_is_tried_after_an_hour_and_both_times_are_told(bunce:
     seen = get_status()
     [notice] = notices()
     assert seen.rate_limiter.asked_until is not None
-    assert "asked us to pause until" in notice.summary
-    assert "one request tries at" in notice.cause
+    assert "Paused until" in notice.summary
+    assert "One request at" in notice.action
     assert "until" in told(row).action
     bunce.set_faults(None)
     let_pauses_pass(3610)

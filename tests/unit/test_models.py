@@ -37,8 +37,8 @@ def messages(error: ValidationError, field: str) -> list[str]:
     ("name", "told"),
     [
         ("", "This field cannot be blank."),
-        ("   ", "Enter a name. Spaces alone are not one."),
-        ("\u00a0\t", "Enter a name. Spaces alone are not one."),
+        ("   ", "Enter a name that is not only whitespace."),
+        ("\u00a0\t", "Enter a name that is not only whitespace."),
         ("x" * 256, "Ensure this value has at most 255 characters (it has 256)."),
     ],
 )

@@ -71,7 +71,7 @@ def test_a_page_of_the_scan_costs_few_whatever_is_on_it(bunce: Emulator) -> None
 
 
 def test_a_read_costs_ten(bunce: Emulator) -> None:
-    """Paused operations, those asked for; look whether reads are paused, lock the rate limiter, read it,
+    """Paused operations, those asked for; look whether reads are paused, lock the limiter, read it,
     count the window, write the ledger; write what it came to; read the row under its lock, and
     write it."""
     make(status=Status.SYNCED, bunce_id=bunce.add_segment("VIP").id, refresh_requested_at=now())

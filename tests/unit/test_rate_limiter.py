@@ -1,4 +1,4 @@
-"""The rate limiter closed: after a 429, a refused key, or too many failures; and how it opens again."""
+"""Pauses: after a 429, a refused key, or too many failures; and how it opens again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A scan disturbed: answers that fail, a rate limiter that closes, others who want to scan as well."""
+"""A scan disturbed: answers that fail, a pause, others who want to scan as well."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from bunce_sync.services import push_now, refresh, retry
 from bunce_sync.testing.emulator import Emulator
 
 from .broker_queue import BrokerQueue
-from .core import USING, Status, ago, due, fresh, make
+from .core import Status, ago, due, fresh, make
 
 pytestmark = pytest.mark.django_db
 
@@ -53,7 +53,7 @@ def test_push_now_ends_the_backoff_of_rows_that_wait(
         assert push_now(everything()) == 1
     assert changed(rows) == {"pending"}
     assert due(rows["pending"])
-    assert bell.rung() == [("push_segment", [rows["pending"].pk, USING])]
+    assert bell.rung() == [("push_segment", [rows["pending"].pk])]
     assert bunce.served == 0
 
 
@@ -76,7 +76,7 @@ def test_retry_sends_rejected_rows_with_a_fresh_start(
     row = fresh(rows["rejected"])
     assert (row.status, row.attempts, row.last_code) == (Status.PENDING, 0, "")
     assert changed(rows) == {"rejected"}
-    assert bell.rung() == [("push_segment", [row.pk, USING])]
+    assert bell.rung() == [("push_segment", [row.pk])]
 
 
 def test_check_asks_for_every_row_that_is_in_bunce(
@@ -92,7 +92,7 @@ def test_check_asks_for_every_row_that_is_in_bunce(
         assert refresh(everything()) == 3
     assert all(fresh(row).refresh_requested_at for row in (synced, gone, edited))
     assert fresh(new).refresh_requested_at is None
-    assert bell.rung() == [("refresh_segments", [USING])]
+    assert bell.rung() == [("refresh_segments", [])]
     assert bunce.served == 0
 
 
@@ -103,10 +103,10 @@ def test_check_of_rows_in_doubt_rings_for_the_scan_but_does_not_cut_the_grace_pe
     with django_capture_on_commit_callbacks(execute=True):
         assert refresh(everything()) == 0
     assert fresh(row).due_at == row.due_at
-    assert bell.rung() == [("reconcile", [USING])]
+    assert bell.rung() == [("reconcile", [])]
 
 
-@pytest.mark.parametrize("ask", [push_now, retry, check])
+@pytest.mark.parametrize("ask", [push_now, retry, refresh])
 def test_nothing_to_do_rings_for_nobody(
     bell: BrokerQueue,
     ask: object,

@@ -167,28 +167,6 @@ def elsewhere(tmp_path: Path, database_access: None) -> Iterator[str]:
         del connections.settings[ELSEWHERE]
 
 
-def test_a_row_saved_to_another_database_rings_for_that_one_and_is_pushed_there(
-    elsewhere: str, bell: BrokerQueue, bunce: Emulator
-) -> None:
-    row = Segment(name="VIP")
-    row.save(using=elsewhere)
-    [(task, arguments)] = bell.rung()
-    assert (task, arguments) == ("push_segment", [row.pk, elsewhere])
-    tasks.push_segment(*arguments)
-    row = Segment.objects.using(elsewhere).get()
-    assert (row.status, row.bunce_id) == (Status.SYNCED, bunce.segments[0].id)
-    assert ApiCall.objects.using(elsewhere).get().segment_id == row.pk
-
-
-def test_the_bell_hangs_on_the_commit_of_the_database_that_was_saved_to(
-    elsewhere: str, bell: BrokerQueue
-) -> None:
-    with transaction.atomic(using=elsewhere):
-        Segment.objects.using(elsewhere).create(name="VIP")
-        assert bell.rung() == []
-    assert len(bell.rung()) == 1
-
-
 def test_doubt_is_settled_in_the_database_where_it_arose(
     elsewhere: str, bell: BrokerQueue, bunce: Emulator, settings: Settings
 ) -> None:
@@ -204,11 +182,3 @@ def test_doubt_is_settled_in_the_database_where_it_arose(
     row = Segment.objects.using(elsewhere).get()
     assert (row.status, row.bunce_id) == (Status.SYNCED, bunce.segments[0].id)
     assert SyncState.objects.using(elsewhere).get().swept_at is not None
-
-
-def test_the_sweep_command_works_on_the_database_it_is_given(
-    elsewhere: str, bell: BrokerQueue, bunce: Emulator
-) -> None:
-    Segment.objects.using(elsewhere).bulk_create([Segment(name="VIP")])
-    call_command("bunce_sweep", database=elsewhere, verbosity=0)
-    assert Segment.objects.using(elsewhere).get().status == Status.SYNCED
