@@ -135,7 +135,7 @@ class SegmentWriteSerializer(StrictSerializer, SegmentModelSerializer):
             setattr(segment, name, value)
         segment.clean()
         return {
-            name: getattr(segment, name) for name in (attrs if self.partial else Segment.WANTED)
+            name: getattr(segment, name) for name in (attrs if self.partial else Segment.CREATE_FIELDS)
         }
 
     def update(self, instance: Segment, validated_data: dict[str, Any]) -> Segment:

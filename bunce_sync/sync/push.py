@@ -90,7 +90,7 @@ class Push(Attempt[RemoteSegment]):
         super().__init__(path, segment_id=row.pk, body=content)
 
     def lease(self) -> bool:
-        """Claim the segment, unless it is not due, claimed by another worker, or was sent before."""
+        """Claim the segment, if it is due, not claimed by another worker and not sent before."""
         self.claim = replace(self.claim, token=uuid.uuid4())
         # Name and description are compared again when recording. A field that only a create sends
         # cannot be corrected by an update, so it must not have changed.

@@ -4,8 +4,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-
 from bunce_sync.sync.outcome import LOOK_FIRST
+
 from bunce_sync.testing.emulator import Faults
 from tests.faults.conftest import STACKS
 from tests.faults.test_bunce_fails import BACKOFF, MIX

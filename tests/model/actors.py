@@ -6,12 +6,12 @@ from typing import Any, TypeVar
 from uuid import UUID
 
 import hypothesis.strategies as st
+from bunce_sync.sync.outcome import Claim, Outcome, Result
 
 from bunce_sync.client import Page
 from bunce_sync.models import ApiCall
 from bunce_sync.sync import rate_limiter, reconcile
 from bunce_sync.sync.list_scan import Scan
-from bunce_sync.sync.outcome import Claim, Outcome, Result
 from tests.model.bunce_model import FORBIDDEN, Request
 
 T = TypeVar("T")

@@ -4,11 +4,12 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import count
 
+from bunce_sync.sync.outcome import Claim, Result
+
 from bunce_sync.client import Page, Position, RemoteSegment
 from bunce_sync.client.paging import read_page
 from bunce_sync.fingerprint import content_digest
 from bunce_sync.models import ApiCall
-from bunce_sync.sync.outcome import Claim, Result
 
 Outcome = ApiCall.Outcome
 

@@ -18,6 +18,7 @@ from unittest.mock import patch
 
 import hypothesis.strategies as st
 import pytest
+from bunce_sync.sync.outcome import Outcome, Result
 from django.conf import settings as django_settings
 from django.db import models
 from hypothesis import settings as hypothesis_settings
@@ -32,7 +33,6 @@ from pytest_django import Settings
 
 from bunce_sync.models import Segment
 from bunce_sync.sync import rate_limiter, reconcile, sweep
-from bunce_sync.sync.outcome import Outcome, Result
 from tests.faults.trial import LONG
 from tests.model.actors import (
     KNOWN_FAILURES,

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from bunce_sync.sync.outcome import Claim, Result
 from django.db import IntegrityError, OperationalError
 
 from bunce_sync import services
 from bunce_sync.client.responses import read_segment
 from bunce_sync.models import ApiCall, Segment
 from bunce_sync.sync import push as push_module
-from bunce_sync.sync.outcome import Claim, Result
 from bunce_sync.sync.push import claim, push, record, send
 from bunce_sync.sync.rate_limiter import Permit
 from bunce_sync.sync.reconcile import reconcile

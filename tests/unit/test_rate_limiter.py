@@ -7,12 +7,12 @@ import threading
 import time
 
 import pytest
+from bunce_sync.sync.outcome import LINKED_ELSEWHERE, PERMIT_EXPIRED, Result
 from django.db import transaction
 from pytest_django import Settings
 
 from bunce_sync.models import SyncState
 from bunce_sync.sync import rate_limiter
-from bunce_sync.sync.outcome import LINKED_ELSEWHERE, PERMIT_EXPIRED, Result
 from bunce_sync.sync.push import push
 from bunce_sync.sync.rate_limiter import (
     BREAKER_BASE,

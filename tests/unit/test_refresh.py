@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from bunce_sync.sync.read import read
 from pytest_django import Settings
 
 from bunce_sync.exceptions import ConfigurationError
@@ -14,7 +15,6 @@ from bunce_sync.sync import rate_limiter
 from bunce_sync.sync import read as read_module
 from bunce_sync.sync import refresh as pull_module
 from bunce_sync.sync.push import push
-from bunce_sync.sync.read import read
 from bunce_sync.sync.refresh import refresh_requested
 from bunce_sync.testing.emulator import Emulator, Faults
 

@@ -7,11 +7,6 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-
-from bunce_sync import exceptions
-from bunce_sync.client import RemoteSegment
-from bunce_sync.fingerprint import content_digest
-from bunce_sync.models import ApiCall, Segment
 from bunce_sync.sync.outcome import (
     BACKOFF_CAP,
     LOOK_FIRST,
@@ -23,6 +18,11 @@ from bunce_sync.sync.outcome import (
     checked,
     result_of,
 )
+
+from bunce_sync import exceptions
+from bunce_sync.client import RemoteSegment
+from bunce_sync.fingerprint import content_digest
+from bunce_sync.models import ApiCall, Segment
 
 Status = Segment.Status
 Outcome = ApiCall.Outcome

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from itertools import pairwise
 
 import pytest
+from bunce_sync.sync.window import BURST_SHARE, LONGEST_SPACING, READ_SHARE
 from django.db import transaction
 from pytest_django import Settings
 
@@ -15,7 +16,6 @@ from bunce_sync.sync import push as push_module
 from bunce_sync.sync import rate_limiter
 from bunce_sync.sync.push import drain
 from bunce_sync.sync.rate_limiter import LINE_SECONDS, PERMIT_SECONDS, NoPermit, Permit
-from bunce_sync.sync.window import BURST_SHARE, LONGEST_SPACING, READ_SHARE
 from bunce_sync.testing.emulator import Emulator
 
 from .core import (
