@@ -16,7 +16,7 @@ from pytest_django import Settings
 
 from bunce_sync.fingerprint import listed_fingerprint
 from bunce_sync.models import ApiCall, OperationState, Segment, SyncState
-from bunce_sync.sync import list_scan, reconcile, shared_state
+from bunce_sync.sync import list_scan, push, reconcile, refresh, shared_state
 from bunce_sync.sync.budget import Budget
 from bunce_sync.testing.emulator import Emulator
 
@@ -233,3 +233,18 @@ def in_threads(works: Sequence[Callable[[], T]]) -> list[T]:
 
     with ThreadPoolExecutor(len(works)) as pool:
         return [future.result(60) for future in [pool.submit(run, work) for work in works]]
+
+
+def drain(*, seconds: float = 30, first: int | None = None) -> int:
+    """Push what is due; return how many requests were made or tried."""
+    return push.run(Budget(seconds), first_id=first).requests
+
+
+def run_reconcile(*, seconds: float = 30) -> int:
+    """Continue or begin the scan; return how many pages were read."""
+    return reconcile.run(Budget(seconds)).requests
+
+
+def run_refresh(*, seconds: float = 30) -> int:
+    """Read what was requested; return how many segments were read."""
+    return refresh.run(Budget(seconds)).requests

@@ -12,11 +12,8 @@ from bunce_sync.status.presenters import StatusMessage, describe_segment, reason
 from bunce_sync.status.status import get_status
 from bunce_sync.sync import rate_limiter
 from bunce_sync.sync.circuit_breaker import LONGEST_PAUSE, PROOFS, THRESHOLD, OperationPaused
-from bunce_sync.sync.push import drain, push
-from bunce_sync.sync.reconcile import reconcile
-from bunce_sync.sync.refresh import refresh_requested
-from bunce_sync.sync.sweep import sweep
-from bunce_sync.sync.work import work
+from bunce_sync.sync.push import push
+from bunce_sync.sync.sweep import sweep, work
 from bunce_sync.testing.emulator import Emulator, Faults
 
 from .core import (
@@ -27,12 +24,15 @@ from .core import (
     blocked_until,
     calls,
     configure,
+    drain,
     fresh,
     judge_absent,
     let_pauses_pass,
     let_time_pass,
     make,
     paused,
+    run_reconcile,
+    run_refresh,
     seconds_until,
     state,
 )
@@ -374,7 +374,7 @@ def test_a_create_that_bunce_says_failed_needs_attention_once_that_is_proven(
     push(row.pk)
     assert (fresh(row).status, fresh(row).last_error) == (Status.IN_DOUBT, "Name already taken")
     let_time_pass(300)
-    reconcile(seconds=10)
+    run_reconcile(seconds=10)
     waiting = fresh(row)
     assert (waiting.status, waiting.last_error) == (Status.PENDING, "Name already taken")
     assert "searched" in told(row).cause
@@ -382,7 +382,7 @@ def test_a_create_that_bunce_says_failed_needs_attention_once_that_is_proven(
     push(row.pk)
     assert fresh(row).status == Status.IN_DOUBT, "it may have arrived this time"
     let_time_pass(300)
-    reconcile(seconds=10)
+    run_reconcile(seconds=10)
     assert (fresh(row).status, fresh(row).last_error) == (Status.REJECTED, "Name already taken")
     bunce.set_faults(None)
     drain(seconds=30)
@@ -418,12 +418,12 @@ def test_a_failure_that_was_none_the_second_time_makes_no_second_segment(bunce: 
     row = make()
     push(row.pk)
     let_time_pass(300)
-    reconcile(seconds=10)
+    run_reconcile(seconds=10)
     let_time_pass(300)
     bunce.set_faults(Faults(wrong_shape=1.0, shape="failed"))  # stored all the same
     push(row.pk)
     let_time_pass(300)
-    reconcile(seconds=10)
+    run_reconcile(seconds=10)
     assert (fresh(row).status, fresh(row).bunce_id) == (Status.SYNCED, bunce.segments[0].id)
     assert len(bunce.segments) == 1
 
@@ -444,7 +444,7 @@ def test_the_cause_stays_visible_while_a_row_waits_to_be_sent_again(
     push(row.pk)
     cause = told(row).cause
     let_time_pass(300)
-    reconcile(seconds=10)
+    run_reconcile(seconds=10)
     assert fresh(row).status == Status.PENDING
     assert cause in told(row).cause
     assert "does not contain it" in told(row).cause
@@ -526,7 +526,7 @@ def test_a_list_that_cannot_be_read_is_in_the_panel_and_with_each_row_in_doubt(
     push(row.pk)
     let_time_pass(300)
     bunce.script(["forbidden"], method="GET")
-    reconcile(seconds=10)
+    run_reconcile(seconds=10)
     [notice] = notices()
     assert notice.summary.startswith("Bunce's list of segments cannot be read")
     assert notice.detail == "You are not allowed to do this."
@@ -534,7 +534,7 @@ def test_a_list_that_cannot_be_read_is_in_the_panel_and_with_each_row_in_doubt(
     other = make("Other")
     assert push(other.pk)
     let_time_pass(LONGEST_PAUSE)
-    reconcile(seconds=10)
+    run_reconcile(seconds=10)
     assert notices() == []
     assert fresh(row).bunce_id == bunce.segments[0].id
 
@@ -576,7 +576,7 @@ def test_a_list_that_fails_each_time_is_told_and_stops_nobody_else(
     row = lost("Lost", bunce)
     bunce.script([fault] * 30, method="GET")
     for number in range(rate_limiter.BREAKER_THRESHOLD + 3):
-        reconcile(seconds=10)
+        run_reconcile(seconds=10)
         let_pauses_pass(LONGEST_PAUSE)
         assert number < THRESHOLD - 1 or paused() == {Operation.LIST}
     assert state().blocked_reason == ""
@@ -585,15 +585,15 @@ def test_a_list_that_fails_each_time_is_told_and_stops_nobody_else(
     assert push(make("Other").pk)
     bunce.set_faults(None)
     let_time_pass(LONGEST_PAUSE)
-    reconcile(seconds=10)
+    run_reconcile(seconds=10)
     assert (fresh(row).status, notices()) == (Status.SYNCED, [])
 
 
 def test_a_list_that_fails_once_is_asked_for_again_at_once(bunce: Emulator) -> None:
     row = lost("Lost", bunce)
     bunce.script(["reset_before"], method="GET")
-    reconcile(seconds=10)
-    reconcile(seconds=10)
+    run_reconcile(seconds=10)
+    run_reconcile(seconds=10)
     assert fresh(row).status == Status.SYNCED
 
 
@@ -620,16 +620,16 @@ def read_everything(rounds: int = 8) -> None:
     for _ in range(rounds):
         let_pauses_pass(LONGEST_PAUSE)
         sweep()
-        refresh_requested(seconds=10)
+        run_refresh(seconds=10)
 
 
 def test_segments_that_are_gone_keep_no_others_from_being_read(bunce: Emulator) -> None:
     good = known(bunce, 5)
     asked(good[:1])
-    refresh_requested(seconds=10)  # so it is known that segments can be read
+    run_refresh(seconds=10)  # so it is known that segments can be read
     gone = [make(f"Gone {number}", status=Status.SYNCED) for number in range(THRESHOLD)]
     asked(gone)
-    refresh_requested(seconds=10)
+    run_refresh(seconds=10)
     assert paused() == {Operation.READ}, "a wrong key would look like this"
     asked(good)
     read_everything()
@@ -648,7 +648,7 @@ def test_reads_that_were_refused_are_made_once_reads_work_again(
         bunce.script(["forbidden"] * THRESHOLD, method="GET")
     else:
         bunce.set_faults(Faults(wrong_shape=1.0, shape="not_json", methods=frozenset({"GET"})))
-    refresh_requested(seconds=10)
+    run_refresh(seconds=10)
     assert paused() == {Operation.READ}
     bunce.set_faults(None)
     read_everything()
@@ -659,7 +659,7 @@ def test_reads_that_were_refused_are_made_once_reads_work_again(
 def test_reads_do_not_wait_for_updates(bunce: Emulator) -> None:
     bunce.script(["forbidden"] * THRESHOLD, method="GET")
     rows = asked(known(bunce, THRESHOLD))
-    refresh_requested(seconds=10)
+    run_refresh(seconds=10)
     bunce.script(["forbidden"] * 20, method="PATCH")
     for number in range(THRESHOLD + 1):
         linked(bunce, f"Edited {number}")
@@ -674,7 +674,7 @@ def test_where_segments_cannot_be_read_one_by_one_no_row_is_taken_for_gone(
 ) -> None:
     """Bunce's pages do not document the call; an update without content asks for it."""
     row = make(status=Status.SYNCED, refresh_requested_at=make().created_at)
-    refresh_requested(seconds=10)
+    run_refresh(seconds=10)
     assert (fresh(row).status, fresh(row).last_code) == (Status.SYNCED, "not_found")
 
 
@@ -682,14 +682,14 @@ def test_a_second_segment_is_not_taken_for_removed_while_reads_fail(bunce: Emula
     row = make(
         status=Status.SYNCED, bunce_duplicate_id="b-2", refresh_requested_at=make().created_at
     )
-    refresh_requested(seconds=10)
+    run_refresh(seconds=10)
     assert fresh(row).bunce_duplicate_id == "b-2"
     [real] = known(bunce, 1)
     Segment.objects.filter(pk=real.pk).update_sync_fields(
         bunce_duplicate_id="9da67caa-b803-4691-a2b6-bdcd58008aaf"
     )
     asked([real])
-    refresh_requested(seconds=10)
+    run_refresh(seconds=10)
     assert fresh(real).bunce_duplicate_id is None
 
 

@@ -11,7 +11,7 @@ import pytest
 from django.db.models import F
 
 from bunce_sync.models import Segment, SyncState
-from bunce_sync.sync import clock, rate_limiter
+from bunce_sync.sync import clock, rate_limiter, shared_state
 from bunce_sync.sync.clock import Reading
 from bunce_sync.sync.push import push
 from bunce_sync.sync.rate_limiter import ClockJumped, NoPermit
@@ -51,7 +51,7 @@ class Monotonic:
 
     def jump(self, *, database: float, query: float = 0.0, epoch: int = 0) -> float:
         """Read the database's clock, which says so many seconds after it began."""
-        reading = Reading(USING)
+        reading = Reading()
         self.now += query
         return reading.jump(BEGAN + timedelta(seconds=database), epoch)
 
@@ -115,8 +115,8 @@ def read_clock() -> None:
     """Let this process know the clock, as its last request did."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(clock, "TOLERANCE", 1e9)
-        record = Reading(USING)
-        seen, now = rate_limiter.read_state(USING)
+        record = Reading()
+        seen, now = shared_state.read()
         record.jump(now, seen.clock_epoch)
 
 
@@ -150,7 +150,7 @@ def test_after_a_jump_back_what_lies_ahead_comes_along(bunce: Emulator) -> None:
     sending = make("Sending", status=Status.SENDING, lease_until=ago(-hour - 60))
     [call] = record_calls(-hour + 10)
     set_state(swept_at=ago(-hour), scan_lease_until=ago(-hour - 20))
-    rate_limiter.recover_from_clock_jump(ClockJumped(-hour, state().clock_epoch), USING)
+    rate_limiter.recover_from_clock_jump(ClockJumped(-hour, state().clock_epoch))
     assert 25 < seconds_until(fresh(waiting).due_at) <= 30
     assert 55 < seconds_until(fresh(sending).lease_until) <= 60
     call.refresh_from_db()
@@ -178,7 +178,7 @@ def test_a_jump_back_is_noticed_by_the_ledger_when_no_process_saw_the_clock_befo
 @pytest.mark.django_db
 def test_a_jump_forward_moves_no_row(bunce: Emulator) -> None:
     row = make(due_at=ago(-30))
-    rate_limiter.recover_from_clock_jump(ClockJumped(3600.0, state().clock_epoch), USING)
+    rate_limiter.recover_from_clock_jump(ClockJumped(3600.0, state().clock_epoch))
     assert 25 < seconds_until(fresh(row).due_at) <= 30
 
 
@@ -187,7 +187,7 @@ def test_a_jump_that_two_processes_notice_is_healed_once(bunce: Emulator) -> Non
     row = make(due_at=ago(-1000))
     seen_by_both = state().clock_epoch
     for _ in range(2):
-        rate_limiter.recover_from_clock_jump(ClockJumped(-300.0, seen_by_both), USING)
+        rate_limiter.recover_from_clock_jump(ClockJumped(-300.0, seen_by_both))
     assert 690 < seconds_until(fresh(row).due_at) <= 700
     assert SyncState.objects.get().clock_epoch == seen_by_both + 1
 
@@ -197,7 +197,7 @@ def test_a_jump_closes_the_rate_limiter_for_a_window_whatever_it_was_closed_for(
     bunce: Emulator,
 ) -> None:
     set_state(blocked_until=ago(-5), blocked_reason=Reason.UNREACHABLE, probe_until=ago(-90))
-    rate_limiter.recover_from_clock_jump(ClockJumped(+60.0, state().clock_epoch), USING)
+    rate_limiter.recover_from_clock_jump(ClockJumped(+60.0, state().clock_epoch))
     assert state().blocked_reason == Reason.CLOCK
     assert seconds_until(state().blocked_until) > 55
 
@@ -230,5 +230,5 @@ def test_after_a_jump_rows_in_doubt_have_their_whole_grace_period_before_them(
     bunce: Emulator, jump: float
 ) -> None:
     row = make(status=Status.IN_DOUBT, due_at=ago(-5))
-    rate_limiter.recover_from_clock_jump(ClockJumped(jump, state().clock_epoch), USING)
+    rate_limiter.recover_from_clock_jump(ClockJumped(jump, state().clock_epoch))
     assert seconds_until(fresh(row).due_at) > 115

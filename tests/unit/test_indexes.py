@@ -35,9 +35,9 @@ QUESTIONS: dict[str, Callable[[], object]] = {
         Segment.objects.refresh_requested().order_by("refresh_requested_at")
     ),
     "the ledger of a segment": lambda: list(ApiCall.objects.filter(segment_id=7)),
-    "a claim": lambda: claim(Segment.objects.get(status=Status.PENDING), USING),
-    "leases that ran out": lambda: sweep.free_leases(USING),
-    "the ledger's end": lambda: sweep.prune_ledger(USING),
+    "a claim": lambda: claim(Segment.objects.get(status=Status.PENDING)),
+    "leases that ran out": lambda: sweep.free_leases(),
+    "the ledger's end": lambda: sweep.prune_call_log(),
     "the ledger's window": lambda: rate_limiter.permits_expected(USING, within=10),
 }
 

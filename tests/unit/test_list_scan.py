@@ -10,7 +10,6 @@ from pytest_django import Settings
 from bunce_sync.exceptions import ConfigurationError
 from bunce_sync.models import Segment, SyncState
 from bunce_sync.sync.circuit_breaker import LONGEST_PAUSE
-from bunce_sync.sync.reconcile import reconcile
 from bunce_sync.testing.emulator import Emulator
 from bunce_sync.testing.emulator.options import Paging
 
@@ -28,6 +27,7 @@ from .core import (
     look_one_page,
     make,
     paused,
+    run_reconcile,
     seconds_until,
     set_state,
     state,
@@ -44,7 +44,7 @@ def unlimited(bunce: Emulator, settings: Settings) -> None:
 
 
 def look(seconds: float = 30) -> int:
-    return reconcile(seconds=seconds)
+    return run_reconcile(seconds=seconds)
 
 
 def pages_asked_for(bunce: Emulator) -> list[str]:
@@ -324,7 +324,7 @@ def test_the_order_seen_before_the_cut_is_remembered(
 def test_time_that_is_up_hands_the_rest_on(bunce: Emulator) -> None:
     doubtful()
     handed: list[bool] = []
-    assert reconcile(seconds=0, on_more_work=lambda: handed.append(True)) == 0
+    assert run_reconcile(seconds=0, on_more_work=lambda: handed.append(True)) == 0
     assert (handed, bunce.served) == ([True], 0)
     assert state().scan_token is None
 
@@ -332,7 +332,7 @@ def test_time_that_is_up_hands_the_rest_on(bunce: Emulator) -> None:
 def test_nothing_is_handed_on_when_all_is_done(bunce: Emulator) -> None:
     doubtful()
     handed: list[bool] = []
-    reconcile(seconds=30, on_more_work=lambda: handed.append(True))
+    run_reconcile(seconds=30, on_more_work=lambda: handed.append(True))
     assert handed == []
 
 

@@ -11,12 +11,10 @@ import pytest
 from django.db import connection, transaction
 
 from bunce_sync.models import Segment
-from bunce_sync.sync.push import drain
-from bunce_sync.sync.reconcile import reconcile
 from bunce_sync.sync.sweep import sweep
 from bunce_sync.testing.emulator import Emulator
 
-from .core import Status, ago, doubtful, fresh, in_threads, make
+from .core import Status, ago, doubtful, drain, fresh, in_threads, make, run_reconcile
 
 pytestmark = [
     pytest.mark.django_db(transaction=True),
@@ -76,7 +74,7 @@ def test_leases_are_freed_though_one_of_the_rows_is_held(bunce: Emulator) -> Non
 def test_a_row_in_doubt_that_is_held_is_settled_by_the_next_scan(bunce: Emulator) -> None:
     rows = [doubtful("Held"), doubtful("Free")]
     with held(rows[0]):
-        assert timed(lambda: reconcile(seconds=60)) < SOON
+        assert timed(lambda: run_reconcile(seconds=60)) < SOON
         assert [fresh(row).status for row in rows] == [Status.IN_DOUBT, Status.PENDING]
-    reconcile(seconds=60)
+    run_reconcile(seconds=60)
     assert fresh(rows[0]).status == Status.PENDING

@@ -14,7 +14,7 @@ from pytest_django import Settings
 from bunce_sync.exceptions import ConfigurationError
 from bunce_sync.models import ApiCall, Segment
 from bunce_sync.sync import push as push_module
-from bunce_sync.sync.push import drain, push
+from bunce_sync.sync.push import push
 from bunce_sync.sync.rate_limiter import NoPermit
 from bunce_sync.testing.emulator import Emulator, Faults
 
@@ -24,6 +24,7 @@ from .core import (
     Status,
     calls,
     configure,
+    drain,
     due,
     fresh,
     in_threads,

@@ -8,12 +8,10 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from bunce_sync.sync.push import drain, push
-from bunce_sync.sync.reconcile import reconcile
-from bunce_sync.sync.refresh import refresh_requested
+from bunce_sync.sync.push import push
 from bunce_sync.testing.emulator import Emulator
 
-from .core import Status, ago, doubtful, fill, make, now, state
+from .core import Status, ago, doubtful, drain, fill, make, now, run_reconcile, run_refresh, state
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("limited")]
 
@@ -60,11 +58,11 @@ def test_a_page_of_the_scan_costs_few_whatever_is_on_it(bunce: Emulator) -> None
     fill(bunce, 50)
     for number in range(5):
         doubtful(f"Absent {number}")
-    few = len(queries(lambda: reconcile(seconds=30)))
+    few = len(queries(lambda: run_reconcile(seconds=30)))
     fill(bunce, 100)
     for number in range(50):
         doubtful(f"Absent too {number}")
-    many = len(queries(lambda: reconcile(seconds=30)))
+    many = len(queries(lambda: run_reconcile(seconds=30)))
     # A page with rows and two empty ones, then one page more.
     assert many - few <= 12
     assert few <= 45
@@ -75,7 +73,7 @@ def test_a_read_costs_ten(bunce: Emulator) -> None:
     count the window, write the ledger; write what it came to; read the row under its lock, and
     write it."""
     make(status=Status.SYNCED, bunce_id=bunce.add_segment("VIP").id, refresh_requested_at=now())
-    made = queries(lambda: refresh_requested(seconds=30))
+    made = queries(lambda: run_refresh(seconds=30))
     assert len(made) == 10, made
 
 

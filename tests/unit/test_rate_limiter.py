@@ -7,12 +7,12 @@ import threading
 import time
 
 import pytest
-from bunce_sync.sync.outcome import LINKED_ELSEWHERE, PERMIT_EXPIRED, Result
 from django.db import transaction
 from pytest_django import Settings
 
 from bunce_sync.models import SyncState
-from bunce_sync.sync import rate_limiter
+from bunce_sync.results import LINKED_ELSEWHERE, PERMIT_EXPIRED, Result
+from bunce_sync.sync import rate_limiter, shared_state
 from bunce_sync.sync.push import push
 from bunce_sync.sync.rate_limiter import (
     BREAKER_BASE,
@@ -26,7 +26,6 @@ from bunce_sync.sync.rate_limiter import (
 from bunce_sync.testing.emulator import Emulator, Faults
 
 from .core import (
-    USING,
     Operation,
     Outcome,
     Reason,
@@ -48,13 +47,13 @@ pytestmark = pytest.mark.django_db
 
 def permit() -> Permit:
     with transaction.atomic():
-        return rate_limiter.take_permit(Operation.CREATE, USING)
+        return rate_limiter.take_permit(Operation.CREATE)
 
 
 def report(outcome: Outcome, given: Permit | None = None, **result: object) -> None:
     given = given or permit()
     with transaction.atomic():
-        rate_limiter.report(given, Result(outcome, **result), USING)  # type: ignore[arg-type]  # its fields
+        rate_limiter.report(given, Result(outcome, **result))  # type: ignore[arg-type]  # its fields
 
 
 def fail(times: int = 1) -> None:
@@ -297,9 +296,9 @@ def test_an_outage_puts_a_handful_of_rows_in_doubt_and_not_all(bunce: Emulator) 
 def test_a_permit_that_waits_for_its_turn_is_not_used_once_the_rate_limiter_has_closed(
     bunce: Emulator,
 ) -> None:
-    assert not rate_limiter.is_closed(USING)
+    assert not shared_state.is_paused()
     set_state(blocked_until=ago(-5), blocked_reason=Reason.RATE_LIMITED)
-    assert rate_limiter.is_closed(USING)
+    assert shared_state.is_paused()
 
 
 def test_a_permit_does_not_age_while_others_hold_the_rate_limiter(

@@ -15,7 +15,6 @@ from bunce_sync.sync import rate_limiter
 from bunce_sync.sync import read as read_module
 from bunce_sync.sync import refresh as pull_module
 from bunce_sync.sync.push import push
-from bunce_sync.sync.refresh import refresh_requested
 from bunce_sync.testing.emulator import Emulator, Faults
 
 from .core import (
@@ -30,6 +29,7 @@ from .core import (
     make,
     now,
     record_calls,
+    run_refresh,
     set_state,
     state,
 )
@@ -46,7 +46,7 @@ def asked(bunce: Emulator | None = None, name: str = "VIP", **fields: Any) -> Se
 
 
 def pull() -> int:
-    return refresh_requested(seconds=30)
+    return run_refresh(seconds=30)
 
 
 def test_what_bunce_has_is_stored(bunce: Emulator) -> None:
@@ -210,7 +210,7 @@ def test_reads_leave_a_share_of_the_window_to_pushes(bunce: Emulator, settings: 
 def test_time_that_is_up_hands_the_rest_on(bunce: Emulator) -> None:
     asked(bunce)
     handed: list[bool] = []
-    assert refresh_requested(seconds=0, on_more_work=lambda: handed.append(True)) == 0
+    assert run_refresh(seconds=0, on_more_work=lambda: handed.append(True)) == 0
     assert (handed, bunce.served) == ([True], 0)
 
 

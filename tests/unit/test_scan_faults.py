@@ -13,7 +13,6 @@ from pytest_django import Settings
 
 from bunce_sync.client import RemoteSegment
 from bunce_sync.sync import reconcile as reconcile_module
-from bunce_sync.sync.reconcile import reconcile
 from bunce_sync.testing.emulator import Emulator, Faults
 
 from .core import (
@@ -32,6 +31,7 @@ from .core import (
     let_time_pass,
     look_one_page,
     paused,
+    run_reconcile,
     set_state,
     state,
 )
@@ -47,7 +47,7 @@ def unlimited(bunce: Emulator, settings: Settings) -> None:
 
 
 def look() -> int:
-    return reconcile(seconds=30)
+    return run_reconcile(seconds=30)
 
 
 # What goes wrong on the way

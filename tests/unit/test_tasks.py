@@ -15,7 +15,6 @@ from pytest_django import Settings
 from bunce_sync import exceptions, tasks
 from bunce_sync.models import ApiCall, Segment
 from bunce_sync.publisher import publisher
-from bunce_sync.sync.push import drain
 from bunce_sync.sync.rate_limiter import ClockJumped, NoPermit
 from bunce_sync.tasks import push_segment, reconcile, refresh_segments, sweep
 from bunce_sync.testing.emulator import Emulator, Faults
@@ -29,6 +28,7 @@ from .core import (
     ago,
     configure,
     doubtful,
+    drain,
     fresh,
     make,
     now,
@@ -61,7 +61,7 @@ def test_queue_and_expiry_come_from_the_settings_as_they_are_now(
     bell: BrokerQueue, settings: Settings
 ) -> None:
     configure(settings, SWEEP_INTERVAL=7)
-    publisher.publish(push_segment, 7, USING)
+    publisher.publish(push_segment, 7)
     [(name, arguments, headers)] = bell.messages()
     assert (name, arguments) == ("push_segment", [7, USING])
     expires = datetime.fromisoformat(str(headers["expires"]))
@@ -233,7 +233,7 @@ def test_the_key_is_in_no_log_line_no_row_and_no_message(
 
 
 def test_messages_hold_nothing_but_ids(bell: BrokerQueue) -> None:
-    publisher.publish(push_segment, make("A name").pk, USING)
+    publisher.publish(push_segment, make("A name").pk)
     [message] = bell.messages()
     assert "A name" not in str(message)
 

@@ -7,22 +7,21 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from bunce_sync.sync.outcome import (
-    BACKOFF_CAP,
-    LOOK_FIRST,
-    Claim,
-    Result,
-    adopted,
-    after_push,
-    backoff,
-    checked,
-    result_of,
-)
 
 from bunce_sync import exceptions
 from bunce_sync.client import RemoteSegment
-from bunce_sync.fingerprint import content_digest
+from bunce_sync.fingerprint import listed_fingerprint
 from bunce_sync.models import ApiCall, Segment
+from bunce_sync.results import Result, result_of
+from bunce_sync.transitions import (
+    BACKOFF_CAP,
+    REFRESH_FIRST,
+    Claim,
+    after_adoption,
+    after_push,
+    after_refresh,
+    backoff,
+)
 
 Status = Segment.Status
 Outcome = ApiCall.Outcome
@@ -57,14 +56,14 @@ def row(**changes: Any) -> Segment:
         "status": Status.SENDING,
         "lease_token": TOKEN,
         "lease_until": NOW + timedelta(seconds=60),
-        "sent_digest": content_digest("VIP", None),
-        "shown_digest": content_digest("VIP", None),
+        **digests_of("VIP", None),
+        "shown_digest": listed_fingerprint("VIP", None),
     }
     return Segment(**values | changes)
 
 
 def seen(of: Segment, result: Result, remote: RemoteSegment | None) -> dict[str, Any]:
-    return checked(of, result, remote, now=NOW)
+    return after_refresh(of, result, remote, now=NOW)
 
 
 def settled(
@@ -158,7 +157,7 @@ def test_a_confirmed_create_is_synced_with_all_that_bunce_said() -> None:
 def test_a_confirmed_row_that_was_edited_meanwhile_is_pending_again() -> None:
     changes = settled(Outcome.CONFIRMED, segment=REMOTE, of=row(name="VIP gold"))
     assert (changes["status"], changes["bunce_id"]) == (Status.PENDING, BUNCE_ID)
-    assert changes["sent_digest"] == content_digest("VIP", None)
+    assert changes["sent_digest"] == digests_of("VIP", None)
 
 
 @pytest.mark.parametrize("bunce_id", [None, BUNCE_ID])
@@ -249,14 +248,14 @@ def test_an_update_answered_with_nonsense_is_looked_at_before_it_is_sent_again()
         of=row(bunce_id=BUNCE_ID), under=claim(bunce_id=BUNCE_ID, attempts=1), code="not_json"
     )
     assert (changes["status"], changes["refresh_requested_at"]) == (Status.PENDING, NOW)
-    assert changes["due_at"] - NOW >= LOOK_FIRST
+    assert changes["due_at"] - NOW >= REFRESH_FIRST
 
 
 def test_what_bunce_stored_differently_is_told() -> None:
     other = RemoteSegment(id=BUNCE_ID, name="Vip")
     changes = settled(Outcome.CONFIRMED, segment=other)
     assert (changes["status"], changes["last_code"]) == (Status.SYNCED, "stored_differently")
-    assert changes["shown_digest"] == content_digest("Vip", None)
+    assert changes["shown_digest"] == digests_of("Vip", None)
 
 
 def test_what_an_answer_leaves_out_is_not_taken_for_a_difference() -> None:
@@ -330,7 +329,7 @@ def test_a_late_update_that_crossed_another_is_sent_once_more() -> None:
         status=Status.SYNCED,
         name="Newer",
         bunce_id=BUNCE_ID,
-        sent_digest=content_digest("Newer", None),
+        **digests_of("Newer", None),
         lease_token=None,
         lease_until=None,
     )
@@ -348,8 +347,8 @@ def test_a_late_answer_to_what_is_synced_anyway_changes_nothing() -> None:
 
 def test_an_adopted_row_is_synced_unless_it_was_edited_while_in_doubt() -> None:
     doubtful = {"status": Status.IN_DOUBT, "lease_token": None, "lease_until": None}
-    assert adopted(row(**doubtful), REMOTE, now=NOW)["status"] == Status.SYNCED
-    edited = adopted(row(**doubtful, name="Edited"), REMOTE, now=NOW)
+    assert after_adoption(row(**doubtful), REMOTE, now=NOW)["status"] == Status.SYNCED
+    edited = after_adoption(row(**doubtful, name="Edited"), REMOTE, now=NOW)
     assert (edited["status"], edited["bunce_id"]) == (Status.PENDING, BUNCE_ID)
 
 
@@ -423,7 +422,7 @@ def test_an_error_of_ours_at_a_look_is_told_and_not_repeated_for_ever() -> None:
 
 
 def test_what_bunce_showed_after_the_push_is_no_drift_later() -> None:
-    stored = content_digest("Vip", None)
+    stored = digests_of("Vip", None)
     at_rest = row(status=Status.SYNCED, bunce_id=BUNCE_ID, shown_digest=stored)
     remote = RemoteSegment(id=BUNCE_ID, name="Vip")
     for _ in range(2):  # the same at each look
@@ -452,8 +451,8 @@ def test_a_look_shows_that_an_update_of_unknown_outcome_took_effect() -> None:
     "changes",
     [
         {"name": "Edited"},
-        {"sent_digest": content_digest("Sent since", None)},
-        {"sent_digest": content_digest("Sent since", None), "name": "Sent since"},
+        {**digests_of("Sent since", None)},
+        {**digests_of("Sent since", None), "name": "Sent since"},
     ],
 )
 def test_a_look_settles_no_update_while_another_content_may_be_on_its_way(

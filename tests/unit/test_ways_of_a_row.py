@@ -13,11 +13,11 @@ from pytest_django import Settings
 from bunce_sync import tasks
 from bunce_sync.models import ApiCall, Segment, SyncState
 from bunce_sync.sync import push
-from bunce_sync.sync.work import work
+from bunce_sync.sync.sweep import work
 from bunce_sync.testing.emulator import Emulator
 
 from .broker_queue import BrokerQueue
-from .core import USING, Operation, Outcome, Status, calls, configure, fresh, let_time_pass, make
+from .core import Operation, Outcome, Status, calls, configure, fresh, let_time_pass, make
 
 ELSEWHERE = "elsewhere"
 
@@ -43,7 +43,7 @@ def test_rows_of_raw_sql_wait_and_the_sweep_finds_them(bell: BrokerQueue, bunce:
     tasks.sweep()
     rung = bell.rung()
     assert [name for name, _ in rung] == ["push_segment", "push_segment"]
-    tasks.push_segment(rung[0][1][0], USING)
+    tasks.push_segment(rung[0][1][0])
     assert names(bunce) == ["By SQL", "By SQL too"]
 
 
@@ -134,11 +134,11 @@ def test_a_row_deleted_between_claim_and_sending_is_sent_and_told(
     bunce: Emulator, caplog: pytest.LogCaptureFixture
 ) -> None:
     row = make("VIP")
-    claimed = push.claim(row, USING)
+    claimed = push.claim(row)
     assert claimed is not None
     taken, call, permit = claimed
     Segment.objects.all().delete()
-    push.record(taken, call, permit, push.send(taken, permit.record), USING)
+    push.record(taken, call, permit, push.send(taken, permit.record))
     assert "was deleted while it was being sent" in caplog.text
     assert ApiCall.objects.get().bunce_id == bunce.segments[0].id
 

@@ -14,7 +14,6 @@ from pytest_django import Settings
 from bunce_sync.models import ApiCall, Segment
 from bunce_sync.sync import push as push_module
 from bunce_sync.sync import rate_limiter
-from bunce_sync.sync.push import drain
 from bunce_sync.sync.rate_limiter import LINE_SECONDS, PERMIT_SECONDS, NoPermit, Permit
 from bunce_sync.testing.emulator import Emulator
 
@@ -26,6 +25,7 @@ from .core import (
     Status,
     ago,
     configure,
+    drain,
     in_threads,
     make,
     now,
@@ -47,13 +47,13 @@ def limited(bunce: Emulator, settings: Settings) -> None:
 
 def permit(operation: Operation = Operation.CREATE, *, patience: float = 0.0) -> Permit:
     with transaction.atomic():
-        return rate_limiter.take_permit(operation, USING, patience=patience)
+        return rate_limiter.take_permit(operation, USING, max_wait=patience)
 
 
 def wait_for(operation: Operation = Operation.CREATE, *, patience: float = 0.0) -> float:
     """Seconds until the rate limiter would open; the rate limiter has to be closed."""
     with pytest.raises(NoPermit) as closed:
-        permit(operation, patience=patience)
+        permit(operation, max_wait=patience)
     return closed.value.wait
 
 
@@ -71,7 +71,7 @@ def test_a_full_window_opens_when_its_first_request_falls_out() -> None:
     span = rate_limiter.window().total_seconds()
     burst(20, LIMIT - 1)
     record_calls(45)
-    assert wait_for(patience=1) == pytest.approx(span - 45, abs=1)
+    assert wait_for(max_wait=1) == pytest.approx(span - 45, abs=1)
 
 
 def test_the_window_is_longer_than_bunces_by_what_a_permit_and_the_way_may_hold_back() -> None:
@@ -97,7 +97,7 @@ def test_what_was_never_sent_does_not_count_and_what_may_have_been_does() -> Non
 def test_requests_that_wait_for_their_turn_are_counted_too() -> None:
     burst(20, LIMIT - 1)
     record_calls(-0.2)
-    assert wait_for(patience=1) > 30
+    assert wait_for(max_wait=1) > 30
 
 
 def test_after_the_burst_the_rest_is_spread_until_the_window_frees_itself() -> None:
@@ -115,7 +115,7 @@ def test_nobody_waits_long_for_a_turn_while_there_is_room() -> None:
 
 def test_who_can_wait_gets_a_turn_that_lies_ahead() -> None:
     record_calls(*[30] * BURST, 0)
-    given = permit(patience=2)
+    given = permit(max_wait=2)
     assert 0 < given.wait <= LONGEST_SPACING
     assert (given.at - now()).total_seconds() == pytest.approx(given.wait, abs=0.2)
 
@@ -129,7 +129,7 @@ def test_turns_line_up_one_after_the_other_until_the_line_is_long_enough(
 
     def line_up() -> None:
         while True:
-            given = permit(patience=5)
+            given = permit(max_wait=5)
             turns.append(given.at)
             record_calls(-(given.at - now()).total_seconds())
 
@@ -146,13 +146,13 @@ def test_reads_use_a_share_of_the_window_and_leave_the_rest_to_pushes() -> None:
     burst(20, READS, operation=Operation.LIST)
     span = rate_limiter.window().total_seconds()
     for operation in (Operation.LIST, Operation.READ):
-        assert wait_for(operation, patience=1) == pytest.approx(span - 21, abs=1)
-    assert permit(Operation.CREATE, patience=1).wait <= 1
+        assert wait_for(operation, max_wait=1) == pytest.approx(span - 21, abs=1)
+    assert permit(Operation.CREATE, max_wait=1).wait <= 1
 
 
 def test_pushes_do_not_keep_reads_out() -> None:
     burst(20, BURST, operation=Operation.CREATE)
-    assert permit(Operation.LIST, patience=1).wait <= 1
+    assert permit(Operation.LIST, max_wait=1).wait <= 1
 
 
 def test_a_limit_of_one_still_lets_a_read_through(settings: Settings) -> None:
@@ -244,11 +244,11 @@ def test_a_row_that_rang_lines_up_where_a_worker_that_looks_for_work_goes_home()
     burst(age=30, count=BURST)
     record_calls(-LINE_SECONDS)
     with pytest.raises(NoPermit) as closed, transaction.atomic():
-        rate_limiter.take_permit(Operation.CREATE, USING, patience=2)
+        rate_limiter.take_permit(Operation.CREATE, USING, max_wait=2)
     assert closed.value.queue_full
     with transaction.atomic():
         assert (
-            rate_limiter.take_permit(Operation.CREATE, USING, patience=2, must_wait=True).wait > 0
+            rate_limiter.take_permit(Operation.CREATE, USING, max_wait=2, must_wait=True).wait > 0
         )
 
 
@@ -262,7 +262,7 @@ def test_an_edit_of_very_many_rows_does_not_hold_back_new_ones(
     for number in range(3):
         make(f"New {number}")
     for _ in range(2):
-        for row in push_module._due_rows(USING):
+        for row in push_module._due_rows():
             push_module.push(row.pk)
     made = [call.operation for call in ApiCall.objects.all()]
     assert made.count(Operation.CREATE) == 3
