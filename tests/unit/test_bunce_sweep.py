@@ -13,8 +13,8 @@ from bunce_sync.functions import DatabaseNow
 from bunce_sync.management.commands import bunce_sweep
 from bunce_sync.models import OperationState, Segment
 from bunce_sync.sync import rate_limiter
+from bunce_sync.sync.sweep import Work
 from bunce_sync.sync.sweep import work as really_work
-from bunce_sync.sync.work import Work
 from bunce_sync.testing.emulator import Emulator
 from tests.unit.core import make
 

@@ -22,6 +22,7 @@ from bunce_sync.transitions import (
     after_refresh,
     backoff,
 )
+from tests.unit.core import digests_of
 
 Status = Segment.Status
 Outcome = ApiCall.Outcome
@@ -39,13 +40,12 @@ def claim(**changes: Any) -> Claim:
     values: dict[str, Any] = {
         "segment_id": 7,
         "token": TOKEN,
-        "name": "VIP",
-        "description": None,
-        "add_all_customers": False,
         "bunce_id": None,
         "attempts": 3,
     }
-    return Claim(**values | changes)
+    content = {"name": "VIP", "description": None, "add_all_customers": False}
+    content |= {name: changes.pop(name) for name in [*content] if name in changes}
+    return Claim(**values | changes, content=content, **Segment.digests_of(content))
 
 
 def row(**changes: Any) -> Segment:
@@ -157,7 +157,7 @@ def test_a_confirmed_create_is_synced_with_all_that_bunce_said() -> None:
 def test_a_confirmed_row_that_was_edited_meanwhile_is_pending_again() -> None:
     changes = settled(Outcome.CONFIRMED, segment=REMOTE, of=row(name="VIP gold"))
     assert (changes["status"], changes["bunce_id"]) == (Status.PENDING, BUNCE_ID)
-    assert changes["sent_digest"] == digests_of("VIP", None)
+    assert changes["sent_digest"] == digests_of("VIP", None)["sent_digest"]
 
 
 @pytest.mark.parametrize("bunce_id", [None, BUNCE_ID])
@@ -204,7 +204,7 @@ def test_a_refusal_rejects_the_row(status: int) -> None:
 @pytest.mark.parametrize("code", ["rejected", "conflict"])
 @pytest.mark.parametrize("name", ["VIP", "edited since"])
 def test_a_refusal_after_doubt_is_looked_up_since_it_may_be_our_own(code: str, name: str) -> None:
-    changes = settled(Outcome.REJECTED, of=row(name=name), under=claim(doubted=True), code=code)
+    changes = settled(Outcome.REJECTED, of=row(name=name), under=claim(has_unresolved_create=True), code=code)
     assert (changes["status"], changes["due_at"]) == (Status.IN_DOUBT, NOW)
 
 
@@ -212,7 +212,7 @@ def test_a_refusal_after_doubt_is_looked_up_since_it_may_be_our_own(code: str, n
 def test_a_refusal_that_no_earlier_create_can_have_caused_rejects_after_doubt_too(
     code: str,
 ) -> None:
-    changes = settled(Outcome.REJECTED, under=claim(doubted=True), code=code)
+    changes = settled(Outcome.REJECTED, under=claim(has_unresolved_create=True), code=code)
     assert changes["status"] == Status.REJECTED
 
 
@@ -255,7 +255,7 @@ def test_what_bunce_stored_differently_is_told() -> None:
     other = RemoteSegment(id=BUNCE_ID, name="Vip")
     changes = settled(Outcome.CONFIRMED, segment=other)
     assert (changes["status"], changes["last_code"]) == (Status.SYNCED, "stored_differently")
-    assert changes["shown_digest"] == digests_of("Vip", None)
+    assert changes["shown_digest"] == listed_fingerprint("Vip", None)
 
 
 def test_what_an_answer_leaves_out_is_not_taken_for_a_difference() -> None:
@@ -282,7 +282,7 @@ def test_a_refused_create_of_a_row_that_a_late_answer_linked_becomes_an_update(
     doubted: bool,
 ) -> None:
     changes = settled(
-        Outcome.REJECTED, of=row(bunce_id=BUNCE_ID), under=claim(doubted=doubted), http_status=422
+        Outcome.REJECTED, of=row(bunce_id=BUNCE_ID), under=claim(has_unresolved_create=doubted), http_status=422
     )
     assert changes["status"] == Status.PENDING
 
