@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from django.db.models import Q, QuerySet
 
+from bunce_sync import transitions
 from bunce_sync.models import Segment
 from bunce_sync.testing.emulator import Emulator
 from tests.faults import report
@@ -38,7 +39,7 @@ PORTION = 200
 #: After the last fault all is at rest within this time (and what a busy machine adds to it).
 REST = LEASE + GRACE + 3 * SWEEP
 
-RESTING = Q(status__in=Segment.RESTING)
+AT_REST = Q(status__in=transitions.AT_REST)
 
 
 def rows(short: int) -> int:
@@ -84,7 +85,7 @@ class Trial:
     @property
     def restless(self) -> QuerySet[Segment]:
         """The rows that are not at rest."""
-        return self.site.segments.exclude(RESTING)
+        return self.site.segments.exclude(AT_REST)
 
     def after_push(self, *, seconds: float, supervised: bool = False) -> None:
         """Wait until every row rests and Bunce has nothing more up its sleeve.
