@@ -7,7 +7,7 @@ from typing import Literal
 
 import pytest
 
-from bunce_sync.sync import rate_limiter
+from bunce_sync.sync import circuit_breaker
 from bunce_sync.testing.emulator import Faults
 from tests.faults.conftest import STACKS
 from tests.faults.trial import LONG, SEEDS, Trial, rows
@@ -83,6 +83,6 @@ def test_an_outage_puts_a_handful_of_rows_in_doubt_and_not_thousands(
     eventually(lambda: time.monotonic() - began >= seconds, seconds)
     doubtful = trial.site.calls.filter(operation="create", outcome="unknown").count()
     trial.bunce.set(outage=None)
-    # The breaker may have closed the rate limiter for up to a minute at the last failed probe.
-    trial.rest(slack=rate_limiter.BREAKER_CAP + 30)
+    # The last failed probe may have paused all requests for up to a minute.
+    trial.rest(slack=circuit_breaker.OUTAGE_CAP + 30)
     assert 0 < doubtful <= 20

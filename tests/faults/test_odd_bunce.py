@@ -4,9 +4,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from bunce_sync.sync.outcome import LOOK_FIRST
 
 from bunce_sync.testing.emulator import Faults
+from bunce_sync.transitions import REFRESH_FIRST
 from tests.faults.conftest import STACKS
 from tests.faults.test_bunce_fails import BACKOFF, MIX
 from tests.faults.trial import LONG, SEEDS, Trial, rows
@@ -39,7 +39,7 @@ def test_odd_answers_and_pages_leave_each_row_its_one_segment(
         trial.site.start_worker(beat=beat, processes=2)
     trial.save(rows(100))
     trial.edit(" edited")
-    trial.rest(slack=BACKOFF + LOOK_FIRST.total_seconds() + 10)
+    trial.rest(slack=BACKOFF + REFRESH_FIRST.total_seconds() + 10)
     assert all(one.name.endswith(" edited") for one in trial.bunce.segments)
 
 
