@@ -27,7 +27,7 @@ def test_a_signal_ends_the_loop_after_the_request_under_way(
         site.wait_until(lambda: bunce.served > 0, "a request is under way")
         os.kill(process.popen.pid, number)
         assert process.popen.wait(30) == 0
-        assert "Asked to end" in process.output
+        assert "Shutdown requested" in process.output
         # The request under way was recorded, and nothing new was begun.
         assert site.segments.filter(status="synced").count() == 1
         assert len(bunce.segments) == 1
