@@ -13,13 +13,14 @@ from bunce_sync import tasks
 from bunce_sync.client import Page, Position
 from bunce_sync.client.paging import read_page
 from bunce_sync.models import Segment
-from bunce_sync.sync import push, rate_limiter
+from bunce_sync.sync import clock, rate_limiter
 from bunce_sync.sync import reconcile as reconcile_module
+from bunce_sync.sync.budget import Budget
+from bunce_sync.sync.push import Push, push
 from bunce_sync.sync.sweep import free_leases
 from bunce_sync.testing.emulator import Emulator
 
 from .core import (
-    USING,
     Operation,
     Status,
     ago,
@@ -90,20 +91,19 @@ def test_a_segment_whose_nearest_row_settled_itself_goes_to_the_next_row(
     assert (fresh(other).status, fresh(other).bunce_id) == (Status.SYNCED, stored.id)
 
 
-def test_a_late_answer_to_an_update_does_not_speak_for_a_later_one(bunce: Emulator) -> None:
+def test_a_late_response_to_an_update_does_not_confirm_a_later_edit(bunce: Emulator) -> None:
     row = make("First", bunce_id=bunce.add_segment("Before").id)
-    claimed = push.claim(row)
-    assert claimed is not None
-    taken, call, permit = claimed
-    late = push.send(taken, permit.record)
+    attempt = Push(row)
+    assert attempt.reserve(Budget(30))
+    late = attempt.perform(Budget(30))
     let_time_pass(91)
     free_leases()
     Segment.objects.update(name="Second")
-    assert push.push(row.pk)
+    assert push(row.pk)
     Segment.objects.update(name="First")  # the same again as what is still to be recorded
-    push.record(taken, call, permit, late)
+    attempt.record(late)
     assert fresh(row).status == Status.PENDING
-    assert push.push(row.pk)
+    assert push(row.pk)
     assert [segment.name for segment in bunce.segments] == ["First"]
 
 
@@ -112,8 +112,8 @@ def test_all_customers_changed_between_reading_and_claiming_is_sent_as_it_is_now
 ) -> None:
     row = make("VIP", add_all_customers=False)
     Segment.objects.update(add_all_customers=True)
-    assert push.claim(row) is None
-    assert push.push(row.pk)
+    assert not Push(row).reserve(Budget(30))
+    assert push(row.pk)
     assert bunce.segments[0].all_customers
 
 
@@ -164,17 +164,16 @@ def test_a_create_that_fails_again_and_again_costs_scans_at_growing_intervals(
     assert due(edited), "what it says now was never tried"
 
 
-def test_what_a_scan_did_not_find_is_sent_without_waiting_for_a_sweep(bunce: Emulator) -> None:
+def test_a_row_the_scan_did_not_find_is_sent_without_waiting_for_a_sweep(bunce: Emulator) -> None:
     row = doubtful("VIP")
-    tasks.reconcile()
+    tasks.work("reconcile")
     assert fresh(row).bunce_id == bunce.segments[0].id
 
 
-def test_a_clock_that_jumps_ends_the_scan_which_goes_by_the_old_time(bunce: Emulator) -> None:
+def test_a_clock_jump_ends_the_scan_which_uses_the_old_time(bunce: Emulator) -> None:
     set_state(scan={"pages": 1}, scan_token="5f0c2f0e-0000-4000-8000-000000000000")
-    rate_limiter.recover_from_clock_jump(
-        rate_limiter.ClockJumped(-3600.0, state().clock_epoch), USING
-    )
+    jumped = clock.ClockJumped(-3600.0, state().clock_epoch)
+    clock.recover_from_clock_jump(jumped, window=rate_limiter.counted_window())
     assert (state().scan, state().scan_token) == (None, None)
 
 

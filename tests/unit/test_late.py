@@ -14,9 +14,8 @@ from bunce_sync import services
 from bunce_sync.client.responses import read_segment
 from bunce_sync.models import ApiCall, Segment
 from bunce_sync.results import Result
-from bunce_sync.sync import push as push_module
-from bunce_sync.sync.push import claim, push, record, send
-from bunce_sync.sync.rate_limiter import Permit
+from bunce_sync.sync.budget import Budget
+from bunce_sync.sync.push import Push, push
 from bunce_sync.sync.sweep import free_leases
 from bunce_sync.testing.emulator import Emulator
 from bunce_sync.transitions import Claim
@@ -45,24 +44,30 @@ pytestmark = pytest.mark.django_db
 class Worker:
     """A worker that can be stopped between its steps."""
 
-    taken: Claim
-    call: ApiCall
-    permit: Permit
+    attempt: Push
     result: Result | None = None
+
+    @property
+    def taken(self) -> Claim:
+        return self.attempt.claim
 
     @classmethod
     def claims(cls, row: Segment) -> Worker:
-        claimed = claim(fresh(row))
-        assert claimed is not None
-        return cls(*claimed)
+        return cls.claims_as_read(fresh(row))
+
+    @classmethod
+    def claims_as_read(cls, row: Segment) -> Worker:
+        attempt = Push(row)
+        assert attempt.reserve(Budget(30))
+        return cls(attempt)
 
     def sends(self) -> Worker:
-        self.result = send(self.taken, self.permit.record)
+        self.result = self.attempt.perform(Budget(30))
         return self
 
     def records(self) -> Segment:
         assert self.result is not None
-        record(self.taken, self.call, self.permit, self.result)
+        self.attempt.record(self.result)
         return Segment.objects.get(pk=self.taken.segment_id)
 
 
@@ -107,9 +112,7 @@ def test_an_edit_that_is_taken_back_in_flight_sends_nothing_more(bunce: Emulator
 def test_an_edit_between_reading_and_claiming_is_sent_afterwards(bunce: Emulator) -> None:
     row = make("First")
     Segment.objects.update(name="Second")
-    claimed = claim(row)  # as it was read before
-    assert claimed is not None
-    assert Worker(*claimed).sends().records().status == Status.PENDING
+    assert Worker.claims_as_read(row).sends().records().status == Status.PENDING
     assert push(row.pk)
     assert [segment.name for segment in bunce.segments] == ["Second"]
 
@@ -122,7 +125,7 @@ def test_an_edit_of_a_create_that_ends_in_doubt_keeps_what_was_sent(
     worker = Worker.claims(make("First")).sends()
     Segment.objects.update(name="Second")
     row = worker.records()
-    assert (row.status, row.sent_digest) == (Status.IN_DOUBT, worker.taken.content_fingerprint)
+    assert (row.status, row.sent_digest) == (Status.IN_DOUBT, worker.taken.sent_digest)
 
 
 def test_a_row_deleted_in_flight_leaves_its_story_in_the_ledger(
@@ -132,7 +135,7 @@ def test_a_row_deleted_in_flight_leaves_its_story_in_the_ledger(
     worker = Worker.claims(row).sends()
     Segment.objects.all().delete()
     assert worker.result is not None
-    record(worker.taken, worker.call, worker.permit, worker.result)
+    worker.attempt.record(worker.result)
     [call] = ApiCall.objects.all()
     assert (call.outcome, call.code) == (Outcome.CONFIRMED, "row_deleted")
     assert call.bunce_id == bunce.segments[0].id
@@ -341,8 +344,8 @@ def test_a_create_whose_segment_was_given_to_another_row_looks_for_the_other_one
 
 
 def failing_once(monkeypatch: pytest.MonkeyPatch, name: str, error: Exception) -> Callable[[], int]:
-    """Let a function of the push fail the first time; gives how often it was called."""
-    original = getattr(push_module, name)
+    """Let a method of ``Push`` fail the first time; return a counter of its calls."""
+    original = getattr(Push, name)
     times = 0
 
     def stand_in(*args: Any, **kwargs: Any) -> Any:
@@ -352,7 +355,7 @@ def failing_once(monkeypatch: pytest.MonkeyPatch, name: str, error: Exception) -
             raise error
         return original(*args, **kwargs)
 
-    monkeypatch.setattr(push_module, name, stand_in)
+    monkeypatch.setattr(Push, name, stand_in)
     return lambda: times
 
 

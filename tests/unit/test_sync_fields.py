@@ -18,8 +18,8 @@ from pytest_django import Settings
 from reversion.models import Version
 
 from bunce_sync.models import ApiCall, Segment
-from bunce_sync.sync import push as push_module
-from bunce_sync.sync.push import push
+from bunce_sync.sync.budget import Budget
+from bunce_sync.sync.push import Push, push
 from bunce_sync.sync.sweep import prune_call_log, work
 from bunce_sync.testing.emulator import Emulator
 from tests.neighbours.models import Numbered, Tracked, Vip
@@ -634,17 +634,16 @@ def test_a_row_put_back_from_before_an_unknown_create_is_in_doubt_again(bunce: E
     assert len(bunce.segments) == 1
 
 
-def test_a_row_put_back_while_its_create_is_on_the_way_is_not_sent_again(bunce: Emulator) -> None:
+def test_a_row_restored_while_its_create_is_under_way_is_not_sent_again(bunce: Emulator) -> None:
     row = Segment.objects.create(name="VIP")
     old = serializers.serialize("json", [fresh(row)])
-    claimed = push_module.claim(fresh(row))
-    assert claimed is not None
-    taken, call, permit = claimed
+    attempt = Push(fresh(row))
+    assert attempt.reserve(Budget(30))
     Segment.objects.all().delete()
     put_back(old)
     sync(2)
     assert fresh(row).status == Status.IN_DOUBT
-    push_module.record(taken, call, permit, push_module.send(taken, permit.record))
+    attempt.record(attempt.perform(Budget(30)))
     assert (fresh(row).status, fresh(row).bunce_id) == (Status.SYNCED, bunce.segments[0].id)
     assert len(bunce.segments) == 1
 
@@ -811,21 +810,18 @@ def test_a_lease_without_end_is_ended(bunce: Emulator) -> None:
     assert fresh(row).status == Status.IN_DOUBT
 
 
-def test_an_error_of_ours_at_one_row_puts_that_row_off_and_stops_no_other(
+def test_an_internal_error_at_one_row_postpones_that_row_and_stops_no_other(
     bunce: Emulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bad, good = make("Bad"), make("Good")
-    digest = Segment.digest.fget  # type: ignore[attr-defined]  # a property
+    lease = Push.lease
 
-    claim = push_module.claim
-
-    def claim_or_fail(row: Segment, *args: Any, **kwargs: Any) -> Any:
-        if row.pk == bad.pk:
+    def lease_or_fail(attempt: Push) -> bool:
+        if attempt.row.pk == bad.pk:
             raise TypeError("sk_live_secret")
-        return claim(row, *args, **kwargs)
+        return lease(attempt)
 
-    monkeypatch.setattr(push_module, "claim", claim_or_fail)
-    assert digest is not None
+    monkeypatch.setattr(Push, "lease", lease_or_fail)
     sync()
     assert fresh(good).status == Status.SYNCED
     row = fresh(bad)

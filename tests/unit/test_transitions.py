@@ -45,7 +45,7 @@ def claim(**changes: Any) -> Claim:
     }
     content = {"name": "VIP", "description": None, "add_all_customers": False}
     content |= {name: changes.pop(name) for name in [*content] if name in changes}
-    return Claim(**values | changes, content=content, **Segment.digests_of(content))
+    return Claim(**values | changes | {"content": content} | Segment.digests_of(content))
 
 
 def row(**changes: Any) -> Segment:
@@ -204,7 +204,9 @@ def test_a_refusal_rejects_the_row(status: int) -> None:
 @pytest.mark.parametrize("code", ["rejected", "conflict"])
 @pytest.mark.parametrize("name", ["VIP", "edited since"])
 def test_a_refusal_after_doubt_is_looked_up_since_it_may_be_our_own(code: str, name: str) -> None:
-    changes = settled(Outcome.REJECTED, of=row(name=name), under=claim(has_unresolved_create=True), code=code)
+    changes = settled(
+        Outcome.REJECTED, of=row(name=name), under=claim(has_unresolved_create=True), code=code
+    )
     assert (changes["status"], changes["due_at"]) == (Status.IN_DOUBT, NOW)
 
 
@@ -282,7 +284,10 @@ def test_a_refused_create_of_a_row_that_a_late_answer_linked_becomes_an_update(
     doubted: bool,
 ) -> None:
     changes = settled(
-        Outcome.REJECTED, of=row(bunce_id=BUNCE_ID), under=claim(has_unresolved_create=doubted), http_status=422
+        Outcome.REJECTED,
+        of=row(bunce_id=BUNCE_ID),
+        under=claim(has_unresolved_create=doubted),
+        http_status=422,
     )
     assert changes["status"] == Status.PENDING
 
@@ -421,8 +426,8 @@ def test_an_error_of_ours_at_a_look_is_told_and_not_repeated_for_ever() -> None:
     assert (changes["refresh_requested_at"], changes["last_code"]) == (None, "internal")
 
 
-def test_what_bunce_showed_after_the_push_is_no_drift_later() -> None:
-    stored = digests_of("Vip", None)
+def test_what_bunce_showed_after_the_push_is_not_drift() -> None:
+    stored = listed_fingerprint("Vip", None)
     at_rest = row(status=Status.SYNCED, bunce_id=BUNCE_ID, shown_digest=stored)
     remote = RemoteSegment(id=BUNCE_ID, name="Vip")
     for _ in range(2):  # the same at each look
