@@ -37,7 +37,7 @@ from bunce_sync.exceptions import ConfigurationError
 from bunce_sync.functions import DatabaseNow
 from bunce_sync.models import ApiCall, OperationState, Segment, SegmentQuerySet
 from bunce_sync.results import LINKED_ELSEWHERE, SHARED, Result
-from bunce_sync.sync import circuit_breaker
+from bunce_sync.sync import circuit_breaker, shared_state
 from bunce_sync.sync.attempt import Attempt, client
 from bunce_sync.sync.budget import Budget, Kind, Progress, attempt_each
 from bunce_sync.sync.circuit_breaker import OperationRows
@@ -348,8 +348,10 @@ def _values_from_call_log(row: Segment) -> dict[str, Any]:
                 return transitions.after_restore(row, call.bunce_id, now=DatabaseNow())
         elif call.body and not call.decision:
             grace = timedelta(seconds=conf.GRACE + conf.request_deadline)
+            # Not before now: a scan under way may have passed the page with the segment.
+            due_at = max(call.started_at + grace, shared_state.now())
             return transitions.after_lost_create(
-                row, call.body, sent_at=call.started_at, due_at=call.started_at + grace
+                row, call.body, sent_at=call.started_at, due_at=due_at
             )
     return {}
 
