@@ -214,14 +214,14 @@ def test_a_limit_of_one_still_permits_a_read(settings: Settings) -> None:
 
 
 def test_after_a_pause_bunce_asked_for_the_pace_starts_at_half_and_grows() -> None:
-    even = counted_window().total_seconds() / LIMIT
+    window = counted_window().total_seconds()
     record_calls(0)
     assert permit().wait == 0
-    set_state(resumed_at=ago(0))
-    assert denied().wait == pytest.approx(2 * even, abs=0.2)
-    set_state(resumed_at=ago(counted_window().total_seconds() / 2))
-    assert denied().wait == pytest.approx(1.5 * even, abs=0.2)
-    set_state(resumed_at=ago(counted_window().total_seconds()))
+    for passed, spacing in ((0, 2), (window / 2, 1.5)):
+        set_state(resumed_at=ago(passed))
+        record_calls(0)
+        assert denied().wait == pytest.approx(spacing * window / LIMIT, abs=0.2)
+    set_state(resumed_at=ago(window))
     assert permit().wait == 0
 
 
