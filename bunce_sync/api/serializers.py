@@ -135,7 +135,8 @@ class SegmentWriteSerializer(StrictSerializer, SegmentModelSerializer):
             setattr(segment, name, value)
         segment.clean()
         return {
-            name: getattr(segment, name) for name in (attrs if self.partial else Segment.CREATE_FIELDS)
+            name: getattr(segment, name)
+            for name in (attrs if self.partial else Segment.CREATE_FIELDS)
         }
 
     def update(self, instance: Segment, validated_data: dict[str, Any]) -> Segment:

@@ -104,19 +104,20 @@ def refresh(row: Segment, budget: Budget) -> bool:
         # Only where reads work: with a wrong key or address it would look removed.
         second = ReadDuplicate(row.bunce_duplicate_id, segment_id=row.pk).run(budget)
         duplicate_gone = second is not None and second.code == NotFound.code
-    _save(row, result, remote, duplicate_gone=duplicate_gone)
-    return remote is not None
+    saved = _save(row, result, remote, duplicate_gone=duplicate_gone)
+    return saved and remote is not None
 
 
 def _save(
     row: Segment, result: Result, remote: RemoteSegment | None, *, duplicate_gone: bool
-) -> None:
+) -> bool:
+    """Write what the read showed; return False if the row was deleted or linked to another segment."""
     reads_work = result.code != NotFound.code or _reads_work()
     with database.atomic():
         rows = database.segments().locked().filter(pk=row.pk).only(*COMPARED)
         current = next(iter(rows), None)
         if current is None or current.bunce_id != row.bunce_id:
-            return
+            return False
         values = transitions.after_refresh(
             current, result, remote, now=DatabaseNow(), reads_work=reads_work
         )
@@ -124,6 +125,7 @@ def _save(
             values |= {"bunce_duplicate_id": None}
         if values:
             database.segments().filter(pk=row.pk).update_sync_fields(**values)
+    return True
 
 
 def _reads_work() -> bool:

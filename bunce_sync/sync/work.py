@@ -15,7 +15,7 @@ from bunce_sync.sync.refresh import REFRESH
 
 #: Pushes come last. A sweep publishes one message for each of the others and many for pushes, and
 #: behind the many the one would expire before a worker reads it.
-KINDS: Final[tuple[Kind, ...]] = (RECONCILE, REFRESH, PUSH)
+KINDS: Final[tuple[Kind, ...]] = (REFRESH, RECONCILE, PUSH)
 BY_NAME: Final = {kind.name: kind for kind in KINDS}
 #: The operations of all kinds.
 OPERATIONS: Final = tuple(rows for kind in KINDS for rows in kind.operations)

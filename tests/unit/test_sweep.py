@@ -186,7 +186,8 @@ def test_without_a_key_leases_are_freed_all_the_same(bunce: Emulator, settings: 
 
 def test_it_runs_on_an_empty_database() -> None:
     found = sweep()
-    assert not any(found.workers.values()) and found.freed == 0
+    assert not any(found.workers.values())
+    assert found.freed == 0
 
 
 @pytest.mark.parametrize("rows", [0, 300])
