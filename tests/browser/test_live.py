@@ -120,9 +120,9 @@ def test_a_page_without_responses_says_since_when_and_recovers(
         fail = fails(status)
         person.page.route(POLL, fail)
         expect(notice).to_contain_text(
-            re.compile(r"does not answer: what you see is as it was at \d\d:\d\d:\d\d\.")
+            re.compile(r"is not responding\. This page shows the status at \d\d:\d\d:\d\d")
         )
-        expect(announcer).to_contain_text("The site does not answer")
+        expect(announcer).to_contain_text("The site is not responding")
         expect(age).to_be_hidden()
         site.segments.update_sync_fields(status="synced", bunce_id="b-1")
         person.page.unroute(POLL, fail)
@@ -158,7 +158,7 @@ def test_after_a_logout_the_page_says_that_it_is_no_longer_updated(
     cookies = person.context.cookies()
     notice = person.page.locator("[data-bunce-outdated]")
     person.context.clear_cookies()
-    expect(notice).to_have_text("This page is no longer kept up to date: reload it.")
+    expect(notice).to_have_text("This page is no longer updated. Reload it.")
     polls.wait_until_it_stopped()
 
     # Logged in again in another tab.
@@ -205,7 +205,7 @@ def test_a_button_keeps_the_focus_when_the_page_is_updated(site: Site, person: P
     expect(person.state).to_contain_text("Changed in Bunce")
     expect(button).to_be_focused()
     person.page.keyboard.press("Enter")
-    expect(person.page.get_by_text("A worker will look up 1 segment in Bunce")).to_be_visible()
+    expect(person.page.get_by_text("1 segment will be refreshed from Bunce")).to_be_visible()
     assert site.segments.refresh_requested().exists()
 
 

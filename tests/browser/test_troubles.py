@@ -29,14 +29,14 @@ def test_a_rejected_segment_is_retried_changed_and_synced(
 
     person.page.get_by_label("Name").fill("VIP customers")
     person.press("Retry")  # unsaved changes are not discarded
-    expect(person.page.get_by_role("alert")).to_contain_text("not saved yet")
+    expect(person.page.get_by_role("alert")).to_contain_text("There are unsaved changes.")
     assert person.page.get_by_label("Name").input_value() == "VIP customers"
     person.page.get_by_label("Name").fill("   ")
     person.page.get_by_label("Description").fill("Typed with care")
     person.press("Save and continue editing")
     expect(person.page.get_by_text("This field is required.")).to_be_visible()
     person.press("Retry")  # nor after a failed save
-    expect(person.page.get_by_role("alert")).to_contain_text("not saved yet")
+    expect(person.page.get_by_role("alert")).to_contain_text("There are unsaved changes.")
     assert person.page.get_by_label("Description").input_value() == "Typed with care"
     person.page.get_by_label("Name").fill("VIP customers")
     person.press("Save and continue editing")
