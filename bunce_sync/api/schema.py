@@ -224,7 +224,6 @@ SETTINGS: dict[str, Any] = {
         "SegmentStatus": "bunce_sync.choices.Status",
         "LimiterReason": "bunce_sync.choices.Reason",
         "LimiterState": "bunce_sync.api.status.LIMITER_STATES",
-        "CountPrecision": "bunce_sync.api.status.PRECISIONS",
         "CallOperation": "bunce_sync.choices.Operation",
         "CallOutcome": "bunce_sync.choices.Outcome",
         "CallDecision": "bunce_sync.choices.Decision",

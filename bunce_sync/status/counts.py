@@ -1,20 +1,16 @@
-"""Counts: segments by status, requests over time, and the estimated size of a table."""
+"""Counts: segments by status, and requests over time."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Final
 
-from django.db import connections
-from django.db.models import Case, Count, Model, Value, When
+from django.db.models import Case, Count, Value, When
 
 from bunce_sync import database
 from bunce_sync.choices import Outcome, Status
-
-#: The longest list that can be paged through, and the most rows one action of the admin changes.
-CAP = 10_000
 
 #: The chart of the last hour has this many buckets, each this many seconds wide.
 BUCKETS: Final = 12
@@ -72,28 +68,3 @@ def _kind(outcome: str) -> str:
             return "rejected"
         case _:
             return "failed"
-
-
-def estimated_rows(model: type[Model], using: str) -> int | None:
-    """Return about how many rows a table has, from the statistics of the database's planner.
-
-    Returns:
-        None where the database has no such figure: on SQLite, and before the first analysis.
-    """
-    connection = connections[using]
-    parameter: Any = model._meta.db_table
-    match connection.vendor:
-        case "postgresql":
-            sql = "SELECT reltuples::bigint FROM pg_class WHERE oid = to_regclass(%s)"
-            parameter = connection.ops.quote_name(parameter)
-        case "mysql":
-            sql = (
-                "SELECT table_rows FROM information_schema.tables"
-                " WHERE table_schema = DATABASE() AND table_name = %s"
-            )
-        case _:
-            return None
-    with connection.cursor() as cursor:
-        cursor.execute(sql, [parameter])
-        row = cursor.fetchone()
-    return int(row[0]) if row and row[0] is not None and row[0] >= 0 else None
