@@ -364,7 +364,7 @@ class Segment(models.Model):
 
     @property
     def content_fingerprint(self) -> str:
-        """The fingerprint of what an update would send now; unlike ``sent_digest`` after an edit."""
+        """The fingerprint of what an update would send now; ``sent_digest`` until an edit."""
         return sent_fingerprint(self.content(self.UPDATE_FIELDS))
 
     @property

@@ -111,7 +111,7 @@ def refresh(row: Segment, budget: Budget) -> bool:
 def _save(
     row: Segment, result: Result, remote: RemoteSegment | None, *, duplicate_gone: bool
 ) -> bool:
-    """Write what the read showed; return False if the row was deleted or linked to another segment."""
+    """Write what the read showed; return False if the row is gone or linked elsewhere."""
     reads_work = result.code != NotFound.code or _reads_work()
     with database.atomic():
         rows = database.segments().locked().filter(pk=row.pk).only(*COMPARED)

@@ -148,7 +148,10 @@ def test_a_row_edited_while_in_doubt_is_adopted_by_what_was_sent_and_then_update
     bunce: Emulator,
 ) -> None:
     stored = bunce.add_segment("VIP")
-    row = doubtful("Edited since", **digests_of("VIP", None))
+    sent = digests_of("VIP")
+    row = doubtful(
+        "Edited since", sent_digest=sent["sent_digest"], listed_digest=sent["listed_digest"]
+    )
     look()
     row = fresh(row)
     assert (row.status, row.bunce_id, due(row)) == (Status.PENDING, stored.id, True)

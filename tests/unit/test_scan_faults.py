@@ -12,7 +12,7 @@ import pytest
 from pytest_django import Settings
 
 from bunce_sync.client import RemoteSegment
-from bunce_sync.sync import reconcile as reconcile_module
+from bunce_sync.sync import list_scan
 from bunce_sync.testing.emulator import Emulator, Faults
 
 from .core import (
@@ -166,17 +166,17 @@ def test_the_memory_in_use_does_not_grow_with_the_list(
     bunce.set(order="oldest")
     fill(bunce, 5 * PAGE, age=900)
     doubtful()
-    read = reconcile_module._read
+    send = list_scan.ListPage.send
     others = {id(one): one for one in segments_in_memory()}  # other tests' own; kept, so ids stay
     held: list[int] = []
     kept: list[int] = []
 
-    def count_and_read(*args: Any) -> Any:
+    def count_and_send(*args: Any) -> Any:
         held.append(sum(id(one) not in others for one in segments_in_memory()))
         kept.append(len(json.dumps(state().scan)))
-        return read(*args)
+        return send(*args)
 
-    monkeypatch.setattr(reconcile_module, "_read", count_and_read)
+    monkeypatch.setattr(list_scan.ListPage, "send", count_and_send)
     assert look() == 7
     assert 0 < max(held) <= 2 * PAGE
     assert max(kept) < 600
