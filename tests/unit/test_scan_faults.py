@@ -166,17 +166,17 @@ def test_the_memory_in_use_does_not_grow_with_the_list(
     bunce.set(order="oldest")
     fill(bunce, 5 * PAGE, age=900)
     doubtful()
-    send = list_scan.ListPage.send
+    use_page = list_scan.Walk.use_page
     others = {id(one): one for one in segments_in_memory()}  # other tests' own; kept, so ids stay
     held: list[int] = []
     kept: list[int] = []
 
-    def count_and_send(*args: Any) -> Any:
+    def count_and_use(*args: Any) -> Any:
         held.append(sum(id(one) not in others for one in segments_in_memory()))
         kept.append(len(json.dumps(state().scan)))
-        return send(*args)
+        return use_page(*args)
 
-    monkeypatch.setattr(list_scan.ListPage, "send", count_and_send)
+    monkeypatch.setattr(list_scan.Walk, "use_page", count_and_use)
     assert look() == 7
     assert 0 < max(held) <= 2 * PAGE
     assert max(kept) < 600
