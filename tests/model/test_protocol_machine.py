@@ -34,6 +34,7 @@ from hypothesis.stateful import (
 from pytest_django import Settings
 
 from bunce_sync.choices import Outcome, Status
+from bunce_sync.functions import DatabaseNow
 from bunce_sync.models import Segment
 from bunce_sync.results import PERMIT_EXPIRED, Result
 from bunce_sync.sync import rate_limiter, reconcile, sweep
@@ -152,6 +153,22 @@ class Protocol(World):
     def change_page_size(self, size: int) -> None:
         """The setting changes, perhaps during a scan."""
         django_settings.BUNCE_SYNC["PAGE_SIZE"] = size
+
+    @precondition(lambda self: self.unresolved)
+    @rule(data=st.data())
+    def forget(self, data: st.DataObject) -> None:
+        """SQL past the app resets a row whose create is unresolved; only the call log knows it."""
+        rows = Segment.objects.filter(pk=pick(data, self.unresolved))
+        rows.update_sync_fields(
+            status=Status.PENDING,
+            due_at=DatabaseNow(),
+            attempts=0,
+            lease_token=None,
+            lease_until=None,
+            sent_digest="",
+            listed_digest="",
+            sent_at=None,
+        )
 
     # Workers
 
@@ -307,9 +324,12 @@ class Protocol(World):
     def an_id_is_never_overwritten(self) -> None:
         rows = Segment.objects.values_list("pk", "bunce_id", "status", "due_at", "lease_until")
         self.ready = set()
+        self.unresolved = []
         for pk, bunce_id, status, due_at, lease_until in rows:
             if (lease_until or due_at) <= self.time.now:
                 self.ready.add(status)
+            if bunce_id is None and status in (Status.SENDING, Status.IN_DOUBT):
+                self.unresolved.append(pk)
             assert self.linked.get(pk, bunce_id) == bunce_id, f"row {pk} lost {self.linked[pk]}"
             if bunce_id is not None:
                 assert bunce_id in self.bunce.segments

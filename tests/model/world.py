@@ -29,6 +29,7 @@ class World(RuleBasedStateMachine):
     Attributes:
         read: the rows as they were when they were last read.
         ready: the statuses of rows that are due, or whose lease has ended.
+        unresolved: the keys of rows whose create is under way or in doubt.
         linked: the Bunce id of each row that has one.
         contents: the fingerprints of all content that each row has had.
         foreign: ids of segments in Bunce that belong to no row.
@@ -42,6 +43,7 @@ class World(RuleBasedStateMachine):
         self.scanners: list[Scanner] = []
         self.read: list[Segment] = []
         self.ready: set[str] = set()
+        self.unresolved: list[int] = []
         self.linked: dict[int, str] = {}
         self.contents: dict[int, set[str]] = {}
         self.foreign: set[str] = set()
