@@ -122,7 +122,7 @@ def test_a_full_window_has_a_slot_when_its_first_request_leaves_it() -> None:
 
 def test_the_counted_window_is_longer_than_bunces_by_the_possible_delays() -> None:
     assert counted_window() > timedelta(seconds=60 + PERMIT_SECONDS)
-    burst(60, LIMIT)
+    record_calls(*[60] * LIMIT)
     assert denied().wait > 0
 
 
@@ -311,13 +311,13 @@ def test_an_edit_of_very_many_rows_does_not_hold_back_new_ones(
 
 
 @pytest.mark.parametrize(
-    ("told", "pause"), [("seconds", 7), ("date", 7), ("none", 60), ("rubbish", 60)]
+    ("header", "pause"), [("seconds", 7), ("date", 7), ("none", 60), ("rubbish", 60)]
 )
 def test_a_429_pauses_all_requests_for_as_long_as_bunce_asks(
-    bunce: Emulator, told: str, pause: float
+    bunce: Emulator, header: str, pause: float
 ) -> None:
     bunce.set_faults(
-        Faults.from_mapping({"limit_429": 1.0, "retry_after": told, "retry_seconds": 7})
+        Faults.from_mapping({"limit_429": 1.0, "retry_after": header, "retry_seconds": 7})
     )
     assert push(make().pk)
     assert denied().reason == Reason.RATE_LIMITED
@@ -548,9 +548,13 @@ def test_a_permit_that_waits_for_its_slot_is_not_used_once_requests_are_paused(
     assert (bunce.served, fresh(row).status, fresh(row).attempts) == (0, Status.PENDING, 0)
 
 
+@pytest.mark.parametrize("limit", [LIMIT, None])
 def test_a_permit_does_not_expire_while_its_worker_waits_for_the_lock(
-    bunce: Emulator, monkeypatch: pytest.MonkeyPatch
+    bunce: Emulator, settings: Settings, monkeypatch: pytest.MonkeyPatch, limit: int | None
 ) -> None:
+    configure(settings, RATE_LIMIT=limit)
+    # Without a limit, only a probe needs the lock.
+    set_state(blocked_until=ago(1), blocked_reason=Reason.UNREACHABLE)
     lock = shared_state.lock
     later = time.monotonic() + 5
 
@@ -559,7 +563,10 @@ def test_a_permit_does_not_expire_while_its_worker_waits_for_the_lock(
         monkeypatch.setattr("time.monotonic", lambda: later)
 
     monkeypatch.setattr(shared_state, "lock", lock_late)
-    assert not permit().record.too_late
+    given = permit()
+    assert given.is_probe
+    assert time.monotonic() == later, "the lock was taken"
+    assert not given.record.too_late
 
 
 def test_the_shared_row_is_created_when_it_is_missing(bunce: Emulator) -> None:
