@@ -408,7 +408,6 @@ class Migration(migrations.Migration):
                         default=1, editable=False, primary_key=True, serialize=False
                     ),
                 ),
-                ("permits", models.BigIntegerField(default=0)),
                 ("blocked_until", models.DateTimeField(null=True)),
                 (
                     "blocked_reason",

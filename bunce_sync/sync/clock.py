@@ -133,7 +133,7 @@ def recover_from_clock_jump(jumped: ClockJumped, *, window: timedelta) -> None:
     """
     by = timedelta(seconds=jumped.seconds)
     with database.atomic():
-        state, now = shared_state.read()
+        now = shared_state.now()
         # Segments first, the shared row last, as in a push: the other order could deadlock.
         if jumped.seconds < 0:
             _move_times_back(now=now, by=-by)
@@ -148,6 +148,7 @@ def recover_from_clock_jump(jumped: ClockJumped, *, window: timedelta) -> None:
         if not first:
             transaction.set_rollback(True, using=database.alias())  # another process recovered
             return
+        state, now = shared_state.read()  # locked by the update above
         until = now + window
         changes = {
             "blocked_until": until,

@@ -40,9 +40,9 @@ def now() -> datetime:
 
 def lock() -> None:
     """Lock the shared row until the transaction ends."""
-    if not database.sync_state().update(permits=F("permits")):
+    if not database.sync_state().update(failures=F("failures")):
         database.sync_state().get_or_create(pk=1)
-        database.sync_state().update(permits=F("permits"))
+        database.sync_state().update(failures=F("failures"))
 
 
 def is_paused() -> bool:
