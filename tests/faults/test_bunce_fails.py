@@ -1,4 +1,4 @@
-"""Bunce loses answers, fails before and after storing, stores late, or is gone for a while."""
+"""Bunce loses responses, fails before and after storing, stores late, or is down for a while."""
 
 import time
 from collections.abc import Callable
@@ -26,7 +26,7 @@ MIX = Faults(
 #: Seconds allowed for the backoff of a failed update; of 2,000 rows one may well fail five times.
 BACKOFF = 40 if LONG else 15
 
-#: In the short form unique names are tried on one stack only.
+#: In the short form unique names are tested on one stack only.
 KINDS = [
     *((stack, False) for stack in STACKS),
     *((stack, True) for stack in (STACKS if LONG else STACKS[:1])),
@@ -58,7 +58,7 @@ def test_with_faults_of_updates_and_reads_too_the_last_edit_of_each_row_is_in_bu
     for beat in (True, False):
         trial.site.start_worker(beat=beat, processes=2)
     trial.save(rows(100))
-    # Some of them while their creates are on the way or in doubt.
+    # Some of them while their creates are under way or in doubt.
     trial.edit(" edited")
     trial.rest(slack=BACKOFF)
     assert all(one.name.endswith(" edited") for one in trial.bunce.segments)
