@@ -2,7 +2,7 @@
 
     python -m benchmarks backlog [--rows 100000] [--seconds 120]
 
-All messages that ask for a push are compared with the requests made.
+All messages that ask for work are compared with the requests made.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import argparse
 
 from benchmarks.machine import Goal, print_table
 from benchmarks.stack import LIMIT, WINDOW, add_segments, stack
-from benchmarks.sustained import Pace
+from benchmarks.sustained import TASKS, Pace
 
 
 def main(arguments: list[str]) -> None:
@@ -26,7 +26,7 @@ def main(arguments: list[str]) -> None:
         pace = Pace(LIMIT, WINDOW)
         pace.watch(here.bunce, seconds=options.seconds)
         requests = here.bunce.state()["requests"]
-        messages = here.count_received("bunce_sync.push_segment") + here.broker.waiting("bunce")
+        messages = here.count_received(*TASKS) + here.broker.waiting("bunce")
     share = pace.share(0, options.seconds)
     print_table(
         f"backlog: {options.rows:,} rows, for {options.seconds:g} s",

@@ -128,6 +128,7 @@ def claim(rows: int) -> dict[str, Figure]:
     from bunce_sync.functions import DatabaseNow
     from bunce_sync.models import ApiCall, Segment
     from bunce_sync.sync import push
+    from bunce_sync.sync.budget import Budget
 
     step = max(1, rows // (CLAIMS * 2))
     keys = range(1, rows, step)
@@ -143,8 +144,8 @@ def claim(rows: int) -> dict[str, Figure]:
     )
 
     def claim_one() -> None:
-        row = push._due_rows("default")[0]  # noqa: SLF001 - as a worker finds work
-        if push.claim(row, "default", patience=1.0) is None:
+        row = push._due_rows()[0]  # noqa: SLF001 - as a worker finds work
+        if not push.Push(row).reserve(Budget(60)):
             raise AssertionError("A due row was not claimed.")
 
     return {CLAIM: _figure(claim_one, rounds=CLAIMS)}

@@ -112,8 +112,8 @@ def local_bunce(folder: Path, *, limit: int | None, window: float) -> Iterator[B
     """
     command = [
         *(sys.executable, "manage.py", "bunce_emulator", "--port", "0"),
-        *("--rate-limit", str(limit or 0), "--rate-window", str(window)),
-        *("--block-seconds", str(window)),
+        *("--rate-limit", str(limit or 0)),
+        *("--option", f"rate_window={window}", "--option", f"block_seconds={window}"),
     ]
     process = Process("bunce", command, os.environ, folder)
     try:
@@ -151,12 +151,12 @@ class Stack:
             worker.wait_for(" ready.")
         return worker
 
-    def count_received(self, task: str) -> int:
-        """Return how many messages of a task the workers received; they must log at INFO."""
-        line = re.compile(rf"Task {re.escape(task)}\[\S+\] received")
+    def count_received(self, *tasks: str) -> int:
+        """Return how many messages of the tasks the workers received; they must log at INFO."""
+        line = re.compile(rf"Task (?:{'|'.join(map(re.escape, tasks))})\[\S+\] received")
         count = sum(len(line.findall(process.output)) for process in self.site.processes)
         if not count:
-            raise AssertionError(f"No worker logged a message of {task}.")
+            raise AssertionError(f"No worker logged a message of {tasks}.")
         return count
 
 

@@ -30,6 +30,8 @@ from bunce_sync.sync.rate_limiter import PERMIT_SECONDS, TRANSIT_SECONDS
 #: How many of the app's own, slightly longer windows are watched, and the first of them that
 #: counts as steady: by then the burst into an idle rate limiter is over.
 SPANS, STEADY_FROM = 4, 2
+#: The app's tasks that make requests.
+TASKS = ("bunce_sync.push_segment", "bunce_sync.work")
 
 
 @dataclass
@@ -107,7 +109,7 @@ def run_app(limit: int, window: float, seconds: float) -> Result:
         add_segments(here.site, _backlog(limit, window, seconds + SPANS * window))
         here.start_workers()
         longer = max(seconds, SPANS * _span(window) + 1)
-        return _watch("bunce_sync", here, limit, window, longer, task="bunce_sync.push_segment")
+        return _watch("bunce_sync", here, limit, window, longer, tasks=TASKS)
 
 
 def run_plain(limit: int, window: float, seconds: float) -> Result:
@@ -141,7 +143,12 @@ def _run_plain(
 
 
 def _watch(
-    name: str, here: Stack, limit: int, window: float, seconds: float, task: str = ""
+    name: str,
+    here: Stack,
+    limit: int,
+    window: float,
+    seconds: float,
+    tasks: tuple[str, ...] = (),
 ) -> Result:
     pace = Pace(limit, window)
     pace.watch(here.bunce, seconds=seconds)
@@ -153,7 +160,7 @@ def _watch(
         worst=state["worst_window"],
         duplicates=len(state["duplicates"]),
         requests=state["requests"],
-        messages=here.count_received(task) if task else None,
+        messages=here.count_received(*tasks) if tasks else None,
     )
 
 

@@ -58,12 +58,6 @@ def listed_fingerprint(name: str, description: str | None) -> str:
     return _fingerprint("listed", {"name": name, "description": description})
 
 
-def content_digest(name: str, description: str | None) -> str:
-    """Return a fingerprint of a segment's content, for both questions."""
-    content = f"{normalize(name)}\0{normalize(description or '')}"
-    return hashlib.sha256(content.encode()).hexdigest()
-
-
 def _fingerprint(label: str, fields: Mapping[str, Any]) -> str:
     values = {
         name: normalize(value) if isinstance(value, str) else value

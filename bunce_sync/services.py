@@ -15,14 +15,16 @@ from celery import Task
 from django.db import connections, transaction
 from django.db.models import Q
 
-from bunce_sync import database
+from bunce_sync import database, transitions
 from bunce_sync.choices import Status
 from bunce_sync.exceptions import BunceSyncError
 from bunce_sync.functions import DatabaseNow
 from bunce_sync.models import Segment, SegmentQuerySet
 from bunce_sync.publisher import publisher
-from bunce_sync.sync import rate_limiter
-from bunce_sync.tasks import push_segment, reconcile, refresh_segments
+from bunce_sync.sync import shared_state
+from bunce_sync.sync.reconcile import RECONCILE
+from bunce_sync.sync.refresh import REFRESH as REFRESH_WORK
+from bunce_sync.tasks import push_segment, work
 
 #: The states in which a segment cannot be deleted: the answer to its request would be lost.
 UNDELETABLE: Final = (Status.SENDING, Status.IN_DOUBT)
@@ -121,7 +123,7 @@ def push_now(segments: SegmentQuerySet) -> int:
         How many rows changed.
     """
     rows = segments.filter(Q(status=Status.PENDING) | _DIFFERENT)
-    return _mark(rows, {"status": Status.PENDING, "due_at": DatabaseNow()}, push_segment)
+    return _mark(rows, transitions.push_requested(now=DatabaseNow()), push_segment)
 
 
 def retry(segments: SegmentQuerySet) -> int:
@@ -131,7 +133,7 @@ def retry(segments: SegmentQuerySet) -> int:
         How many rows changed.
     """
     rows = segments.filter(status=Status.REJECTED)
-    return _mark(rows, Segment.requeue_values(), push_segment)
+    return _mark(rows, transitions.requeued(now=DatabaseNow()), push_segment)
 
 
 def refresh(segments: SegmentQuerySet) -> int:
@@ -144,14 +146,14 @@ def refresh(segments: SegmentQuerySet) -> int:
         How many rows changed.
     """
     if segments.filter(status=Status.IN_DOUBT).exists():
-        _publish_after_commit(reconcile)
+        _publish_after_commit(work, RECONCILE.name)
     rows = segments.filter(bunce_id__isnull=False)
-    return _mark(rows, {"refresh_requested_at": DatabaseNow()}, refresh_segments)
+    return _mark(rows, transitions.refresh_requested(now=DatabaseNow()), work, REFRESH_WORK.name)
 
 
 def requests_resume_in() -> float | None:
     """Return after how many seconds requests to Bunce resume; None while they are not paused."""
-    state, now = rate_limiter.read_state()
+    state, now = shared_state.read()
     if state.blocked_until is None or state.blocked_until <= now:
         return None
     return (state.blocked_until - now).total_seconds()
@@ -159,7 +161,7 @@ def requests_resume_in() -> float | None:
 
 def database_time() -> datetime:
     """Return the time of the database, by which all its timestamps are."""
-    return rate_limiter.read_state()[1]
+    return shared_state.now()
 
 
 def resolved_in(segment: Segment) -> float | None:
@@ -170,7 +172,7 @@ def resolved_in(segment: Segment) -> float | None:
     }.get(Status(segment.status))
     if until is None:
         return None
-    return max(0.0, (until - rate_limiter.read_state()[1]).total_seconds())
+    return max(0.0, (until - shared_state.read()[1]).total_seconds())
 
 
 _DIFFERENT: Final = Q(status=Status.SYNCED, last_code__in=Segment.DIFFERING)
@@ -201,13 +203,15 @@ REFRESH: Final = SegmentAction(
 ACTIONS: Final = (PUSH, RETRY, REFRESH)
 
 
-def _mark(rows: SegmentQuerySet, changes: Mapping[str, Any], task: Task[Any, Any]) -> int:
+def _mark(
+    rows: SegmentQuerySet, changes: Mapping[str, Any], task: Task[Any, Any], *args: Any
+) -> int:
     rows = rows.using(database.alias())
     with transaction.atomic(using=database.alias()):
         first = rows.values_list("pk", flat=True).first()
         count = rows.update_sync_fields(**changes)
         if count:
-            _publish_after_commit(task, *([first] if task is push_segment else []))
+            _publish_after_commit(task, *(args or [first]))
     return count
 
 

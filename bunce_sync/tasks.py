@@ -1,7 +1,7 @@
-"""The Celery tasks: shells around ``bunce_sync.sync``, and nothing else.
+"""The Celery tasks, which run ``bunce_sync.sync`` within a budget of time.
 
 A message only says "look now": one that is lost, doubled or late changes nothing but the delay.
-So there is no result, no retry, no ETA; leases recover lost work, not acknowledgements.
+So there is no result, no retry and no ETA; leases recover lost work, not acknowledgements.
 """
 
 from __future__ import annotations
@@ -14,17 +14,18 @@ from celery import Task, shared_task
 from bunce_sync.conf import conf
 from bunce_sync.exceptions import ConfigurationError
 from bunce_sync.publisher import MESSAGES_PER_SECOND, publisher
-from bunce_sync.sync.push import drain
-from bunce_sync.sync.reconcile import reconcile as scan
-from bunce_sync.sync.refresh import refresh_requested
-from bunce_sync.sync.sweep import sweep as look_after_rows
+from bunce_sync.sync import push
+from bunce_sync.sync import sweep as sweep_module
+from bunce_sync.sync.budget import Budget
+from bunce_sync.sync.push import PUSH
+from bunce_sync.sync.work import BY_NAME, KINDS
 
 logger = logging.getLogger(__name__)
 
-#: Seconds after which a task begins nothing new, so that a worker slot is not held for long.
+#: Seconds after which a task begins nothing new, so that it does not hold a worker slot for long.
 TIME_BUDGET = 5.0
-#: Seconds after which a worker that has found nothing more looks once again: the publisher does not
-#: ring for each of the rows that are saved in quick succession.
+#: Seconds after which a worker that finds nothing more looks once again: the publisher does not
+#: send a message for each of the rows that are saved in quick succession.
 RECHECK_DELAY = 2 / MESSAGES_PER_SECOND
 
 
@@ -40,73 +41,60 @@ class BunceTask(Task):  # type: ignore[type-arg]  # Task is generic in the stubs
         options.setdefault("expires", conf.SWEEP_INTERVAL)
         return super().apply_async(*args, **options)
 
-
-def enqueue_next(task: Task[Any, Any], *args: Any) -> None:
-    """Ring for the next shift. Without workers the one who rang would have to work it as well."""
-    if not task.app.conf.task_always_eager:
-        publisher.publish(task, *args)
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """As Celery's; a setting that cannot be used is logged and not an error of the task."""
+        try:
+            return super().__call__(*args, **kwargs)
+        except ConfigurationError as error:
+            logger.error("No request to Bunce was made: %s", error)
+            return None
 
 
 @shared_task(name="bunce_sync.push_segment", base=BunceTask)
-def push_segment(segment_id: int | None, using: str | None = None) -> None:
-    """Push the row that rang, then whatever else is due.
+def push_segment(segment_id: int | None = None) -> None:
+    """Push a segment, then whatever else is due.
 
-    A woken worker works off the queue in the database, so that a backlog needs few messages.
+    A woken worker drains the queue in the database, so that a backlog needs few messages.
+    """
+    progress = push.run(
+        Budget(TIME_BUDGET),
+        first_id=segment_id,
+        recheck_seconds=0.0 if _is_eager(push_segment) else RECHECK_DELAY,
+    )
+    if progress.more:
+        _enqueue_next(push_segment, progress.waiting_id)
+
+
+@shared_task(name="bunce_sync.work", base=BunceTask)
+def work(kind: str) -> None:
+    """Do some work of one kind, then push what that made due.
 
     Args:
-        segment_id: None when it was not one row that rang.
+        kind: a name of ``sync.work.KINDS``.
     """
-    try:
-        drain(
-            seconds=TIME_BUDGET,
-            first=segment_id,
-            recheck_delay=0.0 if push_segment.app.conf.task_always_eager else RECHECK_DELAY,
-            on_more_work=lambda next_id: enqueue_next(push_segment, next_id, using),
-            using=using,
-        )
-    except ConfigurationError as error:
-        logger.error("Nothing is sent to Bunce: %s", error)
+    progress = BY_NAME[kind].run(Budget(TIME_BUDGET))
+    if progress.more:
+        _enqueue_next(work, kind)
+    if kind != PUSH.name:
+        PUSH.run(Budget(TIME_BUDGET))
 
 
 @shared_task(name="bunce_sync.sweep", base=BunceTask)
-def sweep(using: str | None = None) -> None:
-    """Ring for rows that are due, free rows whose worker died, settle rows in doubt."""
-    try:
-        found = look_after_rows(using=using)
-    except ConfigurationError as error:
-        logger.error("Nothing is sent to Bunce: %s", error)
-        return
-    # Where the bell cannot be rung, or is silent since it could not a moment ago, a worker is here
-    # all the same: the one that runs this. The many come last: behind a backlog's messages the two
-    # that are rung for once would lie until they expire, sweep after sweep.
-    if found.in_doubt and not publisher.publish(reconcile, using):
-        reconcile(using)
-    if found.asked and not publisher.publish(refresh_segments, using):
-        refresh_segments(using)
-    if not all(publisher.publish(push_segment, None, using) for _ in range(found.workers)):
-        drain(seconds=TIME_BUDGET, using=using)
+def sweep() -> None:
+    """Repair what crashed workers left, and wake workers for all work that is due."""
+    found = sweep_module.sweep()
+    for kind in KINDS:
+        published = [publisher.publish(work, kind.name) for _ in range(found.workers[kind.name])]
+        if not all(published):
+            # No message can be sent, but one worker is here: the one that runs this.
+            kind.run(Budget(TIME_BUDGET))
 
 
-@shared_task(name="bunce_sync.reconcile", base=BunceTask)
-def reconcile(using: str | None = None) -> None:
-    """Go on looking for rows in doubt in Bunce's list."""
-    try:
-        scan(seconds=TIME_BUDGET, on_more_work=lambda: enqueue_next(reconcile, using), using=using)
-        drain(
-            seconds=TIME_BUDGET, using=using
-        )  # what is not in Bunce need not wait for the next sweep
-    except ConfigurationError as error:
-        logger.error("Nothing is sent to Bunce: %s", error)
+def _enqueue_next(task: Task[Any, Any], *args: Any) -> None:
+    """Publish the next run. In eager mode it would run here, without an end to the budget."""
+    if not _is_eager(task):
+        publisher.publish(task, *args)
 
 
-@shared_task(name="bunce_sync.refresh_segments", base=BunceTask)
-def refresh_segments(using: str | None = None) -> None:
-    """Read the segments from Bunce that somebody asked to see."""
-    try:
-        refresh_requested(
-            seconds=TIME_BUDGET,
-            on_more_work=lambda: enqueue_next(refresh_segments, using),
-            using=using,
-        )
-    except ConfigurationError as error:
-        logger.error("Nothing is read from Bunce: %s", error)
+def _is_eager(task: Task[Any, Any]) -> bool:
+    return bool(task.app.conf.task_always_eager)

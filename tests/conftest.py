@@ -41,7 +41,7 @@ def reset_process_state() -> Iterator[None]:
     That is the language of the last request, and the last reading of the database's clock, which a
     test may have set to another year.
     """
-    clock._seen.clear()
+    clock.forget_readings()
     yield
     translation.deactivate()
-    clock._seen.clear()
+    clock.forget_readings()

@@ -87,8 +87,8 @@ def badge(
         elif until is not None:
             style = "paused" if closed else style
             label = str(messages.BADGE_PAUSED if closed else messages.BADGE_RETRYING)
-    elif segment.status == Status.SYNCED and segment.trouble in messages.BADGE_SYNCED:
-        style, label = "drift", str(messages.BADGE_SYNCED[segment.trouble])
+    elif segment.status == Status.SYNCED and segment.problem_code in messages.BADGE_SYNCED:
+        style, label = "drift", str(messages.BADGE_SYNCED[segment.problem_code])
     return _badge(style, label, f"{segment.name}: {label}.", _countdown(until, now))
 
 

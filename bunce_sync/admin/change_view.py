@@ -39,8 +39,8 @@ class ChangeViewMixin(SegmentActionsMixin):
 
     def get_fields(self, request: HttpRequest, obj: Segment | None = None) -> Any:
         if not self._all_customers_readonly(request, obj):
-            return [*Segment.WANTED]
-        return [*Segment.WANTED[:-1], "added_all_customers"]
+            return [*Segment.CREATE_FIELDS]
+        return [*Segment.UPDATE_FIELDS, "added_all_customers"]
 
     def get_readonly_fields(self, request: HttpRequest, obj: Segment | None = None) -> list[str]:
         return ["added_all_customers"] if self._all_customers_readonly(request, obj) else []

@@ -32,7 +32,7 @@ class TypeFilter(admin.SimpleListFilter):
                 return queryset.filter(bunce_type=known)
 
 
-#: The rows whose ``Segment.trouble`` is not empty.
+#: The rows whose ``Segment.problem_code`` is not empty.
 PROBLEM = (
     ~Q(last_code="")
     | Q(bunce_duplicate_id__isnull=False)

@@ -43,7 +43,7 @@ class SegmentSerializer(SegmentModelSerializer):
         model = Segment
         fields = (
             "id",
-            *Segment.WANTED,
+            *Segment.CREATE_FIELDS,
             "status",
             "due_at",
             "attempts",
@@ -122,7 +122,7 @@ class SegmentWriteSerializer(StrictSerializer, SegmentModelSerializer):
 
     class Meta:
         model = Segment
-        fields = Segment.WANTED
+        fields = Segment.CREATE_FIELDS
         list_serializer_class = _BulkListSerializer
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
@@ -135,7 +135,8 @@ class SegmentWriteSerializer(StrictSerializer, SegmentModelSerializer):
             setattr(segment, name, value)
         segment.clean()
         return {
-            name: getattr(segment, name) for name in (attrs if self.partial else Segment.WANTED)
+            name: getattr(segment, name)
+            for name in (attrs if self.partial else Segment.CREATE_FIELDS)
         }
 
     def update(self, instance: Segment, validated_data: dict[str, Any]) -> Segment:

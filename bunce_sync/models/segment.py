@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, TypeAlias
 
 from django.core.exceptions import ValidationError
@@ -12,8 +12,8 @@ from django.db.models.functions import Length, Trim
 from django.db.models.lookups import GreaterThan
 from django.utils.translation import gettext_lazy as _
 
-from bunce_sync import choices
-from bunce_sync.fingerprint import content_digest
+from bunce_sync import choices, transitions
+from bunce_sync.fingerprint import listed_fingerprint, sent_fingerprint
 from bunce_sync.functions import DatabaseNow
 from bunce_sync.models.api_call import ApiCall
 from bunce_sync.models.segment_queryset import SegmentQuerySet, only_the_sync_writes
@@ -41,22 +41,22 @@ class Segment(models.Model):
 
     Status: TypeAlias = choices.Status
 
-    #: The fields that say what is wanted; nothing else is ever sent.
-    WANTED: ClassVar = ("name", "description", "add_all_customers")
+    #: The fields that a create sends.
+    CREATE_FIELDS: ClassVar = ("name", "description", "add_all_customers")
+    #: The fields that an update sends.
+    UPDATE_FIELDS: ClassVar = ("name", "description")
     #: The fields that only the sync writes. A new row starts with their defaults.
     SYNC_FIELDS: ClassVar = frozenset(
         {
             *("bunce_id", "bunce_name", "bunce_description", "bunce_type", "bunce_all_customers"),
             *("bunce_conditions", "bunce_customers_count", "bunce_created_at", "bunce_updated_at"),
             *("bunce_duplicate_id", "status", "due_at", "lease_token", "lease_until", "attempts"),
-            *("sent_digest", "sent_at", "shown_digest", "last_code", "last_error", "absent_at"),
-            *("synced_at", "refresh_requested_at", "created_at"),
+            *("sent_digest", "listed_digest", "shown_digest", "sent_at", "last_code", "last_error"),
+            *("absent_at", "synced_at", "refresh_requested_at", "created_at"),
         }
     )
     #: What no caller can set: the sync's fields, and the time of the last write.
     KEPT_FIELDS: ClassVar = SYNC_FIELDS | {"updated_at"}
-    #: The states in which nothing happens until somebody edits the row.
-    RESTING: ClassVar = (Status.SYNCED, Status.REJECTED)
     #: The codes of synced rows that have other content in Bunce, which a push would replace.
     DIFFERING: ClassVar = ("drift", "stored_differently")
 
@@ -116,6 +116,15 @@ class Segment(models.Model):
     attempts = models.PositiveIntegerField(_("attempts"), default=0, db_default=0, editable=False)
     sent_digest = models.CharField(
         _("content last sent"), max_length=64, default="", db_default="", editable=False, blank=True
+    )
+    listed_digest = models.CharField(
+        _("content last sent, as listed"),
+        max_length=64,
+        default="",
+        db_default="",
+        editable=False,
+        blank=True,
+        help_text=_("How Bunce's list shows what was sent: reconciliation compares it."),
     )
     sent_at = models.DateTimeField(_("last sent at"), null=True, editable=False)
     shown_digest = models.CharField(
@@ -289,33 +298,26 @@ class Segment(models.Model):
         """
         self._refuse_own_id()
         if raw or self.id is not None:
-            self._put_back()
+            self._prepare_raw_insert()
             return
         # The copy of a row is a segment of its own.
         for name in self.KEPT_FIELDS:
             field = Segment._meta.get_field(name)
             setattr(self, field.attname, field.get_default())
 
-    def _put_back(self) -> None:
-        """Keep what identifies a row that is inserted again, and the doubt about its create.
-
-        All else is as it was when the dump or version was made: what Bunce was told since then is
-        in the call log, and a row that is not in Bunce has to be sent.
-        """
+    def _prepare_raw_insert(self) -> None:
+        """Keep what identifies a row that is inserted again, from a dump or an older version."""
         self.bunce_id = self.bunce_id or None
-        if self.bunce_id is None:
-            if self.status not in (Segment.Status.SENDING, Segment.Status.IN_DOUBT):
-                self._set(**self.requeue_values(), updated_at=DatabaseNow())
-            return
-        confirmed = ApiCall.objects.filter(
-            segment_id=self.id, outcome=ApiCall.Outcome.CONFIRMED, body__isnull=False
-        )
-        body = confirmed.order_by("-pk").values_list("body", flat=True).first()
-        if body:
-            self.sent_digest = content_digest(body["name"], body["description"])
-        if self.digest != self.sent_digest or self.status == Segment.Status.SENDING:
-            anew = self.requeue_values() | {"updated_at": DatabaseNow()}
-            self._set(**anew, lease_token=None, lease_until=None)
+        body = None
+        if self.bunce_id is not None:
+            confirmed = ApiCall.objects.filter(
+                segment_id=self.id, outcome=ApiCall.Outcome.CONFIRMED, body__isnull=False
+            )
+            body = confirmed.order_by("-pk").values_list("body", flat=True).first()
+        values = transitions.after_raw_insert(self, body, now=DatabaseNow())
+        if "status" in values:
+            values["updated_at"] = DatabaseNow()
+        self._set(**values)
 
     def _set(self, **values: Any) -> None:
         for name, value in values.items():
@@ -342,10 +344,33 @@ class Segment(models.Model):
             rows = cls._base_manager.using(using).filter(pk=self._get_pk_val(cls._meta))
             self._set(**rows.values(*names).get())
 
+    def content(self, names: Iterable[str]) -> dict[str, Any]:
+        """Return the values of these fields, by name, as they are sent."""
+        return {name: getattr(self, name) for name in names}
+
+    @classmethod
+    def digests_of(cls, content: Mapping[str, Any]) -> dict[str, str]:
+        """Return the fingerprints that are stored with content once it is sent.
+
+        Args:
+            content: the fields of a create or an update, by name.
+        """
+        return {
+            "sent_digest": sent_fingerprint(
+                {name: content.get(name) for name in cls.UPDATE_FIELDS}
+            ),
+            "listed_digest": listed_fingerprint(content["name"], content["description"]),
+        }
+
     @property
-    def digest(self) -> str:
-        """The fingerprint of what is wanted now."""
-        return content_digest(self.name, self.description)
+    def content_fingerprint(self) -> str:
+        """The fingerprint of what an update would send now; ``sent_digest`` until an edit."""
+        return sent_fingerprint(self.content(self.UPDATE_FIELDS))
+
+    @property
+    def listed_fingerprint(self) -> str:
+        """The fingerprint that Bunce's list would show for the row's content."""
+        return listed_fingerprint(self.name, self.description)
 
     @property
     def all_customers_fixed(self) -> bool:
@@ -367,7 +392,7 @@ class Segment(models.Model):
         return self.bunce_id is None
 
     @property
-    def trouble(self) -> str:
+    def problem_code(self) -> str:
         """The code of what is to be told of the row: that Bunce has it twice before all else."""
         if self.status == Segment.Status.SYNCED:
             if self.bunce_duplicate_id is not None:
@@ -378,18 +403,6 @@ class Segment(models.Model):
             ):
                 return "all_customers"
         return self.last_code
-
-    @staticmethod
-    def requeue_values() -> dict[str, Any]:
-        """What a row gets when it is to be pushed anew after an edit or a "Retry"."""
-        return {
-            "status": Segment.Status.PENDING,
-            "due_at": DatabaseNow(),
-            "attempts": 0,
-            "last_code": "",
-            "last_error": "",
-            "absent_at": None,
-        }
 
     def clean(self) -> None:
         """Tidy the wanted fields, and refuse what Bunce's API cannot change.

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from django.db import connections, router, transaction
 from django.db.models import QuerySet
 
+from bunce_sync import transitions
 from bunce_sync.functions import DatabaseNow
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ class SegmentQuerySet(QuerySet["Segment"]):
             return super().update()
         values = self._without_sync_fields("Segment.objects.update()", kwargs)
         values["updated_at"] = DatabaseNow()
-        if not {*self.model.WANTED} & values.keys() or self.query.is_sliced:
+        if not {*self.model.CREATE_FIELDS} & values.keys() or self.query.is_sliced:
             return super().update(**values)
         with transaction.atomic(using=self.write_alias):
             # By the keys: else a row that comes to rest just now would be updated and not requeued.
@@ -143,15 +144,17 @@ class SegmentQuerySet(QuerySet["Segment"]):
 
         Rows under way are left alone: recording compares what was sent with what the row says.
         """
-        rows = self.filter(pk__in=keys, status__in=self.model.RESTING).order_by()
-        fields = ("name", "description", "add_all_customers", "sent_digest", "bunce_id")
+        rows = self.filter(pk__in=keys, status__in=transitions.AT_REST).order_by()
+        fields = (*self.model.CREATE_FIELDS, "sent_digest", "bunce_id")
         changed = [
             row.pk
             for row in rows.only(*fields)
-            if row.digest != row.sent_digest or row.refused_with_other_customers()
+            if row.content_fingerprint != row.sent_digest or row.refused_with_other_customers()
         ]
         if changed:
-            rows.filter(pk__in=changed).update_sync_fields(**self.model.requeue_values())
+            rows.filter(pk__in=changed).update_sync_fields(
+                **transitions.requeued(now=DatabaseNow())
+            )
 
     @property
     def _segments(self) -> SegmentQuerySet:

@@ -17,7 +17,6 @@ class SyncState(models.Model):
     Reason: TypeAlias = choices.Reason
 
     id = models.PositiveSmallIntegerField(primary_key=True, default=1, editable=False)
-    permits = models.BigIntegerField(default=0)
     blocked_until = models.DateTimeField(null=True)
     blocked_reason = models.CharField(max_length=16, choices=Reason, default="", blank=True)
     blocked_since = models.DateTimeField(null=True)

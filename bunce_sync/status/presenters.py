@@ -93,19 +93,19 @@ def paused_until(segment: Segment, status: SyncStatus) -> datetime | None:
 def _summary(segment: Segment) -> Text:
     status = Status(segment.status)
     usual = messages.SUMMARY_CREATE if segment.creates else messages.SUMMARY_UPDATE
-    return messages.SUMMARY_SPECIAL.get((status, segment.trouble), usual[status])
+    return messages.SUMMARY_SPECIAL.get((status, segment.problem_code), usual[status])
 
 
 def _detail(segment: Segment) -> tuple[str, bool]:
     """Return the detail of the last problem, and whether it is Bunce's message."""
     if segment.status == Status.SENDING:
         return "", False
-    code = segment.trouble
+    code = segment.problem_code
     return visible_detail(code, segment.last_error), code in messages.DETAIL_FROM_BUNCE
 
 
 def _cause(segment: Segment, now: datetime) -> Text:
-    code = segment.trouble
+    code = segment.problem_code
     match Status(segment.status):
         case Status.SENDING:
             return _fill(messages.CAUSE_SENDING, time=format_time(segment.sent_at, now))
@@ -130,7 +130,7 @@ def _cause_of_waiting(segment: Segment) -> Text:
     """Return why a segment without a problem waits: it is new, changed, or to be sent again."""
     if segment.creates:
         return messages.CAUSE_NEW if segment.sent_at is None else messages.CAUSE_SEND_AGAIN
-    edited = segment.digest != segment.sent_digest
+    edited = segment.content_fingerprint != segment.sent_digest
     return messages.CAUSE_EDITED if edited else messages.CAUSE_SEND_AGAIN
 
 
@@ -152,7 +152,7 @@ def _next_steps(segment: Segment, now: datetime) -> Steps:
         case Status.REJECTED:
             return messages.ACTION_BY_CODE.get(segment.last_code, messages.ACTION_REJECTED)
         case Status.SYNCED:
-            return messages.ACTION_SYNCED.get(segment.trouble, (messages.ACTION_REFRESH,))
+            return messages.ACTION_SYNCED.get(segment.problem_code, (messages.ACTION_REFRESH,))
 
 
 def _resolve(steps: Steps, permissions: Collection[Permission]) -> list[str]:

@@ -12,7 +12,7 @@ from bunce_sync.conf import SETTINGS, conf
 from bunce_sync.exceptions import ConfigurationError
 from bunce_sync.models import SyncState
 from bunce_sync.status.counts import Bucket, count_requests, count_segments
-from bunce_sync.sync import list_scan, rate_limiter, window
+from bunce_sync.sync import list_scan, rate_limiter, shared_state
 
 #: A sweep is late after this many intervals: then no worker with beat is running.
 LATE_INTERVALS: Final = 3
@@ -131,9 +131,9 @@ class SyncStatus:
 
 def get_status() -> SyncStatus:
     """Return the status, in a fixed number of queries."""
-    state, now = rate_limiter.read_state()
+    state, now = shared_state.read()
     configuration_problem = _configuration_problem()
-    requests = window.usage(database.alias(), since=now - _window())
+    requests = rate_limiter.usage(since=now - _window())
     return SyncStatus(
         now=now,
         counts=count_segments(),

@@ -1,227 +1,209 @@
-"""The breaker of each operation: trouble that several rows in a row have is not the rows' own.
+"""The circuit breakers: one for each operation, and one for all requests during an outage.
 
-One row's answer is that row's own matter until ``THRESHOLD`` different rows in a row get the same
-answer for the same operation, with no success between. Then the operation is paused: its rows
-wait, one request at a time probes (a row that has not failed yet, if there is one), and the other
-operations go on. What concerns every request (the key, the rate limit, an outage) is the limiter's.
+A response to one row is that row's own matter until ``THRESHOLD`` different rows in a row get the
+same response for the same operation, with no success between. Then the operation is paused: its
+rows wait, one request at a time probes (for a row that has not failed yet, if there is one), and
+the other operations continue. Failures of the connection and of Bunce's servers count for all
+requests together.
 
-Lock order: the segment's row, the operation's row, the shared row of the rate_limiter.
+Lock order: the segment's row, the operation's row, the shared row.
 """
 
 from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
 
-from django.db import transaction
-from django.db.models import Exists, F, Q, QuerySet
+from django.db.models import Exists, F, Q
 
+from bunce_sync import database
+from bunce_sync.choices import Operation, Outcome, Reason
 from bunce_sync.conf import conf
 from bunce_sync.functions import DatabaseNow
-from bunce_sync.models import ApiCall, OperationState, Segment
-from bunce_sync.models.segment_queryset import SegmentQuerySet
-from bunce_sync.sync.outcome import SHARED, Outcome, Result
+from bunce_sync.models import ApiCall, OperationState, SegmentQuerySet
+from bunce_sync.results import PERMIT_EXPIRED, Result
+from bunce_sync.sync import shared_state
 from bunce_sync.sync.rate_limiter import PERMIT_SECONDS, NoPermit, Permit
 
 logger = logging.getLogger(__name__)
 
-Operation = ApiCall.Operation
-Status = Segment.Status
-
-#: Different rows in a row with the same answer.
+#: Different rows in a row with the same response that pause an operation.
 THRESHOLD = 3
-#: How often others have to go through after a row was refused, to show that it is the row's own.
+#: After how many refusals of a row other rows have to succeed, to show that it is the row's own.
 PROOFS = 2
-#: Seconds of the first pause, doubled with each failed probe up to the cap.
+#: Seconds of an operation's first pause, doubled with each failed probe up to the cap.
 FIRST_PAUSE = 2.0
 LONGEST_PAUSE = 60.0
-#: Rows of a run that are remembered: they probe last. And calls of a row that are looked at.
+#: Failed rows that are remembered: they probe last. Also the calls of a row that are considered.
 REMEMBERED = 50
+#: Consecutive failures that pause all requests.
+OUTAGE_THRESHOLD = 5
+#: Seconds of the first pause in an outage, doubled with each failed probe up to the cap.
+OUTAGE_BASE = 2.0
+OUTAGE_CAP = 60.0
 
 
 class OperationPaused(NoPermit):
-    """No request of this operation now; others may go on."""
+    """No request of this operation may be made now; other operations continue."""
 
 
-def admit(operation: ApiCall.Operation, using: str, *, segment_id: int | None = None) -> bool:
-    """Let a request pass unless its operation is paused. To be called inside a transaction.
+@dataclass(frozen=True, slots=True)
+class OperationRows:
+    """The segments for which an operation is made. Each kind of work has one per operation.
 
-    Returns:
-        Whether it is the one that probes.
+    Attributes:
+        condition: selects them, whether or not they can be sent now.
+        waiting: returns those that could be sent now.
+        expected: returns those that may need the operation, now or later. A pause of an operation
+            that no row needs would never end: no request would probe it.
+        requeue: makes the rows wait again that got the same response before it was known to be the
+            operation's; takes its state, returns how many rows changed.
+    """
+
+    operation: Operation
+    condition: Q
+    waiting: Callable[[], SegmentQuerySet]
+    expected: Callable[[], SegmentQuerySet]
+    requeue: Callable[[OperationState], int]
+
+
+# One operation
+
+
+def admit(rows: OperationRows, *, segment_id: int | None = None) -> bool:
+    """Return whether the request is a probe. Call it in the transaction that takes the permit.
 
     Raises:
-        OperationPaused: it has to wait.
+        OperationPaused: the operation is paused, and the request may not probe.
     """
-    states = OperationState.objects.using(using).filter(pk=operation)
+    states = database.operation_states().filter(pk=rows.operation)
     state = states.filter(blocked_until__isnull=False).annotate(now=DatabaseNow()).first()
     if state is None:
         return False
-    until = _until(state)
+    until = _paused_until(state)
     if until > state.now:
-        raise OperationPaused((until - state.now).total_seconds(), operation)
-    others = _waiting(operation, using).exclude(pk__in=state.segment_ids)
+        raise OperationPaused((until - state.now).total_seconds(), rows.operation)
+    others = rows.waiting().exclude(pk__in=state.segment_ids)
     if segment_id in state.segment_ids and others.exists():
-        raise OperationPaused(0.0, operation)
+        raise OperationPaused(0.0, rows.operation)
     free = Q(probe_until__isnull=True) | Q(probe_until__lte=DatabaseNow())
     seconds = PERMIT_SECONDS + conf.request_deadline
     taken = states.filter(free, blocked_until__lte=DatabaseNow()).update(
         probe_until=DatabaseNow() + timedelta(seconds=seconds)
     )
     if not taken:
-        raise OperationPaused(seconds, operation)
+        raise OperationPaused(seconds, rows.operation)
     return True
 
 
-def clear_of_trouble(operation: ApiCall.Operation, using: str) -> Q:
-    """The condition that an operation is not paused, to be asked within another query."""
-    paused = OperationState.objects.using(using).filter(pk=operation, blocked_until__isnull=False)
+def is_closed(operation: Operation) -> Q:
+    """Return the condition that an operation is not paused, for use within another query."""
+    paused = database.operation_states().filter(pk=operation, blocked_until__isnull=False)
     return Q(~Exists(paused))
 
 
-def note(
-    operation: ApiCall.Operation,
-    result: Result,
-    using: str,
-    *,
-    call: ApiCall,
-    permit: Permit,
-    probe: bool = False,
+def without_paused(segments: SegmentQuerySet, *operations: OperationRows) -> SegmentQuerySet:
+    """Return those of the segments whose operation is not paused, or that may probe."""
+    by_operation = {rows.operation: rows for rows in operations}
+    paused = database.operation_states().filter(pk__in=[*by_operation], blocked_until__isnull=False)
+    for state in paused.annotate(now=DatabaseNow()):
+        rows = by_operation[Operation(state.operation)]
+        if _paused_until(state) > state.now:
+            segments = segments.exclude(rows.condition)
+        elif rows.waiting().exclude(pk__in=state.segment_ids).exists():
+            # Those that failed probe only when there is no other.
+            segments = segments.exclude(rows.condition, pk__in=state.segment_ids)
+    return segments
+
+
+def report_operation(
+    result: Result, call: ApiCall, permit: Permit, *, is_probe: bool = False
 ) -> bool:
-    """Take down what a request came to. To be called inside a transaction.
+    """Record what a result says about its operation. Call it in the transaction that records.
 
     Args:
-        call: the request; its segment, if it has one, has to be locked already.
-        permit: under which it was made.
-        probe: what ``admit`` returned for it.
+        call: the request; the segment it is about has to be locked already.
+        is_probe: what ``admit`` returned for it.
 
     Returns:
-        Whether its trouble is the operation's and not the row's own.
+        Whether the trouble is the operation's and not the row's own.
     """
-    states = OperationState.objects.using(using).filter(pk=operation)
+    operation = Operation(call.operation)
+    states = database.operation_states().filter(pk=operation)
     if result.succeeded:
-        # Trouble that began since then is no matter of a request that was let through before.
-        if permit.troubled and states.delete()[0]:
+        # Trouble that began after the permit was given is not ended by this success.
+        if permit.operations_failing and states.delete()[0]:
             logger.info("Requests to Bunce (%s) have resumed", operation)
         return False
-    if not (result.concerns(operation) or result.fails(operation)):
-        if probe:
+    if not (result.may_concern_operation(operation) or result.is_failed_list(operation)):
+        if is_probe:
             states.update(probe_until=None)
         return False
-    alone = _fails_alone(call, result, using)
-    if alone and not states.filter(blocked_until__isnull=False).exists():
+    if _fails_alone(call, result) and not states.filter(blocked_until__isnull=False).exists():
         return False
-    _lock(states, operation, result, using)
-    state = states.annotate(now=DatabaseNow()).get()
-    now: datetime = state.now
+    return _count_for_operation(operation, result, call.segment_id, is_probe=is_probe)
+
+
+def _count_for_operation(
+    operation: Operation, result: Result, segment_id: int | None, *, is_probe: bool
+) -> bool:
+    state, now = _lock(operation, result)
     paused = state.blocked_until is not None
-    if paused and not probe and _until(state) > now:
-        # Sent before the pause; it lengthens nothing.
-        state.segment_ids = _with(state.segment_ids, call.segment_id)
-        state.save(using=using)
+    if paused and not is_probe and _paused_until(state) > now:
+        # Sent before the pause, so it does not lengthen it.
+        state.segment_ids = _with(state.segment_ids, segment_id)
+        state.save(using=database.alias())
         return True
-    if not paused and not _same(state, result):
+    if not paused and not _is_same(state, result):
         state.segment_ids, state.failures, state.since = [], 0, now
     state.code, state.http_status, state.detail = result.code, result.http_status, result.detail
-    state.segment_ids = _with(state.segment_ids, call.segment_id)
+    state.segment_ids = _with(state.segment_ids, segment_id)
     state.failures += 1
     state.probe_until = None
     if operation == Operation.LIST:
-        # A list is one thing for all rows: one answer tells, and of others a few in a row.
-        several = paused or result.concerns(operation) or state.failures >= THRESHOLD
+        # The list is one thing for all rows: one refusal suffices, or several failures in a row.
+        concerns_all = result.may_concern_operation(operation) or state.failures >= THRESHOLD
     else:
-        several = paused or len(state.segment_ids) >= THRESHOLD
-    if several:
+        concerns_all = len(state.segment_ids) >= THRESHOLD
+    if paused or concerns_all:
         if not paused:
             logger.warning("Requests to Bunce (%s) are paused: %s", operation, result.code)
             state.failures = 0
         state.blocked_until = now + _pause(operation, result, state.failures)
-    state.save(using=using)
-    return several
+    state.save(using=database.alias())
+    return paused or concerns_all
 
 
-def requeue_refused(using: str) -> int:
-    """Let the rows wait that got the same answer before it was known to be the operation's.
+def requeue_refused(*operations: OperationRows) -> int:
+    """Make rows wait that got the same response before it was known to be the operation's.
 
-    To be called outside of transactions that hold an operation's row.
+    Call it outside transactions that hold an operation's row.
     """
-    count = 0
-    states = OperationState.objects.using(using).filter(blocked_until__isnull=False)
-    for state in states.exclude(pk=Operation.LIST):
-        rows = Segment.objects.using(using)
-        if state.operation == Operation.READ:
-            found = rows.filter(pk__in=state.segment_ids, refresh_requested_at__isnull=True)
-            changes: dict[str, Any] = {"refresh_requested_at": DatabaseNow()}
-        else:
-            # The code may be another one by now.
-            run = Q(pk__in=state.segment_ids, last_code__in=SHARED)
-            alike = Q(last_code=state.code, last_error=state.detail)
-            found = rows.filter(run | alike, _kind(state.operation), status=Status.REJECTED)
-            changes = {"status": Status.PENDING, "due_at": DatabaseNow()}
-        # Rows that others hold are left to the next sweep.
-        keys = list(found.values_list("pk", flat=True))
-        if keys:
-            with transaction.atomic(using=using, durable=True):
-                count += found.filter(pk__in=keys).not_held().update_sync_fields(**changes)
-    return count
+    by_operation = {rows.operation: rows for rows in operations}
+    states = database.operation_states().filter(pk__in=[*by_operation], blocked_until__isnull=False)
+    return sum(by_operation[Operation(state.operation)].requeue(state) for state in states)
 
 
-def passable(rows: SegmentQuerySet, using: str) -> SegmentQuerySet:
-    """Those of the due rows whose operation is not paused, or that may probe."""
-    return _without_paused(rows, (Operation.CREATE, Operation.UPDATE), using)
-
-
-def passable_reads(rows: SegmentQuerySet, using: str) -> SegmentQuerySet:
-    """Those of the rows to be looked up that may be read now."""
-    return _without_paused(rows, (Operation.READ,), using)
-
-
-def _without_paused(
-    rows: SegmentQuerySet, operations: Sequence[ApiCall.Operation], using: str
-) -> SegmentQuerySet:
-    paused = OperationState.objects.using(using).filter(
-        pk__in=operations, blocked_until__isnull=False
+def forget_idle(*operations: OperationRows) -> None:
+    """End the pauses of operations that no row needs."""
+    paused = set(
+        database.operation_states().filter(blocked_until__isnull=False).values_list("pk", flat=True)
     )
-    for state in paused.annotate(now=DatabaseNow()):
-        kind = _kind(state.operation)
-        others = _waiting(state.operation, using).exclude(pk__in=state.segment_ids)
-        if _until(state) > state.now:
-            rows = rows.exclude(kind)
-        elif others.exists():
-            # Those that failed probe only when there is no other.
-            rows = rows.exclude(kind, pk__in=state.segment_ids)
-    return rows
+    for rows in operations:
+        if rows.operation in paused and not rows.expected().exists():
+            forget(rows.operation)
 
 
-def clear(operation: str, using: str) -> None:
+def forget(operation: Operation) -> None:
     """Forget the trouble of an operation."""
-    OperationState.objects.using(using).filter(pk=operation).delete()
+    database.operation_states().filter(pk=operation).delete()
 
 
-def forget_idle(using: str) -> None:
-    """End the pause of operations that no row waits for: nothing would ever probe them."""
-    segments = Segment.objects.using(using)
-    states = OperationState.objects.using(using).filter(blocked_until__isnull=False)
-    for operation in states.values_list("pk", flat=True):
-        match operation:
-            case Operation.LIST:
-                wanted = segments.filter(status=Status.IN_DOUBT)
-            case Operation.READ:
-                wanted = segments.refresh_requested()
-            case _:
-                under_way = (Status.PENDING, Status.SENDING)
-                wanted = segments.filter(_kind(operation), status__in=under_way)
-                if operation == Operation.CREATE:
-                    # Rows in doubt may be created once more.
-                    wanted |= segments.filter(status=Status.IN_DOUBT)
-        if not wanted.exists():
-            clear(operation, using)
-
-
-def _same(state: OperationState, result: Result) -> bool:
-    """Whether it is the answer that other rows got just before."""
+def _is_same(state: OperationState, result: Result) -> bool:
+    """Return whether other rows got this response just before."""
     if state.operation == Operation.LIST:
         return True  # that it does not come is the same, whatever the reason
     if (state.code, state.http_status) != (result.code, result.http_status):
@@ -230,15 +212,16 @@ def _same(state: OperationState, result: Result) -> bool:
     return result.code != "says_failed" or state.detail == result.detail
 
 
-def _until(state: OperationState) -> datetime:
-    """Until when a paused operation makes no request, the probe under way included."""
+def _paused_until(state: OperationState) -> datetime:
+    """Return until when a paused operation makes no request; a running probe counts."""
     return max(filter(None, (state.blocked_until, state.probe_until)))
 
 
-def _lock(states: QuerySet[OperationState], operation: str, result: Result, using: str) -> None:
-    """Keep the operation's row, which is made if need be, until the transaction ends."""
+def _lock(operation: Operation, result: Result) -> tuple[OperationState, datetime]:
+    """Lock the operation's row, which is created if needed; return it and the database's time."""
+    states = database.operation_states().filter(pk=operation)
     if not states.update(failures=F("failures")):
-        OperationState.objects.using(using).get_or_create(
+        database.operation_states().get_or_create(
             pk=operation,
             defaults={
                 "code": result.code,
@@ -248,17 +231,19 @@ def _lock(states: QuerySet[OperationState], operation: str, result: Result, usin
             },
         )
         states.update(failures=F("failures"))
+    state = states.annotate(now=DatabaseNow()).get()
+    return state, state.now
 
 
-def _fails_alone(call: ApiCall, result: Result, using: str) -> bool:
-    """Whether the same request was refused twice before, and others went through after each time.
+def _fails_alone(call: ApiCall, result: Result) -> bool:
+    """Return whether this request was refused before, and others succeeded after each refusal.
 
-    Once is no proof, since a plan may have had room for one segment more; of a segment that is not
-    found it is.
+    Once is no proof, since a plan may have had room for one segment more. For a segment that is
+    not found, once is.
     """
     if call.segment_id is None:
         return False
-    calls = ApiCall.objects.using(using).filter(operation=call.operation)
+    calls = database.calls().filter(operation=call.operation)
     refused = (
         calls.filter(segment_id=call.segment_id, code=result.code)
         .exclude(pk=call.pk)
@@ -275,9 +260,9 @@ def _fails_alone(call: ApiCall, result: Result, using: str) -> bool:
     return False
 
 
-def _pause(operation: str, result: Result, failed_probes: int) -> timedelta:
-    if operation == Operation.LIST and result.concerns(operation):
-        return timedelta(seconds=LONGEST_PAUSE)  # nothing but time tells whether it got better
+def _pause(operation: Operation, result: Result, failed_probes: int) -> timedelta:
+    if operation == Operation.LIST and result.may_concern_operation(operation):
+        return timedelta(seconds=LONGEST_PAUSE)  # only time can change it
     return timedelta(seconds=min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** min(failed_probes, 10)))
 
 
@@ -287,17 +272,40 @@ def _with(ids: list[int], segment_id: int | None) -> list[int]:
     return [*ids, segment_id][-REMEMBERED:]
 
 
-def _waiting(operation: str, using: str) -> SegmentQuerySet:
-    rows = Segment.objects.using(using)
-    return (
-        rows.refresh_requested()
-        if operation == Operation.READ
-        else rows.due().filter(_kind(operation))
+# An outage
+
+
+def report_outage(permit: Permit, result: Result, *, segment_id: int | None) -> None:
+    """Count a failure that concerns all requests. Call it in the transaction that records."""
+    if result.answered or result.concerns_all:
+        return  # the rate limiter's matter
+    if result.shared or result.code in (PERMIT_EXPIRED, "internal"):
+        # Trouble of one operation or of our own says nothing about Bunce as a whole.
+        if permit.is_probe:
+            shared_state.end_probe()
+        return
+    # A request sent before the pause does not count, nor does a row that was the last to fail as
+    # well: that may be the row's own matter.
+    counted = ~Q(blocked_until__gt=DatabaseNow()) | Q(blocked_until__isnull=True)
+    if segment_id is not None:
+        another = ~Q(failed_segment_id=segment_id) | Q(failed_segment_id__isnull=True)
+        counted &= another | ~Q(blocked_reason="")
+    changes = {"failures": F("failures") + 1, "failed_segment_id": segment_id, "probe_until": None}
+    if not database.sync_state().filter(counted).update(**changes):
+        return
+    state, now = shared_state.read()
+    if state.failures < OUTAGE_THRESHOLD:
+        return
+    doublings = min(state.failures - OUTAGE_THRESHOLD, 10)
+    seconds = min(OUTAGE_BASE * 2**doublings, OUTAGE_CAP)
+    resumed_at = None
+    if state.blocked_reason == Reason.RATE_LIMITED:
+        # The probe after a pause failed; the pace is reduced all the same once requests resume.
+        resumed_at = now + timedelta(seconds=seconds)
+    shared_state.pause(
+        Reason.UNREACHABLE,
+        seconds,
+        detail=result.detail,
+        failures=state.failures,
+        resumed_at=resumed_at,
     )
-
-
-def _kind(operation: str) -> Q:
-    """The rows for which this operation is made."""
-    if operation == Operation.READ:
-        return Q(refresh_requested_at__isnull=False)
-    return Q(bunce_id__isnull=operation == Operation.CREATE)

@@ -1,65 +1,65 @@
-"""The one rate limiter that every request passes, reads included, on all processes and hosts.
+"""The one rate limiter for all processes and hosts. Every request needs a permit, reads too.
 
-It keeps Bunce's rate limit, the pause after a 429 or a refused key, and the circuit breaker. Its
-memory is one row (``SyncState``) and the ledger, its clock is the database's.
-
-A permit is taken inside the transaction that writes the ledger row: an UPDATE of the one row holds
-its lock until the commit, so no two processes can count the window at the same time.
+Its memory is the call log and the shared row, its clock is the database's. The call log is the
+schedule as well: a request that waits for its slot is in it already, with a start that lies ahead,
+so the next one queues behind it. A permit is taken in the transaction that writes that row, under
+the lock of the shared row, so no two processes count the window at the same time.
 """
 
 from __future__ import annotations
 
-import logging
+import math
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from django.db import transaction
-from django.db.models import Case, Exists, F, Q, When
+from django.db.models import Count, Max, Min, Q, QuerySet
 
 from bunce_sync import database
+from bunce_sync.choices import Operation, Outcome, Reason
 from bunce_sync.client import RequestRecord
 from bunce_sync.client.request_record import Instant
 from bunce_sync.conf import conf
-from bunce_sync.functions import DatabaseNow
-from bunce_sync.models import ApiCall, OperationState, Segment, SyncState
-from bunce_sync.sync import clock
-from bunce_sync.sync.outcome import PERMIT_EXPIRED, Outcome, Result
-from bunce_sync.sync.window import LONGEST_SPACING, next_slot, room
+from bunce_sync.models import ApiCall, SyncState
+from bunce_sync.results import Result
+from bunce_sync.sync import clock, shared_state
 
-logger = logging.getLogger(__name__)
-
-Reason = SyncState.Reason
-
-#: Seconds a permit is good for. The window is counted this much longer than Bunce's, so that a
-#: request which starts at the end of its permit still falls out of a full window.
+#: Seconds for which a permit is valid. The window is counted this much longer than Bunce's, so
+#: that a request sent at the end of its permit still leaves a full window.
 PERMIT_SECONDS = 1.0
-#: Seconds added on top for the way to Bunce, which may hold one request back longer than the next.
+#: Seconds added for the way to Bunce, which may delay one request more than the next.
 TRANSIT_SECONDS = 0.3
-#: Seconds to which the line of those who wait for their turn may grow; who comes later goes home,
-#: since enough workers are awake to use every turn.
-LINE_SECONDS = 0.35
+#: Seconds to which the queue for slots may grow. Later callers are turned away, since enough
+#: workers are waiting to use every slot.
+QUEUE_SECONDS = 0.35
+#: The share of the window that may be used at once. The rest is spread over the time until the
+#: window frees itself, so that a backlog flows evenly and nothing waits long for a slot.
+BURST_SHARE = 0.5
+#: The share of the window that reads may use: the scan of a large account must not starve pushes.
+READ_SHARE = 0.5
+#: Seconds between two of the spread requests at most: no worker waits longer for its slot.
+LONGEST_SPACING = 1.0
 #: Seconds added to the pause Bunce asked for, so that the next request is not a moment early.
 PAUSE_MARGIN = 0.5
-#: Seconds without a request at most, however long Bunce asked to wait: then one probes.
+#: Seconds after which one request probes, however long Bunce asked to wait.
 LONGEST_PAUSE = 3600.0
 #: Seconds between two probes while the key is refused.
 KEY_PAUSE = 60.0
-#: Consecutive failures that close the rate_limiter.
-BREAKER_THRESHOLD = 5
-#: Seconds of the first closing, doubled with each failed probe up to the cap.
-BREAKER_BASE = 2.0
-BREAKER_CAP = 60.0
-#: What ``permits_expected`` says when there is no limit.
+#: Seconds of the first pause after a 503 that asks to wait for less; doubled up to the cap.
+UNAVAILABLE_BASE = 2.0
+UNAVAILABLE_CAP = 60.0
+#: What ``permits_expected`` returns when there is no limit.
 UNLIMITED_PERMITS = 100
+
+READS = (Operation.READ, Operation.LIST)
 
 
 class NoPermit(Exception):
-    """No permit now.
+    """No request may be made now.
 
-    Attributes:
+    Args:
         wait: seconds until it is worth asking again.
-        reason: why the rate limiter is closed; empty when the window is merely full.
-        queue_full: others wait already and will use the turns that come.
+        reason: why requests are paused; empty when the window is full.
+        queue_full: enough others are waiting to use the next slots.
     """
 
     def __init__(self, wait: float, reason: str = "", *, queue_full: bool = False) -> None:
@@ -69,338 +69,275 @@ class NoPermit(Exception):
         self.queue_full = queue_full
 
 
-class ClockJumped(NoPermit):
-    """The database's clock jumped, so the window cannot be counted until it is healed.
-
-    Attributes:
-        seconds: by how much, negative when it went back.
-        epoch: the count of jumps seen before this one.
-    """
-
-    def __init__(self, seconds: float, epoch: int) -> None:
-        super().__init__(0.0, Reason.CLOCK)
-        self.seconds = seconds
-        self.epoch = epoch
-
-
 @dataclass(frozen=True, slots=True)
 class Permit:
-    """The right to send one request within ``PERMIT_SECONDS``, from a moment on.
+    """The right to send one request within ``PERMIT_SECONDS`` of its slot.
 
     Attributes:
-        at: the moment, in the database's time, for the ledger.
-        wait: seconds from now until then; ``WaitBudget.wait`` sleeps them.
-        healthy: nothing spoke against Bunce when the permit was given, so a success is no news.
-        troubled: an operation was in trouble then (``circuit_breaker``), so a success may end that.
-        probe: it is the only one given until its request has come to something.
-        record: to be handed to the client, which refuses to send once the permit is too old.
+        slot: when the request may start, in the database's time.
+        wait: seconds from now to the slot.
+        healthy: no request had failed when the permit was given, so a success is no news.
+        operations_failing: an operation had trouble then, so a success may end that.
+        is_probe: it is the only permit until the result of its request is recorded.
+        record: for the client, which refuses to send once the permit has expired.
     """
 
-    at: datetime
+    slot: datetime
     wait: float
     healthy: bool
-    troubled: bool
-    probe: bool
+    operations_failing: bool
+    is_probe: bool
     record: RequestRecord
 
 
-def window() -> timedelta:
-    """The time over which requests are counted: Bunce's window and what may hold one back."""
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """The requests of a window: all, reads among them, and the slots of the first and the last."""
+
+    used: int
+    reads: int
+    oldest: datetime | None
+    newest: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """When the next request may start.
+
+    Attributes:
+        wait: seconds from now.
+        queue: seconds until the last slot already taken; 0 when no request waits.
+    """
+
+    wait: float
+    queue: float
+
+
+def counted_window() -> timedelta:
+    """Return the time over which requests are counted: Bunce's window and possible delays."""
     return timedelta(seconds=conf.RATE_WINDOW + PERMIT_SECONDS + TRANSIT_SECONDS)
 
 
-def read_state(using: str | None = None) -> tuple[SyncState, datetime]:
-    """The shared row, made when it is missing, and the database's time.
-
-    The row has ``troubled`` beside its fields: whether any operation is in trouble.
-    """
-    using = using or database.alias()
-    troubled = Exists(OperationState.objects.using(using))
-    states = SyncState.objects.using(using).annotate(now=DatabaseNow(), troubled=troubled)
-    for state in states:  # one at most
-        return state, state.now
-    SyncState.objects.using(using).get_or_create(pk=1)
-    return read_state(using)
+# Permits
 
 
-def _lock_state(using: str) -> None:
-    """Keep the shared row from everybody else until the transaction ends."""
-    shared = SyncState.objects.using(using).filter(pk=1)
-    if not shared.update(permits=F("permits") + 1):
-        SyncState.objects.using(using).get_or_create(pk=1)
-        shared.update(permits=F("permits") + 1)
-
-
-def take_permit(
-    operation: ApiCall.Operation, using: str, *, patience: float = 0.0, must_wait: bool = False
-) -> Permit:
-    """Pass the rate limiter, or say how long to wait. To be called inside a transaction.
+def take_permit(operation: Operation, *, max_wait: float = 0.0, must_wait: bool = False) -> Permit:
+    """Return a permit. Call it in the transaction that writes the call log row.
 
     Args:
-        patience: seconds the caller can wait; its turn may lie so far ahead.
-        must_wait: it waits also where others who are awake already could use every turn.
+        max_wait: seconds the caller can wait for its slot.
+        must_wait: queue even if enough others are waiting.
 
     Raises:
-        NoPermit: no request may be made now, nor soon enough.
-        ClockJumped: nor now, and the caller has to call ``recover_from_clock_jump`` after it.
+        NoPermit: no request may be made now or within ``max_wait``.
+        ClockJumped: the caller has to recover after the transaction.
     """
     if conf.RATE_LIMIT is not None:
-        _lock_state(using)
+        shared_state.lock()
     # Noted before the database's time is read: the permit ends early rather than late.
     began = Instant()
-    state, now = _read_soundly(using)
+    state, now = clock.read_state()
     if state.blocked_reason and conf.RATE_LIMIT is None:
-        # Without a limit nothing is counted and nobody need wait for the others' commits; but of
-        # those who find the rate limiter closed one alone may be let through.
-        _lock_state(using)
+        # Without a limit nothing is counted and no lock is needed, except that after a pause
+        # exactly one request may probe.
+        shared_state.lock()
         began = Instant()
-        state, now = read_state(using)
-    _check_closed(state, now)
-    wait = _line_up(operation, state, now, using, patience, must_wait)
-    probe = bool(state.blocked_reason)
-    if probe:
-        # The first request after a closing is a probe; the others wait for what it finds.
+        state, now = shared_state.read()
+    _raise_if_paused(state, now)
+    wait = _queue_up(operation, state, now, max_wait=max_wait, must_wait=must_wait)
+    is_probe = bool(state.blocked_reason)
+    if is_probe:
         seconds = wait + PERMIT_SECONDS + conf.request_deadline
-        until = now + timedelta(seconds=seconds)
-        SyncState.objects.using(using).filter(pk=1).update(probe_until=until)
+        database.sync_state().update(probe_until=now + timedelta(seconds=seconds))
     return Permit(
-        at=now + timedelta(seconds=wait),
+        slot=now + timedelta(seconds=wait),
         wait=wait,
         healthy=not state.blocked_reason and not state.failures,
-        troubled=vars(state)["troubled"],
-        probe=probe,
+        operations_failing=vars(state)["operations_failing"],
+        is_probe=is_probe,
         record=RequestRecord(send_within=wait + PERMIT_SECONDS - began.age()),
     )
 
 
-def _read_soundly(using: str) -> tuple[SyncState, datetime]:
-    """As ``read_state``, once the clock has been looked at.
-
-    Raises:
-        ClockJumped: it cannot be gone by.
-    """
-    reading = clock.Reading(using)
-    state, now = read_state(using)
-    jump = reading.jump(now, state.clock_epoch)
-    if state.swept_at and state.swept_at - now > timedelta(seconds=clock.TOLERANCE):
-        # It went back, whether or not this process had read it before.
-        jump = min(jump, (now - state.swept_at).total_seconds())
-    if jump:
-        raise ClockJumped(jump, state.clock_epoch)
-    return state, now
-
-
-def watch_clock(using: str) -> None:
-    """Look at the clock, and heal it if it jumped.
-
-    For the sweep: after a clock went back nothing is due for a while, so nobody asks for a permit
-    and would notice.
-    """
-    try:
-        _read_soundly(using)
-    except ClockJumped as jumped:
-        recover_from_clock_jump(jumped, using)
-
-
-def _check_closed(state: SyncState, now: datetime) -> None:
-    for until in (state.blocked_until, state.probe_until):
-        if until and until > now:
-            raise NoPermit((until - now).total_seconds(), state.blocked_reason)
-
-
-def _line_up(
-    operation: ApiCall.Operation,
-    state: SyncState,
-    now: datetime,
-    using: str,
-    patience: float,
-    must_wait: bool,
-) -> float:
-    """Seconds until the caller's turn, if that is soon enough for it."""
-    limit = conf.RATE_LIMIT
-    if limit is None:
-        return 0.0
-    turn = next_slot(
-        operation,
-        limit=limit,
-        span=window(),
-        now=now,
-        resumed_at=state.resumed_at,
-        using=using,
-    )
-    if turn.line > LONGEST_SPACING + clock.TOLERANCE:
-        # Nobody waits so long. The clock went back, and no process is left that saw it before.
-        raise ClockJumped(-turn.line, state.clock_epoch)
-    queue_full = turn.line > 0 and turn.wait > LINE_SECONDS and not must_wait
-    if queue_full or turn.wait > patience:
-        raise NoPermit(turn.wait, queue_full=queue_full)
-    return turn.wait
-
-
-def is_closed(using: str) -> bool:
-    """Whether the limiter is closed now, for somebody who has a permit and waited."""
-    shared = SyncState.objects.using(using).filter(pk=1)
-    return shared.filter(blocked_until__gt=DatabaseNow()).exists()
-
-
-def permits_expected(using: str, *, within: float) -> int:
-    """About how many permits the rate limiter will give in the next seconds.
+def permits_expected(*, within: float) -> int:
+    """Return about how many permits can be given in the next seconds.
 
     Args:
         within: seconds, at most the window.
     """
-    state, now = read_state(using)
+    state, now = shared_state.read()
     try:
-        _check_closed(state, now)
+        _raise_if_paused(state, now)
     except NoPermit:
         return 0
     if state.blocked_reason:
         return 1
     if conf.RATE_LIMIT is None:
         return UNLIMITED_PERMITS
-    return room(
+    return available_slots(
         limit=conf.RATE_LIMIT,
-        span=window(),
+        window=counted_window(),
         now=now,
         within=timedelta(seconds=within),
-        using=using,
     )
 
 
-def report(permit: Permit, result: Result, using: str, *, segment_id: int | None = None) -> None:
-    """Tell the rate limiter what a request came to. To be called inside a transaction.
+def _raise_if_paused(state: SyncState, now: datetime) -> None:
+    for until in (state.blocked_until, state.probe_until):
+        if until and until > now:
+            raise NoPermit((until - now).total_seconds(), state.blocked_reason)
 
-    Args:
-        segment_id: the row that it was about, if it was about one.
+
+def _queue_up(
+    operation: Operation, state: SyncState, now: datetime, *, max_wait: float, must_wait: bool
+) -> float:
+    """Return the seconds until the caller's slot.
+
+    Raises:
+        NoPermit: that is too long for it, or enough others are waiting.
+        ClockJumped: the queue is longer than it can be.
     """
-    shared = SyncState.objects.using(using).filter(pk=1)
-    match result.outcome:
-        case _ if result.answered:
-            if not permit.healthy:
-                _reopen(using)
-        case Outcome.RATE_LIMITED:
-            _close(using, Reason.RATE_LIMITED, result.retry_after or conf.RATE_WINDOW, result)
-        case _ if result.code == "unavailable" and result.retry_after:
-            _close(using, Reason.UNAVAILABLE, result.retry_after, result)
-        case Outcome.KEY_REFUSED:
-            _close(using, Reason.KEY_REFUSED, KEY_PAUSE, result)
-        case _ if result.shared or result.code in (PERMIT_EXPIRED, "internal"):
-            # The operation's trouble is not everybody's; the others say nothing about Bunce.
-            if permit.probe:
-                shared.update(probe_until=None)
-        case _:
-            _count_failure(using, result, segment_id)
-
-
-def _reopen(using: str) -> None:
-    """Bunce answers again. A pause that it asked for is kept to its end all the same."""
-    SyncState.objects.using(using).filter(
-        Q(blocked_until__isnull=True)
-        | Q(blocked_until__lte=DatabaseNow())
-        | Q(blocked_reason=Reason.UNREACHABLE),
-        pk=1,
-    ).update(
-        resumed_at=Case(
-            When(blocked_reason=Reason.RATE_LIMITED, then=DatabaseNow()), default=F("resumed_at")
-        ),
-        failures=0,
-        failed_segment_id=None,
-        blocked_until=None,
-        blocked_reason="",
-        blocked_since=None,
-        blocked_detail="",
-        asked_until=None,
-        probe_until=None,
+    if conf.RATE_LIMIT is None:
+        return 0.0
+    slot = next_slot(
+        operation,
+        limit=conf.RATE_LIMIT,
+        window=counted_window(),
+        now=now,
+        resumed_at=state.resumed_at,
     )
+    if slot.queue > LONGEST_SPACING + clock.TOLERANCE:
+        # The clock went back, and no process is left that had read it before.
+        raise clock.ClockJumped(-slot.queue, state.clock_epoch)
+    queue_full = slot.queue > 0 and slot.wait > QUEUE_SECONDS and not must_wait
+    if queue_full or slot.wait > max_wait:
+        raise NoPermit(slot.wait, queue_full=queue_full)
+    return slot.wait
 
 
-def _close(using: str, reason: SyncState.Reason, seconds: float, result: Result) -> None:
-    SyncState.objects.using(using).filter(pk=1).update(permits=F("permits"))  # takes the lock
-    state, now = read_state(using)
-    same = state.blocked_reason == reason
-    failures = state.failures if reason == Reason.UNREACHABLE else 0
+# Pauses that Bunce asks for
+
+
+def report(permit: Permit, result: Result) -> None:
+    """Pause or resume all requests after a response that concerns them all.
+
+    Call it in the transaction that records the result. An outage is the circuit breaker's matter.
+    """
+    if result.outcome == Outcome.RATE_LIMITED:
+        _pause_as_asked(Reason.RATE_LIMITED, result.retry_after or conf.RATE_WINDOW, result)
+    elif result.asks_to_wait and result.retry_after:
+        _pause_as_asked(Reason.UNAVAILABLE, result.retry_after, result)
+    elif result.outcome == Outcome.KEY_REFUSED:
+        shared_state.pause(Reason.KEY_REFUSED, KEY_PAUSE, detail=result.detail)
+    elif result.answered and not permit.healthy:
+        shared_state.resume()
+
+
+def _pause_as_asked(reason: Reason, seconds: float, result: Result) -> None:
+    """Pause for as long as Bunce asked, at most ``LONGEST_PAUSE``."""
+    shared_state.lock()
+    state, now = shared_state.read()
     asked_until = None
-    if reason in (Reason.RATE_LIMITED, Reason.UNAVAILABLE):
-        if seconds > LONGEST_PAUSE:
-            asked_until = now + timedelta(seconds=seconds)
-        seconds = min(seconds, LONGEST_PAUSE) + PAUSE_MARGIN
-        if state.asked_until and state.asked_until > now:
-            asked_until = max(asked_until or now, state.asked_until)
+    if seconds > LONGEST_PAUSE:
+        asked_until = now + timedelta(seconds=seconds)
+    if state.asked_until and state.asked_until > now:
+        asked_until = max(asked_until or now, state.asked_until)
+    pause = min(seconds, LONGEST_PAUSE) + PAUSE_MARGIN
+    failures = 0
     if reason == Reason.UNAVAILABLE:
         # Each of these creates is in doubt, so a short pause grows as it does in an outage.
-        straggler = state.blocked_until is not None and state.blocked_until > now
-        failures = state.failures + (not straggler) if same else 1
-        seconds = max(seconds, min(BREAKER_BASE * 2 ** min(failures - 1, 10), BREAKER_CAP))
-    until = now + timedelta(seconds=seconds)
-    resumed_at = state.resumed_at
-    if reason == Reason.UNREACHABLE and state.blocked_reason == Reason.RATE_LIMITED:
-        # The probe after a pause failed: what follows begins gently all the same.
-        resumed_at = until
-    SyncState.objects.using(using).filter(pk=1).update(
-        failures=failures,
-        blocked_until=max(until, state.blocked_until) if state.blocked_until else until,
-        blocked_reason=reason,
-        blocked_since=state.blocked_since if same and state.blocked_since else now,
-        blocked_detail=result.detail,
-        asked_until=asked_until,
-        probe_until=None,
-        resumed_at=resumed_at,
+        sent_before = state.blocked_until is not None and state.blocked_until > now
+        failures = state.failures + (not sent_before) if state.blocked_reason == reason else 1
+        pause = max(pause, min(UNAVAILABLE_BASE * 2 ** min(failures - 1, 10), UNAVAILABLE_CAP))
+    shared_state.pause(
+        reason, pause, detail=result.detail, failures=failures, asked_until=asked_until
     )
-    if not same:
-        logger.warning("No requests to Bunce for %.0f s: %s", seconds, reason.label)
 
 
-def _count_failure(using: str, result: Result, segment_id: int | None) -> None:
-    """Count towards the breaker.
-
-    Stragglers of an outage that closed it already do not count, nor does a row that was the last
-    to fail as well: that may be the row's own matter.
-    """
-    counted = ~Q(blocked_until__gt=DatabaseNow()) | Q(blocked_until__isnull=True)
-    if segment_id is not None:
-        another = ~Q(failed_segment_id=segment_id) | Q(failed_segment_id__isnull=True)
-        counted &= another | ~Q(blocked_reason="")
-    shared = SyncState.objects.using(using).filter(pk=1)
-    changes = {"failures": F("failures") + 1, "failed_segment_id": segment_id, "probe_until": None}
-    if not shared.filter(counted).update(**changes):
-        return
-    failures = shared.values_list("failures", flat=True).get()
-    if failures >= BREAKER_THRESHOLD:
-        doublings = min(failures - BREAKER_THRESHOLD, 10)
-        _close(using, Reason.UNREACHABLE, min(BREAKER_BASE * 2**doublings, BREAKER_CAP), result)
+# The window
 
 
-def recover_from_clock_jump(jumped: ClockJumped, using: str) -> None:
-    """Make the rows right again after the database's clock jumped, and wait out one window.
+def counted(*, since: datetime) -> QuerySet[ApiCall]:
+    """Return the requests after a moment; those that never left do not count."""
+    return database.calls().filter(started_at__gt=since).exclude(outcome=Outcome.NOT_SENT)
 
-    Times in the future are drawn back with the clock, so that nothing waits for longer.
-    """
-    with transaction.atomic(using=using, durable=True):
-        now = read_state(using)[1]
-        # Segments first, the shared row last, as in a push: the other order could deadlock.
-        if jumped.seconds < 0:
-            clock.draw_back(using, now=now, by=timedelta(seconds=-jumped.seconds))
-        # How long ago these were sent is not known any more, and Bunce may still be at them.
-        doubtful = Segment.objects.using(using).filter(status=Segment.Status.IN_DOUBT)
-        doubtful.update_sync_fields(due_at=now + timedelta(seconds=conf.GRACE))
-        first = (
-            SyncState.objects.using(using)
-            .filter(pk=1, clock_epoch=jumped.epoch)
-            .update(clock_epoch=F("clock_epoch") + 1)
+
+def usage(*, since: datetime) -> Usage:
+    """Return the requests after a moment, in numbers."""
+    return Usage(
+        **counted(since=since).aggregate(
+            used=Count("id"),
+            reads=Count("id", filter=Q(operation__in=READS)),
+            oldest=Min("started_at"),
+            newest=Max("started_at"),
         )
-        if not first:
-            transaction.set_rollback(True, using=using)  # another process has healed it
-            return
-        SyncState.objects.using(using).filter(pk=1).update(
-            blocked_until=now + window(),
-            blocked_reason=Reason.CLOCK,
-            blocked_since=now,
-            blocked_detail=f"{jumped.seconds:+.1f} s",
-            asked_until=None,
-            probe_until=None,
-            resumed_at=None,
-            # It goes by the old time: rows sent after it began might look older.
-            scan=None,
-            scan_token=None,
-        )
-        logger.warning("The database's clock jumped by %+.1f s", jumped.seconds)
+    )
+
+
+def next_slot(
+    operation: Operation,
+    *,
+    limit: int,
+    window: timedelta,
+    now: datetime,
+    resumed_at: datetime | None,
+) -> Slot:
+    """Return when one more request may start, behind those that are waiting.
+
+    Args:
+        limit: how many requests may start within any ``window``.
+        now: the database's time.
+        resumed_at: when Bunce's last pause ended.
+    """
+    current = usage(since=now - window)
+    if current.oldest is None or current.newest is None:
+        return Slot(0.0, queue=0.0)
+    if current.used >= limit:
+        at = _nth_start(current.used - limit, window, now) + window
+    else:
+        at = current.newest + _spacing(current, limit, window, now, resumed_at)
+    reads_allowed = max(1, int(limit * READ_SHARE))
+    if operation in READS and current.reads >= reads_allowed:
+        at = max(at, _nth_start(current.reads - reads_allowed, window, now, READS) + window)
+    at = max(at, current.newest)
+    return Slot(_seconds(at - now), queue=_seconds(current.newest - now))
+
+
+def available_slots(*, limit: int, window: timedelta, now: datetime, within: timedelta) -> int:
+    """Return about how many requests may start within some time, which is at most the window."""
+    current = usage(since=now - window)
+    freed = current.used - usage(since=now - window + within).used
+    burst = max(0, math.ceil(limit * BURST_SHARE) - current.used)
+    until_free = current.oldest + window - now if current.oldest else within
+    paced = (limit - current.used - burst) * min(1.0, within / max(until_free, within))
+    # After the limit was lowered, more may be used than is allowed.
+    return max(0, min(limit, burst + freed + math.ceil(paced)))
+
+
+def _nth_start(
+    number: int, window: timedelta, now: datetime, operations: tuple[Operation, ...] | None = None
+) -> datetime:
+    """Return the start of a request of the window; number 0 is the oldest."""
+    calls = counted(since=now - window)
+    if operations:
+        calls = calls.filter(operation__in=operations)
+    return calls.order_by("started_at").values_list("started_at", flat=True)[number]
+
+
+def _spacing(
+    current: Usage, limit: int, window: timedelta, now: datetime, resumed_at: datetime | None
+) -> timedelta:
+    """Return how long after the newest request the next one may start."""
+    spacing = timedelta(0)
+    if current.oldest and current.used >= limit * BURST_SHARE:
+        spacing = (current.oldest + window - now) / (limit - current.used)
+        spacing = min(spacing, timedelta(seconds=LONGEST_SPACING))
+    if resumed_at and now - resumed_at < window:
+        # Bunce has just locked us out, so another program uses the same address. Start with half
+        # the even pace and reach the full pace after a window.
+        spacing = max(spacing, window / limit * (2 - (now - resumed_at) / window))
+    return spacing
+
+
+def _seconds(ahead: timedelta) -> float:
+    return max(0.0, ahead.total_seconds())

@@ -1,146 +1,171 @@
-"""Reads from Bunce what it has of a row, for somebody who asked to see it."""
+"""Refreshes: what Bunce has of segments for which that was requested."""
 
 from __future__ import annotations
 
 import logging
-import time
-from collections.abc import Callable
+from functools import partial
+from typing import Final
 
-from django.db import InterfaceError, OperationalError, ProgrammingError, transaction
+from django.db import InterfaceError, OperationalError, ProgrammingError
+from django.db.models import Q
 
-from bunce_sync.client import RemoteSegment
+from bunce_sync import database, transitions
+from bunce_sync.choices import Operation, Outcome
+from bunce_sync.client import RemoteSegment, RequestRecord
 from bunce_sync.exceptions import ConfigurationError, NotFound
 from bunce_sync.functions import DatabaseNow
-from bunce_sync.models import ApiCall, Segment
-from bunce_sync.sync import circuit_breaker, rate_limiter
-from bunce_sync.sync.outcome import Result, checked
-from bunce_sync.sync.patience import WaitBudget
-from bunce_sync.sync.push import client, database_of
-from bunce_sync.sync.read import read
+from bunce_sync.models import OperationState, Segment
+from bunce_sync.results import Result
+from bunce_sync.sync import circuit_breaker
+from bunce_sync.sync.attempt import Attempt, client
+from bunce_sync.sync.budget import Budget, Kind, Progress, attempt_each
+from bunce_sync.sync.circuit_breaker import OperationRows
+from bunce_sync.sync.rate_limiter import NoPermit
 
 logger = logging.getLogger(__name__)
 
-#: Rows read by one call at most; the sweep rings for the rest.
+#: Segments read by one run at most; the sweep wakes a worker for the others.
 BATCH = 100
-NOT_FOUND = NotFound.code
-#: Errors that concern all rows: the database is gone, or has no tables.
-EVERYBODYS = (OperationalError, InterfaceError, ProgrammingError)
-#: What has to be known of a row to look it up, and to compare what Bunce has. No times, as for a
-#: claim.
+#: The fields that are read to look a segment up, and to compare it with Bunce's. No times, as for
+#: a claim.
 LOOKED_UP = ("bunce_id", "bunce_duplicate_id")
 COMPARED = (
-    *("name", "description", "status", "last_code", "sent_digest", "shown_digest"),
+    *Segment.UPDATE_FIELDS,
+    *("status", "last_code", "sent_digest", "listed_digest", "shown_digest"),
     *("bunce_id", "bunce_name", "bunce_description", "bunce_duplicate_id"),
 )
 
 
-def refresh_requested(
-    *, seconds: float, on_more_work: Callable[[], object] | None = None, using: str | None = None
-) -> int:
-    """Read every segment that somebody asked for, until time is up or the rate limiter closes.
+class Read(Attempt[RemoteSegment]):
+    """One read of a single segment.
 
     Args:
-        seconds: when to stop beginning new reads.
-        on_more_work: called at the end when somebody else should go on with the rest at once.
+        bunce_id: of the segment to read.
+        segment_id: the row it belongs to.
+    """
 
-    Returns:
-        How many were read.
+    # One worker reads, and pushes would crowd it out.
+    must_wait = True
+
+    def __init__(self, bunce_id: str, *, segment_id: int) -> None:
+        self.rows = READS
+        self.bunce_id = bunce_id
+        super().__init__(f"/segments/{bunce_id}", segment_id=segment_id)
+
+    def send(self, record: RequestRecord) -> RemoteSegment:
+        return client().get_segment(self.bunce_id, record=record)
+
+
+class ReadDuplicate(Read):
+    """One read of a row's second segment, which says nothing about reads as a whole."""
+
+    reports_operation = False
+
+
+def run(budget: Budget) -> Progress:
+    """Read the segments for which that was requested, until the budget is used up.
 
     Raises:
         ConfigurationError: the key is missing or a setting cannot be used.
     """
-    alias = database_of(using)
     client()
-    ends = time.monotonic() + seconds
-    count = 0
-    asked = circuit_breaker.passable_reads(Segment.objects.using(alias).refresh_requested(), alias)
-    asked = asked.order_by("refresh_requested_at").only(*LOOKED_UP)
-    patience = WaitBudget()
-    for row in asked[:BATCH]:
-        tired = time.monotonic() >= ends
-        if not tired:
-            try:
-                count += _pull_alone(row, patience, alias)
-            except circuit_breaker.OperationPaused:
-                continue  # another row may probe
-            except rate_limiter.NoPermit as closed:
-                tired = patience.ended_by(closed)
-                if not tired:
-                    break
-        if tired:
-            if on_more_work:
-                on_more_work()
-            break
-    return count
+    requested = circuit_breaker.without_paused(database.segments().refresh_requested(), READS)
+    rows = requested.order_by("refresh_requested_at").only(*LOOKED_UP)[:BATCH]
+    requests, stop = attempt_each(rows, partial(_refresh_alone, budget), budget)
+    return Progress(requests, more=stop is not None and stop.more)
 
 
-def _pull_alone(row: Segment, patience: WaitBudget, alias: str) -> bool:
-    """Read one segment; an error of ours is told with that row and stops no other."""
-    try:
-        return pull(row, patience, alias)
-    except (ConfigurationError, rate_limiter.NoPermit, *EVERYBODYS):
-        raise
-    except Exception as error:
-        logger.exception("Looking up segment %s failed by an error of ours", row.pk)
-        Segment.objects.using(alias).filter(pk=row.pk).update_sync_fields(
-            refresh_requested_at=None, last_code="internal", last_error=type(error).__name__
-        )
-        return False
+def workers_needed(permits: int) -> int:
+    """Return 1 if a refresh was requested; one worker does all."""
+    return int(bool(permits) and database.segments().refresh_requested().exists())
 
 
-def pull(row: Segment, patience: WaitBudget, alias: str) -> bool:
-    """Read one segment and note what Bunce has, and whether a second one is still there.
-
-    Args:
-        patience: how long to wait for a turn at the rate_limiter.
+def refresh(row: Segment, budget: Budget) -> bool:
+    """Read one segment and record what Bunce has, and whether a second one is still there.
 
     Returns:
         Whether it was read.
 
     Raises:
-        NoPermit: no request may be made now.
+        ConfigurationError, NoPermit: no request was made.
     """
-    bunce_id = row.bunce_id
-    if bunce_id is None:
-        # Nothing to read by id; rows in doubt are looked for in the list.
-        Segment.objects.using(alias).filter(pk=row.pk).update_sync_fields(refresh_requested_at=None)
+    if row.bunce_id is None:
+        # There is nothing to read by id; reconciliation looks for rows in doubt.
+        rows = database.segments().filter(pk=row.pk)
+        rows.update_sync_fields(**transitions.without_bunce_id())
+        return False
+    attempt = Read(row.bunce_id, segment_id=row.pk)
+    result = attempt.run(budget)
+    if result is None:
+        return False
+    remote = attempt.value if result.succeeded else None
+    duplicate_gone = False
+    if remote is not None and row.bunce_duplicate_id is not None:
+        # Only where reads work: with a wrong key or address it would look removed.
+        second = ReadDuplicate(row.bunce_duplicate_id, segment_id=row.pk).run(budget)
+        duplicate_gone = second is not None and second.code == NotFound.code
+    saved = _save(row, result, remote, duplicate_gone=duplicate_gone)
+    return saved and remote is not None
+
+
+def _save(
+    row: Segment, result: Result, remote: RemoteSegment | None, *, duplicate_gone: bool
+) -> bool:
+    """Write what the read showed; return False if the row is gone or linked elsewhere."""
+    reads_work = result.code != NotFound.code or _reads_work()
+    with database.atomic():
+        rows = database.segments().locked().filter(pk=row.pk).only(*COMPARED)
+        current = next(iter(rows), None)
+        if current is None or current.bunce_id != row.bunce_id:
+            return False
+        values = transitions.after_refresh(
+            current, result, remote, now=DatabaseNow(), reads_work=reads_work
+        )
+        if duplicate_gone and current.bunce_duplicate_id == row.bunce_duplicate_id:
+            values |= {"bunce_duplicate_id": None}
+        if values:
+            database.segments().filter(pk=row.pk).update_sync_fields(**values)
+    return True
+
+
+def _reads_work() -> bool:
+    """Return whether a single segment was ever read: Bunce's pages do not document that call."""
+    reads = database.calls().filter(operation=Operation.READ)
+    return reads.filter(outcome=Outcome.CONFIRMED).exists()
+
+
+def _refresh_alone(budget: Budget, row: Segment) -> bool:
+    """Refresh one segment; an error of our own is shown with it and stops no other."""
+    try:
+        return refresh(row, budget)
+    except (ConfigurationError, NoPermit, OperationalError, InterfaceError, ProgrammingError):
+        raise
+    except Exception as error:
+        logger.exception("Refreshing segment %s failed by an error of our own", row.pk)
+        rows = database.segments().filter(pk=row.pk)
+        rows.update_sync_fields(**transitions.after_failed_refresh(error))
         return False
 
-    duplicate = row.bunce_duplicate_id
-    remote, result = _fetch(row, bunce_id, patience, alias)
-    removed = False
-    if remote is not None and duplicate is not None:
-        # Only where reads work: else a wrong key or address would make it look removed.
-        removed = _fetch(row, duplicate, patience, alias, beside=True)[1].code == NOT_FOUND
-    reads_work = result.code != NOT_FOUND or _reads_work(alias)
-    with transaction.atomic(using=alias, durable=True):
-        rows = Segment.objects.using(alias).locked().filter(pk=row.pk).only(*COMPARED)
-        current = next(iter(rows), None)
-        if current is None or current.bunce_id != bunce_id:
-            return False
-        changes = checked(current, result, remote, now=DatabaseNow(), reads_work=reads_work)
-        if removed and current.bunce_duplicate_id == duplicate:
-            changes |= {"bunce_duplicate_id": None}
-        if changes:
-            Segment.objects.using(alias).filter(pk=row.pk).update_sync_fields(**changes)
-    return remote is not None
+
+def _requeue(state: OperationState) -> int:
+    """Request the refresh again of segments whose response turned out to be the operation's."""
+    rows = database.segments().filter(pk__in=state.segment_ids, refresh_requested_at__isnull=True)
+    keys = list(rows.values_list("pk", flat=True))
+    if not keys:
+        return 0
+    with database.atomic():
+        return (
+            rows.filter(pk__in=keys)
+            .not_held()
+            .update_sync_fields(**transitions.refresh_requested(now=DatabaseNow()))
+        )
 
 
-def _reads_work(alias: str) -> bool:
-    """Whether a single segment was ever read: Bunce's pages do not document that call."""
-    reads = ApiCall.objects.using(alias).filter(operation=ApiCall.Operation.READ)
-    return reads.filter(outcome=ApiCall.Outcome.CONFIRMED).exists()
-
-
-def _fetch(
-    row: Segment, bunce_id: str, patience: WaitBudget, alias: str, *, beside: bool = False
-) -> tuple[RemoteSegment | None, Result]:
-    return read(
-        lambda record: client().get_segment(bunce_id, record=record),
-        operation=ApiCall.Operation.READ,
-        path=f"/segments/{bunce_id}",
-        patience=patience,
-        using=alias,
-        segment_id=row.pk,
-        beside=beside,
-    )
+READS: Final = OperationRows(
+    Operation.READ,
+    condition=Q(refresh_requested_at__isnull=False),
+    waiting=lambda: database.segments().refresh_requested(),
+    expected=lambda: database.segments().refresh_requested(),
+    requeue=_requeue,
+)
+REFRESH: Final = Kind("refresh", workers_needed, run, (READS,), "refreshed %s", "segment")

@@ -1,19 +1,19 @@
-"""The sample site's Celery app, in which a worker comes to grief at a point that a test names.
+"""The sample site's Celery app, in which a worker fails at a point that a test names.
 
     celery -A tests.faults.app worker
 
 A row named "kill@claimed" kills, by SIGKILL, the process that has just claimed it; once, then it is
-a row like any other. In front of the @ stands what happens, behind it where:
+a row like any other. Before the @ is what happens, after it where:
 
     kill   SIGKILL to this process                claiming    the claim is not yet committed
-    stop   SIGSTOP: it is for the test to wake    claimed     committed, nothing is sent
+    stop   SIGSTOP: the test continues it         claimed     committed, nothing is sent
     term   SIGTERM to the worker and its          sent        the request has left
-           processes, as systemd does             answered    the answer is here, not recorded
+           processes, as systemd does             answered    the result is not yet recorded
     cut    the database connection is cut         recording   the record is not yet committed
                                                   recorded    committed
 
-FAULT_FOLDER gets a file with the name of each row that has had its turn, holding the process's id.
-With FAULT_COPIES every message is sent so many times.
+FAULT_FOLDER gets a file for each row at which that has happened, named like the row; it contains
+the process id. With FAULT_COPIES every message is sent so many times.
 """
 
 import os
@@ -36,20 +36,18 @@ django.setup()
 from bunce_sync import tasks  # noqa: E402 - the models have to be ready
 from bunce_sync.client import connection as wire  # noqa: E402
 from bunce_sync.models import Segment  # noqa: E402
-from bunce_sync.sync import ledger, push  # noqa: E402
-
-POINTS = ("claiming", "claimed", "sent", "answered", "recording", "recorded")
-#: Of these a connection can be cut: the commits, of which it is then not known whether they were.
-COMMITS = ("claiming", "claimed", "recording", "recorded")
+from bunce_sync.results import Result  # noqa: E402
+from bunce_sync.sync.budget import Budget  # noqa: E402
+from bunce_sync.sync.push import Push  # noqa: E402
 
 _folder = Path(os.environ.get("FAULT_FOLDER", "/nonexistent"))
 _row: Segment | None = None
-#: Where in a push this process is, for commits: the points that they reach.
-_stage: list[str] = []
+#: For the transaction of a push that is open: the points before and after its commit.
+_transaction: list[tuple[str, str]] = []
 
 
 def reach(point: str) -> str:
-    """Come to grief here, if the row at work says so; what happened, if that can be told."""
+    """Fail here if the name of the row that is being pushed says so; return what happened."""
     if _row is None or not _row.name.endswith(f"@{point}"):
         return ""
     marker = _folder / _row.name
@@ -57,7 +55,7 @@ def reach(point: str) -> str:
         return ""
     what = _row.name.partition("@")[0]
     if what == "cut":
-        cut_connection()  # before the mark: a cut that failed has not happened
+        cut_connection()  # before the file is written: the cut may fail
     marker.write_text(str(os.getpid()))
     match what:
         case "kill":
@@ -71,7 +69,7 @@ def reach(point: str) -> str:
 
 
 def cut_connection() -> None:
-    """Have the server end this process's database connection, as an administrator would."""
+    """Have the server terminate this process's database connection, as an administrator would."""
     own: Any = connection.connection
     with closing(connection.copy()) as other, other.cursor() as cursor:
         if connection.vendor == "postgresql":
@@ -80,9 +78,9 @@ def cut_connection() -> None:
             cursor.execute(f"KILL CONNECTION {int(own.thread_id())}")
 
 
-def around(module: Any, name: str, before: str = "", after: str = "") -> None:
-    """Reach a point before a function, or after it."""
-    function: Callable[..., Any] = getattr(module, name)
+def around(owner: Any, name: str, before: str = "", after: str = "") -> None:
+    """Reach a point before a function of a class, or after it."""
+    function: Callable[..., Any] = getattr(owner, name)
 
     @wraps(function)
     def wrapped(*args: Any, **kwargs: Any) -> Any:
@@ -93,54 +91,60 @@ def around(module: Any, name: str, before: str = "", after: str = "") -> None:
             reach(after)
         return result
 
-    setattr(module, name, wrapped)
+    setattr(owner, name, wrapped)
 
 
 def remember_row() -> None:
-    """Note which row is at work, for the points to know."""
-    push_row: Callable[..., bool] = push._push_row
+    """Note which row is being pushed."""
+    run = Push.run
 
-    def wrapped(row: Segment, *args: Any, **options: Any) -> bool:
+    def wrapped(self: Push, budget: Budget) -> Result | None:
         global _row
-        _row = row
+        _row = self.row
         try:
-            return push_row(row, *args, **options)
+            return run(self, budget)
         finally:
             _row = None
 
-    setattr(push, push_row.__name__, wrapped)
+    setattr(Push, run.__name__, wrapped)
 
 
 def reach_at_commits() -> None:
-    """Reach the points where the server has committed; cut there, this side does not learn it."""
+    """Reach the points before and after a commit.
+
+    A connection that is cut after the commit breaks before this process learns of the commit.
+    """
     commit = BaseDatabaseWrapper._commit  # type: ignore[attr-defined]
 
     def wrapped(self: BaseDatabaseWrapper) -> Any:
+        before, after = _transaction[-1] if _transaction else ("", "")
+        if before:
+            reach(before)
         result = commit(self)
-        if _stage and reach(_stage[-1]) == "cut":
-            raise OperationalError("the connection broke while waiting for the commit's answer")
+        if after and reach(after) == "cut":
+            raise OperationalError("the connection broke during the commit")
         return result
 
     BaseDatabaseWrapper._commit = wrapped  # type: ignore[attr-defined]
 
 
-def within(name: str, point: str) -> None:
-    """While this function of ``push`` runs, a commit means that the point is reached."""
-    function: Callable[..., Any] = getattr(push, name)
+def within(name: str, *, before: str, after: str) -> None:
+    """Let commits reach these points while a method of ``Push`` runs."""
+    method: Callable[..., Any] = getattr(Push, name)
 
-    @wraps(function)
+    @wraps(method)
     def wrapped(*args: Any, **kwargs: Any) -> Any:
-        _stage.append(point)
+        _transaction.append((before, after))
         try:
-            return function(*args, **kwargs)
+            return method(*args, **kwargs)
         finally:
-            _stage.pop()
+            _transaction.pop()
 
-    setattr(push, name, wrapped)
+    setattr(Push, name, wrapped)
 
 
 def send_copies(count: int) -> None:
-    """Let every message be sent several times."""
+    """Send every message several times."""
     apply_async = tasks.BunceTask.apply_async
 
     def wrapped(self: Any, *args: Any, **options: Any) -> Any:
@@ -152,12 +156,10 @@ def send_copies(count: int) -> None:
 
 
 remember_row()
-around(ledger, "begin", after="claiming")
-within("claim", "claimed")
+within("reserve", before="claiming", after="claimed")
 around(wire.PlainConnection, "getresponse", before="sent")
-around(push, "send", after="answered")
-around(ledger, "finish", after="recording")
-within("record", "recorded")
+around(Push, "perform", after="answered")
+within("record", before="recording", after="recorded")
 reach_at_commits()
 if copies := int(os.environ.get("FAULT_COPIES", "1")):
     send_copies(copies)

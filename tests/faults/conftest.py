@@ -19,7 +19,7 @@ def start(
 ) -> Callable[..., Trial]:
     """Begin a trial on one of STACKS, with no process yet.
 
-    The local Bunce has no rate limit here: that is another matter, and these tests are quick.
+    The local Bunce has no rate limit here, to keep these tests short.
     """
     bunce.set(rate_limit=None)
 

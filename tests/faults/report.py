@@ -1,4 +1,4 @@
-"""The report of the fault tests: one line for each trial, printed when the run is over.
+"""The report of the fault tests: one line for each trial, printed at the end of the run.
 
 A pytest plugin of its own: with xdist only the controller prints, and it collects no tests.
 """
@@ -12,12 +12,12 @@ _PROPERTY = "fault_trial"
 
 
 def note(request: pytest.FixtureRequest, line: tuple[object, ...]) -> None:
-    """Put one line into the report; its columns as in HEADINGS."""
+    """Add a line to the report; its columns are those of HEADINGS."""
     request.node.user_properties.append((_PROPERTY, [str(cell) for cell in line]))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Print the lines of all tests that ran, however they ended."""
+    """Print the lines of all tests that ran, failed ones included."""
     lines = [
         value
         for reports in terminalreporter.stats.values()
@@ -33,7 +33,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 
 def table(lines: Iterable[list[str]]) -> list[str]:
-    """The lines as a table in Markdown, its columns aligned."""
+    """Return the lines as a table in Markdown with aligned columns."""
     rows = [list(HEADINGS), *lines]
     widths = [max(len(row[column]) for row in rows) for column in range(len(HEADINGS))]
     shown = ["| " + " | ".join(map(str.ljust, row, widths)) + " |" for row in rows]

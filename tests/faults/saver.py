@@ -1,8 +1,7 @@
-"""A process that saves segments as a web server does, and says how long each save took.
+"""A process that saves segments as a web server does, and reports how long each save took.
 
-Reads names from standard input, one a line; answers each with the seconds that saving it took, less
-those in which it was ready to go on and other processes had the processors. What is promised is how
-long a save waits for a broker, and the suite keeps every processor busy.
+It reads names from standard input, one a line, and prints the seconds that each save took, without
+those in which it was ready to run and had no processor: the suite keeps all processors busy.
 """
 
 import subprocess
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Saver:
-    """A saving process of a site, seen from the test."""
+    """The process, as the test uses it."""
 
     def __init__(self, site: "Site") -> None:
         self._process = subprocess.Popen(
@@ -30,12 +29,12 @@ class Saver:
         )
 
     def save(self, name: str) -> float:
-        """Save one segment; how many seconds it took, as on a machine with nothing else to do."""
+        """Save one segment; return how many seconds it took, as on an idle machine."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(f"{name}\n")
         line = self._process.stdout.readline()
-        assert line, "the saving process ended"
+        assert line, "the saving process exited"
         return float(line)
 
     def __enter__(self) -> Self:
@@ -62,15 +61,15 @@ def main() -> None:
 
     Segment.objects.exists()  # the first query connects
     for line in sys.stdin:
-        began = time.perf_counter() - held_up()
+        began = time.perf_counter() - seconds_without_processor()
         Segment.objects.create(name=line.strip())
-        print(time.perf_counter() - held_up() - began, flush=True)  # noqa: T201 - the answer
+        print(time.perf_counter() - seconds_without_processor() - began, flush=True)  # noqa: T201 - the result
 
 
-def held_up() -> float:
-    """Seconds so far in which this thread could have run and had no processor.
+def seconds_without_processor() -> float:
+    """Return for how many seconds so far this thread was ready to run and had no processor.
 
-    As Linux counts them; other systems do not tell.
+    Only Linux counts them.
     """
     counted = Path("/proc/thread-self/schedstat")
     return int(counted.read_text().split()[1]) / 1e9 if counted.exists() else 0.0

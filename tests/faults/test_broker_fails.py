@@ -1,4 +1,4 @@
-"""The broker refuses, freezes, vanishes or forgets: saving goes on all the same."""
+"""The broker refuses, freezes or disappears: saving continues."""
 
 import os
 import shutil
@@ -17,30 +17,30 @@ from tests.faults.saver import Saver
 from tests.faults.trial import SWEEP, Trial, free_port
 from tests.site import Broker, eventually
 
-#: Seconds that a first save may take while the broker fails, and those after it: as a rule, and the
-#: slowest of them, as the database may be held up by what else the machine does.
+#: Seconds that the first save may take while the broker fails, then the median of later saves and
+#: the slowest of them, since other load on the machine may delay the database.
 FIRST, NEXT, SLOWEST = 1.0, 0.05, 0.25
-#: Seconds allowed on top of two sweeps. A worker of Celery's that lost its broker tries again after
-#: 2 s, then after 4 and 6 more, and a try may hang for 4: with sweeps of a second that decides.
+#: Seconds allowed in addition to two sweeps. A Celery worker that lost its broker reconnects after
+#: 2 s, then after 4 and 6 more, and an attempt may hang for 4: longer than sweeps of a second.
 SLACK = 12.0
 
 
 @pytest.fixture(params=["redis", "rabbitmq"])
 def broker(request: pytest.FixtureRequest) -> Broker:
-    """A real broker."""
+    """Give a real broker."""
     found: Broker = request.getfixturevalue(f"{request.param}_broker")
     return found
 
 
 @pytest.fixture
 def proxy(broker: Broker) -> Iterator[Proxy]:
-    """The way to it."""
+    """Give a proxy in front of it."""
     parts = urlsplit(broker.url)
     with Proxy(parts.hostname or "127.0.0.1", parts.port or 0) as proxy:
         yield proxy
 
 
-def test_saving_goes_on_while_the_broker_fails_and_the_rows_follow(
+def test_saving_continues_while_the_broker_fails_and_the_rows_are_sent_later(
     broker: Broker, proxy: Proxy, start: Callable[..., Trial]
 ) -> None:
     parts = urlsplit(broker.url)
@@ -61,18 +61,18 @@ def test_saving_goes_on_while_the_broker_fails_and_the_rows_follow(
                 assert later[10] < NEXT, story
                 assert later[-1] < SLOWEST, story
         proxy.heal()
-        trial.after_push(seconds=2 * SWEEP + SLACK)
-        assert not trial.restless.exists(), f"not synced after {how.__name__}"
+        trial.wait_for_rest(seconds=2 * SWEEP + SLACK)
+        assert not trial.not_at_rest.exists(), f"not synced after {how.__name__}"
     trial.verdict()
 
 
 @pytest.fixture
 def alarmed_rabbitmq(tmp_path: Path) -> Iterator[Broker]:
-    """A RabbitMQ of the test's own that has run out of memory, as it believes."""
+    """Give a separate RabbitMQ whose memory alarm is on."""
     services.require(services.RABBITMQ)
     program = shutil.which("rabbitmq-server", path="/usr/lib/rabbitmq/bin:/opt/rabbitmq/sbin")
     if program is None:
-        pytest.skip("the script of rabbitmq-server that any user can start is not here")
+        pytest.skip("rabbitmq-server is not installed as a script that any user can start")
     port, other_port = free_port(), free_port()
     (tmp_path / "plugins").write_text("[].")
     (tmp_path / "rabbitmq.conf").write_text(
@@ -104,12 +104,12 @@ def alarmed_rabbitmq(tmp_path: Path) -> Iterator[Broker]:
 
 
 def accepts(port: int) -> bool:
-    """Whether somebody listens there."""
+    """Return whether a process listens on the port."""
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-def test_an_alarm_of_rabbitmq_that_blocks_publishers_does_not_hold_up_saving(
+def test_a_memory_alarm_of_rabbitmq_does_not_delay_saving(
     alarmed_rabbitmq: Broker, start: Callable[..., Trial]
 ) -> None:
     trial = start("RabbitMQ's memory alarm", "sqlite+rabbitmq", broker=alarmed_rabbitmq)

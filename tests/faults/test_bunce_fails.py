@@ -1,4 +1,4 @@
-"""Bunce loses answers, fails before and after storing, stores late, or is gone for a while."""
+"""Bunce loses responses, fails before and after storing, stores late, or is down for a while."""
 
 import time
 from collections.abc import Callable
@@ -7,7 +7,7 @@ from typing import Literal
 
 import pytest
 
-from bunce_sync.sync import rate_limiter
+from bunce_sync.sync import circuit_breaker
 from bunce_sync.testing.emulator import Faults
 from tests.faults.conftest import STACKS
 from tests.faults.trial import LONG, SEEDS, Trial, rows
@@ -26,7 +26,7 @@ MIX = Faults(
 #: Seconds allowed for the backoff of a failed update; of 2,000 rows one may well fail five times.
 BACKOFF = 40 if LONG else 15
 
-#: In the short form unique names are tried on one stack only.
+#: In the short form unique names are tested on one stack only.
 KINDS = [
     *((stack, False) for stack in STACKS),
     *((stack, True) for stack in (STACKS if LONG else STACKS[:1])),
@@ -58,7 +58,7 @@ def test_with_faults_of_updates_and_reads_too_the_last_edit_of_each_row_is_in_bu
     for beat in (True, False):
         trial.site.start_worker(beat=beat, processes=2)
     trial.save(rows(100))
-    # Some of them while their creates are on the way or in doubt.
+    # Some of them while their creates are under way or in doubt.
     trial.edit(" edited")
     trial.rest(slack=BACKOFF)
     assert all(one.name.endswith(" edited") for one in trial.bunce.segments)
@@ -83,6 +83,6 @@ def test_an_outage_puts_a_handful_of_rows_in_doubt_and_not_thousands(
     eventually(lambda: time.monotonic() - began >= seconds, seconds)
     doubtful = trial.site.calls.filter(operation="create", outcome="unknown").count()
     trial.bunce.set(outage=None)
-    # The breaker may have closed the rate limiter for up to a minute at the last failed probe.
-    trial.rest(slack=rate_limiter.BREAKER_CAP + 30)
+    # The last failed probe may have paused all requests for up to a minute.
+    trial.rest(slack=circuit_breaker.OUTAGE_CAP + 30)
     assert 0 < doubtful <= 20

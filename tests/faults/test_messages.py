@@ -1,4 +1,4 @@
-"""Messages are lost, doubled, or never sent: they only ever say "look now"."""
+"""Messages are lost, duplicated, or never sent: they only say "look now"."""
 
 import shutil
 import signal
@@ -18,7 +18,7 @@ FEW = Faults(lost_answer=0.05, reset_before=0.05)
 
 
 class RedisServer:
-    """A Redis of the test's own, which can be stopped, emptied and started again."""
+    """A separate Redis, which can be stopped, emptied and started again."""
 
     def __init__(self, folder: Path) -> None:
         self.port = free_port()
@@ -26,7 +26,7 @@ class RedisServer:
         self.start()
 
     def start(self) -> None:
-        """Start it, empty, and wait until it answers."""
+        """Start it, empty, and wait until it responds."""
         self._process = subprocess.Popen(
             ["redis-server", "--port", str(self.port), "--save", "", "--bind", "127.0.0.1"],
             cwd=self._folder,
@@ -42,27 +42,27 @@ class RedisServer:
             return False
 
     def flush(self) -> None:
-        """Lose every message."""
+        """Delete every message."""
         with redis.Redis(port=self.port) as client:
             client.flushall()
 
     def stop(self) -> None:
-        """End it."""
+        """Stop it."""
         self._process.send_signal(signal.SIGTERM)
         self._process.wait(10)
 
 
 @pytest.fixture
 def redis_server(tmp_path: Path) -> Iterator[RedisServer]:
-    """A Redis of the test's own."""
+    """Give a separate Redis."""
     if not shutil.which("redis-server"):
-        pytest.skip("redis-server is not a program here")
+        pytest.skip("redis-server is not installed")
     server = RedisServer(tmp_path)
     yield server
     server.stop()
 
 
-def test_a_broker_that_forgets_and_comes_and_goes_loses_no_row(
+def test_a_broker_that_is_emptied_stopped_and_started_loses_no_row(
     redis_server: RedisServer, start: Callable[..., Trial]
 ) -> None:
     broker = Broker(f"redis://127.0.0.1:{redis_server.port}/0")
@@ -76,8 +76,7 @@ def test_a_broker_that_forgets_and_comes_and_goes_loses_no_row(
     redis_server.stop()
     trial.save(50, "While it is gone")
     redis_server.start()
-    # Celery's worker looks for its broker at growing intervals, two seconds at first; it
-    # has been seen to end instead.
+    # Celery's worker reconnects at growing intervals, from two seconds on; sometimes it exits.
     trial.rest(slack=15, supervised=True)
 
 
@@ -99,7 +98,7 @@ def test_five_copies_of_each_message_and_two_beats_change_nothing(
 
 
 @pytest.mark.parametrize("stack", STACKS if LONG else STACKS[2:])
-def test_without_beat_worker_or_broker_the_sweep_command_does_it_all(
+def test_without_beat_worker_or_broker_the_sweep_command_does_all_work(
     stack: str, start: Callable[..., Trial]
 ) -> None:
     trial = start("no beat, no worker: bunce_sweep", stack)
@@ -113,12 +112,12 @@ def test_without_beat_worker_or_broker_the_sweep_command_does_it_all(
 
 
 @pytest.mark.parametrize("stack", STACKS if LONG else STACKS[:1])
-def test_without_beat_a_ring_still_works_off_what_is_due(
+def test_without_beat_one_message_still_drains_the_queue(
     stack: str, start: Callable[..., Trial]
 ) -> None:
     trial = start("no beat", stack)
     trial.insert(20, "Quiet")
     trial.site.start_worker(beat=False)
-    trial.save(1, "Rings")
-    trial.after_push(seconds=10)
+    trial.save(1, "With a message")
+    trial.wait_for_rest(seconds=10)
     trial.verdict()

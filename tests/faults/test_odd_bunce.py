@@ -1,12 +1,12 @@
-"""A Bunce that behaves oddly but plausibly, and apps that write rows back as they read them."""
+"""Unusual but plausible responses of Bunce, and apps that write rows back as they read them."""
 
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from bunce_sync.sync.outcome import LOOK_FIRST
 from bunce_sync.testing.emulator import Faults
+from bunce_sync.transitions import REFRESH_FIRST
 from tests.faults.conftest import STACKS
 from tests.faults.test_bunce_fails import BACKOFF, MIX
 from tests.faults.trial import LONG, SEEDS, Trial, rows
@@ -29,17 +29,17 @@ WRITER = Path(__file__).with_name("writer.py")
 
 @pytest.mark.parametrize("seed", SEEDS[:3])
 @pytest.mark.parametrize("stack", STACKS if LONG else STACKS[1:2])
-def test_odd_answers_and_pages_leave_each_row_its_one_segment(
+def test_unusual_responses_and_pages_leave_exactly_one_segment_for_each_row(
     stack: str, seed: int, start: Callable[..., Trial]
 ) -> None:
-    trial = start("odd answers, pages of 7", stack)
+    trial = start("unusual responses, pages of 7", stack)
     trial.bunce.set(page_cap=7, max_per_page=50, empty_page=3)
     trial.bunce.set_faults(ODD, seed=seed)
     for beat in (True, False):
         trial.site.start_worker(beat=beat, processes=2)
     trial.save(rows(100))
     trial.edit(" edited")
-    trial.rest(slack=BACKOFF + LOOK_FIRST.total_seconds() + 10)
+    trial.rest(slack=BACKOFF + REFRESH_FIRST.total_seconds() + 10)
     assert all(one.name.endswith(" edited") for one in trial.bunce.segments)
 
 

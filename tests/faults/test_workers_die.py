@@ -1,4 +1,4 @@
-"""Workers are killed, ended, or frozen beyond their lease, between any two steps of a push."""
+"""Workers are killed, terminated, or frozen beyond their lease, between any two steps of a push."""
 
 import os
 import signal
@@ -17,7 +17,7 @@ from tests.site import Process, eventually
 POINTS = ("claiming", "claimed", "sent", "answered", "recording", "recorded")
 OPEN = ("claiming", "recording")
 COMMITS = ("claiming", "claimed", "recording", "recorded")
-#: Short, as leases have to run out; as long as a request may take and five seconds.
+#: Short, because leases have to expire: the longest request and five seconds.
 QUICK = {
     "BUNCE_CONNECT_TIMEOUT": "1",
     "BUNCE_READ_TIMEOUT": "1",
@@ -26,20 +26,20 @@ QUICK = {
 }
 
 
-#: What happens, for the report and as in tests.faults.app, and where it can.
-GRIEFS = {
+#: What happens, as the report says and as in tests.faults.app, and at which points.
+FAILURES = {
     "SIGKILL": [f"kill@{point}" for point in POINTS],
     # Frozen within a transaction it would hold its lock until the database ends its session.
     "SIGSTOP beyond the lease": [f"stop@{point}" for point in POINTS if point not in OPEN],
     "database connection cut": [f"cut@{point}" for point in COMMITS],
 }
-ALL_GRIEFS = {
-    "SIGKILL, SIGSTOP, connection cut": [one for names in GRIEFS.values() for one in names]
+ALL_FAILURES = {
+    "SIGKILL, SIGSTOP, connection cut": [one for names in FAILURES.values() for one in names]
 }
 
 
 def start_failing_worker(trial: Trial, folder: Path, processes: int) -> Process:
-    """A worker on tests.faults.app, which comes to grief where a row's name says."""
+    """Start a worker on tests.faults.app, which fails where a row's name says."""
     worker = trial.site.start(
         "worker",
         *("-m", "celery", "-A", "tests.faults.app", "worker", "--loglevel", "INFO", "--beat"),
@@ -52,19 +52,19 @@ def start_failing_worker(trial: Trial, folder: Path, processes: int) -> Process:
 
 
 def add_rows(trial: Trial, names: list[str]) -> None:
-    """A row for each of these, and some to which nothing happens."""
+    """Add a row for each of these names, and some to which nothing happens."""
     names = [*names, *(f"Unharmed {number}" for number in range(10))]
     trial.site.shell(f"Segment.objects.bulk_create(Segment(name=name) for name in {names})")
 
 
 def all_happened(folder: Path, names: list[str]) -> bool:
-    """Whether each of these rows has had its turn."""
+    """Return whether the failure of each of these rows has happened."""
     return all((folder / name).exists() for name in names)
 
 
-@pytest.mark.parametrize(("what", "names"), (GRIEFS if LONG else ALL_GRIEFS).items())
+@pytest.mark.parametrize(("what", "names"), (FAILURES if LONG else ALL_FAILURES).items())
 @pytest.mark.parametrize("stack", STACKS if LONG else STACKS[:1])
-def test_whatever_befalls_a_worker_between_two_steps_each_row_gets_exactly_one_segment(
+def test_a_failure_between_any_two_steps_leaves_exactly_one_segment_for_each_row(
     stack: str, what: str, names: list[str], start: Callable[..., Trial], tmp_path: Path
 ) -> None:
     if stack.startswith("sqlite"):  # a file has no connections that a server could cut
@@ -74,28 +74,28 @@ def test_whatever_befalls_a_worker_between_two_steps_each_row_gets_exactly_one_s
     frozen = [name for name in names if name.startswith("stop@")]
     start_failing_worker(trial, tmp_path, processes=len(frozen) + 2)
     assert eventually(lambda: all_happened(tmp_path, names), 30)
-    trial.after_push(seconds=60)  # without those that sleep
+    trial.wait_for_rest(seconds=60)  # while the frozen processes stay frozen
     for name in frozen:
         os.kill(int((tmp_path / name).read_text()), signal.SIGCONT)
     under_way = trial.site.calls.filter(outcome="under_way")
     assert eventually(lambda: not under_way.exists())
-    trial.after_push(seconds=30)
+    trial.wait_for_rest(seconds=30)
     trial.verdict()
 
 
 @pytest.mark.parametrize("stack", STACKS if LONG else STACKS[2:])
-def test_a_worker_ended_by_sigterm_between_two_steps_leaves_exactly_one_segment(
+def test_sigterm_between_two_steps_leaves_exactly_one_segment_for_each_row(
     stack: str, start: Callable[..., Trial], tmp_path: Path
 ) -> None:
     trial = start("SIGTERM, at each point", stack, QUICK)
     names = [f"term@{point}" for point in (POINTS if LONG else ("claimed", "sent", "recording"))]
     add_rows(trial, names)
     while not all_happened(tmp_path, names):
-        # It takes the whole worker with it, so there is a new one for each row.
+        # It ends the whole worker, so each row needs a new one.
         worker = start_failing_worker(trial, tmp_path, processes=1)
         assert eventually(partial(has_ended, worker), 30)
     start_failing_worker(trial, tmp_path, processes=1)
-    trial.after_push(seconds=60)
+    trial.wait_for_rest(seconds=60)
     trial.verdict()
 
 
@@ -109,7 +109,7 @@ def test_while_workers_are_killed_every_two_seconds_each_row_gets_exactly_one_se
     stack: str, seed: int, start: Callable[..., Trial]
 ) -> None:
     trial = start("kill -9 every 2 s", stack)
-    # An answer takes a third of a second, so that kills meet workers that wait for one.
+    # A response takes a third of a second, so that workers are killed while they wait for one.
     trial.bunce.set_faults(Faults(trickle=1.0, trickle_seconds=0.001))
     trial.insert(rows(300))
     trial.site.start_beat()
@@ -120,9 +120,9 @@ def test_while_workers_are_killed_every_two_seconds_each_row_gets_exactly_one_se
         if not eventually(lambda: not untouched.exists(), 2):
             workers.kill_one()
             trial.note_fault()
-    assert trial.last_fault, "no worker was killed: the rows were too few"
-    if LONG:  # so long that leases and grace periods ran out on the way
-        settled = trial.site.calls.exclude(decision="")
-        assert settled.exists(), "rows in doubt waited until the killing, or the backlog, ended"
+    assert trial.last_fault, "no worker was killed: there were too few rows"
+    if LONG:  # so long that leases and grace periods expired meanwhile
+        decided = trial.site.calls.exclude(decision="")
+        assert decided.exists(), "rows in doubt waited for the end of the kills or of the backlog"
     trial.bunce.set_faults()
     trial.rest(slack=10)

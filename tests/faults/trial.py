@@ -1,4 +1,4 @@
-"""One trial: a site with real processes, a Bunce that fails, and the verdict at the end."""
+"""A trial: a site with real processes, a local Bunce that fails, and a comparison at the end."""
 
 import os
 import random
@@ -12,16 +12,17 @@ from typing import Any
 import pytest
 from django.db.models import Q, QuerySet
 
+from bunce_sync import transitions
 from bunce_sync.models import Segment
 from bunce_sync.testing.emulator import Emulator
 from tests.faults import report
 from tests.site import Process, Site, eventually
 
-#: The long form: on every stack, with more rows, and each trial with many seeds.
+#: The long form: every stack, more rows, and many seeds for each trial.
 LONG = os.environ.get("FAULTS_LONG", "").lower() in {"1", "true", "yes"}
 SEEDS = range(int(os.environ.get("FAULTS_SEEDS") or (20 if LONG else 1)))
 
-#: LEASE, GRACE and READ_TIMEOUT are those with which the promises are to be shown.
+#: The settings for which the guarantees are tested.
 LEASE = 15.0
 GRACE = 5.0
 SWEEP = 1.0
@@ -33,16 +34,16 @@ ENV = {
     "BUNCE_SWEEP_INTERVAL": f"{SWEEP:g}",
     "BUNCE_RATE_LIMIT": "none",
 }
-#: Rows that one process saves, so that it ends in time on a busy machine.
+#: Rows that one process saves, so that it exits in time on a busy machine.
 PORTION = 200
-#: After the last fault all is at rest within this time (and what a busy machine adds to it).
+#: Seconds from the last fault until everything is at rest, apart from what a busy machine adds.
 REST = LEASE + GRACE + 3 * SWEEP
 
-RESTING = Q(status__in=Segment.RESTING)
+AT_REST = Q(status__in=transitions.AT_REST)
 
 
 def rows(short: int) -> int:
-    """How many rows a trial has: as given, in the long form 2,000."""
+    """Return how many rows a trial has: as given, or 2,000 in the long form."""
     return 2000 if LONG else short
 
 
@@ -51,7 +52,7 @@ class Trial:
     """A site under test.
 
     Attributes:
-        fault: what goes wrong, in few words, for the report.
+        fault: what fails, in a few words, for the report.
         stack: database and broker, such as "postgres+redis".
     """
 
@@ -64,54 +65,54 @@ class Trial:
     last_fault: float = 0.0
 
     def save(self, count: int, name: str = "Segment") -> None:
-        """Save rows as a site does, one by one, each ringing the publisher."""
+        """Save rows as a site does, one by one, each with a message."""
         for first in range(0, count, PORTION):
             numbers = range(first, min(first + PORTION, count))
             self.site.shell(f"for n in {numbers}: Segment.objects.create(name=f'{name} {{n}}')")
 
     def edit(self, addition: str) -> None:
-        """Change the name of every row, as ``save`` does."""
+        """Change the name of every row, saving one by one."""
         rows = f"Segment.objects.exclude(name__endswith={addition!r})[:{PORTION}]"
         while self.site.segments.exclude(name__endswith=addition).exists():
             self.site.shell(f"for one in {rows}: one.name += {addition!r}; one.save()")
 
     def insert(self, count: int, name: str = "Segment") -> None:
-        """Insert rows behind the publisher's back; the sweep finds them."""
+        """Insert rows without a message; the sweep finds them."""
         self.site.shell(
             f"Segment.objects.bulk_create(Segment(name=f'{name} {{n}}') for n in range({count}))"
         )
 
     @property
-    def restless(self) -> QuerySet[Segment]:
-        """The rows that are not at rest."""
-        return self.site.segments.exclude(RESTING)
+    def not_at_rest(self) -> QuerySet[Segment]:
+        """Return the rows that are not at rest."""
+        return self.site.segments.exclude(AT_REST)
 
-    def after_push(self, *, seconds: float, supervised: bool = False) -> None:
-        """Wait until every row rests and Bunce has nothing more up its sleeve.
+    def wait_for_rest(self, *, seconds: float, supervised: bool = False) -> None:
+        """Wait until every row is at rest and Bunce has no write left to complete.
 
         Args:
-            supervised: start a worker that ended anew, as systemd would.
+            supervised: restart a worker that exited, as systemd would.
         """
 
         def rests() -> bool:
             if supervised and not any(process.running for process in self.site.processes):
                 self.site.start_worker()
-            return not self.bunce.pending_writes and not self.restless.exists()
+            return not self.bunce.pending_writes and not self.not_at_rest.exists()
 
         eventually(rests, seconds)
 
     def note_fault(self) -> None:
-        """A fault that the test made itself happened just now."""
+        """Note that the test has just caused a fault."""
         self.last_fault = time.monotonic()
 
     def rest(self, *, slack: float, supervised: bool = False) -> None:
-        """Wait for rest, and hold it to the time that is promised after the last fault.
+        """Wait for rest, and check that it took no longer than is guaranteed after the last fault.
 
         Args:
-            slack: seconds allowed on top, for the work itself on a slow machine.
-            supervised: as for ``settle``.
+            slack: seconds allowed in addition, for the work itself on a slow machine.
+            supervised: as for ``wait_for_rest``.
         """
-        self.after_push(seconds=240, supervised=supervised)
+        self.wait_for_rest(seconds=240, supervised=supervised)
         ended = time.monotonic()
         last = max([self.last_fault, *(one.at for one in self.bunce.requests if one.fault)])
         self.verdict()
@@ -121,7 +122,7 @@ class Trial:
             )
 
     def verdict(self, *, synced: bool = True) -> None:
-        """Compare the rows with Bunce one to one, and put the result into the report."""
+        """Compare the rows with Bunce one to one, and add the result to the report."""
         took = time.monotonic() - self.began
         held = {one.id: one for one in self.bunce.segments}
         linked: dict[str, Segment] = {
@@ -129,7 +130,7 @@ class Trial:
         }
         lost = [row for row in self.site.segments if row.bunce_id not in held]
         duplicates = [one for one in held.values() if one.id not in linked]
-        stuck = list(self.restless)
+        stuck = list(self.not_at_rest)
         wrong = [
             (row.name, held[row.bunce_id].name)
             for row in linked.values()
@@ -148,7 +149,7 @@ class Trial:
                 f"{took:.1f}",
             ),
         )
-        story = f"{self.where_all_stand()}; injected {dict(self.bunce.injected)}"
+        story = f"{self.count_by_status()}; injected {dict(self.bunce.injected)}"
         assert not stuck, f"{len(stuck)} rows are stuck: {story}"
         assert not lost, f"{len(lost)} rows have no segment: {story}"
         assert not duplicates, (
@@ -159,13 +160,13 @@ class Trial:
             assert self.site.segments.filter(status="synced").count() == total, story
             assert len(held) == total
 
-    def where_all_stand(self) -> dict[str, int]:
-        """How many rows are in each state, with the reason of the last trouble."""
-        stand = self.site.segments.values_list("status", "last_code", "last_error")
-        return dict(Counter(" ".join(filter(None, one)) for one in stand))
+    def count_by_status(self) -> dict[str, int]:
+        """Return how many rows have each status and last problem."""
+        rows = self.site.segments.values_list("status", "last_code", "last_error")
+        return dict(Counter(" ".join(filter(None, one)) for one in rows))
 
     def history(self, duplicates: list[Any]) -> list[object]:
-        """The ledger's account of the first segment too many."""
+        """Return the call log of the first duplicate."""
         first = self.site.segments.filter(name=duplicates[0].name).first()
         calls = self.site.calls.filter(segment=first).order_by("id")
         return [
@@ -175,7 +176,7 @@ class Trial:
 
 
 def free_port() -> int:
-    """A port that nobody listens on."""
+    """Return a port that no process listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -183,7 +184,7 @@ def free_port() -> int:
 
 
 class Workers:
-    """Some workers, of which one is killed now and then."""
+    """Workers, one of which is killed now and then."""
 
     def __init__(self, site: Site, count: int, *, seed: int = 0) -> None:
         self._site = site
@@ -193,7 +194,7 @@ class Workers:
             worker.wait_for(" ready.")
 
     def kill_one(self) -> None:
-        """Kill one by SIGKILL, its children too, and start a new one without waiting for it."""
+        """Kill one and its children by SIGKILL, and start another without waiting for it."""
         self._running.pop(self._chance.randrange(len(self._running))).kill()
         self._running.append(self._start())
 

@@ -1,4 +1,4 @@
-"""Writes rows back as they were read some time ago, in the ways of apps that know nothing of Bunce.
+"""Writes rows back as they were read earlier, in the ways of apps that do not know the sync.
 
 Run by ``manage.py shell`` in a site under test, while its workers are busy.
 """
@@ -14,7 +14,7 @@ SECONDS = 60
 
 
 def synced() -> int:
-    """How many rows Bunce has confirmed."""
+    """Return how many rows Bunce has confirmed."""
     return Segment.objects.filter(status=Segment.Status.SYNCED).count()
 
 
@@ -28,19 +28,19 @@ def wait_for_more(before: int) -> None:
 
 
 def save_raw(rows: list[Segment]) -> None:
-    """As ``loaddata`` and versioning apps do."""
+    """Save as ``loaddata`` and versioning apps do."""
     for row in rows:
         models.Model.save_base(row, raw=True)
 
 
 def save_each(rows: list[Segment]) -> None:
-    """As most code does."""
+    """Save as most code does."""
     for row in rows:
         row.save()
 
 
 def save_in_bulk(rows: list[Segment]) -> None:
-    """As import tools do."""
+    """Save as import tools do."""
     Segment.objects.bulk_update(rows, FIELDS, batch_size=100)
 
 

@@ -27,7 +27,8 @@ Segment.objects.bulk_create(Segment(name=f"Segment {number}") for number in rang
 Segment.objects.filter(pk__lte=10).update_sync_fields(status="rejected", last_code="rejected")
 for segment in Segment.objects.filter(pk__gt=10):
     Segment.objects.filter(pk=segment.pk).update_sync_fields(
-        status="synced", last_code="drift", bunce_id=f"id-{segment.pk}", sent_digest=segment.digest
+        status="synced", last_code="drift", bunce_id=f"id-{segment.pk}",
+        sent_digest=segment.content_fingerprint, listed_digest=segment.listed_fingerprint,
     )
 """
 

@@ -10,7 +10,6 @@ import pytest
 import requests
 from django.utils import timezone
 
-from bunce_sync.fingerprint import content_digest
 from bunce_sync.models import Segment
 from bunce_sync.sync.rate_limiter import PERMIT_SECONDS, TRANSIT_SECONDS
 from bunce_sync.testing.emulator import Emulator
@@ -51,8 +50,8 @@ def add_backlog(site: Site, count: int) -> None:
 
 
 def count_messages(site: Site) -> int:
-    """Return how many messages for a push the workers received."""
-    line = re.compile(r"Task bunce_sync\.push_segment\[\S+\] received")
+    """Return how many messages with work the workers received."""
+    line = re.compile(r"Task bunce_sync\.(?:push_segment|work)\[\S+\] received")
     return sum(len(line.findall(process.output)) for process in site.processes)
 
 
@@ -145,5 +144,5 @@ def put_in_doubt(site: Site) -> None:
         status="in_doubt",
         due_at=before,
         sent_at=before,
-        sent_digest=content_digest("Lost", None),
+        **Segment.digests_of({"name": "Lost", "description": None}),
     )

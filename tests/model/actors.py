@@ -1,17 +1,17 @@
-"""Who acts in the model: workers with a claim and processes that scan; and what may come of it."""
+"""The processes of the model: workers with a push, scanners with a walk; and possible results."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
-from uuid import UUID
 
 import hypothesis.strategies as st
 
+from bunce_sync.choices import Outcome
 from bunce_sync.client import Page
-from bunce_sync.models import ApiCall
-from bunce_sync.sync import rate_limiter, reconcile
-from bunce_sync.sync.list_scan import Scan
-from bunce_sync.sync.outcome import Claim, Outcome, Result
+from bunce_sync.results import Result
+from bunce_sync.sync import reconcile
+from bunce_sync.sync.list_scan import Scan, Walk
+from bunce_sync.sync.push import Push
 from tests.model.bunce_model import FORBIDDEN, Request
 
 T = TypeVar("T")
@@ -23,20 +23,20 @@ KNOWN_FAILURES = (
     Result(Outcome.UNKNOWN, code="says_failed", http_status=200),
 )
 UNHEARD = Result(Outcome.UNKNOWN, code="closed")
-#: An answer that came, of which nothing can be read: Bunce may have acted.
+#: A response arrived that cannot be read: Bunce may have acted.
 UNREADABLE = Result(Outcome.UNKNOWN, code="not_json", http_status=200)
-#: An update that took effect, answered without content.
+#: An update took effect, and the response has no content.
 NO_CONTENT = Result(Outcome.CONFIRMED, code="no_content", http_status=204)
 REFUSED = Result(Outcome.NOT_SENT, code="refused")
 
 
 def pick(data: st.DataObject, things: Sequence[T]) -> T:
-    """One of them, by a number that reads well in a failure's story."""
+    """Return one of them, drawn as a number, which is easy to read in a counterexample."""
     return things[data.draw(st.integers(0, len(things) - 1))]
 
 
 def before(first: Callable[[], None]) -> Callable[..., Any]:
-    """``reconcile._adopt``, with something else happening just before its first call."""
+    """Return ``reconcile._adopt``, with something else happening just before its first call."""
     adopt, pending = reconcile._adopt, [first]
 
     def adopt_later(*args: Any) -> Any:
@@ -49,24 +49,52 @@ def before(first: Callable[[], None]) -> Callable[..., Any]:
 
 @dataclass(eq=False)
 class Worker:
-    """A process that holds a claim.
+    """A process with a reserved push.
 
     Attributes:
-        request: once bytes have left.
-        result: once it knows what came of it.
+        request: once the request has left.
+        result: once the worker knows it.
     """
 
-    claim: Claim
-    call: ApiCall
-    permit: rate_limiter.Permit
+    attempt: Push
     request: Request | None = None
     result: Result | None = None
 
 
-@dataclass(eq=False)
-class Scanner:
-    """A process that reads the list; ``page`` is what it has read and not yet used."""
+class Killed(Exception):
+    """The process was killed: none of its further statements run."""
 
-    token: UUID
-    scan: Scan
-    page: Page | None = None
+
+class MortalReconciliation(reconcile.Reconciliation):
+    """The real page handler, in a process that can be killed while it uses a page.
+
+    Attributes:
+        dies: ``before_progress``: the segments of the page are adopted, and nothing else is
+            written; ``before_commit``: the transaction that ends the scan is open.
+    """
+
+    dies: str | None = None
+
+    def may_stop(self, scan: Scan) -> bool:
+        if self.dies == "before_progress":
+            raise Killed
+        return super().may_stop(scan)
+
+    def on_end(self, scan: Scan) -> None:
+        super().on_end(scan)
+        if self.dies == "before_commit":
+            raise Killed
+
+
+class Scanner:
+    """A process that reads Bunce's list.
+
+    Attributes:
+        walk: the real one.
+        page: what has been read and not used yet.
+    """
+
+    def __init__(self) -> None:
+        self.handler = MortalReconciliation()
+        self.walk = Walk(self.handler)
+        self.page: Page | None = None

@@ -1,23 +1,22 @@
-"""Bunce as a model: exact about what arrives, what is stored, and what is answered."""
+"""A model of Bunce: exactly what arrives, what is stored, and what the responses are."""
 
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import count
 
+from bunce_sync.choices import Outcome
 from bunce_sync.client import Page, Position, RemoteSegment
 from bunce_sync.client.paging import read_page
-from bunce_sync.fingerprint import content_digest
-from bunce_sync.models import ApiCall
-from bunce_sync.sync.outcome import Claim, Result
-
-Outcome = ApiCall.Outcome
+from bunce_sync.fingerprint import listed_fingerprint
+from bunce_sync.results import Result
+from bunce_sync.transitions import Claim
 
 FORBIDDEN = Result(Outcome.REJECTED, code="forbidden", http_status=403)
 
 
 @dataclass
 class Stored:
-    """A segment in Bunce; one that is archived takes its place in the list and is left out."""
+    """A segment in Bunce; an archived one takes up a place on its page and is left out of it."""
 
     id: str
     name: str
@@ -26,18 +25,18 @@ class Stored:
     archived: bool = False
 
     @property
-    def digest(self) -> str:
-        return content_digest(self.name, self.description)
+    def listed_fingerprint(self) -> str:
+        return listed_fingerprint(self.name, self.description)
 
 
 @dataclass(eq=False)
 class Request:
-    """A request whose bytes have left.
+    """A request that has left.
 
     Attributes:
         fate: ``open`` while Bunce may still act on it; ``done``: it acted; ``dead``: it never will.
-        answer: what Bunce answers, whether that is heard or not.
-        late: from then on Bunce is sure not to begin acting any more.
+        answer: Bunce's response, whether or not it arrives.
+        late: after this Bunce certainly does not begin to act.
     """
 
     claim: Claim
@@ -50,15 +49,15 @@ class Request:
 
 @dataclass
 class Bunce:
-    """What Bunce holds and what is on its way to it.
+    """The segments in Bunce and the requests on their way to it.
 
     Args:
         order: of the list: by ``newest``, ``oldest``, ``name`` or ``id``.
         unique: whether names are unique.
-        zone: by how much the times in its answers are off; None when there are none.
-        cap: rows a page has at most, whatever is asked for.
+        zone: the offset of the times in its responses; None if they contain none.
+        cap: rows on a page at most, whatever is requested.
         blocked: names that an edge refuses.
-        refusing: creates are refused, whatever they say.
+        refusing: every create is refused.
     """
 
     order: str = "newest"
@@ -82,42 +81,43 @@ class Bunce:
         return stored
 
     def receive(self, claim: Claim, now: datetime, patience: timedelta) -> Request:
-        """Bytes have left; from here on Bunce may act."""
+        """Note a request that has left; from now on Bunce may act on it."""
         request = Request(claim, now, now + patience)
         self.requests.append(request)
         return request
 
     def act(self, request: Request, now: datetime) -> None:
-        """Carry the request out, or refuse it for what it says."""
+        """Carry the request out, or refuse it for its content."""
         claim = request.claim
-        if claim.name in self.blocked or (self.refusing and claim.creates):
+        name, description = claim.content["name"], claim.content["description"]
+        if name in self.blocked or (self.refusing and claim.creates):
             self.fail(request, FORBIDDEN)
             return
         request.fate = "done"
-        if self.unique and self._taken(claim.name, claim.bunce_id):
+        if self.unique and self._taken(name, claim.bunce_id):
             request.fate = "dead"
             request.answer = Result(
                 Outcome.REJECTED, code="conflict", detail="name is taken", http_status=422
             )
             return
         if claim.bunce_id is None:
-            stored = self.add(claim.name, claim.description, now)
+            stored = self.add(name, description, now)
         else:
             stored = self.segments[claim.bunce_id]
-            stored.name, stored.description = claim.name, claim.description
+            stored.name, stored.description = name, description
             for other in self.requests:
-                # Taken for granted: of two updates the one sent later is completed later.
+                # An assumption: of two updates the one sent later is completed later.
                 if other.claim.bunce_id == stored.id and other.sent_at <= request.sent_at:
                     other.fate = "dead" if other.fate == "open" else other.fate
         request.segment_id = stored.id
         request.answer = Result(Outcome.CONFIRMED, segment=self.show(stored), http_status=200)
 
     def fail(self, request: Request, answer: Result) -> None:
-        """Never act on the request, and say so or not."""
+        """Never act on the request, with or without a response."""
         request.fate, request.answer = "dead", answer
 
     def alive(self, segment_id: int) -> list[Request]:
-        """The creates for a row that made a segment, or still may."""
+        """Return the creates for a row that made a segment, or still may."""
         return [
             one
             for one in self.requests
@@ -127,11 +127,11 @@ class Bunce:
         ]
 
     def overdue(self, now: datetime) -> list[Request]:
-        """Requests that are decided by now at the latest."""
+        """Return the open requests on which Bunce will not act any more."""
         return [one for one in self.requests if one.fate == "open" and one.late <= now]
 
     def show(self, stored: Stored) -> RemoteSegment:
-        """The segment as an answer has it."""
+        """Return the segment as in a response."""
         created = None
         if self.zone is not None:
             created = stored.created_at.replace(microsecond=0) + self.zone
@@ -144,7 +144,7 @@ class Bunce:
         )
 
     def page(self, position: Position) -> Page:
-        """A page of the list as it is now; what is archived is filtered out after paging."""
+        """Return a page of the list as it is now; archived segments are left out after paging."""
         keys = {
             "newest": lambda one: (-one.created_at.timestamp(), one.id),
             "oldest": lambda one: (one.created_at.timestamp(), one.id),

@@ -1,13 +1,16 @@
-"""The protocol's real transitions against an exact model of Bunce, in every order.
+"""The real protocol against an exact model of Bunce, with events in any order.
 
-Hypothesis plays the world: workers that claim, send, hear, record late, twice or never; Bunce
-that acts at once, late or not at all; scans that are killed between any two steps; people who
-edit. What must hold is written as invariants; in the end all faults stop and everything has to
-come to rest, one segment for each row.
+Hypothesis draws the events: workers reserve, send, receive, and record late, twice or never;
+Bunce acts at once, late or not at all; scans are killed between any two steps; rows are edited.
+What must always hold is an invariant. At the end all faults stop, and everything must come to
+rest with one segment for each row.
 
-Taken for granted, as in docs/guarantees.md: Bunce does not begin to act on a request once the
-grace period is over, it completes updates in the order in which they were sent, and a permit
-that is older than a second sends nothing.
+Workers make their two transactions with ``Push.reserve`` and ``Push.record``, scanners use
+``list_scan.Walk`` with the real page handler. Only the request itself is the model's.
+
+The assumptions are those of docs/guarantees.md: Bunce does not begin to act on a request after
+the grace period, it completes updates in the order in which they were sent, and no request is
+sent once its permit has expired.
 """
 
 import logging
@@ -30,9 +33,11 @@ from hypothesis.stateful import (
 )
 from pytest_django import Settings
 
+from bunce_sync.choices import Outcome, Status
+from bunce_sync.functions import DatabaseNow
 from bunce_sync.models import Segment
+from bunce_sync.results import PERMIT_EXPIRED, Result
 from bunce_sync.sync import rate_limiter, reconcile, sweep
-from bunce_sync.sync.outcome import Outcome, Result
 from tests.faults.trial import LONG
 from tests.model.actors import (
     KNOWN_FAILURES,
@@ -45,39 +50,36 @@ from tests.model.actors import (
 )
 from tests.model.bunce_model import Bunce
 from tests.model.virtual_time import START
-from tests.model.world import ALIAS, GRACE, LEASE, World
+from tests.model.world import GRACE, LEASE, World
 
-Status = Segment.Status
-
-#: Rows at most, so that scans stay short and rows meet each other.
+#: Rows at most, so that scans are short and rows interact.
 ROWS = 5
-#: Few contents, so that some rows are the same.
+#: Few contents, so that some rows have the same.
 NAMES = st.sampled_from(["VIP", "New", "Old", "Gone", "Lost"])
 DESCRIPTIONS = st.sampled_from([None, "text"])
 
-
-#: All that an app which knows nothing of the sync would write.
+#: What an app writes that does not know the sync.
 EVERY_FIELD = [field.name for field in Segment._meta.concrete_fields if not field.primary_key]
 
 
 def save_raw(row: Segment) -> None:
-    """As ``loaddata`` and versioning apps do, past ``Segment.save()``."""
+    """Save as ``loaddata`` and versioning apps do, without ``Segment.save()``."""
     models.Model.save_base(row, raw=True)
 
 
 def save_in_bulk(row: Segment) -> None:
-    """As import tools do."""
+    """Save as import tools do."""
     Segment.objects.bulk_update([row], EVERY_FIELD)
 
 
 def update_all(row: Segment) -> None:
-    """As a form of a site's own might do."""
+    """Save as a form of a site's own might."""
     values = {name: getattr(row, name) for name in EVERY_FIELD}
     Segment.objects.filter(pk=row.pk).update(**values)
 
 
 class Protocol(World):
-    """The world around the rows; see the module."""
+    """The events and what must hold; see the module."""
 
     @initialize(
         order=st.sampled_from(["newest", "oldest", "name", "id"]),
@@ -98,24 +100,24 @@ class Protocol(World):
         cap: int | None,
         archived: int,
     ) -> None:
-        """Some rows; and Bunce may hold segments from long ago, which belong to nobody here.
+        """Begin with some rows. Bunce may hold older segments, which belong to no row.
 
-        It may give fewer rows a page than asked for, or filter them after paging: one page may
-        come empty in the middle, but never two in a row.
+        It may return fewer rows a page than requested, or filter them after paging: one page in
+        the middle may be empty, but never two in a row.
         """
         offset = None if zone is None else timedelta(hours=zone)
         self.bunce = Bunce(order=order, unique=unique, zone=offset, cap=cap)
         django_settings.BUNCE_SYNC["PAGE_SIZE"] = 2
         for number in range(min(archived, cap or archived)):
             self.bunce.add("Archived", None, START - timedelta(days=2 + number), archived=True)
-        # Without times in the answers nobody could tell them from ours.
+        # Without times in the responses they could not be told from ours.
         for name in old if offset is not None and not unique else ():
             self.bunce.add(name, None, START - timedelta(days=3))
         self.foreign = set(self.bunce.segments)
         for name in new:
             self.add(name, None)
 
-    # People
+    # Edits and settings
 
     @precondition(lambda self: len(self.contents) < ROWS)
     @rule(name=NAMES, description=DESCRIPTIONS)
@@ -132,45 +134,62 @@ class Protocol(World):
             row = Segment.objects.get(pk=pk)
             row.name, row.description = name, description
             row.save()
-        self.contents[pk].add(Segment.objects.get(pk=pk).digest)
+        self.contents[pk].add(Segment.objects.get(pk=pk).listed_fingerprint)
 
     @precondition(lambda self: self.read)
     @rule(data=st.data(), how=st.sampled_from([save_raw, save_in_bulk, update_all, Segment.save]))
     def write_back(self, data: st.DataObject, how: Callable[[Segment], object]) -> None:
-        """An app writes back a row as it read it some time ago, with the sync's columns of then."""
+        """An app writes back a row as it read it earlier, the sync's columns included."""
         row = copy(pick(data, self.read))
         how(row)
-        self.contents[row.pk].add(Segment.objects.get(pk=row.pk).digest)
+        self.contents[row.pk].add(Segment.objects.get(pk=row.pk).listed_fingerprint)
 
     @rule(names=st.sets(NAMES, max_size=2), refusing=st.booleans())
     def refuse(self, names: set[str], refusing: bool) -> None:
-        """What Bunce refuses changes: some contents, every create, or nothing."""
+        """Bunce refuses other requests from now on: some content, every create, or nothing."""
         self.bunce.blocked, self.bunce.refusing = names, refusing
 
     @rule(size=st.sampled_from([2, 3]))
     def change_page_size(self, size: int) -> None:
-        """The site's setting changes while a scan may be under way."""
+        """The setting changes, perhaps during a scan."""
         django_settings.BUNCE_SYNC["PAGE_SIZE"] = size
+
+    @precondition(lambda self: self.unresolved)
+    @rule(data=st.data())
+    def forget(self, data: st.DataObject) -> None:
+        """SQL past the app resets a row whose create is unresolved; only the call log knows it."""
+        rows = Segment.objects.filter(pk=pick(data, self.unresolved))
+        rows.update_sync_fields(
+            status=Status.PENDING,
+            due_at=DatabaseNow(),
+            attempts=0,
+            lease_token=None,
+            lease_until=None,
+            sent_digest="",
+            listed_digest="",
+            sent_at=None,
+        )
 
     # Workers
 
     @precondition(lambda self: self._any(Status.PENDING))
     @rule(data=st.data(), stale=st.booleans())
-    def claim(self, data: st.DataObject, stale: bool) -> None:
-        """A worker claims a row as it is, or as it was when it was read some time ago."""
+    def reserve(self, data: st.DataObject, stale: bool) -> None:
+        """A worker reserves the push of a row as it is, or as it was when it was read earlier."""
         rows = self.read if stale else list(Segment.objects.due())
         self.read = list(Segment.objects.all())
         if rows:
-            self._claim(pick(data, rows))
+            self._reserve(pick(data, rows))
 
     @precondition(lambda self: any(not (one.request or one.result) for one in self.workers))
     @rule(data=st.data(), reached=st.booleans())
     def send(self, data: st.DataObject, reached: bool) -> None:
-        """The request leaves, unless the permit is too old or nobody can be reached."""
+        """The request leaves, unless the permit has expired or Bunce cannot be reached."""
         waiting = [one for one in self.workers if not (one.request or one.result)]
         worker = pick(data, waiting)
-        if self.time.now - worker.permit.at > timedelta(seconds=rate_limiter.PERMIT_SECONDS):
-            worker.result = Result(Outcome.NOT_SENT, code="permit_expired")
+        age = self.time.now - worker.attempt.permit.slot
+        if age > timedelta(seconds=rate_limiter.PERMIT_SECONDS):
+            worker.result = Result(Outcome.NOT_SENT, code=PERMIT_EXPIRED)
         elif not reached:
             worker.result = REFUSED
         else:
@@ -190,18 +209,19 @@ class Protocol(World):
     @precondition(lambda self: any(one.request and not one.result for one in self.workers))
     @rule(data=st.data(), lost=st.sampled_from([None, None, UNHEARD, UNREADABLE, NO_CONTENT]))
     def hear(self, data: st.DataObject, lost: Result | None) -> None:
-        """The worker gets the answer, cannot read it, or gives up waiting."""
+        """The worker receives the response, cannot read it, or gives up waiting."""
         waiting = [one for one in self.workers if one.request and not one.result]
         worker = pick(data, waiting)
         answer = worker.request.answer if worker.request else None
-        if lost == NO_CONTENT and (worker.claim.creates or answer is None or not answer.segment):
+        updated = answer is not None and answer.segment and not worker.attempt.claim.creates
+        if lost == NO_CONTENT and not updated:
             lost = None
         worker.result = lost or answer or UNHEARD
 
     @precondition(lambda self: any(one.result for one in self.workers))
     @rule(data=st.data(), times=st.sampled_from([1, 1, 2]))
     def record(self, data: st.DataObject, times: int) -> None:
-        """It writes the outcome down, in time or late; twice when the commit's answer was lost."""
+        """A worker records its result, in time or late; twice if it cannot tell that it did."""
         ready = [one for one in self.workers if one.result]
         worker = pick(data, ready)
         self.workers.remove(worker)
@@ -211,9 +231,9 @@ class Protocol(World):
     @precondition(lambda self: self._any(Status.PENDING))
     @rule(data=st.data(), fate=st.sampled_from(["done", "lost", "late", "failed", "refused"]))
     def push(self, data: st.DataObject, fate: str) -> None:
-        """The whole way of one row at once, so that deep states are met often."""
+        """One row is pushed from start to end, so that deep states are common."""
         rows = list(Segment.objects.due())
-        worker = self._claim(pick(data, rows)) if rows else None
+        worker = self._reserve(pick(data, rows)) if rows else None
         if worker is None:
             return
         self.workers.remove(worker)
@@ -221,7 +241,7 @@ class Protocol(World):
         worker.result = UNHEARD
         if fate in ("done", "lost"):
             self.bunce.act(request, self.time.now)
-        elif fate != "late":  # then it stays open: Bunce may act on it after the worker gave up
+        elif fate != "late":  # if late it stays open: Bunce may act after the worker has given up
             self.bunce.fail(request, KNOWN_FAILURES[1] if fate == "refused" else UNHEARD)
         if fate != "lost" and request.answer is not None:
             worker.result = request.answer
@@ -230,7 +250,7 @@ class Protocol(World):
     @precondition(lambda self: self.workers)
     @rule(data=st.data())
     def die(self, data: st.DataObject) -> None:
-        """A worker is killed wherever it is."""
+        """A worker is killed between any two steps."""
         self.workers.remove(pick(data, self.workers))
 
     # Sweep and reconciliation
@@ -238,7 +258,7 @@ class Protocol(World):
     @precondition(lambda self: self._any(Status.SENDING))
     @rule()
     def free_leases(self) -> None:
-        sweep.free_leases(ALIAS)
+        sweep.free_leases()
 
     @precondition(lambda self: len(self.scanners) < 2 and self._any(Status.IN_DOUBT))
     @rule()
@@ -257,32 +277,36 @@ class Protocol(World):
         self._read(pick(data, waiting))
 
     @precondition(lambda self: any(one.page for one in self.scanners))
-    @rule(data=st.data(), killed=st.booleans(), meanwhile=st.booleans())
-    def use_page(self, data: st.DataObject, killed: bool, meanwhile: bool) -> None:
-        """As ``reconcile`` does after a page; it may be killed before the progress is kept.
+    @rule(
+        data=st.data(),
+        dies=st.sampled_from([None, None, "before_progress", "before_commit"]),
+        meanwhile=st.booleans(),
+    )
+    def use_page(self, data: st.DataObject, dies: str | None, meanwhile: bool) -> None:
+        """A scanner uses the page it has read, and may be killed before the progress is written.
 
-        Meanwhile, after it has looked which segments are linked and before it adopts, an answer
-        may be recorded.
+        Meanwhile, after it has read which segments are linked and before it adopts one, a worker
+        may record a result.
         """
         scanner = pick(data, [one for one in self.scanners if one.page])
         ready = [one for one in self.workers if one.result]
         if not (meanwhile and ready):
-            self._use(scanner, killed=killed)
+            self._use(scanner, dies=dies)
             return
         worker = pick(data, ready)
         self.workers.remove(worker)
         with patch.object(reconcile, "_adopt", before(lambda: self._record(worker))):
-            self._use(scanner, killed=killed)
+            self._use(scanner, dies=dies)
 
     @precondition(lambda self: self.scanners)
     @rule(data=st.data(), killed=st.booleans())
     def leave_scan(self, data: st.DataObject, killed: bool) -> None:
-        """The shift is over and the next one goes on; or the process is killed."""
+        """The time budget is used up, and the next run continues; or the process is killed."""
         scanner = pick(data, self.scanners)
         if killed:
             self.scanners.remove(scanner)
         else:
-            self._end_scan(scanner)
+            self._release(scanner)
 
     # Time
 
@@ -300,9 +324,12 @@ class Protocol(World):
     def an_id_is_never_overwritten(self) -> None:
         rows = Segment.objects.values_list("pk", "bunce_id", "status", "due_at", "lease_until")
         self.ready = set()
+        self.unresolved = []
         for pk, bunce_id, status, due_at, lease_until in rows:
             if (lease_until or due_at) <= self.time.now:
                 self.ready.add(status)
+            if bunce_id is None and status in (Status.SENDING, Status.IN_DOUBT):
+                self.unresolved.append(pk)
             assert self.linked.get(pk, bunce_id) == bunce_id, f"row {pk} lost {self.linked[pk]}"
             if bunce_id is not None:
                 assert bunce_id in self.bunce.segments
@@ -315,7 +342,7 @@ class Protocol(World):
         assert len(ours) <= len(self.contents)
 
     def teardown(self) -> None:
-        """All faults end: everything comes to rest, one to one."""
+        """All faults end, and everything comes to rest, one to one."""
         try:
             self._come_to_rest()
         finally:
@@ -323,7 +350,7 @@ class Protocol(World):
 
 
 @pytest.mark.django_db
-def test_no_order_of_events_makes_a_twin_loses_a_row_or_leaves_one_stuck(
+def test_no_order_of_events_duplicates_or_loses_a_segment_or_leaves_a_row_stuck(
     settings: Settings, caplog: pytest.LogCaptureFixture
 ) -> None:
     settings.BUNCE_SYNC = {
@@ -335,7 +362,7 @@ def test_no_order_of_events_makes_a_twin_loses_a_row_or_leaves_one_stuck(
         "RATE_LIMIT": None,
         "PAGE_SIZE": 2,
     }
-    caplog.set_level(logging.CRITICAL, "bunce_sync")  # thousands of lines that nobody reads
+    caplog.set_level(logging.CRITICAL, "bunce_sync")  # thousands of lines
     examples = 3000 if LONG else 100
     bounds = hypothesis_settings(max_examples=examples, stateful_step_count=50, deadline=None)
     run_state_machine_as_test(Protocol, settings=bounds)

@@ -1,36 +1,38 @@
-"""What can be done in the model, step by step, with the functions that run in earnest."""
+"""The steps of the model, made with the functions that run in production."""
 
 from contextlib import ExitStack
 from datetime import timedelta
 from unittest.mock import patch
-from uuid import uuid4
 
 from hypothesis.stateful import RuleBasedStateMachine
 
+from bunce_sync import transitions
+from bunce_sync.choices import Status
 from bunce_sync.models import ApiCall, OperationState, Segment, SyncState
-from bunce_sync.sync import push, rate_limiter, reconcile, sweep
-from tests.model.actors import UNHEARD, Scanner, Worker
+from bunce_sync.sync import circuit_breaker, sweep
+from bunce_sync.sync.budget import Budget
+from bunce_sync.sync.push import Push
+from bunce_sync.sync.rate_limiter import NoPermit
+from tests.model.actors import UNHEARD, Killed, Scanner, Worker
 from tests.model.bunce_model import Bunce, Request
 from tests.model.virtual_time import VirtualTime
 
-Status = Segment.Status
-
-ALIAS = "default"
-#: What a row may rest with that Bunce refused, be it for what the row says.
+#: The codes with which a row may stay rejected, perhaps because of its content.
 REFUSALS = ("rejected", "forbidden", "says_failed")
 LEASE = 15.0
 GRACE = 30.0
 
 
 class World(RuleBasedStateMachine):
-    """The rows, Bunce, whoever works, and the time.
+    """The rows, Bunce, the processes, and the time.
 
     Attributes:
-        read: the rows as they were when somebody read them last.
-        ready: the states in which there are rows whose time has come.
-        linked: the Bunce id of each row, once it has one.
-        contents: the digests of all that each row ever said.
-        foreign: ids of segments in Bunce that are not ours.
+        read: the rows as they were when they were last read.
+        ready: the statuses of rows that are due, or whose lease has ended.
+        unresolved: the keys of rows whose create is under way or in doubt.
+        linked: the Bunce id of each row that has one.
+        contents: the fingerprints of all content that each row has had.
+        foreign: ids of segments in Bunce that belong to no row.
     """
 
     def __init__(self) -> None:
@@ -41,37 +43,38 @@ class World(RuleBasedStateMachine):
         self.scanners: list[Scanner] = []
         self.read: list[Segment] = []
         self.ready: set[str] = set()
+        self.unresolved: list[int] = []
         self.linked: dict[int, str] = {}
         self.contents: dict[int, set[str]] = {}
         self.foreign: set[str] = set()
         self.resources = ExitStack()
         self.resources.enter_context(self.time.in_force())
-        self.resources.enter_context(patch.object(rate_limiter, "BREAKER_THRESHOLD", 10**6))
+        self.resources.enter_context(patch.object(circuit_breaker, "OUTAGE_THRESHOLD", 10**6))
         for model in (ApiCall, OperationState, Segment, SyncState):
             model._base_manager.all().delete()
 
     def _any(self, status: str) -> bool:
-        """Whether a row in this state is ready for what comes next."""
+        """Return whether a row with this status is ready for its next step."""
         return status in self.ready
 
     def add(self, name: str, description: str | None) -> None:
-        """One more row, due at once."""
+        """Add a row, due at once."""
         row = Segment.objects.create(name=name, description=description)
-        self.contents[row.pk] = {row.digest}
+        self.contents[row.pk] = {row.listed_fingerprint}
 
-    def _claim(self, row: Segment) -> Worker | None:
+    def _reserve(self, row: Segment) -> Worker | None:
+        attempt = Push(row)
         try:
-            claimed = push.claim(row, ALIAS)
-        except rate_limiter.NoPermit:
+            if not attempt.reserve(Budget(60, wait_seconds=0)):
+                return None
+        except NoPermit:
             return None
-        if claimed is None:
-            return None
-        worker = Worker(*claimed)
+        worker = Worker(attempt)
         self.workers.append(worker)
         return worker
 
     def _send(self, worker: Worker) -> Request:
-        claim = worker.claim
+        claim = worker.attempt.claim
         worker.request = self.bunce.receive(claim, self.time.now, timedelta(seconds=GRACE - 1))
         kin = self._interchangeable(claim.segment_id)
         alive = [one for pk in kin for one in self.bunce.alive(pk)]
@@ -79,7 +82,7 @@ class World(RuleBasedStateMachine):
         return worker.request
 
     def _interchangeable(self, pk: int) -> set[int]:
-        """The row and all that ever shared a content: they may take each other's segments."""
+        """Return the row and all that ever shared content: they may adopt each other's segments."""
         kin = {pk}
         while more := {
             other
@@ -91,73 +94,65 @@ class World(RuleBasedStateMachine):
 
     def _record(self, worker: Worker) -> None:
         assert worker.result is not None
-        push.record(worker.claim, worker.call, worker.permit, worker.result, ALIAS)
+        worker.attempt.record(worker.result)
 
     def _begin_scan(self) -> Scanner | None:
-        token = uuid4()
-        scan = reconcile._take(token, ALIAS)
-        if scan is None:
-            reconcile._release(token, ALIAS, 0.0)
+        scanner = Scanner()
+        scanner.walk.begin()
+        if scanner.walk.scan is None:
+            scanner.walk.release()
             return None
-        scanner = Scanner(token, scan)
         self.scanners.append(scanner)
         return scanner
 
     def _scan(self) -> None:
-        """A whole scan at once, if one may begin."""
+        """Make a whole scan at once, if one may begin."""
         if scanner := self._begin_scan():
             while scanner in self.scanners:
                 self._read(scanner)
                 self._use(scanner)
 
     def _read(self, scanner: Scanner) -> None:
-        scanner.page = self.bunce.page(scanner.scan.position)
+        assert scanner.walk.scan is not None
+        scanner.page = self.bunce.page(scanner.walk.scan.position)
 
-    def _use(self, scanner: Scanner, *, killed: bool = False) -> None:
-        page = scanner.page
-        assert page is not None
-        reconcile.adopt(page.segments, scanner.scan, ALIAS)
-        if killed:
+    def _use(self, scanner: Scanner, *, dies: str | None = None) -> None:
+        assert scanner.page is not None
+        scanner.handler.dies = dies
+        try:
+            scanner.walk.use_page(scanner.page)
+        except Killed:
             self.scanners.remove(scanner)
             return
-        scanner.scan = scanner.scan.after(page)
+        scanner.handler.dies = None
         scanner.page = None
-        pause = 0.0
-        if reconcile._may_stop(scanner.scan, ALIAS):
-            reconcile._finish(scanner.scan, scanner.token, ALIAS)
-        elif page.next is not None:
-            if reconcile._keep(scanner.scan, scanner.token, ALIAS):
-                return
-        elif reconcile._was_disturbed(scanner.scan, ALIAS):
-            pause = reconcile._begin_anew(scanner.token, ALIAS)
-        else:
-            reconcile._finish(scanner.scan, scanner.token, ALIAS)
-        self._end_scan(scanner, pause)
+        if scanner.walk.scan is None:
+            self._release(scanner)
 
-    def _end_scan(self, scanner: Scanner, pause: float = 0.0) -> None:
-        reconcile._release(scanner.token, ALIAS, pause)
+    def _release(self, scanner: Scanner) -> None:
+        scanner.walk.release()
         self.scanners.remove(scanner)
 
     def _decide(self) -> None:
-        """What Bunce did not act on within the grace period it never will."""
+        """Fail the requests on which Bunce did not act within the grace period."""
         for request in self.bunce.overdue(self.time.now):
             self.bunce.fail(request, UNHEARD)
 
     def _come_to_rest(self) -> None:
-        """No more faults: whatever is under way comes to an end."""
+        """End all faults, and finish what is under way."""
         self.workers.clear()
         self.scanners.clear()
         self.bunce.blocked.clear()
         self.bunce.refusing = False
         rounds = 0
-        while Segment.objects.exclude(status__in=Segment.RESTING).exists():
+        while Segment.objects.exclude(status__in=transitions.AT_REST).exists():
             rounds += 1
             assert rounds <= 12, "rows are stuck"
             self.time.advance(max(LEASE, GRACE) + 1)
             self._decide()
-            sweep.free_leases(ALIAS)
+            sweep.free_leases()
             for row in Segment.objects.due():
-                if worker := self._claim(row):
+                if worker := self._reserve(row):
                     self.workers.remove(worker)
                     request = self._send(worker)
                     self.bunce.act(request, self.time.now)
@@ -167,13 +162,14 @@ class World(RuleBasedStateMachine):
         self._compare()
 
     def _compare(self) -> None:
-        """Rows and segments, one to one."""
+        """Compare rows and segments, one to one."""
         rows = list(Segment.objects.all())
         for row in rows:
             assert row.status == Status.SYNCED or self.bunce.unique or row.last_code in REFUSALS
             if row.status == Status.SYNCED:
                 assert row.bunce_id is not None
-                assert self.bunce.segments[row.bunce_id].digest == row.digest, "drift, not told"
+                stored = self.bunce.segments[row.bunce_id]
+                assert stored.listed_fingerprint == row.listed_fingerprint, "unnoticed drift"
         ours = self.bunce.segments.keys() - self.foreign
         linked = {row.bunce_id for row in rows} - {None}
         assert ours == linked, f"duplicates: {ours - linked}; lost: {linked - ours}"

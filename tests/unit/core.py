@@ -14,10 +14,10 @@ from django.db import connections
 from django.db.models import F
 from pytest_django import Settings
 
-from bunce_sync.fingerprint import content_digest
+from bunce_sync.fingerprint import listed_fingerprint
 from bunce_sync.models import ApiCall, OperationState, Segment, SyncState
-from bunce_sync.sync import rate_limiter
-from bunce_sync.sync import reconcile as reconcile_module
+from bunce_sync.sync import list_scan, push, reconcile, refresh, shared_state
+from bunce_sync.sync.budget import Budget
 from bunce_sync.testing.emulator import Emulator
 
 Status = Segment.Status
@@ -37,7 +37,7 @@ def configure(settings: Settings, **values: Any) -> None:
 
 def now() -> datetime:
     """The database's time."""
-    return rate_limiter.read_state(USING)[1]
+    return shared_state.now()
 
 
 def ago(seconds: float) -> datetime:
@@ -54,9 +54,10 @@ def make(name: str = "VIP", description: str | None = None, **fields: Any) -> Se
         fields.setdefault("lease_until", ago(-60))
     if status == Status.SYNCED:
         fields.setdefault("bunce_id", str(uuid4()))
-        fields.setdefault("shown_digest", content_digest(name, description))
+        fields.setdefault("shown_digest", listed_fingerprint(name, description))
     if status != Status.PENDING:
-        fields.setdefault("sent_digest", content_digest(name, description))
+        for column, digest in digests_of(name, description).items():
+            fields.setdefault(column, digest)
         fields.setdefault("sent_at", ago(300))
     kept = {field: fields.pop(field) for field in [*fields] if field in Segment.SYNC_FIELDS}
     row = Segment(name=name, description=description, **fields)
@@ -65,6 +66,11 @@ def make(name: str = "VIP", description: str | None = None, **fields: Any) -> Se
         row = Segment.objects.latest("pk")
     Segment.objects.filter(pk=row.pk).update_sync_fields(**kept)
     return fresh(row)
+
+
+def digests_of(name: str, description: str | None = None) -> dict[str, str]:
+    """The fingerprints that are stored with this content once it is sent."""
+    return Segment.digests_of({"name": name, "description": description})
 
 
 def fresh(row: Segment) -> Segment:
@@ -102,7 +108,7 @@ def record_calls(
 
 def state() -> SyncState:
     """The shared row."""
-    return rate_limiter.read_state(USING)[0]
+    return shared_state.read()[0]
 
 
 def blocked_until(operation: str) -> datetime | None:
@@ -119,7 +125,7 @@ def paused() -> set[str]:
 
 def set_state(**fields: Any) -> None:
     """Change the shared row, which is made if need be."""
-    rate_limiter.read_state(USING)
+    shared_state.read()
     SyncState.objects.filter(pk=1).update(**fields)
 
 
@@ -145,31 +151,30 @@ def fill(bunce: Emulator, count: int, *, age: float = 0) -> None:
 def look_one_page(monkeypatch: pytest.MonkeyPatch) -> None:
     """One page, and then the process is killed: no word of goodbye is written."""
     with monkeypatch.context() as patch:
-        keep = reconcile_module._keep
+        keep = list_scan.Walk._keep
 
         def keep_and_die(*args: Any) -> bool:
             keep(*args)
             raise KeyboardInterrupt
 
-        patch.setattr(reconcile_module, "_keep", keep_and_die)
-        patch.setattr(reconcile_module, "_release", lambda *args: None)
+        patch.setattr(list_scan.Walk, "_keep", keep_and_die)
+        patch.setattr(list_scan.Walk, "release", lambda walk: None)
         with pytest.raises(KeyboardInterrupt):
-            reconcile_module.reconcile(seconds=30)
+            reconcile.run(Budget(30))
 
 
 def during_the_first_page(monkeypatch: pytest.MonkeyPatch, work: Callable[[], object]) -> None:
     """Do something while a page is being read."""
-    read = reconcile_module._read
+    use_page = list_scan.Walk.use_page
     done: list[bool] = []
 
-    def read_and_work(*args: Any) -> Any:
-        answer = read(*args)
+    def work_and_use_page(*args: Any) -> None:
         if not done:
             done.append(True)
             work()
-        return answer
+        use_page(*args)
 
-    monkeypatch.setattr(reconcile_module, "_read", read_and_work)
+    monkeypatch.setattr(list_scan.Walk, "use_page", work_and_use_page)
 
 
 def let_pauses_pass(seconds: float) -> None:
@@ -228,3 +233,18 @@ def in_threads(works: Sequence[Callable[[], T]]) -> list[T]:
 
     with ThreadPoolExecutor(len(works)) as pool:
         return [future.result(60) for future in [pool.submit(run, work) for work in works]]
+
+
+def drain(*, seconds: float = 30, first: int | None = None) -> int:
+    """Push what is due; return how many requests were made or tried."""
+    return push.run(Budget(seconds), first_id=first).requests
+
+
+def run_reconcile(*, seconds: float = 30) -> int:
+    """Continue or begin the scan; return how many pages were read."""
+    return reconcile.run(Budget(seconds)).requests
+
+
+def run_refresh(*, seconds: float = 30) -> int:
+    """Read what was requested; return how many segments were read."""
+    return refresh.run(Budget(seconds)).requests

@@ -242,7 +242,7 @@ def test_the_sweep_deletes_expired_keys(client: APIClient) -> None:
     IdempotencyKey.objects.filter(pk=old.pk).update(
         started_at=timezone.now() - timedelta(hours=24, seconds=1)
     )
-    assert prune_keys("default") == 1
+    assert prune_keys() == 1
     assert not IdempotencyKey.objects.filter(pk=old.pk).exists()
     assert IdempotencyKey.objects.count() == 1
 

@@ -52,7 +52,10 @@ def stored(status: Segment.Status = Status.PENDING, **fields: Any) -> Segment:
     now = timezone.now()
     of_state: dict[Segment.Status, dict[str, Any]] = {
         Status.SENDING: {"lease_token": uuid4(), "lease_until": now + timedelta(seconds=90)},
-        Status.SYNCED: {"bunce_id": f"id-{segment.pk}", "sent_digest": segment.digest},
+        Status.SYNCED: {
+            "bunce_id": f"id-{segment.pk}",
+            **segment.digests_of(segment.content(segment.UPDATE_FIELDS)),
+        },
         Status.IN_DOUBT: {"due_at": now + timedelta(seconds=120)},
         Status.REJECTED: {"last_code": "conflict", "last_error": "The name is taken."},
     }
@@ -418,7 +421,7 @@ def test_a_refresh_is_requested(
         response = post(client, f"segments/{segment.pk}/refresh/")
     assert response.status_code == 202
     assert response.json()["refresh_requested_at"]
-    assert published == [("bunce_sync.refresh_segments",)]
+    assert published == [("bunce_sync.work", "refresh")]
 
 
 def test_a_segment_that_is_not_in_bunce_cannot_be_refreshed(client: APIClient) -> None:

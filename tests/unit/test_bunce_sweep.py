@@ -12,9 +12,9 @@ from pytest_django import Settings
 from bunce_sync.functions import DatabaseNow
 from bunce_sync.management.commands import bunce_sweep
 from bunce_sync.models import OperationState, Segment
-from bunce_sync.sync import rate_limiter
-from bunce_sync.sync.work import Work
-from bunce_sync.sync.work import work as really_work
+from bunce_sync.sync import rate_limiter, shared_state
+from bunce_sync.sync.sweep import Work
+from bunce_sync.sync.sweep import work as really_work
 from bunce_sync.testing.emulator import Emulator
 from tests.unit.core import make
 
@@ -81,7 +81,7 @@ def test_a_closed_rate_limiter_is_given_as_the_reason(bunce: Emulator) -> None:
 def test_a_paused_operation_is_given_as_the_reason_if_a_segment_waits_for_it(
     bunce: Emulator, operation: str, values: dict[str, Any], what: str
 ) -> None:
-    now = rate_limiter.read_state("default")[1]
+    now = shared_state.now()
     OperationState.objects.create(
         operation=operation,
         code="forbidden",
@@ -97,7 +97,7 @@ def test_a_paused_operation_is_given_as_the_reason_if_a_segment_waits_for_it(
 
 
 def test_a_paused_operation_is_no_reason_for_segments_that_are_not_due(bunce: Emulator) -> None:
-    now = rate_limiter.read_state("default")[1]
+    now = shared_state.now()
     later = now + timedelta(seconds=45)
     OperationState.objects.create(
         operation="create", code="forbidden", since=now, blocked_until=later
@@ -131,7 +131,7 @@ def test_a_requested_refresh_is_done(bunce: Emulator) -> None:
     add("A")
     sweep()
     Segment.objects.update_sync_fields(refresh_requested_at=DatabaseNow())
-    assert "1 single segment." in sweep()
+    assert "refreshed 1 segment." in sweep()
 
 
 def test_refused_segments_are_counted_as_needing_attention(bunce: Emulator) -> None:

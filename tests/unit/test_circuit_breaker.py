@@ -1,4 +1,4 @@
-"""Trouble stays where it belongs: with the row, its operation, or everybody; and is told truly."""
+"""The circuit breakers: a failure concerns a row, an operation or all requests, and is shown so."""
 
 from __future__ import annotations
 
@@ -10,29 +10,34 @@ from pytest_django import Settings
 from bunce_sync.models import ApiCall, OperationState, Segment
 from bunce_sync.status.presenters import StatusMessage, describe_segment, reasons_to_wait
 from bunce_sync.status.status import get_status
-from bunce_sync.sync import rate_limiter
-from bunce_sync.sync.circuit_breaker import LONGEST_PAUSE, PROOFS, THRESHOLD, OperationPaused
-from bunce_sync.sync.push import drain, push
-from bunce_sync.sync.reconcile import reconcile
-from bunce_sync.sync.refresh import refresh_requested
-from bunce_sync.sync.sweep import sweep
-from bunce_sync.sync.work import work
+from bunce_sync.sync.circuit_breaker import (
+    LONGEST_PAUSE,
+    OUTAGE_THRESHOLD,
+    PROOFS,
+    THRESHOLD,
+    OperationPaused,
+)
+from bunce_sync.sync.push import push
+from bunce_sync.sync.rate_limiter import NoPermit
+from bunce_sync.sync.sweep import sweep, work
 from bunce_sync.testing.emulator import Emulator, Faults
 
 from .core import (
-    USING,
     Operation,
     Reason,
     Status,
     blocked_until,
     calls,
     configure,
+    drain,
     fresh,
     judge_absent,
     let_pauses_pass,
     let_time_pass,
     make,
     paused,
+    run_reconcile,
+    run_refresh,
     seconds_until,
     state,
 )
@@ -46,7 +51,7 @@ def unlimited(bunce: Emulator, settings: Settings) -> None:
 
 
 def linked(bunce: Emulator, name: str = "VIP", **fields: Any) -> Segment:
-    """A row that waits for an update of its segment in Bunce."""
+    """Return a row that waits for an update of its segment in Bunce."""
     return make(name, bunce_id=bunce.add_segment("Before").id, **fields)
 
 
@@ -54,17 +59,18 @@ def statuses(rows: list[Segment]) -> list[str]:
     return [fresh(row).status for row in rows]
 
 
-def told(row: Segment) -> StatusMessage:
+def message(row: Segment) -> StatusMessage:
+    """Return what the admin says about the row."""
     return describe_segment(fresh(row), get_status())
 
 
 def notices() -> list[StatusMessage]:
-    """What the panel says keeps requests waiting, beside that no worker runs here."""
+    """Return why requests wait, as the panel shows it, except that no worker runs here."""
     return [one for one in reasons_to_wait(get_status()) if "orker" not in one.summary]
 
 
-def grown(waits: list[float]) -> bool:
-    """Whether the pauses doubled up to a minute, on a machine that may be slow."""
+def doubled(waits: list[float]) -> bool:
+    """Return whether the pauses doubled up to a minute, on a machine that may be slow."""
     expected = [min(2.0 ** (number + 1), LONGEST_PAUSE) for number in range(len(waits))]
     return all(
         wait <= longest and (longest < 16 or wait > longest / 2)
@@ -72,10 +78,10 @@ def grown(waits: list[float]) -> bool:
     )
 
 
-# 403: a row's own, or its operation's
+# 403: of the row, or of its operation
 
 
-def test_a_content_that_an_edge_blocks_is_its_rows_own_matter(bunce: Emulator) -> None:
+def test_content_that_a_firewall_blocks_concerns_its_row_alone(bunce: Emulator) -> None:
     bunce.set(blocked_text="../")
     bad = make("../etc/passwd")
     others = [make(f"Segment {number}") for number in range(60)]
@@ -85,17 +91,17 @@ def test_a_content_that_an_edge_blocks_is_its_rows_own_matter(bunce: Emulator) -
     assert (row.status, row.last_code) == (Status.REJECTED, "forbidden")
     assert "403 Forbidden" in row.last_error
     assert (paused(), notices()) == (set(), [])
-    assert "firewall" in told(bad).cause
-    assert "correct it below" in told(bad).action
+    assert "firewall" in message(bad).cause
+    assert "correct it below" in message(bad).action
 
 
-def test_a_few_contents_that_are_blocked_in_a_row_are_found_out(bunce: Emulator) -> None:
-    """They look like the operation's trouble, until another row goes through."""
+def test_several_blocked_rows_in_a_row_pause_creates_until_others_succeed(bunce: Emulator) -> None:
+    """They look like a failure of the operation until another row succeeds."""
     bunce.set(blocked_text="../")
     bad = [make(f"../{number}") for number in range(THRESHOLD + 1)]
     drain(seconds=30)
     assert paused() == {Operation.CREATE}
-    assert statuses(bad) == [Status.PENDING] * len(bad), "what was refused before waits as well"
+    assert statuses(bad) == [Status.PENDING] * len(bad), "rows refused before wait as well"
     for number in range(PROOFS):
         good = make(f"Good {number}")
         let_time_pass(LONGEST_PAUSE)
@@ -105,7 +111,9 @@ def test_a_few_contents_that_are_blocked_in_a_row_are_found_out(bunce: Emulator)
     assert paused() == set()
 
 
-def test_a_plan_that_has_room_for_one_more_proves_nothing_of_the_others(bunce: Emulator) -> None:
+def test_one_success_within_a_plans_limit_proves_nothing_about_the_other_rows(
+    bunce: Emulator,
+) -> None:
     bunce.set(plan_limit=0)
     rows = [make(f"New {number}") for number in range(THRESHOLD + 2)]
     drain(seconds=30)
@@ -120,7 +128,7 @@ def test_a_plan_that_has_room_for_one_more_proves_nothing_of_the_others(bunce: E
     assert statuses(rows) == [Status.SYNCED] * len(rows)
 
 
-def test_a_limit_of_the_plan_pauses_creates_alone_and_its_message_is_shown(
+def test_a_plans_limit_pauses_only_creates_and_its_message_is_shown(
     bunce: Emulator,
 ) -> None:
     bunce.set(plan_limit=0)
@@ -136,11 +144,11 @@ def test_a_limit_of_the_plan_pauses_creates_alone_and_its_message_is_shown(
     assert "limit of the plan" in notice.action
     assert notice.detail == "You have reached the limit of your plan."
     for row in creates:
-        assert "Creating segments in Bunce is paused" in told(row).action
-        assert told(row).detail == "You have reached the limit of your plan."
+        assert "Creating segments in Bunce is paused" in message(row).action
+        assert message(row).detail == "You have reached the limit of your plan."
 
 
-def test_once_the_plan_is_larger_all_rows_go_out_without_anybody_asking(bunce: Emulator) -> None:
+def test_all_rows_are_sent_automatically_once_the_plan_is_larger(bunce: Emulator) -> None:
     bunce.set(plan_limit=0)
     creates = [make(f"New {number}") for number in range(10)]
     drain(seconds=30)
@@ -156,7 +164,7 @@ def test_once_the_plan_is_larger_all_rows_go_out_without_anybody_asking(bunce: E
     assert notices() == []
 
 
-def test_a_row_that_was_refused_before_others_succeeded_waits_with_the_rest(
+def test_a_row_refused_before_another_succeeded_waits_with_the_rest(
     bunce: Emulator,
 ) -> None:
     bunce.set(plan_limit=0)
@@ -198,7 +206,7 @@ def test_a_row_that_failed_does_not_probe_while_another_waits(bunce: Emulator) -
     assert push(rows[THRESHOLD].pk)
 
 
-def test_the_pauses_grow_with_each_failed_probe(bunce: Emulator) -> None:
+def test_the_pause_doubles_with_each_failed_probe(bunce: Emulator) -> None:
     bunce.set(plan_limit=0)
     for number in range(THRESHOLD + 9):
         make(f"New {number}")
@@ -208,10 +216,10 @@ def test_the_pauses_grow_with_each_failed_probe(bunce: Emulator) -> None:
         waits.append(seconds_until(blocked_until(Operation.CREATE)))
         let_pauses_pass(LONGEST_PAUSE)
         drain(seconds=30)
-    assert grown(waits)
+    assert doubled(waits)
 
 
-def test_a_success_in_between_shows_that_each_was_the_rows_own(bunce: Emulator) -> None:
+def test_a_success_between_refusals_shows_that_they_concern_single_rows(bunce: Emulator) -> None:
     bunce.set(blocked_text="../")
     for number in range(3 * THRESHOLD):
         name = "Good" if number % THRESHOLD == THRESHOLD - 1 else "../"
@@ -237,7 +245,7 @@ def test_a_retried_row_that_fails_alone_never_pauses_the_others(bunce: Emulator)
     assert paused() == set()
 
 
-def test_a_key_without_rights_to_update_pauses_updates_alone(bunce: Emulator) -> None:
+def test_a_key_without_permission_to_update_pauses_only_updates(bunce: Emulator) -> None:
     bunce.script(["forbidden"] * 10, method="PATCH")
     updates = [linked(bunce, f"Edited {number}") for number in range(5)]
     create = make("New")
@@ -247,7 +255,7 @@ def test_a_key_without_rights_to_update_pauses_updates_alone(bunce: Emulator) ->
     assert fresh(create).status == Status.SYNCED
 
 
-def test_a_refused_key_still_concerns_everybody(bunce: Emulator) -> None:
+def test_a_refused_key_pauses_all_requests(bunce: Emulator) -> None:
     bunce.set_faults(Faults(unauthorized=1.0))
     push(make().pk)
     assert state().blocked_reason == Reason.KEY_REFUSED
@@ -262,18 +270,18 @@ def wrong_path(bunce: Emulator, settings: Settings) -> None:
     configure(settings, BASE_URL=bunce.base_url.replace("/v1", "/v2"))
 
 
-def test_a_create_answered_404_says_that_the_address_is_wrong(
+def test_a_404_for_a_create_says_that_the_address_is_wrong(
     bunce: Emulator, wrong_path: None
 ) -> None:
     row = make()
     push(row.pk)
     assert (fresh(row).status, fresh(row).last_code) == (Status.REJECTED, "no_such_address")
-    assert told(row).summary == "Bunce refused to create it."
-    assert "BUNCE_SYNC['BASE_URL']" in told(row).cause
-    assert "Correct the setting" in told(row).action
+    assert message(row).summary == "Bunce refused to create it."
+    assert "BUNCE_SYNC['BASE_URL']" in message(row).cause
+    assert "Correct the setting" in message(row).action
 
 
-def test_a_wrong_base_path_pauses_and_all_rows_go_out_once_it_is_right(
+def test_a_wrong_base_path_pauses_pushes_and_all_rows_are_sent_once_it_is_corrected(
     bunce: Emulator, settings: Settings, wrong_path: None
 ) -> None:
     rows = [make(f"New {number}") for number in range(6)]
@@ -289,20 +297,20 @@ def test_a_wrong_base_path_pauses_and_all_rows_go_out_once_it_is_right(
     assert len(bunce.segments) == 12
 
 
-def test_a_segment_that_is_gone_is_its_rows_own_matter(bunce: Emulator) -> None:
+def test_a_segment_that_is_gone_concerns_its_row_alone(bunce: Emulator) -> None:
     gone = make("Gone", bunce_id="9da67caa-b803-4691-a2b6-bdcd58008aaf")
     rows = [linked(bunce, f"Edited {number}") for number in range(5)]
     drain(seconds=30)
     assert (fresh(gone).status, fresh(gone).last_code) == (Status.REJECTED, "not_found")
-    assert told(gone).summary == "No longer in Bunce."
+    assert message(gone).summary == "No longer in Bunce."
     assert statuses(rows) == [Status.SYNCED] * 5
 
 
-# Successes that cannot be read
+# Unreadable successes
 
 
 @pytest.mark.parametrize("shape", ["not_json", "not_object", "no_id", "failed"])
-def test_creates_whose_answers_cannot_be_read_are_in_doubt_and_pause_creates(
+def test_creates_with_unreadable_responses_are_in_doubt_and_pause_creates(
     bunce: Emulator, shape: Any
 ) -> None:
     bunce.set_faults(Faults(wrong_shape=1.0, shape=shape))
@@ -323,7 +331,7 @@ def test_creates_whose_answers_cannot_be_read_are_in_doubt_and_pause_creates(
     assert len(bunce.segments) == 10
 
 
-def test_updates_whose_answers_cannot_be_read_are_looked_at_before_they_are_sent_again(
+def test_an_update_with_an_unreadable_response_is_read_before_it_is_sent_again(
     bunce: Emulator,
 ) -> None:
     row = linked(bunce, "Edited")
@@ -338,7 +346,7 @@ def test_updates_whose_answers_cannot_be_read_are_looked_at_before_they_are_sent
 # Successes without content
 
 
-def test_an_update_answered_204_took_effect_and_a_look_confirms_it(bunce: Emulator) -> None:
+def test_an_update_confirmed_by_a_204_is_synced_and_a_refresh_follows(bunce: Emulator) -> None:
     bunce.script(["no_content"] * 6, method="PATCH")
     rows = [linked(bunce, f"Edited {number}") for number in range(6)]
     work(seconds=10)
@@ -352,7 +360,7 @@ def test_an_update_answered_204_took_effect_and_a_look_confirms_it(bunce: Emulat
     ]
 
 
-def test_a_create_answered_204_is_looked_for(bunce: Emulator) -> None:
+def test_a_create_confirmed_by_a_204_is_reconciled(bunce: Emulator) -> None:
     bunce.script(["no_content"] * 4)
     rows = [make(f"New {number}") for number in range(4)]
     drain(seconds=30)
@@ -363,10 +371,10 @@ def test_a_create_answered_204_is_looked_for(bunce: Emulator) -> None:
     assert len(bunce.segments) == 4
 
 
-# Successes that call themselves failures
+# Successes that say they failed
 
 
-def test_a_create_that_bunce_says_failed_needs_attention_once_that_is_proven(
+def test_a_create_that_bunce_says_failed_is_rejected_after_a_second_scan(
     bunce: Emulator,
 ) -> None:
     bunce.script(["name_taken"] * 9)
@@ -374,15 +382,15 @@ def test_a_create_that_bunce_says_failed_needs_attention_once_that_is_proven(
     push(row.pk)
     assert (fresh(row).status, fresh(row).last_error) == (Status.IN_DOUBT, "Name already taken")
     let_time_pass(300)
-    reconcile(seconds=10)
+    run_reconcile(seconds=10)
     waiting = fresh(row)
     assert (waiting.status, waiting.last_error) == (Status.PENDING, "Name already taken")
-    assert "searched" in told(row).cause
-    assert told(row).detail == "Name already taken"
+    assert "searched" in message(row).cause
+    assert message(row).detail == "Name already taken"
     push(row.pk)
     assert fresh(row).status == Status.IN_DOUBT, "it may have arrived this time"
     let_time_pass(300)
-    reconcile(seconds=10)
+    run_reconcile(seconds=10)
     assert (fresh(row).status, fresh(row).last_error) == (Status.REJECTED, "Name already taken")
     bunce.set_faults(None)
     drain(seconds=30)
@@ -390,7 +398,7 @@ def test_a_create_that_bunce_says_failed_needs_attention_once_that_is_proven(
     assert {segment.name for segment in bunce.segments} == {"Other 0", "Other 1"}
 
 
-def test_failures_in_different_words_are_each_rows_own(bunce: Emulator) -> None:
+def test_failures_with_different_messages_concern_single_rows(bunce: Emulator) -> None:
     in_other_words = Faults(wrong_shape=1.0, shape="failed", methods=frozenset({"PATCH"}))
     for number in range(2 * THRESHOLD):
         row = linked(bunce, f"Edited {number}")
@@ -401,7 +409,7 @@ def test_failures_in_different_words_are_each_rows_own(bunce: Emulator) -> None:
     assert paused() == set()
 
 
-def test_rows_that_fail_one_by_one_over_a_long_time_are_several_in_a_row(bunce: Emulator) -> None:
+def test_rows_that_fail_hours_apart_count_as_consecutive(bunce: Emulator) -> None:
     bunce.set(plan_limit=0)
     rows = []
     for number in range(THRESHOLD):
@@ -413,22 +421,22 @@ def test_rows_that_fail_one_by_one_over_a_long_time_are_several_in_a_row(bunce: 
     assert statuses(rows) == [Status.PENDING] * THRESHOLD
 
 
-def test_a_failure_that_was_none_the_second_time_makes_no_second_segment(bunce: Emulator) -> None:
+def test_a_create_stored_despite_a_failure_message_makes_no_second_segment(bunce: Emulator) -> None:
     bunce.script(["name_taken"])
     row = make()
     push(row.pk)
     let_time_pass(300)
-    reconcile(seconds=10)
+    run_reconcile(seconds=10)
     let_time_pass(300)
-    bunce.set_faults(Faults(wrong_shape=1.0, shape="failed"))  # stored all the same
+    bunce.set_faults(Faults(wrong_shape=1.0, shape="failed"))  # stored nevertheless
     push(row.pk)
     let_time_pass(300)
-    reconcile(seconds=10)
+    run_reconcile(seconds=10)
     assert (fresh(row).status, fresh(row).bunce_id) == (Status.SYNCED, bunce.segments[0].id)
     assert len(bunce.segments) == 1
 
 
-def test_an_update_that_bunce_says_failed_needs_attention_in_bunces_words(bunce: Emulator) -> None:
+def test_an_update_that_bunce_says_failed_is_rejected_with_bunces_message(bunce: Emulator) -> None:
     row = linked(bunce, "Edited")
     bunce.script(["name_taken"], method="PATCH")
     push(row.pk)
@@ -436,30 +444,30 @@ def test_an_update_that_bunce_says_failed_needs_attention_in_bunces_words(bunce:
 
 
 @pytest.mark.parametrize("fault", ["error_before", "html_502"])
-def test_the_cause_stays_visible_while_a_row_waits_to_be_sent_again(
+def test_the_cause_stays_shown_while_a_row_waits_to_be_sent_again(
     bunce: Emulator, fault: str
 ) -> None:
     bunce.script([fault])
     row = make()
     push(row.pk)
-    cause = told(row).cause
+    cause = message(row).cause
     let_time_pass(300)
-    reconcile(seconds=10)
+    run_reconcile(seconds=10)
     assert fresh(row).status == Status.PENDING
-    assert cause in told(row).cause
-    assert "does not contain it" in told(row).cause
+    assert cause in message(row).cause
+    assert "does not contain it" in message(row).cause
 
 
-# A refusal after doubt
+# A refusal after an unresolved create
 
 
-def test_a_name_that_is_taken_after_an_unresolved_create_is_looked_up_first(
+def test_a_taken_name_after_an_unresolved_create_is_reconciled_first(
     bunce: Emulator,
 ) -> None:
     bunce.set_faults(Faults(late_seconds=0.1), script=["late_store"])
     row = make("Mine")
     push(row.pk)
-    # Judged absent, too early: the list did not have it yet.
+    # Taken for absent too early: the list did not have it yet.
     judge_absent(row)
     bunce.wait_for(lambda bunce: not bunce.pending_writes)
     bunce.set(taken_names=["Mine"])
@@ -474,11 +482,11 @@ def test_a_name_that_is_taken_after_an_unresolved_create_is_looked_up_first(
     assert [segment.name for segment in bunce.segments] == ["Renamed"]
 
 
-# An error of ours
+# An error of our own
 
 
-def test_errors_of_ours_close_nothing(bunce: Emulator) -> None:
-    for number in range(rate_limiter.BREAKER_THRESHOLD + 1):
+def test_errors_of_our_own_pause_nothing(bunce: Emulator) -> None:
+    for number in range(OUTAGE_THRESHOLD + 1):
         push(make(f"Bad {number}", bunce_id=f"not an id {number}").pk)
     assert (state().failures, state().blocked_until, paused()) == (0, None, set())
     row = make("Good")
@@ -490,7 +498,7 @@ def test_errors_of_ours_close_nothing(bunce: Emulator) -> None:
 
 
 @pytest.mark.parametrize("stored_name", ["upper", "keep_old"])
-def test_what_bunce_stored_differently_is_told_and_not_sent_for_ever(
+def test_content_stored_differently_is_shown_and_not_sent_again(
     bunce: Emulator, stored_name: Any
 ) -> None:
     row = linked(bunce, "Edited")
@@ -498,14 +506,14 @@ def test_what_bunce_stored_differently_is_told_and_not_sent_for_ever(
     work(seconds=10)
     stored = fresh(row)
     assert (stored.status, stored.last_code) == (Status.SYNCED, "stored_differently")
-    assert told(row).summary == "In Bunce, but with different content than was sent."
-    assert "“Push now” sends it once more" in told(row).action
+    assert message(row).summary == "In Bunce, but with different content than was sent."
+    assert "“Push now” sends it once more" in message(row).action
     served = bunce.served
     work(seconds=10)
     assert bunce.served == served
 
 
-def test_a_service_that_changes_names_does_not_look_changed_for_ever(bunce: Emulator) -> None:
+def test_a_name_that_bunce_changes_on_storing_does_not_become_drift(bunce: Emulator) -> None:
     bunce.set(stored_name="upper")
     row = make("Edited")
     work(seconds=10)
@@ -518,7 +526,7 @@ def test_a_service_that_changes_names_does_not_look_changed_for_ever(bunce: Emul
 # The list
 
 
-def test_a_list_that_cannot_be_read_is_in_the_panel_and_with_each_row_in_doubt(
+def test_an_unreadable_list_is_shown_in_the_panel_and_for_each_row_in_doubt(
     bunce: Emulator,
 ) -> None:
     bunce.script(["lost_answer"])
@@ -526,20 +534,20 @@ def test_a_list_that_cannot_be_read_is_in_the_panel_and_with_each_row_in_doubt(
     push(row.pk)
     let_time_pass(300)
     bunce.script(["forbidden"], method="GET")
-    reconcile(seconds=10)
+    run_reconcile(seconds=10)
     [notice] = notices()
     assert notice.summary.startswith("Bunce's list of segments cannot be read")
     assert notice.detail == "You are not allowed to do this."
-    assert "cannot be read" in told(row).action
+    assert "cannot be read" in message(row).action
     other = make("Other")
     assert push(other.pk)
     let_time_pass(LONGEST_PAUSE)
-    reconcile(seconds=10)
+    run_reconcile(seconds=10)
     assert notices() == []
     assert fresh(row).bunce_id == bunce.segments[0].id
 
 
-def test_trouble_that_no_row_waits_for_any_more_is_forgotten(bunce: Emulator) -> None:
+def test_a_pause_that_no_row_waits_for_ends(bunce: Emulator) -> None:
     bunce.set(plan_limit=0)
     rows = [make(f"New {number}") for number in range(THRESHOLD)]
     drain(seconds=30)
@@ -555,13 +563,13 @@ def test_a_sweep_wakes_no_workers_for_rows_whose_operation_is_paused(bunce: Emul
     for number in range(THRESHOLD + 20):
         make(f"New {number}")
     drain(seconds=30)
-    assert sweep().workers == 0
+    assert sweep().workers == {"reconcile": 0, "refresh": 0, "push": 0}
     linked(bunce)
-    assert sweep().workers == 1
+    assert sweep().workers == {"reconcile": 0, "refresh": 0, "push": 1}
 
 
 def lost(name: str, bunce: Emulator) -> Segment:
-    """A row whose create was lost, and whose grace period is over."""
+    """Return a row whose create was lost, and whose grace period is over."""
     bunce.script(["lost_answer"])
     row = make(name)
     push(row.pk)
@@ -570,13 +578,13 @@ def lost(name: str, bunce: Emulator) -> Segment:
 
 
 @pytest.mark.parametrize("fault", ["error_before", "redirect", "reset_before"])
-def test_a_list_that_fails_each_time_is_told_and_stops_nobody_else(
+def test_a_list_that_always_fails_is_shown_and_pauses_nothing_else(
     bunce: Emulator, fault: str
 ) -> None:
     row = lost("Lost", bunce)
     bunce.script([fault] * 30, method="GET")
-    for number in range(rate_limiter.BREAKER_THRESHOLD + 3):
-        reconcile(seconds=10)
+    for number in range(OUTAGE_THRESHOLD + 3):
+        run_reconcile(seconds=10)
         let_pauses_pass(LONGEST_PAUSE)
         assert number < THRESHOLD - 1 or paused() == {Operation.LIST}
     assert state().blocked_reason == ""
@@ -585,31 +593,31 @@ def test_a_list_that_fails_each_time_is_told_and_stops_nobody_else(
     assert push(make("Other").pk)
     bunce.set_faults(None)
     let_time_pass(LONGEST_PAUSE)
-    reconcile(seconds=10)
+    run_reconcile(seconds=10)
     assert (fresh(row).status, notices()) == (Status.SYNCED, [])
 
 
-def test_a_list_that_fails_once_is_asked_for_again_at_once(bunce: Emulator) -> None:
+def test_a_list_that_fails_once_is_read_again_at_once(bunce: Emulator) -> None:
     row = lost("Lost", bunce)
     bunce.script(["reset_before"], method="GET")
-    reconcile(seconds=10)
-    reconcile(seconds=10)
+    run_reconcile(seconds=10)
+    run_reconcile(seconds=10)
     assert fresh(row).status == Status.SYNCED
 
 
 # Reads
 
 
-def asked(rows: list[Segment]) -> list[Segment]:
-    """Ask to look the rows up."""
+def request_refresh(rows: list[Segment]) -> list[Segment]:
+    """Request a refresh of the rows, and return them."""
     Segment.objects.filter(pk__in=[row.pk for row in rows]).update_sync_fields(
         refresh_requested_at=rows[0].created_at
     )
     return rows
 
 
-def known(bunce: Emulator, count: int) -> list[Segment]:
-    """Synced rows whose segments are in Bunce."""
+def synced(bunce: Emulator, count: int) -> list[Segment]:
+    """Return synced rows whose segments are in Bunce."""
     return [
         make(f"Known {number}", status=Status.SYNCED, bunce_id=bunce.add_segment("Known").id)
         for number in range(count)
@@ -620,18 +628,18 @@ def read_everything(rounds: int = 8) -> None:
     for _ in range(rounds):
         let_pauses_pass(LONGEST_PAUSE)
         sweep()
-        refresh_requested(seconds=10)
+        run_refresh(seconds=10)
 
 
-def test_segments_that_are_gone_keep_no_others_from_being_read(bunce: Emulator) -> None:
-    good = known(bunce, 5)
-    asked(good[:1])
-    refresh_requested(seconds=10)  # so it is known that segments can be read
+def test_segments_that_are_gone_do_not_stop_the_reads_of_others(bunce: Emulator) -> None:
+    good = synced(bunce, 5)
+    request_refresh(good[:1])
+    run_refresh(seconds=10)  # shows that segments can be read
     gone = [make(f"Gone {number}", status=Status.SYNCED) for number in range(THRESHOLD)]
-    asked(gone)
-    refresh_requested(seconds=10)
+    request_refresh(gone)
+    run_refresh(seconds=10)
     assert paused() == {Operation.READ}, "a wrong key would look like this"
-    asked(good)
+    request_refresh(good)
     read_everything()
     assert not Segment.objects.refresh_requested().exists()
     assert {fresh(row).last_code for row in gone} == {"not_found"}
@@ -640,15 +648,13 @@ def test_segments_that_are_gone_keep_no_others_from_being_read(bunce: Emulator) 
 
 
 @pytest.mark.parametrize("fault", ["forbidden", "html_200"])
-def test_reads_that_were_refused_are_made_once_reads_work_again(
-    bunce: Emulator, fault: str
-) -> None:
-    rows = asked(known(bunce, THRESHOLD + 2))
+def test_refused_reads_are_repeated_once_reads_work_again(bunce: Emulator, fault: str) -> None:
+    rows = request_refresh(synced(bunce, THRESHOLD + 2))
     if fault == "forbidden":
         bunce.script(["forbidden"] * THRESHOLD, method="GET")
     else:
         bunce.set_faults(Faults(wrong_shape=1.0, shape="not_json", methods=frozenset({"GET"})))
-    refresh_requested(seconds=10)
+    run_refresh(seconds=10)
     assert paused() == {Operation.READ}
     bunce.set_faults(None)
     read_everything()
@@ -656,10 +662,10 @@ def test_reads_that_were_refused_are_made_once_reads_work_again(
     assert {fresh(row).bunce_name for row in rows} == {"Known"}
 
 
-def test_reads_do_not_wait_for_updates(bunce: Emulator) -> None:
+def test_reads_do_not_wait_for_paused_updates(bunce: Emulator) -> None:
     bunce.script(["forbidden"] * THRESHOLD, method="GET")
-    rows = asked(known(bunce, THRESHOLD))
-    refresh_requested(seconds=10)
+    rows = request_refresh(synced(bunce, THRESHOLD))
+    run_refresh(seconds=10)
     bunce.script(["forbidden"] * 20, method="PATCH")
     for number in range(THRESHOLD + 1):
         linked(bunce, f"Edited {number}")
@@ -669,40 +675,40 @@ def test_reads_do_not_wait_for_updates(bunce: Emulator) -> None:
     assert not Segment.objects.refresh_requested().filter(pk__in=[row.pk for row in rows]).exists()
 
 
-def test_where_segments_cannot_be_read_one_by_one_no_row_is_taken_for_gone(
+def test_no_row_is_taken_for_gone_where_single_segments_cannot_be_read(
     bunce: Emulator,
 ) -> None:
-    """Bunce's pages do not document the call; an update without content asks for it."""
+    """Bunce's pages do not document the call, which follows an update without content."""
     row = make(status=Status.SYNCED, refresh_requested_at=make().created_at)
-    refresh_requested(seconds=10)
+    run_refresh(seconds=10)
     assert (fresh(row).status, fresh(row).last_code) == (Status.SYNCED, "not_found")
 
 
-def test_a_second_segment_is_not_taken_for_removed_while_reads_fail(bunce: Emulator) -> None:
+def test_a_duplicate_is_not_taken_for_removed_while_reads_fail(bunce: Emulator) -> None:
     row = make(
         status=Status.SYNCED, bunce_duplicate_id="b-2", refresh_requested_at=make().created_at
     )
-    refresh_requested(seconds=10)
+    run_refresh(seconds=10)
     assert fresh(row).bunce_duplicate_id == "b-2"
-    [real] = known(bunce, 1)
+    [real] = synced(bunce, 1)
     Segment.objects.filter(pk=real.pk).update_sync_fields(
         bunce_duplicate_id="9da67caa-b803-4691-a2b6-bdcd58008aaf"
     )
-    asked([real])
-    refresh_requested(seconds=10)
+    request_refresh([real])
+    run_refresh(seconds=10)
     assert fresh(real).bunce_duplicate_id is None
 
 
 # How long Bunce asks to wait
 
 
-def test_a_503_that_says_when_is_honoured(bunce: Emulator) -> None:
+def test_a_503_with_a_time_pauses_all_requests_until_then(bunce: Emulator) -> None:
     bunce.set_faults(Faults(unavailable=1.0, retry_seconds=120))
     rows = [make(f"New {number}") for number in range(8)]
     for row in rows:
         try:
             push(row.pk)
-        except rate_limiter.NoPermit:
+        except NoPermit:
             continue
     assert bunce.served == 1
     assert sorted(statuses(rows)) == [Status.IN_DOUBT, *[Status.PENDING] * 7]
@@ -712,7 +718,9 @@ def test_a_503_that_says_when_is_honoured(bunce: Emulator) -> None:
     assert notice.summary.startswith("Bunce is unavailable and asked for a pause until")
 
 
-def test_a_very_long_pause_is_tried_after_an_hour_and_both_times_are_told(bunce: Emulator) -> None:
+def test_a_very_long_pause_is_probed_after_an_hour_and_both_times_are_shown(
+    bunce: Emulator,
+) -> None:
     bunce.set_faults(Faults(limit_429=1.0, retry_seconds=86400))
     row = make()
     push(row.pk)
@@ -723,14 +731,14 @@ def test_a_very_long_pause_is_tried_after_an_hour_and_both_times_are_told(bunce:
     assert seen.rate_limiter.asked_until is not None
     assert "Paused until" in notice.summary
     assert "One request at" in notice.action
-    assert "until" in told(row).action
+    assert "until" in message(row).action
     bunce.set_faults(None)
     let_pauses_pass(3610)
     assert push(row.pk)
     assert state().asked_until is None
 
 
-def test_a_longer_pause_asked_for_before_is_not_forgotten(bunce: Emulator) -> None:
+def test_a_shorter_pause_does_not_replace_a_longer_one_asked_for_before(bunce: Emulator) -> None:
     bunce.set_faults(Faults(limit_429=1.0, retry_seconds=86400))
     push(make().pk)
     let_pauses_pass(3610)
@@ -739,7 +747,7 @@ def test_a_longer_pause_asked_for_before_is_not_forgotten(bunce: Emulator) -> No
     assert state().asked_until is not None
 
 
-def test_a_503_that_asks_for_a_second_each_time_leaves_a_handful_in_doubt(bunce: Emulator) -> None:
+def test_repeated_503s_with_a_short_time_leave_a_handful_of_rows_in_doubt(bunce: Emulator) -> None:
     bunce.set_faults(Faults(unavailable=1.0, retry_seconds=1))
     for number in range(40):
         make(f"New {number}")
@@ -748,14 +756,14 @@ def test_a_503_that_asks_for_a_second_each_time_leaves_a_handful_in_doubt(bunce:
         drain(seconds=30)
         waits.append(seconds_until(state().blocked_until))
         let_pauses_pass(waits[-1] + 1)
-    assert grown(waits)
+    assert doubled(waits)
     assert Segment.objects.filter(status=Status.IN_DOUBT).count() == 6
 
 
-def test_one_row_that_always_fails_closes_nothing(bunce: Emulator) -> None:
+def test_one_row_that_always_fails_pauses_nothing(bunce: Emulator) -> None:
     row = linked(bunce, "Poison")
     bunce.script(["error_before"] * 20, method="PATCH")
-    for _ in range(rate_limiter.BREAKER_THRESHOLD + 2):
+    for _ in range(OUTAGE_THRESHOLD + 2):
         let_time_pass(7200)
         assert push(row.pk)
     assert state().blocked_until is None
@@ -774,7 +782,7 @@ def test_redirects_of_one_operation_pause_it_alone(bunce: Emulator) -> None:
 
 
 @pytest.mark.parametrize("operation", [Operation.CREATE, Operation.UPDATE])
-def test_a_probe_that_learns_nothing_makes_room_for_the_next(
+def test_another_request_probes_after_a_probe_without_a_result(
     bunce: Emulator, operation: str
 ) -> None:
     method = "POST" if operation == Operation.CREATE else "PATCH"
@@ -784,8 +792,7 @@ def test_a_probe_that_learns_nothing_makes_room_for_the_next(
     drain(seconds=30)
     assert paused() == {operation}
     let_pauses_pass(LONGEST_PAUSE)
-    drain(seconds=30)  # the probe is asked to wait
+    drain(seconds=30)  # Bunce asks the probe to wait
     let_pauses_pass(3700)
     drain(seconds=30)
     assert statuses(rows) == [Status.SYNCED] * len(rows)
-    assert USING == "default"

@@ -1,4 +1,4 @@
-"""A database clock that jumps: noticed, healed, and never a delay of more than a window."""
+"""A database clock that jumps: detected, recovered from, and a delay of at most one window."""
 
 from __future__ import annotations
 
@@ -9,21 +9,23 @@ from types import SimpleNamespace
 
 import pytest
 from django.db.models import F
+from pytest_django import Settings
 
+from bunce_sync import database
 from bunce_sync.models import Segment, SyncState
-from bunce_sync.sync import clock, rate_limiter
-from bunce_sync.sync.clock import Reading
+from bunce_sync.sync import clock, shared_state
+from bunce_sync.sync.clock import ClockJumped, Reading
 from bunce_sync.sync.push import push
-from bunce_sync.sync.rate_limiter import ClockJumped, NoPermit
+from bunce_sync.sync.rate_limiter import NoPermit, counted_window
 from bunce_sync.sync.sweep import sweep
-from bunce_sync.testing.emulator import Emulator
+from bunce_sync.testing.emulator import Emulator, Faults
 
 from .core import (
-    USING,
     Reason,
     Status,
     ago,
     calls,
+    configure,
     fresh,
     let_pauses_pass,
     make,
@@ -34,12 +36,17 @@ from .core import (
 )
 
 BEGAN = datetime(2024, 12, 5, 8, 30, 16, tzinfo=UTC)
+HOUR = 3600.0
+DAY = 24 * HOUR
 
 
 @pytest.fixture(autouse=True)
-def unread(monkeypatch: pytest.MonkeyPatch) -> None:
+def without_readings() -> None:
     """A process that has not read the clock yet."""
-    monkeypatch.setattr(clock, "_seen", {})
+    clock.forget_readings()
+
+
+# Detection
 
 
 class Monotonic:
@@ -50,8 +57,8 @@ class Monotonic:
         monkeypatch.setattr(clock, "time", SimpleNamespace(monotonic=lambda: self.now))
 
     def jump(self, *, database: float, query: float = 0.0, epoch: int = 0) -> float:
-        """Read the database's clock, which says so many seconds after it began."""
-        reading = Reading(USING)
+        """Read the database's clock, which shows so many seconds since it began."""
+        reading = Reading()
         self.now += query
         return reading.jump(BEGAN + timedelta(seconds=database), epoch)
 
@@ -61,12 +68,12 @@ def monotonic(monkeypatch: pytest.MonkeyPatch) -> Monotonic:
     return Monotonic(monkeypatch)
 
 
-def test_the_first_reading_tells_no_jump(monotonic: Monotonic) -> None:
+def test_the_first_reading_shows_no_jump(monotonic: Monotonic) -> None:
     assert monotonic.jump(database=0) == 0
 
 
 @pytest.mark.parametrize(("passed", "shown"), [(10, 10), (10, 10.9), (10, 9.1), (0, 0)])
-def test_clocks_that_go_alike_tell_no_jump(
+def test_clocks_that_agree_within_the_tolerance_show_no_jump(
     monotonic: Monotonic, passed: float, shown: float
 ) -> None:
     monotonic.jump(database=0)
@@ -74,22 +81,22 @@ def test_clocks_that_go_alike_tell_no_jump(
     assert monotonic.jump(database=shown) == 0
 
 
-def test_a_slow_query_tells_no_jump_whichever_moment_of_it_was_read(monotonic: Monotonic) -> None:
+def test_a_slow_query_shows_no_jump_whenever_it_read_the_clock(monotonic: Monotonic) -> None:
     monotonic.jump(database=0, query=5)
     assert monotonic.jump(database=5, query=5) == 0
     assert monotonic.jump(database=5.1) == 0
 
 
-@pytest.mark.parametrize("jump", [30.0, -30.0, 3600.0, -3600.0])
-def test_a_jump_is_told_with_its_length(monotonic: Monotonic, jump: float) -> None:
+@pytest.mark.parametrize("jump", [30.0, -30.0, HOUR, -HOUR])
+def test_a_jump_is_detected_once_with_its_length(monotonic: Monotonic, jump: float) -> None:
     monotonic.jump(database=0)
     monotonic.now += 10
     assert monotonic.jump(database=10 + jump) == pytest.approx(jump)
-    assert monotonic.jump(database=10 + jump) == 0, "it is told once"
+    assert monotonic.jump(database=10 + jump) == 0, "it is reported once"
 
 
-def test_quartz_clocks_that_drift_apart_overnight_tell_no_jump(monotonic: Monotonic) -> None:
-    night = 10 * 3600
+def test_quartz_clocks_that_drift_apart_overnight_show_no_jump(monotonic: Monotonic) -> None:
+    night = 10 * HOUR
     monotonic.jump(database=0)
     monotonic.now += night
     assert monotonic.jump(database=night * (1 + 1e-4)) == 0
@@ -97,7 +104,7 @@ def test_quartz_clocks_that_drift_apart_overnight_tell_no_jump(monotonic: Monoto
     assert monotonic.jump(database=2 * night + 60) != 0
 
 
-def test_a_reading_of_before_a_jump_that_another_process_healed_is_void(
+def test_a_reading_from_before_another_process_recovered_does_not_count(
     monotonic: Monotonic,
 ) -> None:
     monotonic.jump(database=0)
@@ -105,38 +112,56 @@ def test_a_reading_of_before_a_jump_that_another_process_healed_is_void(
     assert monotonic.jump(database=900, epoch=1) == pytest.approx(400)
 
 
+# Recovery
+
+
 def set_clock(seconds: float) -> None:
     """Make the present look as if the database's clock had just been set by so many seconds."""
-    last = clock._seen[USING]
-    clock._seen[USING] = replace(last, now=last.now - timedelta(seconds=seconds))
+    alias = database.alias()
+    last = clock._seen[alias]
+    clock._seen[alias] = replace(last, now=last.now - timedelta(seconds=seconds))
 
 
 def read_clock() -> None:
-    """Let this process know the clock, as its last request did."""
+    """Let this process read the clock, as its last request did."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(clock, "TOLERANCE", 1e9)
-        record = Reading(USING)
-        seen, now = rate_limiter.read_state(USING)
+        record = Reading()
+        seen, now = shared_state.read()
         record.jump(now, seen.clock_epoch)
+
+
+def recover(seconds: float, *, epoch: int | None = None) -> None:
+    """Recover from a jump by so many seconds."""
+    jumped = ClockJumped(seconds, state().clock_epoch if epoch is None else epoch)
+    clock.recover_from_clock_jump(jumped, window=counted_window())
+
+
+def move_pauses(seconds: float) -> None:
+    """Make the pauses look as they do after the clock was set by so many seconds."""
+    let_pauses_pass(seconds)
+    by = timedelta(seconds=seconds)
+    SyncState.objects.filter(asked_until__isnull=False).update(asked_until=F("asked_until") - by)
 
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("jump", [500.0, -500.0])
-def test_after_a_jump_nothing_is_sent_for_one_window_and_then_all_goes_on(
+def test_after_a_jump_nothing_is_sent_for_one_window_and_then_requests_resume(
     bunce: Emulator, jump: float, caplog: pytest.LogCaptureFixture
 ) -> None:
     row = make()
     read_clock()
     set_clock(jump)
-    with caplog.at_level(logging.WARNING, "bunce_sync"), pytest.raises(ClockJumped):
+    with caplog.at_level(logging.WARNING, "bunce_sync"), pytest.raises(NoPermit) as jumped:
         push(row.pk)
+    assert jumped.value.reason == Reason.CLOCK
     assert "clock jumped" in caplog.text
     assert (fresh(row).status, fresh(row).attempts, calls()) == (Status.PENDING, 0, [])
-    with pytest.raises(NoPermit) as closed:
+    with pytest.raises(NoPermit) as paused:
         push(row.pk)
-    assert closed.value.reason == Reason.CLOCK
-    window = rate_limiter.window().total_seconds()
-    assert window - 5 < closed.value.wait <= window
+    assert paused.value.reason == Reason.CLOCK
+    window = counted_window().total_seconds()
+    assert window - 5 < paused.value.wait <= window
     let_pauses_pass(window)
     assert push(row.pk)
     assert (fresh(row).status, state().blocked_reason) == (Status.SYNCED, "")
@@ -144,13 +169,12 @@ def test_after_a_jump_nothing_is_sent_for_one_window_and_then_all_goes_on(
 
 
 @pytest.mark.django_db
-def test_after_a_jump_back_what_lies_ahead_comes_along(bunce: Emulator) -> None:
-    hour = 3600.0
-    waiting = make("Waiting", due_at=ago(-hour - 30))
-    sending = make("Sending", status=Status.SENDING, lease_until=ago(-hour - 60))
-    [call] = record_calls(-hour + 10)
-    set_state(swept_at=ago(-hour), scan_lease_until=ago(-hour - 20))
-    rate_limiter.recover_from_clock_jump(ClockJumped(-hour, state().clock_epoch), USING)
+def test_after_a_jump_back_times_that_lie_ahead_move_along(bunce: Emulator) -> None:
+    waiting = make("Waiting", due_at=ago(-HOUR - 30))
+    sending = make("Sending", status=Status.SENDING, lease_until=ago(-HOUR - 60))
+    [call] = record_calls(-HOUR + 10)
+    set_state(swept_at=ago(-HOUR), scan_lease_until=ago(-HOUR - 20))
+    recover(-HOUR)
     assert 25 < seconds_until(fresh(waiting).due_at) <= 30
     assert 55 < seconds_until(fresh(sending).lease_until) <= 60
     call.refresh_from_db()
@@ -160,17 +184,16 @@ def test_after_a_jump_back_what_lies_ahead_comes_along(bunce: Emulator) -> None:
 
 
 @pytest.mark.django_db
-def test_a_jump_back_is_noticed_by_the_ledger_when_no_process_saw_the_clock_before(
-    bunce: Emulator,
-) -> None:
+def test_a_jump_back_that_no_process_saw_is_detected_by_the_call_log(bunce: Emulator) -> None:
     row = make()
-    [ahead] = record_calls(-3600)
-    with pytest.raises(ClockJumped):
+    [ahead] = record_calls(-HOUR)
+    with pytest.raises(NoPermit) as jumped:
         push(row.pk)
+    assert jumped.value.reason == Reason.CLOCK
     ahead.refresh_from_db()
     assert seconds_until(ahead.started_at) <= 0
-    assert seconds_until(state().blocked_until) <= rate_limiter.window().total_seconds()
-    let_pauses_pass(rate_limiter.window().total_seconds())
+    assert seconds_until(state().blocked_until) <= counted_window().total_seconds()
+    let_pauses_pass(counted_window().total_seconds())
     push(row.pk)
     assert fresh(row).status == Status.SYNCED
 
@@ -178,57 +201,155 @@ def test_a_jump_back_is_noticed_by_the_ledger_when_no_process_saw_the_clock_befo
 @pytest.mark.django_db
 def test_a_jump_forward_moves_no_row(bunce: Emulator) -> None:
     row = make(due_at=ago(-30))
-    rate_limiter.recover_from_clock_jump(ClockJumped(3600.0, state().clock_epoch), USING)
+    recover(HOUR)
     assert 25 < seconds_until(fresh(row).due_at) <= 30
 
 
 @pytest.mark.django_db
-def test_a_jump_that_two_processes_notice_is_healed_once(bunce: Emulator) -> None:
+def test_a_jump_that_two_processes_detect_is_recovered_from_once(bunce: Emulator) -> None:
     row = make(due_at=ago(-1000))
+    set_state(blocked_until=ago(-1500), blocked_reason=Reason.RATE_LIMITED)
     seen_by_both = state().clock_epoch
     for _ in range(2):
-        rate_limiter.recover_from_clock_jump(ClockJumped(-300.0, seen_by_both), USING)
+        recover(-300.0, epoch=seen_by_both)
     assert 690 < seconds_until(fresh(row).due_at) <= 700
+    assert 1190 < seconds_until(state().blocked_until) <= 1200
     assert SyncState.objects.get().clock_epoch == seen_by_both + 1
 
 
 @pytest.mark.django_db
-def test_a_jump_closes_the_rate_limiter_for_a_window_whatever_it_was_closed_for(
-    bunce: Emulator,
-) -> None:
-    set_state(blocked_until=ago(-5), blocked_reason=Reason.UNREACHABLE, probe_until=ago(-90))
-    rate_limiter.recover_from_clock_jump(ClockJumped(+60.0, state().clock_epoch), USING)
-    assert state().blocked_reason == Reason.CLOCK
-    assert seconds_until(state().blocked_until) > 55
-
-
-@pytest.mark.django_db
-@pytest.mark.parametrize("known", [True, False], ids=["to_this_process", "to_nobody_who_is_left"])
-def test_a_clock_set_back_while_nothing_is_due_is_noticed_by_the_sweep(
+@pytest.mark.parametrize("known", [True, False], ids=["seen_by_this_process", "seen_by_none_left"])
+def test_a_jump_back_while_no_row_is_due_is_detected_by_the_sweep(
     bunce: Emulator, known: bool
 ) -> None:
-    hour = timedelta(hours=1)
+    hour = timedelta(seconds=HOUR)
     row = make()
     sweep()
     if known:
         read_clock()
-    # What was due a moment ago seems to lie an hour ahead, so nobody asks the rate_limiter.
+    # What was due a moment ago seems to lie an hour ahead, so no request asks for a permit.
     Segment.objects.update_sync_fields(due_at=F("due_at") + hour)
-    SyncState.objects.update(swept_at=F("swept_at") + hour, blocked_until=ago(-3700))
+    SyncState.objects.update(swept_at=F("swept_at") + hour, blocked_until=ago(-HOUR - 100))
     if known:
-        set_clock(-3600)
+        set_clock(-HOUR)
     sweep()
     assert seconds_until(fresh(row).due_at) < 15
-    let_pauses_pass(rate_limiter.window().total_seconds())
+    let_pauses_pass(seconds_until(state().blocked_until))
     Segment.objects.update_sync_fields(due_at=ago(0))
-    assert sweep().workers == 1
+    assert sweep().workers["push"] == 1
 
 
 @pytest.mark.django_db
-@pytest.mark.parametrize("jump", [3600.0, -3600.0])
-def test_after_a_jump_rows_in_doubt_have_their_whole_grace_period_before_them(
+@pytest.mark.parametrize("jump", [HOUR, -HOUR])
+def test_after_a_jump_rows_in_doubt_wait_for_their_whole_grace_period(
     bunce: Emulator, jump: float
 ) -> None:
     row = make(status=Status.IN_DOUBT, due_at=ago(-5))
-    rate_limiter.recover_from_clock_jump(ClockJumped(jump, state().clock_epoch), USING)
+    recover(jump)
     assert seconds_until(fresh(row).due_at) > 115
+
+
+# A pause during a jump
+
+
+JUMPS = pytest.mark.parametrize("jump", [HOUR, -HOUR, 2 * HOUR, -2 * HOUR, 600.0, -600.0])
+
+
+@pytest.mark.django_db
+@JUMPS
+def test_a_pause_of_an_hour_that_bunce_asked_for_keeps_its_length_through_a_jump(
+    bunce: Emulator, jump: float
+) -> None:
+    bunce.set_faults(Faults(limit_429=1.0, retry_seconds=int(HOUR)))
+    row = make()
+    assert push(row.pk)
+    asked_for = seconds_until(state().blocked_until)
+    assert HOUR - 10 < asked_for < HOUR + 10
+    bunce.set_faults(None)
+    move_pauses(jump)
+    set_clock(jump)
+    with pytest.raises(NoPermit):
+        push(row.pk)  # the jump is detected
+    assert state().clock_epoch == 1
+    assert seconds_until(state().blocked_until) == pytest.approx(asked_for, abs=5)
+    with pytest.raises(NoPermit) as paused:
+        push(row.pk)
+    assert paused.value.reason == Reason.RATE_LIMITED
+    assert paused.value.wait == pytest.approx(asked_for, abs=5)
+    assert -10 < seconds_until(state().blocked_since) <= 0
+    assert bunce.served == 1
+    let_pauses_pass(paused.value.wait - 60)
+    with pytest.raises(NoPermit):
+        push(row.pk)
+    let_pauses_pass(60)
+    Segment.objects.update_sync_fields(due_at=ago(0))
+    assert push(row.pk)
+    assert (fresh(row).status, state().blocked_reason) == (Status.SYNCED, "")
+
+
+@pytest.mark.django_db
+@JUMPS
+def test_the_sweep_keeps_the_length_of_such_a_pause_as_well(bunce: Emulator, jump: float) -> None:
+    bunce.set_faults(Faults(limit_429=1.0, retry_seconds=int(HOUR)))
+    assert push(make().pk)
+    asked_for = seconds_until(state().blocked_until)
+    move_pauses(jump)
+    set_clock(jump)
+    assert sum(sweep().workers.values()) == 0
+    assert state().clock_epoch == 1
+    assert state().blocked_reason == Reason.RATE_LIMITED
+    assert seconds_until(state().blocked_until) == pytest.approx(asked_for, abs=5)
+
+
+@pytest.mark.django_db
+@JUMPS
+def test_the_time_until_which_bunce_asked_to_wait_keeps_its_length_too(
+    bunce: Emulator, jump: float
+) -> None:
+    bunce.set_faults(Faults(limit_429=1.0, retry_seconds=int(DAY)))
+    assert push(make().pk)
+    move_pauses(jump)
+    set_clock(jump)
+    sweep()
+    assert state().clock_epoch == 1
+    assert seconds_until(state().blocked_until) == pytest.approx(HOUR, abs=10)
+    assert seconds_until(state().asked_until) == pytest.approx(DAY, abs=10)
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("jump", [HOUR, -HOUR])
+@pytest.mark.parametrize("reason", [Reason.KEY_REFUSED, Reason.UNREACHABLE, Reason.UNAVAILABLE])
+def test_a_pause_for_another_reason_keeps_its_length_too(
+    bunce: Emulator, settings: Settings, reason: Reason, jump: float
+) -> None:
+    configure(settings, RATE_WINDOW=10)
+    set_state(
+        blocked_until=ago(jump - 60),
+        blocked_since=ago(jump + 5),
+        blocked_reason=reason,
+        blocked_detail="As it was",
+    )
+    recover(jump)
+    assert (state().blocked_reason, state().blocked_detail) == (reason, "As it was")
+    assert seconds_until(state().blocked_until) == pytest.approx(60, abs=5)
+    assert seconds_until(state().blocked_since) == pytest.approx(-5, abs=5)
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("jump", [60.0, HOUR, -HOUR])
+def test_a_pause_that_ends_within_the_window_gives_way_to_that_of_the_clock(
+    bunce: Emulator, jump: float
+) -> None:
+    set_state(
+        blocked_until=ago(jump - 30),
+        blocked_since=ago(jump + 30),
+        blocked_reason=Reason.UNREACHABLE,
+        asked_until=ago(jump - 30),
+        probe_until=ago(jump - 90),
+    )
+    recover(jump)
+    window = counted_window().total_seconds()
+    assert state().blocked_reason == Reason.CLOCK
+    assert seconds_until(state().blocked_until) == pytest.approx(window, abs=5)
+    assert seconds_until(state().blocked_since) == pytest.approx(0, abs=5)
+    assert (state().asked_until, state().probe_until) == (None, None)

@@ -13,14 +13,14 @@ from bunce_sync import tasks
 from bunce_sync.client import Page, Position
 from bunce_sync.client.paging import read_page
 from bunce_sync.models import Segment
-from bunce_sync.sync import push, rate_limiter
+from bunce_sync.sync import clock, rate_limiter
 from bunce_sync.sync import reconcile as reconcile_module
-from bunce_sync.sync.reconcile import reconcile
+from bunce_sync.sync.budget import Budget
+from bunce_sync.sync.push import Push, push
 from bunce_sync.sync.sweep import free_leases
 from bunce_sync.testing.emulator import Emulator
 
 from .core import (
-    USING,
     Operation,
     Status,
     ago,
@@ -32,6 +32,7 @@ from .core import (
     let_time_pass,
     make,
     record_calls,
+    run_reconcile,
     seconds_until,
     set_state,
     state,
@@ -67,7 +68,7 @@ def test_a_row_whose_nearest_match_was_taken_gets_the_next_one(
     its_own = bunce.add_segment("VIP", created_at=ago(280))
     row = doubtful("VIP", sent=300)
     before_adoption(monkeypatch, status=Status.SYNCED, bunce_id=nearest.id)
-    reconcile(seconds=5)
+    run_reconcile(seconds=5)
     assert (fresh(row).status, fresh(row).bunce_id) == (Status.SYNCED, its_own.id)
 
 
@@ -85,25 +86,24 @@ def test_a_segment_whose_nearest_row_settled_itself_goes_to_the_next_row(
         return adopt(row, *args)
 
     monkeypatch.setattr(reconcile_module, "_adopt", settle_and_adopt)
-    reconcile(seconds=5)
+    run_reconcile(seconds=5)
     assert fresh(nearest).bunce_id == "late-answer"
     assert (fresh(other).status, fresh(other).bunce_id) == (Status.SYNCED, stored.id)
 
 
-def test_a_late_answer_to_an_update_does_not_speak_for_a_later_one(bunce: Emulator) -> None:
+def test_a_late_response_to_an_update_does_not_confirm_a_later_edit(bunce: Emulator) -> None:
     row = make("First", bunce_id=bunce.add_segment("Before").id)
-    claimed = push.claim(row, USING)
-    assert claimed is not None
-    taken, call, permit = claimed
-    late = push.send(taken, permit.record)
+    attempt = Push(row)
+    assert attempt.reserve(Budget(30))
+    late = attempt.perform(Budget(30))
     let_time_pass(91)
-    free_leases(USING)
+    free_leases()
     Segment.objects.update(name="Second")
-    assert push.push(row.pk)
+    assert push(row.pk)
     Segment.objects.update(name="First")  # the same again as what is still to be recorded
-    push.record(taken, call, permit, late, USING)
+    attempt.record(late)
     assert fresh(row).status == Status.PENDING
-    assert push.push(row.pk)
+    assert push(row.pk)
     assert [segment.name for segment in bunce.segments] == ["First"]
 
 
@@ -112,8 +112,8 @@ def test_all_customers_changed_between_reading_and_claiming_is_sent_as_it_is_now
 ) -> None:
     row = make("VIP", add_all_customers=False)
     Segment.objects.update(add_all_customers=True)
-    assert push.claim(row, USING) is None
-    assert push.push(row.pk)
+    assert not Push(row).reserve(Budget(30))
+    assert push(row.pk)
     assert bunce.segments[0].all_customers
 
 
@@ -130,12 +130,12 @@ def test_a_list_whose_order_an_update_may_have_changed_is_read_once_more(
     row = doubtful("VIP")
     with monkeypatch.context() as patch:
         during_the_first_page(patch, lambda: record_calls(0, operation=Operation.UPDATE))
-        reconcile(seconds=5)
+        run_reconcile(seconds=5)
     assert fresh(row).status == Status.IN_DOUBT
     assert state().scan is None
     assert 55 < seconds_until(state().scan_lease_until) <= 60
     let_time_pass(130)
-    reconcile(seconds=5)
+    run_reconcile(seconds=5)
     assert fresh(row).status == Status.PENDING
 
 
@@ -148,7 +148,7 @@ def test_an_update_does_not_disturb_a_list_in_order_of_creation(
         bunce.add_segment(f"Other {number}", created_at=ago(number * 60))
     row = doubtful("VIP")
     during_the_first_page(monkeypatch, lambda: record_calls(0, operation=Operation.UPDATE))
-    reconcile(seconds=5)
+    run_reconcile(seconds=5)
     assert fresh(row).status == Status.PENDING
 
 
@@ -158,23 +158,22 @@ def test_a_create_that_fails_again_and_again_costs_scans_at_growing_intervals(
     first, tenth = doubtful("First", attempts=1), doubtful("Tenth", attempts=10)
     edited = doubtful("Before", attempts=10)
     Segment.objects.filter(pk=edited.pk).update(name="After")
-    reconcile(seconds=5)
+    run_reconcile(seconds=5)
     assert due(first)
     assert 2**9 / 2 - 1 < seconds_until(fresh(tenth).due_at) <= 2**9
     assert due(edited), "what it says now was never tried"
 
 
-def test_what_a_scan_did_not_find_is_sent_without_waiting_for_a_sweep(bunce: Emulator) -> None:
+def test_a_row_the_scan_did_not_find_is_sent_without_waiting_for_a_sweep(bunce: Emulator) -> None:
     row = doubtful("VIP")
-    tasks.reconcile()
+    tasks.work("reconcile")
     assert fresh(row).bunce_id == bunce.segments[0].id
 
 
-def test_a_clock_that_jumps_ends_the_scan_which_goes_by_the_old_time(bunce: Emulator) -> None:
+def test_a_clock_jump_ends_the_scan_which_uses_the_old_time(bunce: Emulator) -> None:
     set_state(scan={"pages": 1}, scan_token="5f0c2f0e-0000-4000-8000-000000000000")
-    rate_limiter.recover_from_clock_jump(
-        rate_limiter.ClockJumped(-3600.0, state().clock_epoch), USING
-    )
+    jumped = clock.ClockJumped(-3600.0, state().clock_epoch)
+    clock.recover_from_clock_jump(jumped, window=rate_limiter.counted_window())
     assert (state().scan, state().scan_token) == (None, None)
 
 
@@ -214,5 +213,5 @@ def test_a_row_in_doubt_is_found_though_its_attempt_was_claimed_long_before_it_w
 ) -> None:
     stored = bunce.add_segment("VIP", created_at=ago(0) - timedelta(hours=20))
     row = doubtful("VIP", sent=5)
-    reconcile(seconds=5)
+    run_reconcile(seconds=5)
     assert fresh(row).bunce_id == stored.id

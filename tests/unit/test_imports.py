@@ -1,9 +1,9 @@
-"""The arrows of the layout: imports point one way, wherever in a file they stand."""
+"""The layers of the app: imports point one way, wherever they are in a file."""
 
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 
@@ -14,7 +14,7 @@ import bunce_sync
 ROOT = Path(bunce_sync.__file__).parent
 PACKAGE = "bunce_sync"
 
-#: From the ground up: a module imports from its own layer and those before.
+#: From the ground up: a module imports only from its own layer and those before it.
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("conf", "exceptions", "choices", "fingerprint", "functions"),
     ("client",),
@@ -23,10 +23,10 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("database",),
     ("sync",),
     ("publisher", "tasks"),
-    ("*",),  # services, status
+    ("services", "status"),
     ("checks", "signals", "admin", "api", "management", "apps"),
 )
-#: The emulator and the pytest plugin, and the command that starts the emulator.
+#: Outside the layers: the emulator and the pytest plugin, and the command that starts the emulator.
 APART = ("testing",)
 STARTERS = ("management.commands.bunce_emulator",)
 
@@ -46,11 +46,15 @@ def source(module: str) -> Path:
     return base / "__init__.py" if base.is_dir() else base.with_suffix(".py")
 
 
-def imported(module: str) -> Iterator[str]:
-    """The full names of all that a module imports, also inside functions."""
+def imported(module: str, *, for_typing: bool = True) -> Iterator[str]:
+    """Yield the full names of everything that a module imports, also inside functions.
+
+    Args:
+        for_typing: also what it imports under ``if TYPE_CHECKING``, and so not at run time.
+    """
     path = source(module)
     package = [PACKAGE, *path.relative_to(ROOT).parent.parts]
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in nodes(ast.parse(path.read_text()), for_typing=for_typing):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -60,8 +64,22 @@ def imported(module: str) -> Iterator[str]:
             yield from (f"{base}.{alias.name}" for alias in node.names)
 
 
+def nodes(node: ast.AST, *, for_typing: bool) -> Iterator[ast.AST]:
+    """Yield a node of the syntax tree and all nodes below it."""
+    yield node
+    below: Iterable[ast.AST] = ast.iter_child_nodes(node)
+    if isinstance(node, ast.If) and not for_typing and is_type_checking(node.test):
+        below = node.orelse
+    for child in below:
+        yield from nodes(child, for_typing=for_typing)
+
+
+def is_type_checking(test: ast.expr) -> bool:
+    return ast.unparse(test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING")
+
+
 def inside(name: str) -> str | None:
-    """A full name without the package's; None for one of another package."""
+    """Return a full name without the package's; None for one of another package."""
     if name == PACKAGE or not name.startswith(f"{PACKAGE}."):
         return None
     return name.removeprefix(f"{PACKAGE}.")
@@ -72,11 +90,32 @@ def within(name: str, *packages: str) -> bool:
 
 
 def layer(name: str) -> int | None:
-    """The number of a module's layer; None for what stands apart, and for the package itself."""
+    """Return the number of a module's layer; None outside the layers and for the package itself."""
     if name in ("", PACKAGE, "__version__") or within(name, *APART, *STARTERS):
         return None
-    named = [number for number, names in enumerate(LAYERS) if within(name, *names)]
-    return named[0] if named else LAYERS.index(("*",))
+    [number] = [number for number, names in enumerate(LAYERS) if within(name, *names)]
+    return number
+
+
+def module_of(name: str, known: Iterable[str]) -> str | None:
+    """Return the module that a full name is, or is in; None if it is none of those known."""
+    own = inside(name) or ""
+    return next((one for one in (own, own.rpartition(".")[0]) if one in known), None)
+
+
+def mutual_imports() -> list[str]:
+    """Return the pairs of modules that import each other at run time."""
+    known = set(modules())
+    pairs = {
+        (module, module_of(name, known))
+        for module in known
+        for name in imported(module, for_typing=False)
+    }
+    return sorted(
+        f"{one} and {other}"
+        for one, other in pairs
+        if other is not None and one < other and (other, one) in pairs
+    )
 
 
 @cache
@@ -93,14 +132,24 @@ def test_imports_point_one_way() -> None:
     assert against == []
 
 
-def test_conf_and_exceptions_know_nothing_of_the_rest() -> None:
+def test_every_module_has_one_layer() -> None:
+    listed = {name for names in LAYERS for name in names}
+    found = {module.split(".")[0] for module in modules()} - {PACKAGE, *APART}
+    assert found == listed
+
+
+def test_no_two_modules_import_each_other() -> None:
+    assert mutual_imports() == []
+
+
+def test_the_lowest_layer_imports_only_exceptions() -> None:
     allowed = {"exceptions"}
-    for module in ("conf", "exceptions", "fingerprint", "functions"):
+    for module in LAYERS[0]:
         names = {inside(name) for name in imported(module)} - {None}
         assert {str(name).split(".")[0] for name in names} <= allowed, module
 
 
-def test_the_client_is_http_only() -> None:
+def test_the_client_knows_only_http() -> None:
     for module, name in everywhere():
         if within(module, "client"):
             assert not within(name, "django", "celery", "kombu", "rest_framework"), module
@@ -110,13 +159,13 @@ def test_the_client_is_http_only() -> None:
             ), module
 
 
-def test_the_protocol_knows_neither_celery_nor_http() -> None:
+def test_the_sync_knows_neither_celery_nor_http() -> None:
     for module, name in everywhere():
         if within(module, "sync"):
             assert not within(name, "celery", "kombu", *HTTP), f"{module} imports {name}"
 
 
-def test_the_rows_know_nothing_of_the_wire() -> None:
+def test_models_know_neither_the_client_nor_the_sync() -> None:
     for module, name in everywhere():
         if within(module, "models"):
             assert not within(inside(name) or "", "client", "sync", "testing"), module
@@ -138,7 +187,7 @@ def test_only_the_running_emulator_imports_h11() -> None:
     assert users == {"testing.emulator.connection"}
 
 
-def test_what_a_user_may_leave_out_is_imported_by_nothing_else() -> None:
+def test_optional_packages_are_imported_only_by_the_api() -> None:
     for module, name in everywhere():
         if not within(module, "api"):
             assert not within(name, "rest_framework", "drf_spectacular", "django_filters"), module
@@ -154,7 +203,7 @@ def test_what_a_user_may_leave_out_is_imported_by_nothing_else() -> None:
         ("def f():\n    from bunce_sync.testing import emulator", ["bunce_sync.testing.emulator"]),
     ],
 )
-def test_every_way_to_import_is_seen(
+def test_every_kind_of_import_is_found(
     statement: str, expected: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "sync"
@@ -162,3 +211,28 @@ def test_every_way_to_import_is_seen(
     (folder / "example.py").write_text(statement)
     monkeypatch.setattr("tests.unit.test_imports.ROOT", tmp_path)
     assert list(imported("sync.example")) == expected
+
+
+@pytest.mark.parametrize(
+    ("statement", "mutual"),
+    [
+        ("from bunce_sync.sync import one", True),
+        ("from bunce_sync.sync.one import NAME", True),
+        ("import bunce_sync.sync.one", True),
+        ("def f():\n    from . import one", True),
+        ("if TYPE_CHECKING:\n    from . import one", False),
+        ("if typing.TYPE_CHECKING:\n    from . import one", False),
+        ("if TYPE_CHECKING:\n    pass\nelse:\n    from . import one", True),
+        ("if not TYPE_CHECKING:\n    from . import one", True),
+        ("from . import another", False),
+    ],
+)
+def test_mutual_imports_are_found(
+    statement: str, mutual: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "sync"
+    folder.mkdir()
+    (folder / "one.py").write_text("from .other import NAME")
+    (folder / "other.py").write_text(statement)
+    monkeypatch.setattr("tests.unit.test_imports.ROOT", tmp_path)
+    assert mutual_imports() == (["sync.one and sync.other"] if mutual else [])

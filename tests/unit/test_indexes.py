@@ -1,4 +1,4 @@
-"""The questions that are asked all day are answered from an index, however many rows there are."""
+"""The queries made all day use an index, however many rows there are."""
 
 from __future__ import annotations
 
@@ -16,34 +16,35 @@ from django.test.utils import CaptureQueriesContext
 
 from bunce_sync.models import ApiCall, Segment
 from bunce_sync.sync import rate_limiter, sweep
-from bunce_sync.sync.push import claim
+from bunce_sync.sync.budget import Budget
+from bunce_sync.sync.push import Push
 
-from .core import USING, Operation, Outcome, Status, make, now
+from .core import Operation, Outcome, Status, make, now
 
-# In real transactions: MariaDB commits when it is told to ANALYZE.
+# In real transactions: MariaDB commits on ANALYZE.
 pytestmark = pytest.mark.django_db(transaction=True)
 
 TABLES = ("bunce_sync_segment", "bunce_sync_apicall")
 
 _TEXT = {"mysql": "CHAR(20)", "postgresql": "VARCHAR(20)", "sqlite": "TEXT"}
 
-QUESTIONS: dict[str, Callable[[], object]] = {
+QUERIES: dict[str, Callable[[], object]] = {
     "due rows": lambda: list(Segment.objects.due().order_by("due_at")[:20]),
     "rows in doubt": lambda: Segment.objects.checkable().exists(),
-    "rows asked for": lambda: Segment.objects.refresh_requested().exists(),
-    "rows asked for, in order": lambda: list(
+    "requested refreshes": lambda: Segment.objects.refresh_requested().exists(),
+    "requested refreshes, in order": lambda: list(
         Segment.objects.refresh_requested().order_by("refresh_requested_at")
     ),
-    "the ledger of a segment": lambda: list(ApiCall.objects.filter(segment_id=7)),
-    "a claim": lambda: claim(Segment.objects.get(status=Status.PENDING), USING),
-    "leases that ran out": lambda: sweep.free_leases(USING),
-    "the ledger's end": lambda: sweep.prune_ledger(USING),
-    "the ledger's window": lambda: rate_limiter.permits_expected(USING, within=10),
+    "the call log of a segment": lambda: list(ApiCall.objects.filter(segment_id=7)),
+    "a claim": lambda: Push(Segment.objects.get(status=Status.PENDING)).reserve(Budget(30)),
+    "expired leases": lambda: sweep.free_leases(),
+    "the oldest calls": lambda: sweep.prune_call_log(),
+    "the window": lambda: rate_limiter.permits_expected(within=10),
 }
 
 
 def listed(query: str) -> Callable[[], object]:
-    """Reading a page of the admin's list, ordered and filtered as its address says."""
+    """Return a function that reads a page of the admin's list for a query string."""
     request = RequestFactory().get("/", QueryDict(query))
     request.user = User(is_superuser=True)
     return lambda: list(site.get_model_admin(Segment).get_changelist_instance(request).result_list)
@@ -62,7 +63,7 @@ ORDERED: dict[str, Callable[[], object]] = {
 
 @pytest.fixture
 def many_rows() -> None:
-    """A site that has been running for long: nearly all is synced, and the ledger is full."""
+    """A site that has run for long: nearly all rows are synced, and the call log is full."""
     yesterday = now() - timedelta(days=1)
     numbers = (
         "WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < 149)",
@@ -70,13 +71,13 @@ def many_rows() -> None:
         "FROM n a, n b",
     )
     segments = "bunce_sync_segment (name, bunce_id, status, due_at, created_at)"
-    ledger = (
+    call_log = (
         "bunce_sync_apicall"
         " (path, operation, outcome, started_at, code, message, bunce_id, decision)"
     )
     past: dict[str, tuple[str, list[str | datetime]]] = {
         segments: ("name, name, %s, %s, %s", [Status.SYNCED, yesterday, yesterday]),
-        ledger: (
+        call_log: (
             "name, %s, %s, %s, '', '', '', ''",
             [Operation.CREATE, Outcome.CONFIRMED, yesterday],
         ),
@@ -92,7 +93,7 @@ def many_rows() -> None:
 
 
 def statements(work: Callable[[], object]) -> list[str]:
-    """The statements that a piece of work makes about the large tables, with their values."""
+    """Return the statements of some work about the large tables, with their values."""
     with CaptureQueriesContext(connection) as captured:
         work()
     made = [str(query["sql"]) for query in captured.captured_queries]
@@ -100,7 +101,7 @@ def statements(work: Callable[[], object]) -> list[str]:
 
 
 def plan(sql: str) -> str:
-    """How the database would answer a statement."""
+    """Return how the database would execute a statement."""
     explain = "EXPLAIN QUERY PLAN" if connection.vendor == "sqlite" else "EXPLAIN"
     with connection.cursor() as cursor:
         cursor.execute(f"{explain} {sql}")
@@ -124,8 +125,8 @@ def sorts(explained: str) -> bool:
 
 
 @pytest.mark.usefixtures("many_rows", "bunce")
-def test_no_question_reads_a_whole_table() -> None:
-    for name, work in QUESTIONS.items():
+def test_no_query_reads_a_whole_table() -> None:
+    for name, work in QUERIES.items():
         made = statements(work)
         assert made, name
         for sql in made:
@@ -134,14 +135,14 @@ def test_no_question_reads_a_whole_table() -> None:
 
 
 @pytest.mark.usefixtures("many_rows")
-def test_lists_come_out_of_an_index_in_their_order() -> None:
+def test_lists_are_ordered_by_an_index() -> None:
     for name, work in ORDERED.items():
         *_, sql = statements(work)  # the admin counts the rows first
         assert not sorts(plan(sql)), f"{name}: {plan(sql)}"
 
 
 @pytest.mark.usefixtures("many_rows")
-def test_what_these_tests_look_for_is_seen_where_it_is() -> None:
+def test_whole_reads_and_sorts_are_detected() -> None:
     [sql] = statements(lambda: list(Segment.objects.filter(last_error="x").order_by("attempts")))
     explained = plan(sql)
     assert reads_a_whole_table(explained), explained

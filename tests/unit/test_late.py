@@ -13,17 +13,14 @@ from django.db import IntegrityError, OperationalError
 from bunce_sync import services
 from bunce_sync.client.responses import read_segment
 from bunce_sync.models import ApiCall, Segment
-from bunce_sync.sync import push as push_module
-from bunce_sync.sync.outcome import Claim, Result
-from bunce_sync.sync.push import claim, push, record, send
-from bunce_sync.sync.rate_limiter import Permit
-from bunce_sync.sync.reconcile import reconcile
-from bunce_sync.sync.refresh import refresh_requested
+from bunce_sync.results import Result
+from bunce_sync.sync.budget import Budget
+from bunce_sync.sync.push import Push, push
 from bunce_sync.sync.sweep import free_leases
 from bunce_sync.testing.emulator import Emulator
+from bunce_sync.transitions import Claim
 
 from .core import (
-    USING,
     Operation,
     Outcome,
     Status,
@@ -34,6 +31,8 @@ from .core import (
     judge_absent,
     let_time_pass,
     make,
+    run_reconcile,
+    run_refresh,
     seconds_until,
     state,
 )
@@ -45,31 +44,37 @@ pytestmark = pytest.mark.django_db
 class Worker:
     """A worker that can be stopped between its steps."""
 
-    taken: Claim
-    call: ApiCall
-    permit: Permit
+    attempt: Push
     result: Result | None = None
+
+    @property
+    def taken(self) -> Claim:
+        return self.attempt.claim
 
     @classmethod
     def claims(cls, row: Segment) -> Worker:
-        claimed = claim(fresh(row), USING)
-        assert claimed is not None
-        return cls(*claimed)
+        return cls.claims_as_read(fresh(row))
+
+    @classmethod
+    def claims_as_read(cls, row: Segment) -> Worker:
+        attempt = Push(row)
+        assert attempt.reserve(Budget(30))
+        return cls(attempt)
 
     def sends(self) -> Worker:
-        self.result = send(self.taken, self.permit.record)
+        self.result = self.attempt.perform(Budget(30))
         return self
 
     def records(self) -> Segment:
         assert self.result is not None
-        record(self.taken, self.call, self.permit, self.result, USING)
+        self.attempt.record(self.result)
         return Segment.objects.get(pk=self.taken.segment_id)
 
 
 def lose(worker: Worker) -> Segment:
     """Let the worker's lease run out and be noticed."""
     let_time_pass(91)
-    assert free_leases(USING) == 1
+    assert free_leases() == 1
     return Segment.objects.get(pk=worker.taken.segment_id)
 
 
@@ -107,9 +112,7 @@ def test_an_edit_that_is_taken_back_in_flight_sends_nothing_more(bunce: Emulator
 def test_an_edit_between_reading_and_claiming_is_sent_afterwards(bunce: Emulator) -> None:
     row = make("First")
     Segment.objects.update(name="Second")
-    claimed = claim(row, USING)  # as it was read before
-    assert claimed is not None
-    assert Worker(*claimed).sends().records().status == Status.PENDING
+    assert Worker.claims_as_read(row).sends().records().status == Status.PENDING
     assert push(row.pk)
     assert [segment.name for segment in bunce.segments] == ["Second"]
 
@@ -122,7 +125,7 @@ def test_an_edit_of_a_create_that_ends_in_doubt_keeps_what_was_sent(
     worker = Worker.claims(make("First")).sends()
     Segment.objects.update(name="Second")
     row = worker.records()
-    assert (row.status, row.sent_digest) == (Status.IN_DOUBT, worker.taken.digest)
+    assert (row.status, row.sent_digest) == (Status.IN_DOUBT, worker.taken.sent_digest)
 
 
 def test_a_row_deleted_in_flight_leaves_its_story_in_the_ledger(
@@ -132,7 +135,7 @@ def test_a_row_deleted_in_flight_leaves_its_story_in_the_ledger(
     worker = Worker.claims(row).sends()
     Segment.objects.all().delete()
     assert worker.result is not None
-    record(worker.taken, worker.call, worker.permit, worker.result, USING)
+    worker.attempt.record(worker.result)
     [call] = ApiCall.objects.all()
     assert (call.outcome, call.code) == (Outcome.CONFIRMED, "row_deleted")
     assert call.bunce_id == bunce.segments[0].id
@@ -161,7 +164,7 @@ def test_a_lease_that_still_runs_is_left_alone(bunce: Emulator) -> None:
     row = make()
     Worker.claims(row)
     let_time_pass(80)
-    assert free_leases(USING) == 0
+    assert free_leases() == 0
     assert (fresh(row).status, calls(row)) == (
         Status.SENDING,
         [(Operation.CREATE, Outcome.UNDER_WAY)],
@@ -257,7 +260,7 @@ def test_that_it_exists_twice_stays_told_whatever_happens_to_the_row(bunce: Emul
     assert push(row.pk)
     assert (fresh(row).status, fresh(row).bunce_duplicate_id) == (Status.SYNCED, told)
     services.refresh(Segment.objects.all())
-    assert refresh_requested(seconds=30) == 1
+    assert run_refresh(seconds=30) == 1
     assert fresh(row).bunce_duplicate_id == told
 
 
@@ -268,7 +271,7 @@ def test_a_second_segment_that_somebody_removed_is_noticed_by_the_next_look(
     removed = "7c9e6679-7425-40de-944b-e07fc1f90ae7"
     Segment.objects.filter(pk=row.pk).update_sync_fields(bunce_duplicate_id=removed)
     services.refresh(Segment.objects.all())
-    assert refresh_requested(seconds=30) == 1
+    assert run_refresh(seconds=30) == 1
     row = fresh(row)
     assert (row.status, row.bunce_duplicate_id, row.refresh_requested_at) == (
         Status.SYNCED,
@@ -282,7 +285,7 @@ def rows_that_took_each_others_segments(bunce: Emulator) -> tuple[Segment, Worke
     first = doubtful()
     slow = Worker.claims(make()).sends()
     lose(slow)
-    reconcile(seconds=30)
+    run_reconcile(seconds=30)
     first = fresh(first)
     assert first.bunce_id == bunce.segments[0].id
     return first, slow
@@ -291,7 +294,7 @@ def rows_that_took_each_others_segments(bunce: Emulator) -> tuple[Segment, Worke
 def test_a_segment_that_belongs_to_another_row_is_no_duplicate(bunce: Emulator) -> None:
     first, slow = rows_that_took_each_others_segments(bunce)
     let_time_pass(130)
-    reconcile(seconds=30)
+    run_reconcile(seconds=30)
     assert push(slow.taken.segment_id)
     row = slow.records()
     assert (row.status, row.bunce_duplicate_id) == (Status.SYNCED, None)
@@ -301,7 +304,7 @@ def test_a_segment_that_belongs_to_another_row_is_no_duplicate(bunce: Emulator) 
 def test_a_duplicate_that_another_row_turns_out_to_own_is_none_any_more(bunce: Emulator) -> None:
     row = twice(bunce)
     other = doubtful()
-    reconcile(seconds=30)
+    run_reconcile(seconds=30)
     assert fresh(other).bunce_id == row.bunce_duplicate_id
     assert fresh(row).bunce_duplicate_id is None
 
@@ -341,8 +344,8 @@ def test_a_create_whose_segment_was_given_to_another_row_looks_for_the_other_one
 
 
 def failing_once(monkeypatch: pytest.MonkeyPatch, name: str, error: Exception) -> Callable[[], int]:
-    """Let a function of the push fail the first time; gives how often it was called."""
-    original = getattr(push_module, name)
+    """Let a method of ``Push`` fail the first time; return a counter of its calls."""
+    original = getattr(Push, name)
     times = 0
 
     def stand_in(*args: Any, **kwargs: Any) -> Any:
@@ -352,7 +355,7 @@ def failing_once(monkeypatch: pytest.MonkeyPatch, name: str, error: Exception) -
             raise error
         return original(*args, **kwargs)
 
-    monkeypatch.setattr(push_module, name, stand_in)
+    monkeypatch.setattr(Push, name, stand_in)
     return lambda: times
 
 

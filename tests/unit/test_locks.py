@@ -1,4 +1,4 @@
-"""Rows that somebody else's transaction holds: a worker goes round them."""
+"""Rows that another transaction holds: workers skip them."""
 
 from __future__ import annotations
 
@@ -11,25 +11,23 @@ import pytest
 from django.db import connection, transaction
 
 from bunce_sync.models import Segment
-from bunce_sync.sync.push import drain
-from bunce_sync.sync.reconcile import reconcile
 from bunce_sync.sync.sweep import sweep
 from bunce_sync.testing.emulator import Emulator
 
-from .core import Status, ago, doubtful, fresh, in_threads, make
+from .core import Status, ago, doubtful, drain, fresh, in_threads, make, run_reconcile
 
 pytestmark = [
     pytest.mark.django_db(transaction=True),
-    pytest.mark.skipif(connection.vendor == "sqlite", reason="a file locks no rows"),
+    pytest.mark.skipif(connection.vendor == "sqlite", reason="SQLite locks no single rows"),
 ]
 
-#: Seconds that a worker must not wait for; the rows are held for as long as it takes.
+#: Seconds within which a worker has to finish; the rows stay held until then.
 SOON = 5.0
 
 
 @contextmanager
 def held(*rows: Segment) -> Iterator[None]:
-    """Somebody's transaction has written to these rows and goes on."""
+    """Hold the rows in another transaction, which has written to them and is still open."""
     written, over = threading.Event(), threading.Event()
 
     def hold() -> None:
@@ -50,12 +48,13 @@ def held(*rows: Segment) -> Iterator[None]:
 
 
 def timed(work: Callable[[], object]) -> float:
+    """Do some work and return how many seconds it took."""
     began = time.monotonic()
     work()
     return time.monotonic() - began
 
 
-def test_a_row_held_by_an_import_does_not_hold_up_the_others(bunce: Emulator) -> None:
+def test_a_row_held_by_an_import_does_not_delay_the_others(bunce: Emulator) -> None:
     rows = [make("Held", due_at=ago(60)), make("Free")]
     with held(rows[0]):
         assert timed(lambda: drain(seconds=60)) < SOON
@@ -64,7 +63,7 @@ def test_a_row_held_by_an_import_does_not_hold_up_the_others(bunce: Emulator) ->
     assert fresh(rows[0]).status == Status.SYNCED
 
 
-def test_leases_are_freed_though_one_of_the_rows_is_held(bunce: Emulator) -> None:
+def test_expired_leases_are_freed_although_one_of_the_rows_is_held(bunce: Emulator) -> None:
     rows = [make(name, status=Status.SENDING, lease_until=ago(1)) for name in ("Held", "Free")]
     with held(rows[0]):
         assert timed(sweep) < SOON
@@ -73,10 +72,10 @@ def test_leases_are_freed_though_one_of_the_rows_is_held(bunce: Emulator) -> Non
     assert fresh(rows[0]).status == Status.IN_DOUBT
 
 
-def test_a_row_in_doubt_that_is_held_is_settled_by_the_next_scan(bunce: Emulator) -> None:
+def test_a_row_in_doubt_that_is_held_is_resolved_by_the_next_scan(bunce: Emulator) -> None:
     rows = [doubtful("Held"), doubtful("Free")]
     with held(rows[0]):
-        assert timed(lambda: reconcile(seconds=60)) < SOON
+        assert timed(lambda: run_reconcile(seconds=60)) < SOON
         assert [fresh(row).status for row in rows] == [Status.IN_DOUBT, Status.PENDING]
-    reconcile(seconds=60)
+    run_reconcile(seconds=60)
     assert fresh(rows[0]).status == Status.PENDING

@@ -279,7 +279,7 @@ def test_a_look_that_no_worker_can_do_does_not_say_that_there_is_nothing_to_do()
             "It was changed here, and the change has not been sent yet.",
         ),
         (
-            {"bunce_id": "a1", "sent_digest": Segment(name="VIP").digest},
+            {"bunce_id": "a1", **Segment.digests_of({"name": "VIP", "description": None})},
             "It is to be sent again.",
         ),
     ],

@@ -11,10 +11,12 @@ import pytest
 import requests
 from pytest_django import Settings
 
+from bunce_sync.client import RemoteSegment, RequestRecord
 from bunce_sync.exceptions import ConfigurationError
 from bunce_sync.models import ApiCall, Segment
-from bunce_sync.sync import push as push_module
-from bunce_sync.sync.push import drain, push
+from bunce_sync.results import Result
+from bunce_sync.sync.budget import Budget
+from bunce_sync.sync.push import Push, push
 from bunce_sync.sync.rate_limiter import NoPermit
 from bunce_sync.testing.emulator import Emulator, Faults
 
@@ -24,6 +26,7 @@ from .core import (
     Status,
     calls,
     configure,
+    drain,
     due,
     fresh,
     in_threads,
@@ -86,18 +89,18 @@ def test_what_is_sent_and_answered_is_in_the_ledger_without_the_key(bunce: Emula
     assert "sk_test" not in str(vars(call))
 
 
-def test_the_ledger_row_is_there_before_the_first_byte_leaves(
+def test_the_call_log_row_is_written_before_the_request(
     bunce: Emulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[tuple[str, str]] = []
-    send = push_module.send
+    send = Push.send
 
-    def look_and_send(*args: object) -> object:
+    def read_calls_and_send(attempt: Push, record: RequestRecord) -> RemoteSegment:
         seen.extend(calls())
         assert bunce.requests == []
-        return send(*args)  # type: ignore[arg-type]  # handed through
+        return send(attempt, record)
 
-    monkeypatch.setattr(push_module, "send", look_and_send)
+    monkeypatch.setattr(Push, "send", read_calls_and_send)
     pushed(make())
     assert seen == [(Operation.CREATE, Outcome.UNDER_WAY)]
 
@@ -285,18 +288,18 @@ def test_an_update_of_what_is_no_longer_in_bunce_needs_attention(bunce: Emulator
 # The permit
 
 
-def test_a_permit_that_got_too_old_while_connecting_is_not_used_and_tried_again_at_once(
+def test_a_permit_that_expired_while_connecting_is_not_used_and_retried_at_once(
     bunce: Emulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("bunce_sync.sync.rate_limiter.PERMIT_SECONDS", -1.0)
-    send = push_module.send
+    perform = Push.perform
 
-    def send_and_mend(*args: object) -> object:
-        result = send(*args)  # type: ignore[arg-type]  # handed through
+    def perform_and_restore(attempt: Push, budget: Budget) -> Result:
+        result = perform(attempt, budget)
         monkeypatch.setattr("bunce_sync.sync.rate_limiter.PERMIT_SECONDS", 5.0)
         return result
 
-    monkeypatch.setattr(push_module, "send", send_and_mend)
+    monkeypatch.setattr(Push, "perform", perform_and_restore)
     row = pushed(make())
     assert row.status == Status.SYNCED
     assert calls(row) == [

@@ -8,11 +8,9 @@ from typing import Any
 import pytest
 from pytest_django import Settings
 
-from bunce_sync.fingerprint import content_digest
 from bunce_sync.models import ApiCall, Segment
 from bunce_sync.sync import reconcile as reconcile_module
 from bunce_sync.sync.push import push
-from bunce_sync.sync.reconcile import reconcile
 from bunce_sync.testing.emulator import Emulator, Faults
 
 from .core import (
@@ -22,6 +20,7 @@ from .core import (
     ago,
     calls,
     configure,
+    digests_of,
     doubtful,
     due,
     fresh,
@@ -29,6 +28,7 @@ from .core import (
     let_time_pass,
     make,
     record_calls,
+    run_reconcile,
 )
 
 pytestmark = pytest.mark.django_db
@@ -42,7 +42,7 @@ def unlimited(bunce: Emulator, settings: Settings) -> None:
 
 
 def look() -> int:
-    return reconcile(seconds=30)
+    return run_reconcile(seconds=30)
 
 
 def decision(row: Segment) -> str:
@@ -148,7 +148,10 @@ def test_a_row_edited_while_in_doubt_is_adopted_by_what_was_sent_and_then_update
     bunce: Emulator,
 ) -> None:
     stored = bunce.add_segment("VIP")
-    row = doubtful("Edited since", sent_digest=content_digest("VIP", None))
+    sent = digests_of("VIP")
+    row = doubtful(
+        "Edited since", sent_digest=sent["sent_digest"], listed_digest=sent["listed_digest"]
+    )
     look()
     row = fresh(row)
     assert (row.status, row.bunce_id, due(row)) == (Status.PENDING, stored.id, True)

@@ -1,7 +1,8 @@
-"""A look at a segment in Bunce, for somebody who asked: drift is told, nothing is undone."""
+"""Refreshes: what Bunce has of a segment is stored, drift is shown and nothing is undone."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -10,12 +11,10 @@ from pytest_django import Settings
 
 from bunce_sync.exceptions import ConfigurationError
 from bunce_sync.models import Segment
-from bunce_sync.sync import rate_limiter
-from bunce_sync.sync import read as read_module
-from bunce_sync.sync import refresh as pull_module
+from bunce_sync.sync import rate_limiter, refresh
+from bunce_sync.sync.attempt import Attempt
+from bunce_sync.sync.budget import Budget
 from bunce_sync.sync.push import push
-from bunce_sync.sync.read import read
-from bunce_sync.sync.refresh import refresh_requested
 from bunce_sync.testing.emulator import Emulator, Faults
 
 from .core import (
@@ -30,6 +29,7 @@ from .core import (
     make,
     now,
     record_calls,
+    run_refresh,
     set_state,
     state,
 )
@@ -37,16 +37,23 @@ from .core import (
 pytestmark = pytest.mark.django_db
 
 
-def asked(bunce: Emulator | None = None, name: str = "VIP", **fields: Any) -> Segment:
-    """A synced row that somebody asked to see; it is in Bunce if there is one."""
+def requested(bunce: Emulator | None = None, name: str = "VIP", **fields: Any) -> Segment:
+    """A synced row whose refresh was requested; it is in Bunce if ``bunce`` is given."""
     if bunce is not None:
         fields.setdefault("bunce_id", bunce.add_segment(name).id)
     fields.setdefault("status", Status.SYNCED)
     return make(name, None, refresh_requested_at=ago(1), **fields)
 
 
-def pull() -> int:
-    return refresh_requested(seconds=30)
+def after_read(monkeypatch: pytest.MonkeyPatch, change: Callable[[], object]) -> None:
+    """Make a change between the response and the recording of what it showed."""
+    save = refresh._save
+
+    def change_and_save(*args: Any, **kwargs: Any) -> bool:
+        change()
+        return save(*args, **kwargs)
+
+    monkeypatch.setattr(refresh, "_save", change_and_save)
 
 
 def test_what_bunce_has_is_stored(bunce: Emulator) -> None:
@@ -55,7 +62,7 @@ def test_what_bunce_has_is_stored(bunce: Emulator) -> None:
     row = make(
         "VIP", "The best", status=Status.SYNCED, bunce_id=stored.id, refresh_requested_at=now()
     )
-    assert pull() == 1
+    assert run_refresh() == 1
     row = fresh(row)
     assert (row.bunce_name, row.bunce_description) == ("VIP", "The best")
     assert (row.bunce_type, row.bunce_created_at) == ("automatic", moment)
@@ -63,16 +70,16 @@ def test_what_bunce_has_is_stored(bunce: Emulator) -> None:
     assert calls(row) == [(Operation.READ, Outcome.CONFIRMED)]
 
 
-def test_only_rows_that_were_asked_for_are_read(bunce: Emulator) -> None:
+def test_only_requested_rows_are_read(bunce: Emulator) -> None:
     make(status=Status.SYNCED, bunce_id=bunce.add_segment("VIP").id)
-    assert pull() == 0
+    assert run_refresh() == 0
     assert bunce.served == 0
 
 
-def test_drift_is_told_and_sent_back_only_when_somebody_says_so(bunce: Emulator) -> None:
+def test_drift_is_shown_and_undone_only_on_request(bunce: Emulator) -> None:
     stored = bunce.add_segment("Renamed in the dashboard")
-    row = asked(bunce_id=stored.id)
-    pull()
+    row = requested(bunce_id=stored.id)
+    run_refresh()
     row = fresh(row)
     assert (row.status, row.last_code, row.name) == (Status.SYNCED, "drift", "VIP")
     assert row.bunce_name == "Renamed in the dashboard"
@@ -80,16 +87,16 @@ def test_drift_is_told_and_sent_back_only_when_somebody_says_so(bunce: Emulator)
     assert bunce.segments[0].name == "Renamed in the dashboard"
 
 
-def test_drift_that_is_gone_is_no_longer_told(bunce: Emulator) -> None:
-    row = asked(bunce, last_code="drift")
-    pull()
+def test_drift_that_is_gone_is_no_longer_shown(bunce: Emulator) -> None:
+    row = requested(bunce, last_code="drift")
+    run_refresh()
     assert fresh(row).last_code == ""
 
 
 def test_a_segment_that_is_gone_needs_attention(bunce: Emulator) -> None:
     record_calls(10, operation=Operation.READ)  # another segment was read before
-    row = asked(bunce_id="7c9e6679-7425-40de-944b-e07fc1f90ae7")
-    pull()
+    row = requested(bunce_id="7c9e6679-7425-40de-944b-e07fc1f90ae7")
+    run_refresh()
     row = fresh(row)
     assert (row.status, row.last_code) == (Status.REJECTED, "not_found")
     assert row.refresh_requested_at is None
@@ -97,38 +104,36 @@ def test_a_segment_that_is_gone_needs_attention(bunce: Emulator) -> None:
 
 
 def test_a_segment_that_is_there_again_is_synced_again(bunce: Emulator) -> None:
-    row = asked(bunce, status=Status.REJECTED, last_code="not_found", last_error="Gone")
-    pull()
+    row = requested(bunce, status=Status.REJECTED, last_code="not_found", last_error="Gone")
+    run_refresh()
     row = fresh(row)
     assert (row.status, row.last_code, row.last_error) == (Status.SYNCED, "", "")
 
 
-def test_a_row_that_waits_to_be_sent_goes_on_waiting(bunce: Emulator) -> None:
-    row = asked(bunce, status=Status.PENDING, last_code="read_timeout", attempts=3)
-    pull()
+def test_a_waiting_row_keeps_waiting(bunce: Emulator) -> None:
+    row = requested(bunce, status=Status.PENDING, last_code="read_timeout", attempts=3)
+    run_refresh()
     row = fresh(row)
     assert (row.status, row.attempts, row.last_code) == (Status.PENDING, 3, "read_timeout")
     assert (row.bunce_name, row.refresh_requested_at) == ("VIP", None)
 
 
 def test_a_row_that_is_not_in_bunce_has_nothing_to_be_read(bunce: Emulator) -> None:
-    row = asked(status=Status.PENDING)
-    assert pull() == 0
+    row = requested(status=Status.PENDING)
+    assert run_refresh() == 0
     assert (fresh(row).refresh_requested_at, bunce.served) == (None, 0)
 
 
 def test_a_row_linked_to_another_segment_meanwhile_is_left_alone(
     bunce: Emulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    row = asked(bunce)
+    row = requested(bunce)
 
-    def read_and_relink(*args: Any, **kwargs: Any) -> Any:
-        answer = read(*args, **kwargs)
-        Segment.objects.filter(pk=row.pk).update_sync_fields(bunce_id="another")
-        return answer
-
-    monkeypatch.setattr(pull_module, "read", read_and_relink)
-    pull()
+    after_read(
+        monkeypatch,
+        lambda: Segment.objects.filter(pk=row.pk).update_sync_fields(bunce_id="another"),
+    )
+    run_refresh()
     assert (fresh(row).bunce_id, fresh(row).bunce_name) == ("another", "")
     assert fresh(row).refresh_requested_at is not None
 
@@ -136,44 +141,39 @@ def test_a_row_linked_to_another_segment_meanwhile_is_left_alone(
 def test_a_row_deleted_meanwhile_is_no_error(
     bunce: Emulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    row = asked(bunce)
+    row = requested(bunce)
 
-    def read_and_delete(*args: Any, **kwargs: Any) -> Any:
-        answer = read(*args, **kwargs)
-        Segment.objects.filter(pk=row.pk).delete()
-        return answer
-
-    monkeypatch.setattr(pull_module, "read", read_and_delete)
-    assert pull() == 0
+    after_read(monkeypatch, lambda: Segment.objects.filter(pk=row.pk).delete())
+    assert run_refresh() == 0
 
 
 # What goes wrong
 
 
 @pytest.mark.parametrize("fault", ["reset_before", "lost_answer", "hold_before"])
-def test_without_an_answer_the_row_stays_asked_for(
+def test_without_a_response_the_request_stays(
     bunce: Emulator, settings: Settings, fault: str
 ) -> None:
     configure(settings, READ_TIMEOUT=0.2)
-    row = asked(bunce)
+    row = requested(bunce)
     bunce.set_faults(Faults.from_mapping({fault: 1.0, "methods": ["GET"]}))
-    assert pull() == 0
+    assert run_refresh() == 0
     assert (fresh(row).status, fresh(row).last_code) == (Status.SYNCED, "")
     assert fresh(row).refresh_requested_at is not None
     bunce.set_faults(None)
-    assert pull() == 1
+    assert run_refresh() == 1
 
 
 @pytest.mark.parametrize(
     ("fault", "code"),
     [("error_after", "server_error"), ("html_502", "server_error"), ("redirect", "redirect")],
 )
-def test_an_answer_that_is_an_error_is_told_and_not_asked_for_for_ever(
+def test_an_error_response_is_shown_and_not_repeated_for_ever(
     bunce: Emulator, fault: str, code: str
 ) -> None:
-    row = asked(bunce)
+    row = requested(bunce)
     bunce.set_faults(Faults.from_mapping({fault: 1.0, "methods": ["GET"]}))
-    pull()
+    run_refresh()
     row = fresh(row)
     assert (row.status, row.last_code, row.refresh_requested_at) == (Status.SYNCED, code, None)
 
@@ -182,59 +182,58 @@ def test_an_answer_that_is_an_error_is_told_and_not_asked_for_for_ever(
     ("fault", "reason"),
     [("limit_429", Reason.RATE_LIMITED), ("unauthorized", Reason.KEY_REFUSED)],
 )
-def test_a_refusal_that_is_not_about_the_segment_closes_the_rate_limiter_and_keeps_the_wish(
+def test_a_refusal_that_is_not_about_the_segment_pauses_all_and_keeps_the_request(
     bunce: Emulator, fault: str, reason: str
 ) -> None:
-    rows = [asked(bunce, f"Segment {number}") for number in range(3)]
+    rows = [requested(bunce, f"Segment {number}") for number in range(3)]
     bunce.set_faults(Faults.from_mapping({fault: 1.0, "methods": ["GET"]}))
-    assert pull() == 0
+    assert run_refresh() == 0
     assert all(fresh(row).refresh_requested_at for row in rows)
     assert (bunce.served, state().blocked_reason) == (1, reason)
 
 
-def test_with_the_rate_limiter_closed_nothing_is_read(bunce: Emulator) -> None:
-    row = asked(bunce)
+def test_nothing_is_read_during_a_pause(bunce: Emulator) -> None:
+    row = requested(bunce)
     set_state(blocked_until=ago(-30), blocked_reason=Reason.RATE_LIMITED)
-    assert pull() == 0
+    assert run_refresh() == 0
     assert (bunce.served, fresh(row).refresh_requested_at is not None) == (0, True)
 
 
 def test_reads_leave_a_share_of_the_window_to_pushes(bunce: Emulator, settings: Settings) -> None:
     configure(settings, RATE_LIMIT=10)
     record_calls(*[20] * 5, operation=Operation.READ)
-    asked(bunce)
-    assert pull() == 0
+    requested(bunce)
+    assert run_refresh() == 0
     assert bunce.served == 0
 
 
-def test_time_that_is_up_hands_the_rest_on(bunce: Emulator) -> None:
-    asked(bunce)
-    handed: list[bool] = []
-    assert refresh_requested(seconds=0, on_more_work=lambda: handed.append(True)) == 0
-    assert (handed, bunce.served) == ([True], 0)
+def test_a_used_up_budget_leaves_the_rest_to_the_next_run(bunce: Emulator) -> None:
+    requested(bunce)
+    progress = refresh.run(Budget(0))
+    assert (progress.requests, progress.more, bunce.served) == (0, True, 0)
 
 
 def test_without_a_key_nothing_is_read(bunce: Emulator, settings: Settings) -> None:
-    asked(bunce)
+    requested(bunce)
     configure(settings, API_KEY="")
     with pytest.raises(ConfigurationError):
-        pull()
+        run_refresh()
     assert bunce.served == 0
 
 
-def test_where_connecting_outlasts_the_permit_the_connection_is_used_at_the_second_try(
+def test_when_connecting_outlasts_the_permit_the_second_try_uses_the_connection(
     bunce: Emulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    row = asked(bunce)
+    row = requested(bunce)
     monkeypatch.setattr(rate_limiter, "PERMIT_SECONDS", -1.0)
-    fetched = read_module._fetched
+    perform = Attempt.perform
 
-    def fetch_and_mend(*args: Any) -> Any:
-        answer = fetched(*args)
+    def perform_with_longer_permits(*args: Any) -> Any:
+        result = perform(*args)
         monkeypatch.setattr(rate_limiter, "PERMIT_SECONDS", 5.0)
-        return answer
+        return result
 
-    monkeypatch.setattr(read_module, "_fetched", fetch_and_mend)
-    assert pull() == 1
+    monkeypatch.setattr(Attempt, "perform", perform_with_longer_permits)
+    assert run_refresh() == 1
     assert calls(row) == [(Operation.READ, Outcome.NOT_SENT), (Operation.READ, Outcome.CONFIRMED)]
     assert bunce.served == 1

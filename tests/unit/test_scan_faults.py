@@ -12,8 +12,7 @@ import pytest
 from pytest_django import Settings
 
 from bunce_sync.client import RemoteSegment
-from bunce_sync.sync import reconcile as reconcile_module
-from bunce_sync.sync.reconcile import reconcile
+from bunce_sync.sync import list_scan
 from bunce_sync.testing.emulator import Emulator, Faults
 
 from .core import (
@@ -32,6 +31,7 @@ from .core import (
     let_time_pass,
     look_one_page,
     paused,
+    run_reconcile,
     set_state,
     state,
 )
@@ -47,7 +47,7 @@ def unlimited(bunce: Emulator, settings: Settings) -> None:
 
 
 def look() -> int:
-    return reconcile(seconds=30)
+    return run_reconcile(seconds=30)
 
 
 # What goes wrong on the way
@@ -166,17 +166,17 @@ def test_the_memory_in_use_does_not_grow_with_the_list(
     bunce.set(order="oldest")
     fill(bunce, 5 * PAGE, age=900)
     doubtful()
-    read = reconcile_module._read
+    use_page = list_scan.Walk.use_page
     others = {id(one): one for one in segments_in_memory()}  # other tests' own; kept, so ids stay
     held: list[int] = []
     kept: list[int] = []
 
-    def count_and_read(*args: Any) -> Any:
+    def count_and_use(*args: Any) -> Any:
         held.append(sum(id(one) not in others for one in segments_in_memory()))
         kept.append(len(json.dumps(state().scan)))
-        return read(*args)
+        return use_page(*args)
 
-    monkeypatch.setattr(reconcile_module, "_read", count_and_read)
+    monkeypatch.setattr(list_scan.Walk, "use_page", count_and_use)
     assert look() == 7
     assert 0 < max(held) <= 2 * PAGE
     assert max(kept) < 600

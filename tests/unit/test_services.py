@@ -92,7 +92,7 @@ def test_check_asks_for_every_row_that_is_in_bunce(
         assert refresh(everything()) == 3
     assert all(fresh(row).refresh_requested_at for row in (synced, gone, edited))
     assert fresh(new).refresh_requested_at is None
-    assert bell.rung() == [("refresh_segments", [])]
+    assert bell.rung() == [("work", ["refresh"])]
     assert bunce.served == 0
 
 
@@ -103,7 +103,7 @@ def test_check_of_rows_in_doubt_rings_for_the_scan_but_does_not_cut_the_grace_pe
     with django_capture_on_commit_callbacks(execute=True):
         assert refresh(everything()) == 0
     assert fresh(row).due_at == row.due_at
-    assert bell.rung() == [("reconcile", [])]
+    assert bell.rung() == [("work", ["reconcile"])]
 
 
 @pytest.mark.parametrize("ask", [push_now, retry, refresh])

@@ -11,7 +11,8 @@ from pytest_django.fixtures import DjangoAssertNumQueries
 
 from bunce_sync.exceptions import ConfigurationError
 from bunce_sync.models import ApiCall, IdempotencyKey, Segment
-from bunce_sync.sync.sweep import PERMITS_A_WORKER, PRUNE_BATCH, sweep
+from bunce_sync.sync.push import PERMITS_PER_WORKER
+from bunce_sync.sync.sweep import PRUNE_BATCH, sweep
 from bunce_sync.testing.emulator import Emulator
 
 from .core import (
@@ -40,9 +41,9 @@ def test_it_rings_while_a_row_is_due() -> None:
     make("Backing off", due_at=ago(-60))
     for status in (Status.SYNCED, Status.REJECTED, Status.SENDING, Status.IN_DOUBT):
         make(status=status)
-    assert sweep().workers == 0
+    assert sweep().workers["push"] == 0
     make()
-    assert sweep().workers == 1
+    assert sweep().workers["push"] == 1
 
 
 def test_it_rings_for_as_many_workers_as_the_rate_limiter_has_permits_for(
@@ -51,7 +52,7 @@ def test_it_rings_for_as_many_workers_as_the_rate_limiter_has_permits_for(
     configure(settings, RATE_LIMIT=100)
     for number in range(100):
         make(f"Segment {number}")
-    assert 1 < sweep().workers <= 100 / PERMITS_A_WORKER
+    assert 1 < sweep().workers["push"] <= 100 / PERMITS_PER_WORKER
 
 
 def test_it_rings_for_nobody_while_the_rate_limiter_is_closed() -> None:
@@ -60,47 +61,47 @@ def test_it_rings_for_nobody_while_the_rate_limiter_is_closed() -> None:
     make(status=Status.SYNCED, refresh_requested_at=now())
     set_state(blocked_until=ago(-30), blocked_reason=Reason.RATE_LIMITED)
     found = sweep()
-    assert (found.workers, found.in_doubt, found.asked) == (0, False, False)
+    assert not any(found.workers.values())
 
 
 def test_it_rings_for_one_when_the_rate_limiter_is_to_be_probed() -> None:
     make()
     make()
     set_state(blocked_until=ago(1), blocked_reason=Reason.UNREACHABLE)
-    assert sweep().workers == 1
+    assert sweep().workers["push"] == 1
 
 
 def test_a_full_window_rings_for_nobody(settings: Settings) -> None:
     configure(settings, RATE_LIMIT=10)
     record_calls(*[20] * 10)
     make()
-    assert sweep().workers == 0
+    assert sweep().workers["push"] == 0
 
 
 def test_a_limit_that_was_lowered_is_no_error(settings: Settings) -> None:
     record_calls(*[20] * 50)
     configure(settings, RATE_LIMIT=10)
     make()
-    assert sweep().workers == 0
+    assert sweep().workers["push"] == 0
 
 
 def test_rows_in_doubt_are_looked_up_once_their_grace_period_is_over() -> None:
     row = make(status=Status.IN_DOUBT, due_at=ago(-30))
-    assert not sweep().in_doubt
+    assert not sweep().workers["reconcile"]
     Segment.objects.filter(pk=row.pk).update_sync_fields(due_at=ago(0))
-    assert sweep().in_doubt
+    assert sweep().workers["reconcile"]
 
 
 def test_a_scan_that_was_begun_is_gone_on_with() -> None:
     set_state(scan={"started_at": "any"})
-    assert sweep().in_doubt
+    assert sweep().workers["reconcile"]
 
 
 def test_somebody_who_asked_to_see_a_segment_is_not_forgotten() -> None:
     row = make(status=Status.SYNCED)
-    assert not sweep().asked
+    assert not sweep().workers["refresh"]
     Segment.objects.filter(pk=row.pk).update_sync_fields(refresh_requested_at=ago(0))
-    assert sweep().asked
+    assert sweep().workers["refresh"]
 
 
 def test_it_says_when_it_ran() -> None:
@@ -185,7 +186,8 @@ def test_without_a_key_leases_are_freed_all_the_same(bunce: Emulator, settings: 
 
 def test_it_runs_on_an_empty_database() -> None:
     found = sweep()
-    assert (found.workers, found.in_doubt, found.asked, found.freed) == (0, False, False, 0)
+    assert not any(found.workers.values())
+    assert found.freed == 0
 
 
 @pytest.mark.parametrize("rows", [0, 300])
@@ -200,4 +202,4 @@ def test_with_nothing_due_it_costs_a_few_queries_whatever_the_number_of_rows(
     # due rows, rows in doubt, a scan under way, rows asked for.
     with django_assert_num_queries(23):
         found = sweep()
-    assert (found.workers, found.in_doubt, found.asked) == (0, False, False)
+    assert not any(found.workers.values())

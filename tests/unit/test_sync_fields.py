@@ -17,16 +17,14 @@ from django.db.models.signals import post_save
 from pytest_django import Settings
 from reversion.models import Version
 
-from bunce_sync.fingerprint import content_digest
 from bunce_sync.models import ApiCall, Segment
-from bunce_sync.sync import push as push_module
-from bunce_sync.sync.push import push
-from bunce_sync.sync.sweep import prune_ledger
-from bunce_sync.sync.work import work
+from bunce_sync.sync.budget import Budget
+from bunce_sync.sync.push import Push, push
+from bunce_sync.sync.sweep import prune_call_log, work
 from bunce_sync.testing.emulator import Emulator
 from tests.neighbours.models import Numbered, Tracked, Vip
 
-from .core import USING, Status, ago, configure, fresh, let_time_pass, make
+from .core import USING, Status, ago, configure, digests_of, fresh, let_time_pass, make
 
 pytestmark = pytest.mark.django_db
 
@@ -57,9 +55,7 @@ def values(row: Segment) -> dict[str, Any]:
 
 def load(fields: dict[str, Any], pk: int, model: str = "bunce_sync.segment") -> None:
     """Do as ``loaddata`` does."""
-    for loaded in serializers.deserialize(
-        "python", [{"model": model, "pk": pk, "fields": fields}], using=USING
-    ):
+    for loaded in serializers.deserialize("python", [{"model": model, "pk": pk, "fields": fields}]):
         loaded.save()
 
 
@@ -75,7 +71,7 @@ EVERY_FIELD = [field.name for field in Segment._meta.concrete_fields if not fiel
 
 
 def test_every_column_is_the_sites_or_the_syncs() -> None:
-    own = {*Segment.WANTED, "updated_at"}
+    own = {*Segment.CREATE_FIELDS, "updated_at"}
     assert not own & Segment.SYNC_FIELDS
     assert own | Segment.SYNC_FIELDS == {*EVERY_FIELD}
 
@@ -593,11 +589,11 @@ def test_calls_that_gave_a_row_its_id_are_kept_while_the_row_exists(
     sync()
     ApiCall.objects.update(started_at=F("started_at") - timedelta(days=2))
     Segment.objects.filter(pk=gone.pk).delete()
-    prune_ledger(USING)
+    prune_call_log()
     [call] = ApiCall.objects.all()
     assert (call.segment_id, call.operation) == (kept.pk, "create")
     Segment.objects.filter(pk=kept.pk).delete()
-    prune_ledger(USING)
+    prune_call_log()
     assert not ApiCall.objects.exists()
 
 
@@ -613,7 +609,7 @@ def test_the_calls_that_are_kept_hold_up_no_others(
     sync()
     ApiCall.objects.update(started_at=F("started_at") - timedelta(days=2))
     for _ in range(3):
-        prune_ledger(USING)
+        prune_call_log()
     assert set(ApiCall.objects.values_list("operation", flat=True)) == {"create"}
     assert ApiCall.objects.count() == 7
 
@@ -638,17 +634,16 @@ def test_a_row_put_back_from_before_an_unknown_create_is_in_doubt_again(bunce: E
     assert len(bunce.segments) == 1
 
 
-def test_a_row_put_back_while_its_create_is_on_the_way_is_not_sent_again(bunce: Emulator) -> None:
+def test_a_row_restored_while_its_create_is_under_way_is_not_sent_again(bunce: Emulator) -> None:
     row = Segment.objects.create(name="VIP")
     old = serializers.serialize("json", [fresh(row)])
-    claimed = push_module.claim(fresh(row), USING)
-    assert claimed is not None
-    taken, call, permit = claimed
+    attempt = Push(fresh(row))
+    assert attempt.reserve(Budget(30))
     Segment.objects.all().delete()
     put_back(old)
     sync(2)
     assert fresh(row).status == Status.IN_DOUBT
-    push_module.record(taken, call, permit, push_module.send(taken, permit.record), USING)
+    attempt.record(attempt.perform(Budget(30)))
     assert (fresh(row).status, fresh(row).bunce_id) == (Status.SYNCED, bunce.segments[0].id)
     assert len(bunce.segments) == 1
 
@@ -700,10 +695,10 @@ def test_all_customers_that_is_wanted_too_late_is_told(bunce: Emulator) -> None:
     row = synced()
     row.add_all_customers = True
     row.save()
-    assert (fresh(row).status, fresh(row).trouble) == (Status.SYNCED, "all_customers")
+    assert (fresh(row).status, fresh(row).problem_code) == (Status.SYNCED, "all_customers")
     row.add_all_customers = False
     row.save()
-    assert fresh(row).trouble == ""
+    assert fresh(row).problem_code == ""
 
 
 # Content that changes on its way
@@ -714,7 +709,7 @@ def test_all_customers_that_is_wanted_too_late_is_told(bunce: Emulator) -> None:
     [("a\0b", "ab"), ("a\r\nb", "a\nb"), ("a\rb", "a\nb"), ("Cafe\u0301", "Café"), (" x ", "x")],
 )
 def test_what_is_lost_on_the_way_does_not_make_another_content(here: str, there: str) -> None:
-    assert content_digest(here, here) == content_digest(there, there)
+    assert digests_of(here, here) == digests_of(there, there)
 
 
 @pytest.mark.skipif(connection.vendor != "sqlite", reason="the others refuse NUL, or keep it")
@@ -815,21 +810,18 @@ def test_a_lease_without_end_is_ended(bunce: Emulator) -> None:
     assert fresh(row).status == Status.IN_DOUBT
 
 
-def test_an_error_of_ours_at_one_row_puts_that_row_off_and_stops_no_other(
+def test_an_internal_error_at_one_row_postpones_that_row_and_stops_no_other(
     bunce: Emulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bad, good = make("Bad"), make("Good")
-    digest = Segment.digest.fget  # type: ignore[attr-defined]  # a property
+    lease = Push.lease
 
-    claim = push_module.claim
-
-    def claim_or_fail(row: Segment, *args: Any, **kwargs: Any) -> Any:
-        if row.pk == bad.pk:
+    def lease_or_fail(attempt: Push) -> bool:
+        if attempt.row.pk == bad.pk:
             raise TypeError("sk_live_secret")
-        return claim(row, *args, **kwargs)
+        return lease(attempt)
 
-    monkeypatch.setattr(push_module, "claim", claim_or_fail)
-    assert digest is not None
+    monkeypatch.setattr(Push, "lease", lease_or_fail)
     sync()
     assert fresh(good).status == Status.SYNCED
     row = fresh(bad)

@@ -1,4 +1,4 @@
-"""The Celery tasks: shells whose messages may be lost, doubled or late."""
+"""The Celery tasks, whose messages may be lost, doubled or late."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from pytest_django import Settings
 from bunce_sync import exceptions, tasks
 from bunce_sync.models import ApiCall, Segment
 from bunce_sync.publisher import publisher
-from bunce_sync.sync.push import drain
-from bunce_sync.sync.rate_limiter import ClockJumped, NoPermit
-from bunce_sync.tasks import push_segment, reconcile, refresh_segments, sweep
+from bunce_sync.sync import push
+from bunce_sync.sync.clock import ClockJumped
+from bunce_sync.sync.rate_limiter import NoPermit
+from bunce_sync.tasks import push_segment, sweep, work
 from bunce_sync.testing.emulator import Emulator, Faults
 
 from .broker_queue import BrokerQueue
 from .core import (
-    USING,
     Outcome,
     Reason,
     Status,
@@ -38,7 +38,8 @@ from .core import (
 
 pytestmark = pytest.mark.django_db
 
-TASKS = [push_segment, sweep, reconcile, refresh_segments]
+#: Each task, and arguments for it. Without an id, ``push_segment`` pushes whatever is due.
+TASKS = [(push_segment, ()), (sweep, ()), (work, ("reconcile",)), (work, ("refresh",))]
 
 
 @pytest.fixture(autouse=True)
@@ -49,7 +50,7 @@ def bell(bunce: Emulator, settings: Settings) -> BrokerQueue:
 # The messages
 
 
-@pytest.mark.parametrize("task", TASKS, ids=lambda task: task.name)
+@pytest.mark.parametrize("task", [push_segment, sweep, work], ids=lambda task: task.name)
 def test_each_task_is_one_that_leases_and_the_sweep_make_safe(task: object) -> None:
     assert task in current_app.tasks.values()
     assert getattr(task, "ignore_result", None) is True
@@ -61,15 +62,15 @@ def test_queue_and_expiry_come_from_the_settings_as_they_are_now(
     bell: BrokerQueue, settings: Settings
 ) -> None:
     configure(settings, SWEEP_INTERVAL=7)
-    publisher.publish(push_segment, 7, USING)
+    publisher.publish(push_segment, 7)
     [(name, arguments, headers)] = bell.messages()
-    assert (name, arguments) == ("push_segment", [7, USING])
+    assert (name, arguments) == ("push_segment", [7])
     expires = datetime.fromisoformat(str(headers["expires"]))
     assert 5 < (expires - datetime.now(UTC)).total_seconds() <= 7
     assert headers["eta"] is None
 
 
-def test_who_sends_a_task_may_say_otherwise(bell: BrokerQueue) -> None:
+def test_the_caller_can_set_another_expiry(bell: BrokerQueue) -> None:
     push_segment.apply_async((7,), expires=900)
     [(_, _, headers)] = bell.messages()
     expires = datetime.fromisoformat(str(headers["expires"]))
@@ -79,10 +80,10 @@ def test_who_sends_a_task_may_say_otherwise(bell: BrokerQueue) -> None:
 # push_segment
 
 
-def test_a_segment_that_rang_is_pushed_and_then_whatever_else_is_due(bunce: Emulator) -> None:
-    older, rang = make("Older", due_at=ago(60)), make("Rang")
-    push_segment(rang.pk)
-    assert [segment.name for segment in bunce.segments] == ["Rang", "Older"]
+def test_the_named_segment_is_pushed_and_then_whatever_else_is_due(bunce: Emulator) -> None:
+    older, named = make("Older", due_at=ago(60)), make("Named")
+    push_segment(named.pk)
+    assert [segment.name for segment in bunce.segments] == ["Named", "Older"]
     assert fresh(older).status == Status.SYNCED
 
 
@@ -104,21 +105,21 @@ def test_a_message_that_comes_five_times_makes_one_segment(bunce: Emulator) -> N
     assert len(bunce.segments) == 1
 
 
-def test_a_closed_rate_limiter_ends_the_task_in_peace(bunce: Emulator, bell: BrokerQueue) -> None:
+def test_a_pause_ends_the_task_without_an_error(bunce: Emulator, bell: BrokerQueue) -> None:
     row = make()
     set_state(blocked_until=ago(-30), blocked_reason=Reason.RATE_LIMITED)
     push_segment(row.pk)
     assert (bunce.served, fresh(row).status, bell.rung()) == (0, Status.PENDING, [])
 
 
-def test_a_worker_whose_shift_is_over_rings_for_the_next(
+def test_a_used_up_budget_enqueues_the_next_run(
     bell: BrokerQueue, monkeypatch: pytest.MonkeyPatch, bunce: Emulator
 ) -> None:
     row = make()
     monkeypatch.setattr(tasks, "TIME_BUDGET", 0.0)
     push_segment(row.pk)
     assert bunce.served == 0
-    assert bell.rung() == [("push_segment", [row.pk, None])]
+    assert bell.rung() == [("push_segment", [row.pk])]
 
 
 @pytest.fixture
@@ -129,46 +130,49 @@ def eager() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("eager")
-def test_without_workers_nobody_rings_for_the_next_shift(
+def test_in_eager_mode_no_next_run_is_enqueued(
     bunce: Emulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With ``task_always_eager`` the one who rings would work it as well, and ring, and so on."""
+    """With ``task_always_eager`` the next run would start inside this one, and so on."""
     monkeypatch.setattr(tasks, "TIME_BUDGET", 0.0)
-    shifts: list[object] = []
+    runs: list[object] = []
 
-    def count_and_drain(**options: Any) -> int:
-        shifts.append(options)
-        return drain(**options)
+    run = push.run
 
-    monkeypatch.setattr(tasks, "drain", count_and_drain)
+    def count_and_run(*args: Any, **options: Any) -> Any:
+        runs.append(options)
+        return run(*args, **options)
+
+    monkeypatch.setattr(push, "run", count_and_run)
     push_segment(make().pk)
-    assert (len(shifts), bunce.served) == (1, 0)
+    assert (len(runs), bunce.served) == (1, 0)
 
 
 @pytest.mark.parametrize(
-    ("task", "values"),
+    ("task", "arguments", "values"),
     [
-        *((task, {"API_KEY": ""}) for task in TASKS),
-        *((task, {"ENV": "mars", "BASE_URL": ""}) for task in TASKS),
-        (push_segment, {"LEASE": "long"}),
-        (sweep, {"GRACE": "long"}),
+        *((task, arguments, {"API_KEY": ""}) for task, arguments in TASKS),
+        *((task, arguments, {"ENV": "mars", "BASE_URL": ""}) for task, arguments in TASKS),
+        (push_segment, (), {"LEASE": "long"}),
+        (sweep, (), {"GRACE": "long"}),
     ],
 )
-def test_unusable_settings_are_told_in_one_line_and_nothing_is_sent(
+def test_unusable_settings_are_logged_in_one_line_and_nothing_is_sent(
     bunce: Emulator,
     settings: Settings,
     caplog: pytest.LogCaptureFixture,
     task: Any,
+    arguments: tuple[str, ...],
     values: dict[str, str],
 ) -> None:
-    row, asked = make(), make(status=Status.SYNCED, refresh_requested_at=now())
+    row, requested = make(), make(status=Status.SYNCED, refresh_requested_at=now())
     in_doubt = doubtful("In doubt")
     configure(settings, **values)
-    task(*([row.pk] if task is push_segment else []))
+    task(*arguments)
     assert bunce.served == 0
-    [told] = [record for record in caplog.records if record.levelno >= logging.WARNING]
-    assert (told.levelname, told.exc_info) == ("ERROR", None)
-    assert [fresh(one).status for one in (row, asked, in_doubt)] == [
+    [logged] = [record for record in caplog.records if record.levelno >= logging.WARNING]
+    assert (logged.levelname, logged.exc_info) == ("ERROR", None)
+    assert [fresh(one).status for one in (row, requested, in_doubt)] == [
         Status.PENDING,
         Status.SYNCED,
         Status.IN_DOUBT,
@@ -178,37 +182,37 @@ def test_unusable_settings_are_told_in_one_line_and_nothing_is_sent(
 # sweep and the others
 
 
-def test_the_sweep_rings_for_what_it_found_and_for_a_backlog_last(bell: BrokerQueue) -> None:
+def test_the_sweep_publishes_for_each_kind_of_work_and_for_pushes_last(bell: BrokerQueue) -> None:
     make()
     doubtful()
     make(status=Status.SYNCED, refresh_requested_at=now())
     sweep()
     assert bell.rung() == [
-        ("reconcile", [None]),
-        ("refresh_segments", [None]),
-        ("push_segment", [None, None]),
+        ("work", ["refresh"]),
+        ("work", ["reconcile"]),
+        ("work", ["push"]),
     ]
 
 
-def test_with_nothing_to_do_the_sweep_rings_for_nobody(bell: BrokerQueue) -> None:
+def test_with_nothing_to_do_the_sweep_publishes_nothing(bell: BrokerQueue) -> None:
     sweep()
     assert bell.rung() == []
 
 
-def test_rows_in_doubt_are_settled_and_what_is_not_in_bunce_is_sent_at_once(
+def test_rows_in_doubt_are_resolved_and_absent_ones_are_sent_at_once(
     bunce: Emulator,
 ) -> None:
     row = doubtful()
-    reconcile()
+    work("reconcile")
     assert fresh(row).status == Status.SYNCED
     assert [segment.name for segment in bunce.segments] == ["VIP"]
 
 
-def test_segments_that_somebody_asked_for_are_read(bunce: Emulator) -> None:
+def test_requested_refreshes_are_done(bunce: Emulator) -> None:
     seen = make(
         status=Status.SYNCED, bunce_id=bunce.add_segment("VIP").id, refresh_requested_at=now()
     )
-    refresh_segments()
+    work("refresh")
     assert fresh(seen).refresh_requested_at is None
 
 
@@ -233,12 +237,12 @@ def test_the_key_is_in_no_log_line_no_row_and_no_message(
 
 
 def test_messages_hold_nothing_but_ids(bell: BrokerQueue) -> None:
-    publisher.publish(push_segment, make("A name").pk, USING)
+    publisher.publish(push_segment, make("A name").pk)
     [message] = bell.messages()
     assert "A name" not in str(message)
 
 
-def test_a_ledger_full_of_the_past_does_not_hold_up_the_tasks(bunce: Emulator) -> None:
+def test_a_long_call_log_does_not_delay_the_tasks(bunce: Emulator) -> None:
     record_calls(*[300.0] * 600, outcome=Outcome.CONFIRMED)
     push_segment(make().pk)
     assert len(bunce.segments) == 1

@@ -10,19 +10,19 @@ import pytest
 
 from bunce_sync import exceptions
 from bunce_sync.client import RemoteSegment
-from bunce_sync.fingerprint import content_digest
+from bunce_sync.fingerprint import listed_fingerprint
 from bunce_sync.models import ApiCall, Segment
-from bunce_sync.sync.outcome import (
+from bunce_sync.results import Result, result_of
+from bunce_sync.transitions import (
     BACKOFF_CAP,
-    LOOK_FIRST,
+    REFRESH_FIRST,
     Claim,
-    Result,
-    adopted,
+    after_adoption,
     after_push,
+    after_refresh,
     backoff,
-    checked,
-    result_of,
 )
+from tests.unit.core import digests_of
 
 Status = Segment.Status
 Outcome = ApiCall.Outcome
@@ -40,13 +40,12 @@ def claim(**changes: Any) -> Claim:
     values: dict[str, Any] = {
         "segment_id": 7,
         "token": TOKEN,
-        "name": "VIP",
-        "description": None,
-        "add_all_customers": False,
         "bunce_id": None,
         "attempts": 3,
     }
-    return Claim(**values | changes)
+    content = {"name": "VIP", "description": None, "add_all_customers": False}
+    content |= {name: changes.pop(name) for name in [*content] if name in changes}
+    return Claim(**values | changes | {"content": content} | Segment.digests_of(content))
 
 
 def row(**changes: Any) -> Segment:
@@ -57,14 +56,14 @@ def row(**changes: Any) -> Segment:
         "status": Status.SENDING,
         "lease_token": TOKEN,
         "lease_until": NOW + timedelta(seconds=60),
-        "sent_digest": content_digest("VIP", None),
-        "shown_digest": content_digest("VIP", None),
+        **digests_of("VIP", None),
+        "shown_digest": listed_fingerprint("VIP", None),
     }
     return Segment(**values | changes)
 
 
 def seen(of: Segment, result: Result, remote: RemoteSegment | None) -> dict[str, Any]:
-    return checked(of, result, remote, now=NOW)
+    return after_refresh(of, result, remote, now=NOW)
 
 
 def settled(
@@ -158,7 +157,7 @@ def test_a_confirmed_create_is_synced_with_all_that_bunce_said() -> None:
 def test_a_confirmed_row_that_was_edited_meanwhile_is_pending_again() -> None:
     changes = settled(Outcome.CONFIRMED, segment=REMOTE, of=row(name="VIP gold"))
     assert (changes["status"], changes["bunce_id"]) == (Status.PENDING, BUNCE_ID)
-    assert changes["sent_digest"] == content_digest("VIP", None)
+    assert changes["sent_digest"] == digests_of("VIP", None)["sent_digest"]
 
 
 @pytest.mark.parametrize("bunce_id", [None, BUNCE_ID])
@@ -205,7 +204,9 @@ def test_a_refusal_rejects_the_row(status: int) -> None:
 @pytest.mark.parametrize("code", ["rejected", "conflict"])
 @pytest.mark.parametrize("name", ["VIP", "edited since"])
 def test_a_refusal_after_doubt_is_looked_up_since_it_may_be_our_own(code: str, name: str) -> None:
-    changes = settled(Outcome.REJECTED, of=row(name=name), under=claim(doubted=True), code=code)
+    changes = settled(
+        Outcome.REJECTED, of=row(name=name), under=claim(has_unresolved_create=True), code=code
+    )
     assert (changes["status"], changes["due_at"]) == (Status.IN_DOUBT, NOW)
 
 
@@ -213,7 +214,7 @@ def test_a_refusal_after_doubt_is_looked_up_since_it_may_be_our_own(code: str, n
 def test_a_refusal_that_no_earlier_create_can_have_caused_rejects_after_doubt_too(
     code: str,
 ) -> None:
-    changes = settled(Outcome.REJECTED, under=claim(doubted=True), code=code)
+    changes = settled(Outcome.REJECTED, under=claim(has_unresolved_create=True), code=code)
     assert changes["status"] == Status.REJECTED
 
 
@@ -249,14 +250,14 @@ def test_an_update_answered_with_nonsense_is_looked_at_before_it_is_sent_again()
         of=row(bunce_id=BUNCE_ID), under=claim(bunce_id=BUNCE_ID, attempts=1), code="not_json"
     )
     assert (changes["status"], changes["refresh_requested_at"]) == (Status.PENDING, NOW)
-    assert changes["due_at"] - NOW >= LOOK_FIRST
+    assert changes["due_at"] - NOW >= REFRESH_FIRST
 
 
 def test_what_bunce_stored_differently_is_told() -> None:
     other = RemoteSegment(id=BUNCE_ID, name="Vip")
     changes = settled(Outcome.CONFIRMED, segment=other)
     assert (changes["status"], changes["last_code"]) == (Status.SYNCED, "stored_differently")
-    assert changes["shown_digest"] == content_digest("Vip", None)
+    assert changes["shown_digest"] == listed_fingerprint("Vip", None)
 
 
 def test_what_an_answer_leaves_out_is_not_taken_for_a_difference() -> None:
@@ -283,7 +284,10 @@ def test_a_refused_create_of_a_row_that_a_late_answer_linked_becomes_an_update(
     doubted: bool,
 ) -> None:
     changes = settled(
-        Outcome.REJECTED, of=row(bunce_id=BUNCE_ID), under=claim(doubted=doubted), http_status=422
+        Outcome.REJECTED,
+        of=row(bunce_id=BUNCE_ID),
+        under=claim(has_unresolved_create=doubted),
+        http_status=422,
     )
     assert changes["status"] == Status.PENDING
 
@@ -330,7 +334,7 @@ def test_a_late_update_that_crossed_another_is_sent_once_more() -> None:
         status=Status.SYNCED,
         name="Newer",
         bunce_id=BUNCE_ID,
-        sent_digest=content_digest("Newer", None),
+        **digests_of("Newer", None),
         lease_token=None,
         lease_until=None,
     )
@@ -348,8 +352,8 @@ def test_a_late_answer_to_what_is_synced_anyway_changes_nothing() -> None:
 
 def test_an_adopted_row_is_synced_unless_it_was_edited_while_in_doubt() -> None:
     doubtful = {"status": Status.IN_DOUBT, "lease_token": None, "lease_until": None}
-    assert adopted(row(**doubtful), REMOTE, now=NOW)["status"] == Status.SYNCED
-    edited = adopted(row(**doubtful, name="Edited"), REMOTE, now=NOW)
+    assert after_adoption(row(**doubtful), REMOTE, now=NOW)["status"] == Status.SYNCED
+    edited = after_adoption(row(**doubtful, name="Edited"), REMOTE, now=NOW)
     assert (edited["status"], edited["bunce_id"]) == (Status.PENDING, BUNCE_ID)
 
 
@@ -422,8 +426,8 @@ def test_an_error_of_ours_at_a_look_is_told_and_not_repeated_for_ever() -> None:
     assert (changes["refresh_requested_at"], changes["last_code"]) == (None, "internal")
 
 
-def test_what_bunce_showed_after_the_push_is_no_drift_later() -> None:
-    stored = content_digest("Vip", None)
+def test_what_bunce_showed_after_the_push_is_not_drift() -> None:
+    stored = listed_fingerprint("Vip", None)
     at_rest = row(status=Status.SYNCED, bunce_id=BUNCE_ID, shown_digest=stored)
     remote = RemoteSegment(id=BUNCE_ID, name="Vip")
     for _ in range(2):  # the same at each look
@@ -452,8 +456,8 @@ def test_a_look_shows_that_an_update_of_unknown_outcome_took_effect() -> None:
     "changes",
     [
         {"name": "Edited"},
-        {"sent_digest": content_digest("Sent since", None)},
-        {"sent_digest": content_digest("Sent since", None), "name": "Sent since"},
+        {**digests_of("Sent since", None)},
+        {**digests_of("Sent since", None), "name": "Sent since"},
     ],
 )
 def test_a_look_settles_no_update_while_another_content_may_be_on_its_way(

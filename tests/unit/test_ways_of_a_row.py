@@ -13,11 +13,12 @@ from pytest_django import Settings
 from bunce_sync import tasks
 from bunce_sync.models import ApiCall, Segment, SyncState
 from bunce_sync.sync import push
-from bunce_sync.sync.work import work
+from bunce_sync.sync.budget import Budget
+from bunce_sync.sync.sweep import work
 from bunce_sync.testing.emulator import Emulator
 
 from .broker_queue import BrokerQueue
-from .core import USING, Operation, Outcome, Status, calls, configure, fresh, let_time_pass, make
+from .core import Operation, Outcome, Status, calls, configure, fresh, let_time_pass, make
 
 ELSEWHERE = "elsewhere"
 
@@ -42,8 +43,8 @@ def test_rows_of_raw_sql_wait_and_the_sweep_finds_them(bell: BrokerQueue, bunce:
     assert bell.rung() == []
     tasks.sweep()
     rung = bell.rung()
-    assert [name for name, _ in rung] == ["push_segment", "push_segment"]
-    tasks.push_segment(rung[0][1][0], USING)
+    assert rung == [("work", ["push"]), ("work", ["push"])]
+    tasks.work("push")
     assert names(bunce) == ["By SQL", "By SQL too"]
 
 
@@ -130,25 +131,34 @@ def test_a_new_row_with_the_content_of_a_deleted_one_in_doubt_is_a_segment_of_it
 
 
 @pytest.mark.django_db
-def test_a_row_deleted_between_claim_and_sending_is_sent_and_told(
+def test_a_row_deleted_between_claim_and_sending_is_sent_and_logged(
     bunce: Emulator, caplog: pytest.LogCaptureFixture
 ) -> None:
     row = make("VIP")
-    claimed = push.claim(row, USING)
-    assert claimed is not None
-    taken, call, permit = claimed
+    attempt = push.Push(row)
+    assert attempt.reserve(Budget(30))
     Segment.objects.all().delete()
-    push.record(taken, call, permit, push.send(taken, permit.record), USING)
+    attempt.record(attempt.perform(Budget(30)))
     assert "was deleted while it was being sent" in caplog.text
     assert ApiCall.objects.get().bunce_id == bunce.segments[0].id
 
 
-# Several databases
+# Another database
+
+
+class RouterToElsewhere:
+    """A router that keeps all tables in the second database."""
+
+    def db_for_read(self, model: object, **hints: object) -> str:
+        return ELSEWHERE
+
+    def db_for_write(self, model: object, **hints: object) -> str:
+        return ELSEWHERE
 
 
 @pytest.fixture
-def elsewhere(tmp_path: Path, database_access: None) -> Iterator[str]:
-    """A second database, migrated; the router knows nothing of it."""
+def elsewhere(tmp_path: Path, database_access: None, settings: Settings) -> Iterator[str]:
+    """A second database, migrated, which the router names."""
     connections.settings[ELSEWHERE] = connections.configure_settings(
         {
             "default": {
@@ -160,25 +170,26 @@ def elsewhere(tmp_path: Path, database_access: None) -> Iterator[str]:
     )["default"]
     try:
         call_command("migrate", database=ELSEWHERE, verbosity=0)
+        settings.DATABASE_ROUTERS = [RouterToElsewhere()]
         yield ELSEWHERE
     finally:
+        settings.DATABASE_ROUTERS = []
         connections[ELSEWHERE].close()
         del connections[ELSEWHERE]
         del connections.settings[ELSEWHERE]
 
 
-def test_doubt_is_settled_in_the_database_where_it_arose(
+def test_doubt_is_resolved_in_the_database_that_the_router_names(
     elsewhere: str, bell: BrokerQueue, bunce: Emulator, settings: Settings
 ) -> None:
     configure(settings, GRACE=0.001)
-    row = Segment(name="VIP")
-    row.save(using=elsewhere)
+    row = Segment.objects.create(name="VIP")
     bunce.script(["lost_answer"])
-    tasks.push_segment(row.pk, elsewhere)
+    tasks.push_segment(row.pk)
     assert Segment.objects.using(elsewhere).get().status == Status.IN_DOUBT
-    tasks.sweep(elsewhere)
-    assert ("reconcile", [elsewhere]) in bell.rung()
-    tasks.reconcile(elsewhere)
+    tasks.sweep()
+    assert ("work", ["reconcile"]) in bell.rung()
+    tasks.work("reconcile")
     row = Segment.objects.using(elsewhere).get()
     assert (row.status, row.bunce_id) == (Status.SYNCED, bunce.segments[0].id)
     assert SyncState.objects.using(elsewhere).get().swept_at is not None

@@ -22,7 +22,8 @@ from bunce_sync.exceptions import ConfigurationError
 from bunce_sync.models import ApiCall, Segment, SyncState
 from bunce_sync.status.messages import OPERATION_PAUSED
 from bunce_sync.status.status import PausedOperation, SyncStatus, get_status
-from bunce_sync.sync.work import Work, work
+from bunce_sync.sync.sweep import Work, work
+from bunce_sync.sync.work import KINDS
 
 #: Seconds of work between two checks for a shutdown request. A request is always finished.
 TIME_BUDGET = 1.0
@@ -103,7 +104,7 @@ class Command(BaseCommand):
 
     def _work(self) -> Work:
         """Work until nothing is due, time is up or a shutdown is requested."""
-        done = Work()
+        done = Work({})
         while not self._stop.is_set() and (left := self._ends - time.monotonic()) > 0:
             part = work(seconds=min(TIME_BUDGET, left))
             done += part
@@ -152,10 +153,12 @@ def _interval() -> float:
 def _report(done: Work, status: SyncStatus) -> str:
     """Return what was done, or why nothing was, and the number of segments in each state."""
     if done.requests:
-        pages, reads = _number(done.pages, "page"), _number(done.reads, "single segment")
-        lines = [
-            f"Sent {_number(done.pushes, 'segment')}, read {pages} of Bunce's list and {reads}."
+        parts = [
+            kind.report % _number(done.requests_by_kind.get(kind.name, 0), kind.noun)
+            for kind in reversed(KINDS)
         ]
+        text = f"{', '.join(parts[:-1])} and {parts[-1]}."
+        lines = [text[0].upper() + text[1:]]
     else:
         lines = [f"Nothing was sent: {_why_nothing(status)}"]
     if done.freed:

@@ -1,0 +1,112 @@
+"""The one row that all processes share: the pause of all requests, the sweep, the scan.
+
+A pause concerns every request to Bunce. The rate limiter, the circuit breaker and the clock start
+pauses here; ``rate_limiter.take_permit`` keeps them.
+"""
+
+from __future__ import annotations
+
+import logging
+from datetime import datetime, timedelta
+
+from django.db.models import Case, Exists, F, Q, When
+
+from bunce_sync import database
+from bunce_sync.choices import Reason
+from bunce_sync.functions import DatabaseNow
+from bunce_sync.models import SyncState
+
+logger = logging.getLogger(__name__)
+
+
+def read() -> tuple[SyncState, datetime]:
+    """Return the shared row, which is created if it is missing, and the database's time.
+
+    The row has an attribute more than its fields: ``operations_failing``, whether there is an
+    ``OperationState``.
+    """
+    failing = Exists(database.operation_states())
+    states = database.sync_state().annotate(now=DatabaseNow(), operations_failing=failing)
+    for state in states:  # at most one
+        return state, state.now
+    database.sync_state().get_or_create(pk=1)
+    return read()
+
+
+def now() -> datetime:
+    """Return the database's time."""
+    return read()[1]
+
+
+def lock() -> None:
+    """Lock the shared row until the transaction ends."""
+    if not database.sync_state().update(failures=F("failures")):
+        database.sync_state().get_or_create(pk=1)
+        database.sync_state().update(failures=F("failures"))
+
+
+def is_paused() -> bool:
+    """Return whether requests are paused now."""
+    return database.sync_state().filter(blocked_until__gt=DatabaseNow()).exists()
+
+
+def pause(
+    reason: Reason,
+    seconds: float,
+    *,
+    detail: str = "",
+    failures: int = 0,
+    asked_until: datetime | None = None,
+    resumed_at: datetime | None = None,
+) -> None:
+    """Pause all requests; a pause that ends later stays. Call it inside a transaction.
+
+    Args:
+        seconds: how long, from now.
+        detail: Bunce's message or a technical remark, to be shown.
+        failures: how many requests have failed for this reason in a row.
+        asked_until: until when Bunce asked to wait, if that is later.
+        resumed_at: when the pace is to be reduced from; None leaves it as it is.
+    """
+    lock()
+    state, now = read()
+    same = state.blocked_reason == reason
+    until = now + timedelta(seconds=seconds)
+    database.sync_state().update(
+        failures=failures,
+        blocked_until=max(until, state.blocked_until) if state.blocked_until else until,
+        blocked_reason=reason,
+        blocked_since=state.blocked_since if same and state.blocked_since else now,
+        blocked_detail=detail,
+        asked_until=asked_until,
+        probe_until=None,
+        resumed_at=resumed_at or state.resumed_at,
+    )
+    if not same:
+        logger.warning("Requests to Bunce are paused for %.0f s: %s", seconds, reason.label)
+
+
+def resume() -> None:
+    """End the pause after a success, unless Bunce or the clock asked for one that is not over."""
+    database.sync_state().filter(
+        Q(blocked_until__isnull=True)
+        | Q(blocked_until__lte=DatabaseNow())
+        | Q(blocked_reason=Reason.UNREACHABLE)
+    ).update(
+        resumed_at=Case(
+            When(blocked_reason=Reason.RATE_LIMITED, then=DatabaseNow()), default=F("resumed_at")
+        ),
+        failures=0,
+        failed_segment_id=None,
+        blocked_until=None,
+        blocked_reason="",
+        blocked_since=None,
+        blocked_detail="",
+        asked_until=None,
+        probe_until=None,
+    )
+
+
+def end_probe() -> None:
+    """Let another request probe: this one said nothing about Bunce."""
+    database.sync_state().update(probe_until=None)

@@ -1,0 +1,471 @@
+"""Every change of a segment's state, as pure functions: no database, network or clock.
+
+Each function returns the new values of columns that only the sync writes
+(``Segment.SYNC_FIELDS``); an empty mapping means that nothing changes. ``now`` is the database's
+time, as a value or as the expression that the database evaluates.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, TypeAlias
+from uuid import UUID
+
+from django.db.models.expressions import Combinable
+
+from bunce_sync.choices import Operation, Outcome, Status
+from bunce_sync.client import RemoteSegment
+from bunce_sync.fingerprint import LISTED_FIELDS, listed_fingerprint
+from bunce_sync.results import PERMIT_EXPIRED, REFUSED_CONTENT, UNREADABLE, Result
+
+#: A ``Segment``, which this module cannot import: the models use it.
+Row: TypeAlias = Any
+Moment: TypeAlias = datetime | Combinable
+Values: TypeAlias = dict[str, Any]
+
+#: The states in which nothing happens until the segment is edited or a person acts.
+AT_REST = (Status.SYNCED, Status.REJECTED)
+#: How long an update of unknown outcome waits, so that Bunce's copy is read first.
+REFRESH_FIRST = timedelta(seconds=30)
+#: Seconds after the first failed attempt; doubled with each further one.
+BACKOFF_BASE = 1.0
+#: Seconds at which the backoff stops growing; a row never gives up on the network.
+BACKOFF_CAP = 3600.0
+#: How many failed attempts an error of our own counts as: one of the database's is brief.
+DATABASE_ERROR_ATTEMPTS = 4
+INTERNAL_ERROR_ATTEMPTS = 8
+#: The highest count of attempts that is stored.
+MOST_ATTEMPTS = 1_000_000
+
+_NO_LEASE: Values = {"lease_token": None, "lease_until": None}
+_NO_PROBLEM: Values = {"last_code": "", "last_error": "", "absent_at": None}
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A worker's right to send one request for one segment, with the content to send.
+
+    Attributes:
+        token: names the lease; a result recorded with another token is late.
+        content: the fields to send, by name.
+        sent_digest: the fingerprint of the content, to detect edits.
+        listed_digest: the fingerprint that Bunce's list would show for it.
+        bunce_id: None for a create.
+        attempts: the count of attempts, this one included.
+        has_unresolved_create: an earlier create of this row had an unknown outcome.
+    """
+
+    segment_id: int
+    token: UUID
+    content: Mapping[str, Any]
+    sent_digest: str
+    listed_digest: str
+    bunce_id: str | None
+    attempts: int
+    has_unresolved_create: bool = False
+
+    @property
+    def creates(self) -> bool:
+        return self.bunce_id is None
+
+    @property
+    def operation(self) -> Operation:
+        return Operation.CREATE if self.creates else Operation.UPDATE
+
+
+def backoff(attempts: int) -> timedelta:
+    """Return how long to wait after so many failed attempts: doubled, capped, with jitter."""
+    longest = min(BACKOFF_CAP, BACKOFF_BASE * 2 ** min(attempts, 20))
+    return timedelta(seconds=random.uniform(longest / 2, longest))
+
+
+# Requests by people and other code
+
+
+def requeued(*, now: Moment) -> Values:
+    """Return the values of a row that is sent again after an edit or a retry."""
+    return {"status": Status.PENDING, "due_at": now, "attempts": 0, **_NO_PROBLEM}
+
+
+def push_requested(*, now: Moment) -> Values:
+    """Return the values of a row that is sent without further delay."""
+    return {"status": Status.PENDING, "due_at": now}
+
+
+def refresh_requested(*, now: Moment) -> Values:
+    """Return the values of a row whose copy in Bunce is to be read."""
+    return {"refresh_requested_at": now}
+
+
+# One request
+
+
+def claimed(claim: Claim, *, now: Moment, lease: timedelta) -> Values:
+    """Return the values of a row that a worker has claimed."""
+    return {
+        "status": Status.SENDING,
+        "lease_token": claim.token,
+        "lease_until": now + lease,
+        "attempts": claim.attempts,
+        "sent_digest": claim.sent_digest,
+        "listed_digest": claim.listed_digest,
+        "sent_at": now,
+    }
+
+
+def after_push(row: Row, claim: Claim, result: Result, *, now: Moment, grace: timedelta) -> Values:
+    """Return the values of a row after a create or an update.
+
+    Args:
+        row: as it is now, locked.
+        claim: under which the request was made.
+        grace: how long Bunce may still be working on a create that looked lost.
+    """
+    owns_lease = row.status == Status.SENDING and row.lease_token == claim.token
+    if result.segment is not None:
+        return _after_success(row, claim, result.segment, now=now, owns_lease=owns_lease)
+    if not owns_lease:
+        # The lease ended and the row has moved on. A create without an id adds nothing: the row
+        # went through in_doubt, which covers whatever happened.
+        return {}
+    released = {
+        **_NO_LEASE,
+        "last_code": result.code,
+        "last_error": result.detail,
+        "absent_at": None,
+    }
+    not_counted = {"attempts": max(claim.attempts - 1, 0)}
+    waiting = {"status": Status.PENDING, "due_at": now}
+    match result.outcome:
+        case Outcome.CONFIRMED:
+            # An update that Bunce confirmed without content; a refresh shows what it has now.
+            return _at_rest(row, claim.sent_digest, claim.listed_digest, now) | {
+                "shown_digest": "",
+                "refresh_requested_at": now,
+            }
+        case Outcome.RATE_LIMITED | Outcome.KEY_REFUSED:
+            # The row keeps its place; the rate limiter has paused all requests.
+            return released | not_counted | waiting
+        case Outcome.NOT_SENT:
+            # Nothing left, so a field that only a create sends may still be edited.
+            unsent = released | ({"sent_at": None} if row.bunce_id is None else {})
+            if result.code == PERMIT_EXPIRED:
+                return unsent | not_counted | waiting  # connecting was slow; Bunce is reachable
+            return unsent | waiting | {"due_at": now + backoff(claim.attempts)}
+        case Outcome.REJECTED:
+            return released | _after_refusal(row, claim, result, now=now)
+        case _ if row.bunce_id is None:
+            return released | {"status": Status.IN_DOUBT, "due_at": now + grace}
+        case _ if result.code in UNREADABLE:
+            # The update may have taken effect: read it first, and send it again if needed.
+            wait = max(backoff(claim.attempts), REFRESH_FIRST)
+            return released | waiting | {"due_at": now + wait, "refresh_requested_at": now}
+        case _:
+            return released | waiting | {"due_at": now + backoff(claim.attempts)}
+
+
+def _after_refusal(row: Row, claim: Claim, result: Result, *, now: Moment) -> Values:
+    waiting = {"status": Status.PENDING, "due_at": now}
+    create_refused = row.bunce_id is None and result.code in REFUSED_CONTENT
+    if create_refused and claim.has_unresolved_create:
+        # Perhaps refused as a duplicate of our own earlier create, which did arrive.
+        return {"status": Status.IN_DOUBT, "due_at": now}
+    edited = row.content_fingerprint != claim.sent_digest or (
+        claim.creates and _create_only_fields_differ(row, claim.content)
+    )
+    if edited or row.bunce_id != claim.bunce_id:
+        # The refused content is outdated: the row was edited, or a late response to an earlier
+        # create has linked it meanwhile, so that it needs an update.
+        return waiting | {"attempts": 0}
+    if result.shared:
+        # Other rows get the same response: the row waits until the operation works again.
+        return waiting | {"attempts": max(claim.attempts - 1, 0)}
+    return {"status": Status.REJECTED}
+
+
+def _after_success(
+    row: Row, claim: Claim, remote: RemoteSegment, *, now: Moment, owns_lease: bool
+) -> Values:
+    if row.bunce_id is not None and row.bunce_id != remote.id:
+        # A late response: the row has its segment, and Bunce has a second one. Never overwrite.
+        duplicate = {"bunce_duplicate_id": remote.id}
+        if not owns_lease:
+            return duplicate
+        # The row's own segment has what Bunce showed of it last.
+        held = listed_fingerprint(row.bunce_name, row.bunce_description)
+        sent_digest = row.content_fingerprint if held == row.listed_fingerprint else ""
+        return _at_rest(row, sent_digest, held, now) | duplicate
+    values = confirmed_values(remote)
+    linked_now = row.bunce_id is None
+    if owns_lease:
+        # What the response leaves out is as it was sent.
+        values = {
+            "bunce_name": claim.content["name"],
+            "bunce_description": claim.content["description"] or "",
+        } | values
+    if linked_now and remote.all_customers is None:
+        values["bunce_all_customers"] = claim.content["add_all_customers"]
+    if owns_lease or (linked_now and row.status != Status.SENDING):
+        # This includes a row that was refused later, perhaps as a duplicate of this very segment.
+        at_rest = _at_rest(row, claim.sent_digest, claim.listed_digest, now)
+        return values | at_rest | _shown(row, claim, remote)
+    if linked_now:
+        # Another worker's request is under way; its response decides about the status.
+        return values
+    # A late response to an update. A row that is waiting keeps waiting and is sent once more.
+    if row.status == Status.SYNCED and row.sent_digest != claim.sent_digest:
+        # Two updates crossed, and it is unknown which one Bunce kept.
+        return {"status": Status.PENDING, "due_at": now}
+    return {}
+
+
+def _create_only_fields_differ(row: Row, content: Mapping[str, Any]) -> bool:
+    names = set(row.CREATE_FIELDS) - set(row.UPDATE_FIELDS)
+    return any(getattr(row, name) != content[name] for name in names)
+
+
+def _shown(row: Row, claim: Claim, remote: RemoteSegment) -> Values:
+    """Return the baseline of drift, and whether Bunce stored other content than was sent."""
+    shown = _listed(remote, claim.content["name"], claim.content["description"])
+    edited = row.content_fingerprint != claim.sent_digest
+    differs = not edited and shown != claim.listed_digest
+    return {"shown_digest": shown, "last_code": "stored_differently" if differs else ""}
+
+
+def _listed(remote: RemoteSegment, name: str, description: str | None) -> str:
+    """Return the fingerprint of what Bunce shows; what it leaves out is as given."""
+    return listed_fingerprint(
+        name if "name" in remote.left_out else remote.name,
+        description if "description" in remote.left_out else remote.description,
+    )
+
+
+def _at_rest(row: Row, sent_digest: str, listed_digest: str, now: Moment) -> Values:
+    """Return the values of a row that Bunce has: synced, or pending when it was edited since."""
+    edited = row.content_fingerprint != sent_digest
+    return {
+        "status": Status.PENDING if edited else Status.SYNCED,
+        "due_at": now,
+        "attempts": 0,
+        "sent_digest": sent_digest,
+        "listed_digest": listed_digest,
+        "synced_at": now,
+        **_NO_LEASE,
+        **_NO_PROBLEM,
+    }
+
+
+def confirmed_values(remote: RemoteSegment) -> Values:
+    """Return the ``bunce_`` columns as Bunce gave them; what it leaves out stays unchanged."""
+    content = {
+        "name": ("bunce_name", remote.name),
+        "description": ("bunce_description", remote.description or ""),
+        "conditions": ("bunce_conditions", remote.conditions),
+    }
+    facts = {
+        "bunce_type": remote.type and remote.type[:100],
+        "bunce_all_customers": remote.all_customers,
+        "bunce_customers_count": remote.customers_count,
+        "bunce_created_at": remote.created_at,
+        "bunce_updated_at": remote.updated_at,
+    }
+    return {
+        "bunce_id": remote.id,
+        **dict(known for name, known in content.items() if name not in remote.left_out),
+        **{name: value for name, value in facts.items() if value is not None},
+    }
+
+
+def operation_paused(*, now: Moment) -> Values:
+    """Return the values of a rejected row whose refusal turned out to be the operation's."""
+    return {"status": Status.PENDING, "due_at": now}
+
+
+def after_internal_error(error: Exception, *, now: Moment, brief: bool) -> Values:
+    """Return the values of a waiting row that an error of our own kept from being sent.
+
+    Args:
+        brief: the error passes soon, as a deadlock does.
+    """
+    attempts = DATABASE_ERROR_ATTEMPTS if brief else INTERNAL_ERROR_ATTEMPTS
+    return {
+        "due_at": now + backoff(attempts),
+        "last_code": "internal",
+        "last_error": type(error).__name__,
+    }
+
+
+# Refresh
+
+
+def after_refresh(
+    row: Row,
+    result: Result,
+    remote: RemoteSegment | None,
+    *,
+    now: Moment,
+    reads_work: bool = True,
+) -> Values:
+    """Return the values of a row after its segment was read from Bunce.
+
+    Drift (content changed in Bunce) is shown and not undone. Content that Bunce showed right after
+    the last push is not drift, even if it differs from what was sent.
+
+    Args:
+        row: as it is now, locked.
+        result: of the read.
+        remote: what Bunce has, if the read succeeded.
+        reads_work: single segments were read before, so that a 404 is about this one. Bunce's
+            pages do not document the call.
+    """
+    done: Values = {"refresh_requested_at": None}
+    at_rest = row.status in AT_REST
+    if remote is not None:
+        return done | confirmed_values(remote) | _compared(row, remote, now=now)
+    if result.shared:
+        return {}  # other rows get the same response: the request stays until reads work again
+    if result.code == "not_found" and at_rest and reads_work:
+        return done | {
+            "status": Status.REJECTED,
+            "last_code": result.code,
+            "last_error": result.detail,
+        }
+    if result.concerns_all or (result.http_status is None and result.code != "internal"):
+        return {}  # not about this segment: the request stays, and the next sweep repeats it
+    return done | {"last_code": result.code, "last_error": result.detail}
+
+
+def _compared(row: Row, remote: RemoteSegment, *, now: Moment) -> Values:
+    """Return what the comparison of a row with its segment in Bunce changes."""
+    shown = _listed(remote, row.bunce_name, row.bunce_description)
+    wanted = row.listed_fingerprint
+    unedited = row.content_fingerprint == row.sent_digest
+    list_shows_all = {*row.UPDATE_FIELDS} <= {*LISTED_FIELDS}
+    if row.status == Status.PENDING and unedited and shown == wanted and list_shows_all:
+        # The update of unknown outcome took effect.
+        return _at_rest(row, row.sent_digest, row.listed_digest, now) | {"shown_digest": shown}
+    gone_before = row.status == Status.REJECTED and row.last_code == "not_found"
+    if row.status != Status.SYNCED and not gone_before:
+        return {}
+    values: Values = {"status": Status.SYNCED, "last_code": "", "last_error": ""}
+    if shown == wanted or not row.shown_digest:
+        values["shown_digest"] = shown
+    if shown != wanted:
+        first = row.shown_digest in ("", shown)
+        values["last_code"] = "stored_differently" if first else "drift"
+    return values
+
+
+def after_failed_refresh(error: Exception) -> Values:
+    """Return the values of a row whose refresh failed by an error of our own."""
+    return {
+        "refresh_requested_at": None,
+        "last_code": "internal",
+        "last_error": type(error).__name__,
+    }
+
+
+def without_bunce_id() -> Values:
+    """Return the values of a row that cannot be refreshed because it has no segment in Bunce."""
+    return {"refresh_requested_at": None}
+
+
+# Reconciliation
+
+
+def after_adoption(row: Row, remote: RemoteSegment, *, now: Moment) -> Values:
+    """Return the values of a row in doubt that is linked to a segment found in Bunce's list."""
+    shown = listed_fingerprint(remote.name, remote.description)
+    at_rest = _at_rest(row, row.sent_digest, row.listed_digest, now)
+    return confirmed_values(remote) | at_rest | {"shown_digest": shown}
+
+
+def after_absence(row: Row, *, refused: bool, now: Moment) -> Values:
+    """Return the values of a row in doubt that Bunce's whole list does not have.
+
+    Args:
+        refused: Bunce refused this content, and no create of ours explains the refusal.
+    """
+    if row.content_fingerprint != row.sent_digest:
+        return requeued(now=now)
+    if refused:
+        return {"status": Status.REJECTED, "absent_at": now}
+    # A create that is lost again and again costs a scan each time: at growing intervals.
+    due_at = now + backoff(row.attempts - 1) if row.attempts > 1 else now
+    # The problem stays shown: it is why the row waits.
+    return {"status": Status.PENDING, "due_at": due_at, "absent_at": now}
+
+
+# Repairs
+
+
+def after_lease_expired(*, creates: bool, now: Moment, grace: timedelta) -> Values:
+    """Return the values of a row whose worker did not record a result before its lease ended."""
+    return {
+        "status": Status.IN_DOUBT if creates else Status.PENDING,
+        "due_at": now + grace if creates else now,
+        "last_code": "worker_lost",
+        "last_error": "",
+        "absent_at": None,
+        **_NO_LEASE,
+    }
+
+
+def after_restore(row: Row, bunce_id: str, *, now: Moment) -> Values:
+    """Return the values of a row that gets back the id which the call log has for it.
+
+    What Bunce has of it is unknown, so an update follows.
+    """
+    return {
+        "bunce_id": bunce_id,
+        "status": Status.PENDING,
+        "due_at": now,
+        "attempts": row.attempts,
+        "sent_digest": row.sent_digest,
+        "listed_digest": row.listed_digest,
+        **_NO_LEASE,
+    }
+
+
+def after_lost_create(
+    row: Row, body: Mapping[str, Any], *, sent_at: datetime, due_at: Moment
+) -> Values:
+    """Return the values of a row that is in doubt about a create which only the call log has.
+
+    Args:
+        body: of the create.
+        sent_at: when it was made.
+        due_at: when Bunce has certainly finished with it.
+    """
+    return {
+        "status": Status.IN_DOUBT,
+        "due_at": due_at,
+        "sent_at": sent_at,
+        "last_code": "worker_lost",
+        "last_error": "",
+        **row.digests_of(body),
+        **_NO_LEASE,
+    }
+
+
+def after_raw_insert(row: Row, body: Mapping[str, Any] | None, *, now: Moment) -> Values:
+    """Return the values of a row that is inserted again, from a dump or an older version of it.
+
+    The row keeps what identifies it, and the doubt about its create. Everything else is as old as
+    the dump: what Bunce was sent since then is in the call log, and a row without a Bunce id has
+    to be sent.
+
+    Args:
+        body: of the last request that Bunce confirmed for this row, if there is one.
+    """
+    unresolved = row.status in (Status.SENDING, Status.IN_DOUBT)
+    if row.bunce_id is None:
+        return {} if unresolved else requeued(now=now)
+    digests: Values = row.digests_of(body) if body else {}
+    changed = row.content_fingerprint != digests.get("sent_digest", row.sent_digest)
+    if changed or row.status == Status.SENDING:
+        return digests | requeued(now=now) | _NO_LEASE
+    return digests
