@@ -10,7 +10,6 @@ when it is out of date. To generate it, run in the project's folder::
 from __future__ import annotations
 
 from collections.abc import Iterator
-from http import HTTPStatus
 from typing import Any
 
 from drf_spectacular.utils import OpenApiExample, OpenApiParameter, extend_schema
@@ -151,13 +150,14 @@ def postprocess_schema(result: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
     """Add what holds for all operations: errors, authentication, and refused fields."""
     components = result["components"]
     components["schemas"]["Problem"] = PROBLEM
-    components["responses"] = {HTTPStatus(status).name: _error(status) for status in DESCRIPTIONS}
+    # Not by the names of HTTPStatus, which change with the version of Python.
+    components["responses"] = {f"Error{int(status)}": _error(status) for status in DESCRIPTIONS}
     result["security"] = [{name: []} for name in components.get("securitySchemes", {})]
     for path, operations in result["paths"].items():
         for method, operation in operations.items():
             operation.pop("security", None)
             for status in sorted(_errors(path, method, operation)):
-                reference = f"#/components/responses/{HTTPStatus(status).name}"
+                reference = f"#/components/responses/Error{int(status)}"
                 operation["responses"][str(status)] = {"$ref": reference}
     for name, component in components["schemas"].items():
         for field in component.get("properties", {}).values():
