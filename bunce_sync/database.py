@@ -1,7 +1,7 @@
 """The database that holds the app's tables: the one to which the router sends writes of segments.
 
-All other code asks here for rows and transactions. So no function has a ``using`` parameter, and
-the sync never reads from a replica that is behind.
+All other code gets its rows and transactions from here. No function needs a ``using`` parameter,
+and the sync never reads from a replica that lags behind.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ def connection() -> BaseDatabaseWrapper:
 
 
 def atomic() -> transaction.Atomic:
-    """Return a transaction of its own: one that is not inside another, so its end commits.
+    """Return a durable transaction: it commits at its end.
 
     Raises:
-        RuntimeError: on entering it inside another transaction.
+        RuntimeError: it is entered inside another transaction.
     """
     return transaction.atomic(using=alias(), durable=True)
 
@@ -44,12 +44,12 @@ def calls() -> QuerySet[ApiCall]:
 
 
 def operation_states() -> QuerySet[OperationState]:
-    """Return the states of the operations that have trouble."""
+    """Return the circuit breaker states of the operations."""
     return OperationState.objects.using(alias())
 
 
 def sync_state() -> QuerySet[SyncState]:
-    """Return the one shared row; no row before it is first needed."""
+    """Return a queryset of the shared row; it is empty until the row is first needed."""
     return SyncState.objects.using(alias()).filter(pk=1)
 
 

@@ -1,7 +1,7 @@
-"""What people and other code may ask for: the one way in for the admin, the REST API and commands.
+"""The public functions of the app. The admin, the REST API and commands act only through them.
 
-The rules about segments are here and nowhere else. Who may ask is for the caller to decide. No
-function makes a request to Bunce: rows are written, and a worker is woken after the commit.
+The rules about segments are here and nowhere else; permissions are the caller's responsibility.
+No function makes a request to Bunce: it writes rows, and a worker is woken after the commit.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from bunce_sync.sync.reconcile import RECONCILE
 from bunce_sync.sync.refresh import REFRESH as REFRESH_WORK
 from bunce_sync.tasks import push_segment, work
 
-#: The states in which a segment cannot be deleted: the answer to its request would be lost.
+#: The states in which a segment cannot be deleted: its request is unresolved.
 UNDELETABLE: Final = (Status.SENDING, Status.IN_DOUBT)
 
 
@@ -44,18 +44,18 @@ class SegmentsBusy(BunceSyncError):
 
 @dataclass(frozen=True, slots=True)
 class SegmentAction:
-    """Something that can be asked for a segment.
+    """An action that a person can request for segments.
 
     Attributes:
-        name: one word, for addresses and forms.
-        applies: whether it makes sense for a segment as it is now.
-        unasked: the condition for rows that it would change; rows it was asked for are left out.
-        run: ask for it; takes the segments, returns how many rows changed.
+        name: one word, used in URLs and forms.
+        applies: whether the action makes sense for a segment in its current state.
+        candidates: the condition for segments it would change, without those already requested.
+        run: request the action; takes segments, returns how many rows changed.
     """
 
     name: str
     applies: Callable[[Segment], bool]
-    unasked: Q
+    candidates: Q
     run: Callable[[SegmentQuerySet], int]
 
 
@@ -69,12 +69,12 @@ def create_segment(**fields: Any) -> Segment:
 
 
 def create_segments(rows: Sequence[Mapping[str, Any]]) -> list[int]:
-    """Store several segments with one INSERT where the database returns the keys.
+    """Store several segments, with one INSERT where the database returns the keys.
 
-    One message wakes a worker, which continues with whatever else is due.
+    One message wakes a worker, which then works through all segments that are due.
 
     Args:
-        rows: for each segment its fields, as for ``create_segment``.
+        rows: the fields of each segment, as for ``create_segment``.
 
     Returns:
         The ids, in the order of ``rows``.
@@ -92,32 +92,32 @@ def create_segments(rows: Sequence[Mapping[str, Any]]) -> list[int]:
 
 
 def delete_segments(segments: SegmentQuerySet) -> int:
-    """Delete segments here, all or none. Bunce keeps them: its API cannot delete.
+    """Delete all of these segments, or none. Bunce keeps them: its API cannot delete.
 
     Returns:
         How many were deleted.
 
     Raises:
-        SegmentsBusy: the request of at least one of them is unresolved.
+        SegmentsBusy: at least one of them has an unresolved request.
     """
     with transaction.atomic(using=database.alias()):
-        # Under their locks no worker can claim them; SQLite's transaction holds all rows.
+        # While the rows are locked, no worker can claim them. SQLite locks the whole database.
         keys = [row.pk for row in segments]
         rows = list(database.segments().filter(pk__in=keys).locked().order_by("pk"))
         if busy := [row for row in rows if not can_delete(row)]:
             raise SegmentsBusy(busy)
-        # By the model of the caller's rows: a subclass's rows go with the segment's.
+        # Use the caller's model, so that rows of a subclass are deleted too.
         segments.model._base_manager.using(database.alias()).filter(pk__in=keys).delete()
     return len(rows)
 
 
 def can_delete(segment: Segment) -> bool:
-    """Return whether a segment can be deleted as it is now."""
+    """Return whether a segment can be deleted in its current state."""
     return segment.status not in UNDELETABLE
 
 
 def push_now(segments: SegmentQuerySet) -> int:
-    """Send waiting segments without further delay, and synced ones that differ in Bunce again.
+    """Make waiting segments due now, and send synced segments again that differ in Bunce.
 
     Returns:
         How many rows changed.
@@ -127,7 +127,7 @@ def push_now(segments: SegmentQuerySet) -> int:
 
 
 def retry(segments: SegmentQuerySet) -> int:
-    """Send rejected segments again.
+    """Make rejected segments pending.
 
     Returns:
         How many rows changed.
@@ -137,10 +137,10 @@ def retry(segments: SegmentQuerySet) -> int:
 
 
 def refresh(segments: SegmentQuerySet) -> int:
-    """Have a worker read what Bunce has of these segments.
+    """Request a read of these segments from Bunce.
 
-    Segments in doubt are looked up in Bunce's list as soon as their grace period is over, whether
-    or not this is called: an earlier look could miss a create that Bunce is still working on.
+    For segments in doubt this does not shorten the grace period: Bunce may still be working on
+    their create. After it they are looked up in Bunce's list without being requested.
 
     Returns:
         How many rows changed.
@@ -152,7 +152,7 @@ def refresh(segments: SegmentQuerySet) -> int:
 
 
 def requests_resume_in() -> float | None:
-    """Return after how many seconds requests to Bunce resume; None while they are not paused."""
+    """Return in how many seconds requests to Bunce resume, or None if they are not paused."""
     state, now = shared_state.read()
     if state.blocked_until is None or state.blocked_until <= now:
         return None
@@ -160,12 +160,12 @@ def requests_resume_in() -> float | None:
 
 
 def database_time() -> datetime:
-    """Return the time of the database, by which all its timestamps are."""
+    """Return the database's current time, on which all stored timestamps are based."""
     return shared_state.now()
 
 
 def resolved_in(segment: Segment) -> float | None:
-    """Return after how many seconds an unresolved segment is looked at again; None if resolved."""
+    """Return in how many seconds an unresolved segment is processed next, or None if resolved."""
     until = {
         Status.SENDING: segment.lease_until,
         Status.IN_DOUBT: segment.due_at,
@@ -185,19 +185,19 @@ def _is_different(segment: Segment) -> bool:
 PUSH: Final = SegmentAction(
     name="push",
     applies=lambda segment: segment.status == Status.PENDING or _is_different(segment),
-    unasked=Q(status=Status.PENDING, due_at__gt=DatabaseNow()) | _DIFFERENT,
+    candidates=Q(status=Status.PENDING, due_at__gt=DatabaseNow()) | _DIFFERENT,
     run=push_now,
 )
 RETRY: Final = SegmentAction(
     name="retry",
     applies=lambda segment: segment.status == Status.REJECTED,
-    unasked=Q(status=Status.REJECTED),
+    candidates=Q(status=Status.REJECTED),
     run=retry,
 )
 REFRESH: Final = SegmentAction(
     name="refresh",
     applies=lambda segment: segment.bunce_id is not None or segment.status == Status.IN_DOUBT,
-    unasked=Q(bunce_id__isnull=False, refresh_requested_at__isnull=True),
+    candidates=Q(bunce_id__isnull=False, refresh_requested_at__isnull=True),
     run=refresh,
 )
 ACTIONS: Final = (PUSH, RETRY, REFRESH)

@@ -141,7 +141,7 @@ def _run_on_selected(
     ids = _first_ids(queryset)
     if len(ids) > MAX_SELECTED:
         # Leave out segments the action was run on before, so that repeating it reaches the others.
-        ids = _first_ids(queryset.filter(action.unasked))
+        ids = _first_ids(queryset.filter(action.candidates))
         if not ids:
             flash.info(request, messages.ALL_REQUESTED)
     run_action(request, action, ids[:MAX_SELECTED])

@@ -179,7 +179,7 @@ class Migration(migrations.Migration):
                     "bunce_duplicate_id",
                     models.CharField(
                         editable=False,
-                        help_text="Created by a request whose response arrived when the row was linked already.",
+                        help_text="Created by a request whose response arrived after the row was already linked.",
                         max_length=255,
                         null=True,
                         verbose_name="second segment in Bunce",

@@ -1,4 +1,4 @@
-"""The tables: segments (which are the queue), the call log, and the shared state."""
+"""The models: segments, the call log, and the shared state."""
 
 from bunce_sync.models.api_call import ApiCall
 from bunce_sync.models.idempotency_key import IdempotencyKey

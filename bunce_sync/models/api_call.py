@@ -11,13 +11,13 @@ from bunce_sync import choices
 
 
 class ApiCall(models.Model):
-    """The ledger: one row for each HTTP request, committed before its first byte leaves."""
+    """One row of the call log: an HTTP request, committed before its first byte is sent."""
 
     Operation: TypeAlias = choices.Operation
     Outcome: TypeAlias = choices.Outcome
     Decision: TypeAlias = choices.Decision
 
-    #: No constraint and no cascade: the ledger keeps what happened to rows that are gone.
+    #: No constraint and no cascade: calls of deleted segments stay in the log.
     segment = models.ForeignKey(
         "bunce_sync.Segment",
         verbose_name=_("segment"),
@@ -50,7 +50,7 @@ class ApiCall(models.Model):
         ordering = ("-id",)
         default_permissions = ("view",)
         indexes = [
-            # Requests of workers that died: few, among millions that are as old.
+            # Unfinished requests of crashed workers: few among millions of rows.
             models.Index(fields=["outcome", "started_at"], name="bunce_apicall_outcome_started"),
         ]
 

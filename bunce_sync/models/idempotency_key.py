@@ -14,12 +14,12 @@ from bunce_sync.functions import DatabaseNow
 class IdempotencyKey(models.Model):
     """The key of a create over the REST API, inserted in one transaction with its segments.
 
-    Only digests are stored: keys may be secrets, and digests compare exactly on every database.
+    Only digests are stored: keys may be secrets, and digests compare the same on every database.
     """
 
-    #: After this time a key creates new segments. Clients repeat a request within minutes.
+    #: A key may be reused after this time. Clients repeat a request within minutes.
     KEPT_FOR: ClassVar = timedelta(hours=24)
-    #: The condition for keys that are older than that.
+    #: The condition for keys older than ``KEPT_FOR``.
     EXPIRED: ClassVar = models.Q(started_at__lt=DatabaseNow() - KEPT_FOR)
 
     digest = models.CharField(_("digest of user and key"), max_length=64, unique=True)

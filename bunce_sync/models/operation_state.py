@@ -1,4 +1,4 @@
-"""The trouble that one operation has with Bunce."""
+"""The circuit breaker's state of one operation."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from bunce_sync.choices import Operation
 
 
 class OperationState(models.Model):
-    """Trouble that one operation has with Bunce while the others may go on.
+    """The circuit breaker of one operation; other operations are not affected by it.
 
-    There is a row from the first refusal that could concern every row of the operation, until a
+    The row exists from the first response that could concern all segments (a 403, say) until a
     request of that operation succeeds.
     """
 
     operation = models.CharField(max_length=16, primary_key=True, choices=Operation, editable=False)
-    #: Of the answer that several different rows in a row got.
+    #: The error code that consecutive requests for different segments got.
     code = models.CharField(max_length=32)
     http_status = models.PositiveSmallIntegerField(null=True)
     detail = models.TextField(default="", blank=True)
     since = models.DateTimeField()
-    #: The keys of those rows.
+    #: The ids of those segments.
     segment_ids = models.JSONField(default=list)
-    #: Until when no request is made; None while it is still each row's own matter.
+    #: When the pause ends; None while too few segments are affected for a pause.
     blocked_until = models.DateTimeField(null=True)
     probe_until = models.DateTimeField(null=True)
-    #: Answers in a row; once it is paused, probes that failed.
+    #: Consecutive failures; during a pause, failed probes.
     failures = models.PositiveIntegerField(default=0)
 
     class Meta:

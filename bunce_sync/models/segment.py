@@ -1,4 +1,4 @@
-"""The segments, which are the queue as well."""
+"""The segment model. Its table is also the queue of pushes."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ from bunce_sync.models.segment_queryset import SegmentQuerySet, only_the_sync_wr
 
 
 def validate_not_blank(value: str) -> None:
-    """Refuse a name that holds nothing but spaces.
+    """Refuse a name that is only whitespace.
 
     Raises:
-        ValidationError: it does.
+        ValidationError: the name is only whitespace.
     """
     if not value.strip():
-        # Not "blank": Django would put its own sentence for that code in place of ours.
+        # Not the code "blank": Django's fields replace its message with their own.
         raise ValidationError(_("Enter a name that is not only whitespace."), code="only_spaces")
 
 
 class Segment(models.Model):
-    """An audience as it is wanted here, what Bunce has of it, and how the two stand.
+    """A segment as the site wants it, as Bunce has it, and the status of the sync between them.
 
-    People and other code write the wanted fields (and those of a subclass). ``SYNC_FIELDS`` belong
-    to ``bunce_sync.sync``, which writes them with ``SegmentQuerySet.update_sync_fields``. Every
-    other write leaves them alone, whatever it says of them: an instance, a fixture or a version
-    from before a worker recorded the Bunce id must not take that id away again.
+    People and other code write the editable fields (and those of a subclass). ``SYNC_FIELDS``
+    belong to ``bunce_sync.sync``, which writes them with ``SegmentQuerySet.update_sync_fields``.
+    All other writes ignore values for these fields: an instance, a fixture or an older version of
+    the row, loaded before a worker recorded the Bunce id, must not erase that id.
     """
 
     Status: TypeAlias = choices.Status
@@ -55,9 +55,9 @@ class Segment(models.Model):
             *("absent_at", "synced_at", "refresh_requested_at", "created_at"),
         }
     )
-    #: What no caller can set: the sync's fields, and the time of the last write.
+    #: The fields that no caller can set: the sync's, and the time of the last write.
     KEPT_FIELDS: ClassVar = SYNC_FIELDS | {"updated_at"}
-    #: The codes of synced rows that have other content in Bunce, which a push would replace.
+    #: The codes of synced rows whose content in Bunce differs; a push would replace it.
     DIFFERING: ClassVar = ("drift", "stored_differently")
 
     name = models.CharField(_("name"), max_length=255, validators=[validate_not_blank])
@@ -94,7 +94,9 @@ class Segment(models.Model):
         max_length=255,
         null=True,
         editable=False,
-        help_text=_("Created by a request whose response arrived when the row was linked already."),
+        help_text=_(
+            "Created by a request whose response arrived after the row was already linked."
+        ),
     )
 
     status = models.CharField(
@@ -153,8 +155,8 @@ class Segment(models.Model):
         _("refresh requested at"), null=True, editable=False, db_index=True
     )
 
-    # By the database's clock: whoever reads what changed since a time must not miss the rows that a
-    # host whose clock is slow has saved.
+    # Set by the database's clock. With the clocks of the hosts, a reader that asks for changes
+    # since a time could miss rows that were saved on a host whose clock is behind.
     created_at = models.DateTimeField(_("created at"), db_default=DatabaseNow(), editable=False)
     updated_at = models.DateTimeField(_("updated at"), db_default=DatabaseNow(), editable=False)
 
@@ -168,15 +170,15 @@ class Segment(models.Model):
         base_manager_name = "objects"
         permissions = [("push_segment", _("Can push segments to Bunce"))]
         indexes = [
-            # Due rows, rows in doubt, leases that ran out, and the count of each state.
+            # Due rows, rows in doubt, expired leases, and the count of each status.
             models.Index(fields=["status", "due_at"], name="bunce_segment_status_due"),
-            # The rows of one state in the admin's order; without it MariaDB sorts all of them.
+            # The rows of one status in the admin's order; without it MariaDB sorts all of them.
             models.Index(fields=["status", "id"], name="bunce_segment_status_id"),
-            # The orders in which lists are paged by key, and the dates they are filtered by.
+            # The columns by which the admin sorts, and the date filters of admin and REST API.
             models.Index(fields=["created_at", "id"], name="bunce_segment_created"),
             models.Index(fields=["updated_at", "id"], name="bunce_segment_updated"),
             models.Index(fields=["name", "id"], name="bunce_segment_name"),
-            # A type that few rows have, or none: else the whole table is read to find them.
+            # Filtering by a rare type would otherwise read the whole table.
             models.Index(fields=["bunce_type"], name="bunce_segment_type"),
             models.Index(
                 fields=["bunce_duplicate_id"],
@@ -217,14 +219,14 @@ class Segment(models.Model):
         return self.name
 
     def save(self, *args: Any, update_fields: Iterable[str] | None = None, **kwargs: Any) -> None:
-        """Save what is wanted; a row at rest whose content changed becomes pending again.
+        """Save the editable fields; a row at rest whose content changed becomes pending again.
 
         Args:
-            update_fields: as Django's; names of ``SYNC_FIELDS`` among them are left out.
+            update_fields: as in Django; names in ``SYNC_FIELDS`` are ignored.
 
         Raises:
-            ValueError: ``update_fields`` names nothing but fields that only the sync writes, or a
-                new instance has a Bunce id, which only Bunce can give it.
+            ValueError: all of ``update_fields`` are in ``SYNC_FIELDS``, or a new instance has a
+                Bunce id, which only Bunce assigns.
         """
         self._refuse_own_id()
         if update_fields is not None:
@@ -244,10 +246,11 @@ class Segment(models.Model):
         using: str | None = None,
         update_fields: Iterable[str] | None = None,
     ) -> bool:
-        """Write one table, then load what the database made of it.
+        """Write one table, then load the values that the database computed.
 
-        Every save of an instance passes here, also a raw one (``loaddata``, django-reversion),
-        which bypasses ``save()``; and before ``post_save``, whose receivers must see values.
+        Every save of an instance calls this method, including raw saves (``loaddata``,
+        django-reversion), which bypass ``save()``. It runs before ``post_save``, so that receivers
+        see values instead of expressions.
         """
         arguments = (raw, cls, force_insert, force_update, using, update_fields)
         if cls is not Segment:  # the table of a subclass
@@ -269,7 +272,7 @@ class Segment(models.Model):
     def _do_update(
         self, base_qs: Any, using: str | None, pk_val: Any, values: Any, *args: Any
     ) -> Any:
-        """Update one table; of the segment's own only what is wanted."""
+        """Update one table; in the segment's own table only the editable fields."""
         if base_qs.model is Segment:
             values = [value for value in values if value[0].name not in self.KEPT_FIELDS]
             values.append((Segment._meta.get_field("updated_at"), None, DatabaseNow()))
@@ -278,35 +281,35 @@ class Segment(models.Model):
     def _do_insert(
         self, manager: Any, using: str | None, fields: Any, returning_fields: Any, raw: bool
     ) -> Any:
-        """Insert one row; a new one starts as new segments do."""
+        """Insert one row; a new segment starts with the defaults of ``SYNC_FIELDS``."""
         if manager.model is Segment:
             self.prepare_insert(raw=raw)
         insert = super()._do_insert  # type: ignore[misc]  # not in the stubs
         return insert(manager, using, fields, returning_fields, raw)
 
     def prepare_insert(self, *, raw: bool = False) -> None:
-        """Set what only the sync writes to the values of a row that was never sent.
+        """Set the sync's fields to the values of a row that was never sent.
 
-        A row with a key of its own is one that is put back, from a dump or from a version of it:
-        that one keeps its Bunce id, or it would be created a second time.
+        An instance that already has a primary key is being restored, from a dump or an older
+        version. It keeps its Bunce id; otherwise it would be created a second time.
 
         Args:
-            raw: a serialized row is being restored.
+            raw: whether a serialized row is being restored.
 
         Raises:
-            ValueError: a new instance has a Bunce id, which only Bunce can give it.
+            ValueError: a new instance has a Bunce id, which only Bunce assigns.
         """
         self._refuse_own_id()
         if raw or self.id is not None:
             self._prepare_raw_insert()
             return
-        # The copy of a row is a segment of its own.
+        # A copy of a row is a new segment.
         for name in self.KEPT_FIELDS:
             field = Segment._meta.get_field(name)
             setattr(self, field.attname, field.get_default())
 
     def _prepare_raw_insert(self) -> None:
-        """Keep what identifies a row that is inserted again, from a dump or an older version."""
+        """Keep the Bunce id of a row that is restored from a dump or an older version."""
         self.bunce_id = self.bunce_id or None
         body = None
         if self.bunce_id is not None:
@@ -324,14 +327,14 @@ class Segment(models.Model):
             setattr(self, name, value)
 
     def _refuse_own_id(self) -> None:
-        """Refuse an id of the caller's: left out silently, it would make a second segment."""
+        """Refuse a Bunce id set by the caller: ignoring it would create a second segment."""
         if self.bunce_id and self.id is None and self._state.db is None:
-            raise ValueError("A new segment gets its Bunce id from Bunce: leave bunce_id out.")
+            raise ValueError("A new segment gets its Bunce id from Bunce: do not set bunce_id.")
 
     def _load_stored(
         self, using: str | None, cls: type[models.Model] | None, names: Iterable[str] = ()
     ) -> None:
-        """Load these fields of a table, and those of which the instance holds an expression."""
+        """Load these fields of one table, and all fields that hold an expression."""
         if cls is None:
             return
         pending = [
@@ -345,15 +348,15 @@ class Segment(models.Model):
             self._set(**rows.values(*names).get())
 
     def content(self, names: Iterable[str]) -> dict[str, Any]:
-        """Return the values of these fields, by name, as they are sent."""
+        """Return the values of these fields by name, as sent to Bunce."""
         return {name: getattr(self, name) for name in names}
 
     @classmethod
     def digests_of(cls, content: Mapping[str, Any]) -> dict[str, str]:
-        """Return the fingerprints that are stored with content once it is sent.
+        """Return the fingerprints to store when this content is sent.
 
         Args:
-            content: the fields of a create or an update, by name.
+            content: the fields of a create or an update by name.
         """
         return {
             "sent_digest": sent_fingerprint(
@@ -364,7 +367,7 @@ class Segment(models.Model):
 
     @property
     def content_fingerprint(self) -> str:
-        """The fingerprint of what an update would send now; ``sent_digest`` until an edit."""
+        """The fingerprint of the update that would be sent now; ``sent_digest`` if none is due."""
         return sent_fingerprint(self.content(self.UPDATE_FIELDS))
 
     @property
@@ -374,12 +377,15 @@ class Segment(models.Model):
 
     @property
     def all_customers_fixed(self) -> bool:
-        """Whether ``add_all_customers`` was sent for good: Bunce reads it in a create alone."""
+        """Whether ``add_all_customers`` can no longer change: Bunce reads it only in a create."""
         under_way = (Segment.Status.SENDING, Segment.Status.IN_DOUBT)
         return self.bunce_id is not None or self.status in under_way
 
     def refused_with_other_customers(self) -> bool:
-        """Whether Bunce refused to create the row with another ``add_all_customers`` than now."""
+        """Return whether the last create of a row without a Bunce id had another choice.
+
+        The choice is ``add_all_customers``, which is not part of the update fingerprint.
+        """
         if self.bunce_id is not None:
             return False
         creates = self.calls.filter(operation=ApiCall.Operation.CREATE).order_by("-pk")
@@ -393,7 +399,7 @@ class Segment(models.Model):
 
     @property
     def problem_code(self) -> str:
-        """The code of what is to be told of the row: that Bunce has it twice before all else."""
+        """The code of the problem to show for this row. A duplicate in Bunce comes first."""
         if self.status == Segment.Status.SYNCED:
             if self.bunce_duplicate_id is not None:
                 return "duplicate"
@@ -405,7 +411,7 @@ class Segment(models.Model):
         return self.last_code
 
     def clean(self) -> None:
-        """Tidy the wanted fields, and refuse what Bunce's API cannot change.
+        """Strip the editable fields, and refuse a change that Bunce's API does not offer.
 
         Raises:
             ValidationError: ``add_all_customers`` changed after the create was sent.

@@ -1,4 +1,4 @@
-"""The questions the app asks of its segments, and the writes that reach past ``save()``."""
+"""Queries for segments, and the bulk writes that do not call ``Segment.save()``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from bunce_sync.functions import DatabaseNow
 if TYPE_CHECKING:
     from bunce_sync.models.segment import Segment
 
-#: Rows that are looked at together after an update of many.
+#: How many rows ``update()`` writes and compares at a time.
 BATCH = 10_000
 
 
@@ -24,23 +24,23 @@ class SegmentQuerySet(QuerySet["Segment"]):
 
     @property
     def write_alias(self) -> str:
-        """The database where these rows are changed; ``db`` would name a replica."""
+        """The database where these rows are written; ``db`` could be a replica."""
         return self._db or router.db_for_write(self.model)
 
     def due(self) -> SegmentQuerySet:
-        """Rows that wait for a create or an update whose time has come."""
+        """Return pending rows whose ``due_at`` has passed."""
         return self.filter(status=self.model.Status.PENDING, due_at__lte=DatabaseNow())
 
     def checkable(self) -> SegmentQuerySet:
-        """Rows in doubt whose grace period is over: a look into Bunce may settle them."""
+        """Return rows in doubt whose grace period is over: Bunce's list can resolve them."""
         return self.filter(status=self.model.Status.IN_DOUBT, due_at__lte=DatabaseNow())
 
     def abandoned(self) -> SegmentQuerySet:
-        """Rows whose worker has not recorded an outcome before its lease ran out."""
+        """Return rows whose lease expired before a worker recorded an outcome."""
         return self.filter(status=self.model.Status.SENDING, lease_until__lte=DatabaseNow())
 
     def refresh_requested(self) -> SegmentQuerySet:
-        """Rows of which somebody asked to see what Bunce has."""
+        """Return rows with a requested refresh."""
         return self.filter(refresh_requested_at__isnull=False)
 
     def locked(self) -> SegmentQuerySet:
@@ -50,10 +50,10 @@ class SegmentQuerySet(QuerySet["Segment"]):
         return self
 
     def not_held(self) -> SegmentQuerySet:
-        """Lock those of the rows that no other transaction holds, and leave out the others.
+        """Lock the rows that no other transaction has locked, and leave out the others.
 
-        Somebody's import in one transaction may hold a row for minutes; a worker must not wait
-        for that. To be called inside a transaction. Where nothing locks rows, they are all here.
+        An import in one transaction may lock a row for minutes; a worker must not wait for it.
+        Call this inside a transaction. On databases without row locks all rows are returned.
         """
         connection = connections[self.db]
         if not connection.features.has_select_for_update_skip_locked:
@@ -63,15 +63,15 @@ class SegmentQuerySet(QuerySet["Segment"]):
         # PostgreSQL can do both in one query.
         return rows.filter(pk__in=free if connection.vendor == "postgresql" else [*free])
 
-    # Writes by everybody: what is wanted, and nothing else
+    # Public writes: only the editable fields
 
     def update(self, **kwargs: Any) -> int:
-        """Update rows as Django does, except for what only the sync writes.
+        """Update rows as Django does, but ignore the fields that only the sync writes.
 
-        Rows at rest whose content changed are pushed again. ``bulk_update`` ends here too.
+        Rows at rest whose content changed are pushed again. ``bulk_update`` calls this method.
 
         Raises:
-            ValueError: nothing but fields of the sync is named.
+            ValueError: only fields of the sync are named.
         """
         if not kwargs:
             return super().update()
@@ -80,9 +80,9 @@ class SegmentQuerySet(QuerySet["Segment"]):
         if not {*self.model.CREATE_FIELDS} & values.keys() or self.query.is_sliced:
             return super().update(**values)
         with transaction.atomic(using=self.write_alias):
-            # By the keys: else a row that comes to rest just now would be updated and not requeued.
+            # Select by key: a row that a worker finishes meanwhile must be in both queries.
             rows = self.using(self.write_alias)
-            # A subclass may have a key of its own.
+            # A subclass may have its own primary key.
             keys = list(dict(rows.order_by().values_list("pk", "id")).items())
             count = 0
             for start in range(0, len(keys), BATCH):
@@ -101,14 +101,14 @@ class SegmentQuerySet(QuerySet["Segment"]):
         update_fields: Collection[str] | None = None,
         unique_fields: Collection[str] | None = None,
     ) -> list[Segment]:
-        """Insert rows as Django does; each starts as a new segment does.
+        """Insert rows as Django does; each starts with the defaults of the sync's fields.
 
-        With ``update_conflicts`` the rows that exist keep what the sync knows of them, and are
-        pushed again if their content changed.
+        With ``update_conflicts`` existing rows keep the sync's fields, and are pushed again if
+        their content changed.
 
         Raises:
-            ValueError: an instance has a Bunce id of the caller's, or ``update_fields`` or
-                ``unique_fields`` names fields of the sync where they cannot be left out.
+            ValueError: the caller set a Bunce id, ``unique_fields`` names a field of the sync, or
+                ``update_fields`` names only such fields.
         """
         rows = list(objs)
         for segment in rows:
@@ -140,9 +140,9 @@ class SegmentQuerySet(QuerySet["Segment"]):
         return made
 
     def requeue_changed(self, keys: Sequence[int]) -> None:
-        """Let those of the rows be pushed again that rest and say something else than was sent.
+        """Make rows at rest pending if their content differs from what was sent.
 
-        Rows under way are left alone: recording compares what was sent with what the row says.
+        Rows that are being sent are left out: recording the result compares their content.
         """
         rows = self.filter(pk__in=keys, status__in=transitions.AT_REST).order_by()
         fields = (*self.model.CREATE_FIELDS, "sent_digest", "bunce_id")
@@ -158,7 +158,7 @@ class SegmentQuerySet(QuerySet["Segment"]):
 
     @property
     def _segments(self) -> SegmentQuerySet:
-        """All segments where these are written, also when these are rows of a subclass."""
+        """All segments in the database for writes, also when the model is a subclass."""
         model: Any = self.model._meta.get_field("status").model
         rows: SegmentQuerySet = model.objects.using(self.write_alias)
         return rows
@@ -172,21 +172,21 @@ class SegmentQuerySet(QuerySet["Segment"]):
     # Writes by the sync
 
     def update_sync_fields(self, **values: Any) -> int:
-        """Update what only the sync writes. For ``bunce_sync`` itself.
+        """Update the fields that only the sync writes. Internal to ``bunce_sync``.
 
-        ``updated_at`` moves as well: who asks what changed since a time sees what the sync did.
+        This also sets ``updated_at``, so that readers of ``updated_since`` see these changes.
 
         Raises:
             ValueError: another field is named.
         """
         if others := values.keys() - self.model.SYNC_FIELDS:
-            raise ValueError(f"not a field of the sync: {', '.join(sorted(others))}")
+            raise ValueError(f"Not fields of the sync: {', '.join(sorted(others))}.")
         return super().update(updated_at=DatabaseNow(), **values)
 
 
 def only_the_sync_writes(call: str, names: Iterable[str]) -> str:
-    """Return the message for a call that names nothing but fields of the sync."""
+    """Return the error message for a call that names only fields of the sync."""
     return (
         f"{call} does not write {', '.join(sorted(names))}: only the sync writes these fields."
-        " Edit a wanted field, or see bunce_sync.services for what can be asked of the sync."
+        " Set an editable field, or use a function in bunce_sync.services."
     )

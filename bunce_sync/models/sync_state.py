@@ -12,7 +12,7 @@ from bunce_sync import choices
 
 
 class SyncState(models.Model):
-    """One row that all processes share: the limiter, the last sweep, and the scan under way."""
+    """One row shared by all processes: rate limiter, outage, last sweep and list scan."""
 
     Reason: TypeAlias = choices.Reason
 
@@ -21,10 +21,10 @@ class SyncState(models.Model):
     blocked_reason = models.CharField(max_length=16, choices=Reason, default="", blank=True)
     blocked_since = models.DateTimeField(null=True)
     blocked_detail = models.TextField(default="", blank=True)
-    #: How long Bunce asked to wait, where that is longer than the app goes without a probe.
+    #: The end of the pause Bunce asked for, if later than ``blocked_until`` (the next probe).
     asked_until = models.DateTimeField(null=True)
     failures = models.PositiveIntegerField(default=0)
-    #: The row of the last failure: one row that fails again and again says nothing of Bunce.
+    #: The segment of the last failure: repeated failures of one segment are not an outage.
     failed_segment_id = models.BigIntegerField(null=True)
     probe_until = models.DateTimeField(null=True)
     resumed_at = models.DateTimeField(null=True)
@@ -33,9 +33,9 @@ class SyncState(models.Model):
     scan = models.JSONField(null=True)
     scan_lease_until = models.DateTimeField(null=True)
     scan_token = models.UUIDField(null=True)
-    #: The page size that Bunce accepted after it had refused ``PAGE_SIZE``, and where.
+    #: The page size that Bunce accepted after refusing ``PAGE_SIZE``, with address and environment.
     list_page = models.JSONField(null=True)
-    #: How far the call log has been looked through for calls to delete, by ``started_at``.
+    #: The ``started_at`` up to which the call log was pruned.
     pruned_to = models.DateTimeField(null=True)
 
     class Meta:
