@@ -33,7 +33,7 @@ class BunceError(BunceSyncError):
         detail: Bunce's message or a technical remark, without secrets, at most 300 characters.
         code: what happened, as a stable word; by default that of the class.
         http_status: the status of the response, if there was one.
-        retry_after: seconds Bunce asked to wait, for ``RateLimited`` and ``Unavailable``.
+        retry_after: seconds to wait as requested by Bunce, for ``RateLimited`` and ``Unavailable``.
     """
 
     code = "failed"

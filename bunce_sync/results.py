@@ -31,8 +31,8 @@ class Result:
 
     Attributes:
         segment: what Bunce returned for a create or an update.
-        retry_after: seconds Bunce asked to wait.
-        shared: the trouble is known to be the whole operation's, not the row's.
+        retry_after: seconds to wait, as Bunce requested.
+        shared: the failure is known to concern the whole operation, not only the row.
     """
 
     outcome: Outcome

@@ -341,19 +341,19 @@ def after_refresh(
 def _compared(row: Row, remote: RemoteSegment, *, now: Moment) -> Values:
     """Return what the comparison of a row with its segment in Bunce changes."""
     shown = _listed(remote, row.bunce_name, row.bunce_description)
-    wanted = row.listed_fingerprint
+    local = row.listed_fingerprint
     unedited = row.content_fingerprint == row.sent_digest
     list_shows_all = {*row.UPDATE_FIELDS} <= {*LISTED_FIELDS}
-    if row.status == Status.PENDING and unedited and shown == wanted and list_shows_all:
+    if row.status == Status.PENDING and unedited and shown == local and list_shows_all:
         # The update of unknown outcome took effect.
         return _at_rest(row, row.sent_digest, row.listed_digest, now) | {"shown_digest": shown}
     gone_before = row.status == Status.REJECTED and row.last_code == "not_found"
     if row.status != Status.SYNCED and not gone_before:
         return {}
     values: Values = {"status": Status.SYNCED, "last_code": "", "last_error": ""}
-    if shown == wanted or not row.shown_digest:
+    if shown == local or not row.shown_digest:
         values["shown_digest"] = shown
-    if shown != wanted:
+    if shown != local:
         first = row.shown_digest in ("", shown)
         values["last_code"] = "stored_differently" if first else "drift"
     return values

@@ -32,7 +32,7 @@ MAX_LENGTH = 255
 PATTERN = "^[!-~]+$"
 #: Transactions that are tried before the client has to repeat the request.
 TRIES = 4
-#: Seconds after which the client is asked to repeat it.
+#: Seconds after which the client should repeat the request.
 RETRY_AFTER = 1
 #: MySQL: lock wait timeout, deadlock.
 MYSQL_LOCK_ERRORS = (1205, 1213)

@@ -31,7 +31,7 @@ MAX_UNKNOWN = 10
 
 
 class SegmentSerializer(SegmentModelSerializer):
-    """A segment: the wanted content, the state of its sync, and what Bunce has of it."""
+    """A segment: its content, the status of its sync, and its content in Bunce."""
 
     # Declared: REST framework before 3.18 takes a field with a database default for plain text.
     status = serializers.ChoiceField(choices=Segment.Status.choices, read_only=True)

@@ -38,7 +38,7 @@ MAX_REPEATS: Final = 3
 class Position:
     """A place in the list, by default the first page, with what was learned on the way there.
 
-    The last six attributes detect servers that repeat pages. Digests stand for ids and cursors to
+    The last six attributes detect servers that repeat pages. Digests replace ids and cursors to
     keep a stored position small.
 
     Attributes:

@@ -53,7 +53,7 @@ def describe_segment(
 
     Args:
         segment: the row as it is now.
-        status: of the whole sync; it tells what a waiting row waits for.
+        status: of the whole sync; it explains why a waiting row waits.
         permissions: what the reader may do. Buttons are named only to readers who have them.
     """
     blocker = _find_blocker(_next_operation(segment), status)

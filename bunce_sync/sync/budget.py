@@ -46,7 +46,7 @@ class Progress:
     Attributes:
         requests: how many requests were made or tried.
         more: there is more to do, and the next run should follow at once.
-        waiting_id: the row the run was asked to begin with, if it is still waiting.
+        waiting_id: the row the run should begin with, if it is still waiting.
     """
 
     requests: int = 0

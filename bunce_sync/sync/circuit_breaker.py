@@ -1,10 +1,9 @@
 """The circuit breakers: one for each operation, and one for all requests during an outage.
 
-A response to one row is that row's own matter until ``THRESHOLD`` different rows in a row get the
-same response for the same operation, with no success between. Then the operation is paused: its
-rows wait, one request at a time probes (for a row that has not failed yet, if there is one), and
-the other operations continue. Failures of the connection and of Bunce's servers count for all
-requests together.
+A failure counts as the row's own until ``THRESHOLD`` different rows in a row get the same response
+for the same operation, without a success in between. Then the operation is paused: its rows wait,
+one request at a time probes (for a row that has not failed yet, if there is one), and the other
+operations continue. Failures of the connection and of Bunce's servers count for all requests.
 
 Lock order: the segment's row, the operation's row, the shared row.
 """
@@ -30,14 +29,14 @@ from bunce_sync.sync.rate_limiter import PERMIT_SECONDS, NoPermit, Permit
 
 logger = logging.getLogger(__name__)
 
-#: Different rows in a row with the same response that pause an operation.
+#: How many different rows in a row with the same response pause an operation.
 THRESHOLD = 3
-#: After how many refusals of a row other rows have to succeed, to show that it is the row's own.
+#: Refusals of one row, each followed by successes of other rows, that show it is the row's own.
 PROOFS = 2
 #: Seconds of an operation's first pause, doubled with each failed probe up to the cap.
 FIRST_PAUSE = 2.0
 LONGEST_PAUSE = 60.0
-#: Failed rows that are remembered: they probe last. Also the calls of a row that are considered.
+#: How many failed rows are stored (they probe last), and how many calls of a row are considered.
 REMEMBERED = 50
 #: Consecutive failures that pause all requests.
 OUTAGE_THRESHOLD = 5
@@ -129,12 +128,12 @@ def report_operation(
         is_probe: what ``admit`` returned for it.
 
     Returns:
-        Whether the trouble is the operation's and not the row's own.
+        Whether the failure concerns the operation, not only the row.
     """
     operation = Operation(call.operation)
     states = database.operation_states().filter(pk=operation)
     if result.succeeded:
-        # Trouble that began after the permit was given is not ended by this success.
+        # This success does not end a failure that began after its permit was given.
         if permit.operations_failing and states.delete()[0]:
             logger.info("Requests to Bunce (%s) have resumed", operation)
         return False
@@ -198,7 +197,7 @@ def forget_idle(*operations: OperationRows) -> None:
 
 
 def forget(operation: Operation) -> None:
-    """Forget the trouble of an operation."""
+    """Delete the state of an operation: its failures are over."""
     database.operation_states().filter(pk=operation).delete()
 
 
@@ -278,14 +277,14 @@ def _with(ids: list[int], segment_id: int | None) -> list[int]:
 def report_outage(permit: Permit, result: Result, *, segment_id: int | None) -> None:
     """Count a failure that concerns all requests. Call it in the transaction that records."""
     if result.answered or result.concerns_all:
-        return  # the rate limiter's matter
+        return  # handled by the rate limiter
     if result.shared or result.code in (PERMIT_EXPIRED, "internal"):
-        # Trouble of one operation or of our own says nothing about Bunce as a whole.
+        # An error of one operation, or of this app, is not an outage of Bunce.
         if permit.is_probe:
             shared_state.end_probe()
         return
-    # A request sent before the pause does not count, nor does a row that was the last to fail as
-    # well: that may be the row's own matter.
+    # Not counted: requests sent before the pause, and repeated failures of one row, whose content
+    # may be the cause.
     counted = ~Q(blocked_until__gt=DatabaseNow()) | Q(blocked_until__isnull=True)
     if segment_id is not None:
         another = ~Q(failed_segment_id=segment_id) | Q(failed_segment_id__isnull=True)

@@ -126,7 +126,7 @@ def check(*, window: timedelta) -> None:
 def recover_from_clock_jump(jumped: ClockJumped, *, window: timedelta) -> None:
     """Move stored times along with the clock, and pause until the window is certainly empty.
 
-    A pause that Bunce asked for, or that a refused key or an outage caused, keeps its real length.
+    A pause that Bunce requested, or that a refused key or an outage caused, keeps its real length.
 
     Args:
         window: the time over which requests are counted.

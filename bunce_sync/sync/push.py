@@ -2,7 +2,7 @@
 
 A push is one ``Attempt``. Read it from top to bottom:
 
-lease    transaction 1: the segment becomes ``sending``, if it is due and nothing speaks against it
+lease    transaction 1: the segment becomes ``sending``, if it is due and no check prevents it
 send     the request; no transaction is open
 save     transaction 2: the segment becomes what ``transitions.after_push`` says
 """
@@ -102,7 +102,7 @@ class Push(Attempt[RemoteSegment]):
         values = transitions.claimed(
             self.claim, now=DatabaseNow(), lease=timedelta(seconds=conf.LEASE)
         )
-        # Nearly always nothing speaks against it, so that is checked in the same query.
+        # Nearly always no check fails, so all of them are part of this query.
         clear = due.filter(circuit_breaker.is_closed(self.claim.operation))
         if self.claim.creates:
             clear = clear.exclude(Exists(_unexpected_creates(OuterRef("pk"))))

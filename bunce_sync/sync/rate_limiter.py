@@ -38,13 +38,13 @@ BURST_SHARE = 0.5
 READ_SHARE = 0.5
 #: Seconds between two of the spread requests at most: no worker waits longer for its slot.
 LONGEST_SPACING = 1.0
-#: Seconds added to the pause Bunce asked for, so that the next request is not a moment early.
+#: Seconds added to the pause Bunce requested, so that the next request is not slightly early.
 PAUSE_MARGIN = 0.5
-#: Seconds after which one request probes, however long Bunce asked to wait.
+#: Seconds after which one request probes, however long the requested pause is.
 LONGEST_PAUSE = 3600.0
 #: Seconds between two probes while the key is refused.
 KEY_PAUSE = 60.0
-#: Seconds of the first pause after a 503 that asks to wait for less; doubled up to the cap.
+#: Seconds of the first pause after a 503 that requests less; doubled up to the cap.
 UNAVAILABLE_BASE = 2.0
 UNAVAILABLE_CAP = 60.0
 #: What ``permits_expected`` returns when there is no limit.
@@ -76,8 +76,8 @@ class Permit:
     Attributes:
         slot: when the request may start, in the database's time.
         wait: seconds from now to the slot.
-        healthy: no request had failed when the permit was given, so a success is no news.
-        operations_failing: an operation had trouble then, so a success may end that.
+        healthy: no failure was recorded when the permit was given, so a success changes nothing.
+        operations_failing: an operation had failures then, which a success may end.
         is_probe: it is the only permit until the result of its request is recorded.
         record: for the client, which refuses to send once the permit has expired.
     """
@@ -215,26 +215,26 @@ def _queue_up(
     return slot.wait
 
 
-# Pauses that Bunce asks for
+# Pauses that Bunce requests
 
 
 def report(permit: Permit, result: Result) -> None:
     """Pause or resume all requests after a response that concerns them all.
 
-    Call it in the transaction that records the result. An outage is the circuit breaker's matter.
+    Call it in the transaction that records the result. The circuit breaker handles outages.
     """
     if result.outcome == Outcome.RATE_LIMITED:
-        _pause_as_asked(Reason.RATE_LIMITED, result.retry_after or conf.RATE_WINDOW, result)
+        _pause_as_requested(Reason.RATE_LIMITED, result.retry_after or conf.RATE_WINDOW, result)
     elif result.asks_to_wait and result.retry_after:
-        _pause_as_asked(Reason.UNAVAILABLE, result.retry_after, result)
+        _pause_as_requested(Reason.UNAVAILABLE, result.retry_after, result)
     elif result.outcome == Outcome.KEY_REFUSED:
         shared_state.pause(Reason.KEY_REFUSED, KEY_PAUSE, detail=result.detail)
     elif result.answered and not permit.healthy:
         shared_state.resume()
 
 
-def _pause_as_asked(reason: Reason, seconds: float, result: Result) -> None:
-    """Pause for as long as Bunce asked, at most ``LONGEST_PAUSE``."""
+def _pause_as_requested(reason: Reason, seconds: float, result: Result) -> None:
+    """Pause for as long as Bunce requested, at most ``LONGEST_PAUSE``."""
     shared_state.lock()
     state, now = shared_state.read()
     asked_until = None

@@ -65,7 +65,7 @@ def pause(
         seconds: how long, from now.
         detail: Bunce's message or a technical remark, to be shown.
         failures: how many requests have failed for this reason in a row.
-        asked_until: until when Bunce asked to wait, if that is later.
+        asked_until: the end of the pause Bunce requested, if that is later.
         resumed_at: when the pace is to be reduced from; None leaves it as it is.
     """
     lock()
@@ -87,7 +87,7 @@ def pause(
 
 
 def resume() -> None:
-    """End the pause after a success, unless Bunce or the clock asked for one that is not over."""
+    """End the pause after a success, unless Bunce or a clock jump requires a longer one."""
     database.sync_state().filter(
         Q(blocked_until__isnull=True)
         | Q(blocked_until__lte=DatabaseNow())
@@ -108,5 +108,5 @@ def resume() -> None:
 
 
 def end_probe() -> None:
-    """Let another request probe: this one said nothing about Bunce."""
+    """Let another request probe: the result of this one says nothing about Bunce."""
     database.sync_state().update(probe_until=None)

@@ -139,7 +139,7 @@ def free_leases() -> int:
     """Free the segments whose worker recorded no result in time, because it died or hangs."""
     freed = 0
     with database.atomic():
-        # Locked before they are told apart: by the index of ids MariaDB would wait for held rows.
+        # Lock first, then split by bunce_id: a query by it makes MariaDB wait for locked rows.
         abandoned = dict(database.segments().abandoned().not_held().values_list("pk", "bunce_id"))
         for creates in (True, False):
             keys = [pk for pk, bunce_id in abandoned.items() if (bunce_id is None) == creates]

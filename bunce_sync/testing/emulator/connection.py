@@ -1,4 +1,4 @@
-"""One client connection: requests are parsed by h11, responses delivered as asked."""
+"""One client connection: requests are parsed by h11, responses delivered as configured."""
 
 from __future__ import annotations
 
