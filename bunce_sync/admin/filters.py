@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib import admin
-from django.db.models import Q, QuerySet
+from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 
@@ -32,15 +32,6 @@ class TypeFilter(admin.SimpleListFilter):
                 return queryset.filter(bunce_type=known)
 
 
-#: The rows whose ``Segment.problem_code`` is not empty.
-PROBLEM = (
-    ~Q(last_code="")
-    | Q(bunce_duplicate_id__isnull=False)
-    | Q(status=Segment.Status.SYNCED, bunce_all_customers=True, add_all_customers=False)
-    | Q(status=Segment.Status.SYNCED, bunce_all_customers=False, add_all_customers=True)
-)
-
-
 class ProblemFilter(admin.SimpleListFilter):
     title = _("problem")
     parameter_name = "problem"
@@ -51,8 +42,8 @@ class ProblemFilter(admin.SimpleListFilter):
     def queryset(self, request: HttpRequest, queryset: QuerySet[Segment]) -> QuerySet[Segment]:
         match self.value():
             case "yes":
-                return queryset.filter(PROBLEM)
+                return queryset.filter(Segment.HAS_PROBLEM)
             case "no":
-                return queryset.exclude(PROBLEM)
+                return queryset.exclude(Segment.HAS_PROBLEM)
             case _:
                 return queryset

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from django.template.loader import render_to_string
@@ -22,6 +22,7 @@ from bunce_sync.status.presenters import (
     worker_command,
 )
 from bunce_sync.status.status import SyncStatus, Usage
+from bunce_sync.sync.work import KINDS
 
 TILES: Final = (*(Status.PENDING, Status.SENDING, Status.IN_DOUBT, Status.REJECTED, Status.SYNCED),)
 #: Widths and heights are in the units of the drawings.
@@ -32,7 +33,7 @@ BAR_GAP: Final = 16
 MIN_BAR_HEIGHT: Final = 8
 #: Requests in a bucket that fill the chart's height, unless a bucket has more.
 MIN_SCALE: Final = 5
-KINDS: Final = ("accepted", "rejected", "failed")
+OUTCOMES: Final = ("accepted", "rejected", "failed")
 
 
 def panel(status: SyncStatus, admin_name: str, *, with_times: bool = False) -> SafeString:
@@ -55,6 +56,7 @@ def panel(status: SyncStatus, admin_name: str, *, with_times: bool = False) -> S
         "sweep": status.sweep,
         "swept_at": messages.AT_TIME % {"time": swept_at} if with_times else "",
         "zone_text": messages.ZONE % {"zone": timezone.get_current_timezone_name()},
+        "due": _due_text(status.due),
         "scan": status.scan,
         "chart": _chart(status.hour),
     }
@@ -90,6 +92,16 @@ def _usage_text(usage: Usage) -> str:
     return str(messages.USAGE_MINUTE if usage.seconds == 60 else messages.USAGE) % values
 
 
+def _due_text(due: Mapping[str, int]) -> str:
+    """Return how many segments are due for each kind of work, without those that have none."""
+    counts = [
+        f"{formats.number_format(due[kind.name], use_l10n=True, force_grouping=True)} {kind.label}"
+        for kind in reversed(KINDS)
+        if due[kind.name]
+    ]
+    return str(messages.DUE) % {"counts": ", ".join(counts)} if counts else ""
+
+
 def _usage_width(usage: Usage) -> int:
     return min(USAGE_WIDTH, round(usage.used / usage.limit * USAGE_WIDTH)) if usage.limit else 0
 
@@ -97,7 +109,7 @@ def _usage_width(usage: Usage) -> int:
 def _chart(hour: Sequence[Bucket]) -> dict[str, Any]:
     """Return the stacked bars, the totals and a text alternative of the last hour's requests."""
     scale = max([MIN_SCALE, *(sum(_counts(bucket).values()) for bucket in hour)])
-    totals = [(kind, sum(getattr(bucket, kind) for bucket in hour)) for kind in KINDS]
+    totals = [(kind, sum(getattr(bucket, kind) for bucket in hour)) for kind in OUTCOMES]
     descriptions = [_describe(bucket) for bucket in hour if any(_counts(bucket).values())]
     return {
         "width": CHART_WIDTH,
@@ -113,7 +125,7 @@ def _chart(hour: Sequence[Bucket]) -> dict[str, Any]:
 
 
 def _counts(bucket: Bucket) -> dict[str, int]:
-    return {kind: getattr(bucket, kind) for kind in KINDS}
+    return {kind: getattr(bucket, kind) for kind in OUTCOMES}
 
 
 def _bars(position: int, bucket: Bucket, scale: int, buckets: int) -> Iterator[dict[str, Any]]:

@@ -12,6 +12,7 @@ from rest_framework.response import Response
 from bunce_sync import choices
 from bunce_sync.api.base import ApiView
 from bunce_sync.status.status import get_status
+from bunce_sync.sync.work import KINDS
 
 if TYPE_CHECKING:
     Serializer = serializers.Serializer[Any]
@@ -89,6 +90,11 @@ class StatusSerializer(Serializer):
     now = serializers.DateTimeField()
     counts = inline_serializer(
         "Counts", {status: serializers.IntegerField() for status in choices.Status.values}
+    )
+    due = inline_serializer(
+        "Due",
+        {kind.name: serializers.IntegerField() for kind in KINDS},
+        help_text="Segments that are due now, by kind of work.",
     )
     usage = UsageSerializer()
     rate_limiter = RateLimiterSerializer()

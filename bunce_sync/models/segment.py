@@ -59,6 +59,12 @@ class Segment(models.Model):
     KEPT_FIELDS: ClassVar = SYNC_FIELDS | {"updated_at"}
     #: The codes of synced rows whose content in Bunce differs; a push would replace it.
     DIFFERING: ClassVar = ("drift", "stored_differently")
+    #: The condition for rows whose ``problem_code`` is not empty.
+    HAS_PROBLEM: ClassVar = ~Q(last_code="") | Q(status=Status.SYNCED) & (
+        Q(bunce_duplicate_id__isnull=False)
+        | Q(bunce_all_customers=True, add_all_customers=False)
+        | Q(bunce_all_customers=False, add_all_customers=True)
+    )
 
     name = models.CharField(_("name"), max_length=255, validators=[validate_not_blank])
     description = models.TextField(_("description"), null=True, blank=True)  # noqa: DJ001 - Bunce's own shape

@@ -482,6 +482,8 @@ AGO_MINUTES = _("%(n)s min ago")
 COPY = _("Copy")
 COPIED = _("Copied")
 COPY_COMMAND = _("Copy the command")
+#: What workers could do now; the counts come with their labels.
+DUE = _("Due now: %(counts)s")
 ZONE = _("Times are in %(zone)s.")
 COPY_ID = _("Copy the Bunce id %(id)s")
 NOT_UPDATED = _("This page is no longer updated. Reload it.")

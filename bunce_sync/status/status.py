@@ -13,6 +13,7 @@ from bunce_sync.exceptions import ConfigurationError
 from bunce_sync.models import SyncState
 from bunce_sync.status.counts import Bucket, count_requests, count_segments
 from bunce_sync.sync import list_scan, rate_limiter, shared_state
+from bunce_sync.sync.work import KINDS
 
 #: A sweep is late after this many intervals: then no worker with beat is running.
 LATE_INTERVALS: Final = 3
@@ -107,6 +108,7 @@ class SyncStatus:
     Attributes:
         now: the database's time.
         counts: segments by ``Status`` value.
+        due: segments that could be worked on now, by the name of the kind of work.
         usage: of the rate limit.
         rate_limiter: whether requests may be made.
         configuration_problem: which setting cannot be used, so that nothing is sent; or empty.
@@ -119,6 +121,7 @@ class SyncStatus:
 
     now: datetime
     counts: Mapping[str, int]
+    due: Mapping[str, int]
     usage: Usage
     rate_limiter: RateLimiterStatus
     configuration_problem: str
@@ -137,6 +140,7 @@ def get_status() -> SyncStatus:
     return SyncStatus(
         now=now,
         counts=count_segments(),
+        due={kind.name: kind.due().order_by().count() for kind in KINDS},
         usage=Usage(requests.used, _setting("RATE_LIMIT"), _setting("RATE_WINDOW")),
         rate_limiter=_rate_limiter(state, now),
         configuration_problem=configuration_problem,

@@ -5,10 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
+from bunce_sync.models import SegmentQuerySet
 from bunce_sync.sync.circuit_breaker import OperationPaused, OperationRows
 from bunce_sync.sync.rate_limiter import NoPermit
+
+if TYPE_CHECKING:
+    from django_stubs_ext import StrPromise
 
 T = TypeVar("T")
 
@@ -60,6 +64,8 @@ class Kind:
 
     Attributes:
         name: one word.
+        label: what is done with a segment, as an infinitive for people.
+        due: returns the segments that the kind could work on now.
         workers_needed: returns for how many workers there is work, given how many permits can be
             expected until the next sweep.
         run: does some of it within a budget.
@@ -69,6 +75,8 @@ class Kind:
     """
 
     name: str
+    label: StrPromise
+    due: Callable[[], SegmentQuerySet]
     workers_needed: Callable[[int], int]
     run: Callable[[Budget], Progress]
     operations: tuple[OperationRows, ...]

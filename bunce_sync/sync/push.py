@@ -28,6 +28,7 @@ from django.db import (
 )
 from django.db.models import Exists, OuterRef, Q, QuerySet, Subquery, Value
 from django.db.models.functions import Coalesce
+from django.utils.translation import gettext_lazy as _
 
 from bunce_sync import database, transitions
 from bunce_sync.choices import Decision, Operation, Outcome, Status
@@ -405,4 +406,13 @@ def _rows_of(operation: Operation) -> OperationRows:
 
 CREATES: Final = _rows_of(Operation.CREATE)
 UPDATES: Final = _rows_of(Operation.UPDATE)
-PUSH: Final = Kind("push", workers_needed, run, (CREATES, UPDATES), "sent %s", "segment")
+PUSH: Final = Kind(
+    name="push",
+    label=_("to send"),
+    due=lambda: database.segments().due(),
+    workers_needed=workers_needed,
+    run=run,
+    operations=(CREATES, UPDATES),
+    report="sent %s",
+    noun="segment",
+)

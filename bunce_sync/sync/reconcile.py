@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from django.db import IntegrityError
 from django.db.models import Exists, OuterRef, Q, QuerySet
+from django.utils.translation import gettext_lazy as _
 
 from bunce_sync import database, transitions
 from bunce_sync.choices import Decision, Operation, Outcome, Status
@@ -110,7 +111,7 @@ def adopt(remotes: Sequence[RemoteSegment], scan: Scan) -> int:
         )
         by_pk = {row.pk: row for row in rows}
         by_id = {remote.id: remote for remote in by_digest[digest]}
-        for _, pk, bunce_id in pairs:
+        for _seconds, pk, bunce_id in pairs:
             if pk not in by_pk or bunce_id not in by_id:
                 continue
             adoption = _adopt(by_pk[pk], by_id[bunce_id])
@@ -194,7 +195,7 @@ def _resolve_absent(scan: Scan) -> None:
     for row in rows.only(*Segment.UPDATE_FIELDS, "sent_digest", "attempts"):
         edited = row.content_fingerprint != row.sent_digest
         groups[edited, row.pk in refused, row.attempts].append(row)
-    for (_, is_refused, _), alike in groups.items():
+    for (_edited, is_refused, _attempts), alike in groups.items():
         values = transitions.after_absence(alike[0], refused=is_refused, now=now)
         keys = [row.pk for row in alike]
         database.segments().filter(pk__in=keys).update_sync_fields(**values)
@@ -251,5 +252,12 @@ LISTS: Final = OperationRows(
     requeue=lambda state: 0,  # the rows are still in doubt
 )
 RECONCILE: Final = Kind(
-    "reconcile", workers_needed, run, (LISTS,), "read %s of Bunce's list", "page"
+    name="reconcile",
+    label=_("to look up in Bunce's list"),
+    due=lambda: database.segments().checkable(),
+    workers_needed=workers_needed,
+    run=run,
+    operations=(LISTS,),
+    report="read %s of Bunce's list",
+    noun="page",
 )

@@ -8,6 +8,7 @@ from typing import Final
 
 from django.db import InterfaceError, OperationalError, ProgrammingError
 from django.db.models import Q
+from django.utils.translation import gettext_lazy as _
 
 from bunce_sync import database, transitions
 from bunce_sync.choices import Operation, Outcome
@@ -168,4 +169,13 @@ READS: Final = OperationRows(
     expected=lambda: database.segments().refresh_requested(),
     requeue=_requeue,
 )
-REFRESH: Final = Kind("refresh", workers_needed, run, (READS,), "refreshed %s", "segment")
+REFRESH: Final = Kind(
+    name="refresh",
+    label=_("to refresh"),
+    due=lambda: database.segments().refresh_requested(),
+    workers_needed=workers_needed,
+    run=run,
+    operations=(READS,),
+    report="refreshed %s",
+    noun="segment",
+)

@@ -66,7 +66,7 @@ class Proxy:
         self._wake.send(b"x")
 
     def refuse(self) -> None:
-        """Nobody listens, and what was connected is reset."""
+        """Refuse new connections and reset the existing ones."""
         with self._lock:
             self._hang_up()
             self._stop_listening()

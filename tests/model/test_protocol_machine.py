@@ -110,7 +110,7 @@ class Protocol(World):
         django_settings.BUNCE_SYNC["PAGE_SIZE"] = 2
         for number in range(min(archived, cap or archived)):
             self.bunce.add("Archived", None, START - timedelta(days=2 + number), archived=True)
-        # Without times in the responses they could not be told from ours.
+        # Without times in the responses they could not be distinguished from ours.
         for name in old if offset is not None and not unique else ():
             self.bunce.add(name, None, START - timedelta(days=3))
         self.foreign = set(self.bunce.segments)
@@ -333,7 +333,7 @@ class Protocol(World):
             assert self.linked.get(pk, bunce_id) == bunce_id, f"row {pk} lost {self.linked[pk]}"
             if bunce_id is not None:
                 assert bunce_id in self.bunce.segments
-                assert bunce_id not in self.foreign, "somebody else's segment was adopted"
+                assert bunce_id not in self.foreign, "a foreign segment was adopted"
                 self.linked[pk] = bunce_id
 
     @invariant()

@@ -25,8 +25,6 @@ class BrokerQueue:
         """Return task and arguments of each message since the last call, oldest first."""
         return [(name, arguments) for name, arguments, _ in self.messages()]
 
-    rung = sent  # for tests that still use this name
-
     def messages(self) -> list[tuple[str, list[object], dict[str, object]]]:
         """Return the same with the headers."""
         found: list[tuple[str, list[object], dict[str, object]]] = []

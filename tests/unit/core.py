@@ -1,4 +1,4 @@
-"""What the tests of the core share: rows in a state of choice, a ledger with a past, settings."""
+"""What the tests of the core share: rows in a state of choice, a call log with a past, settings."""
 
 from __future__ import annotations
 
@@ -25,8 +25,6 @@ Outcome = ApiCall.Outcome
 Operation = ApiCall.Operation
 Reason = SyncState.Reason
 
-USING = "default"
-
 T = TypeVar("T")
 
 
@@ -46,7 +44,7 @@ def ago(seconds: float) -> datetime:
 
 
 def make(name: str = "VIP", description: str | None = None, **fields: Any) -> Segment:
-    """A row that is in any state, as it would be there; without a signal and without a bell."""
+    """Create a row in any state, without sending a signal or a message."""
     status = fields.setdefault("status", Status.PENDING)
     fields.setdefault("due_at", ago(0))
     if status == Status.SENDING:
@@ -79,7 +77,7 @@ def fresh(row: Segment) -> Segment:
 
 
 def calls(row: Segment | None = None) -> list[tuple[str, str]]:
-    """Operation and outcome of each request in the ledger, oldest first."""
+    """Operation and outcome of each request in the call log, oldest first."""
     rows = ApiCall.objects.order_by("pk")
     if row is not None:
         rows = rows.filter(segment_id=row.pk)
@@ -92,7 +90,7 @@ def record_calls(
     outcome: str = Outcome.CONFIRMED,
     **fields: Any,
 ) -> list[ApiCall]:
-    """Rows of the ledger whose requests began so many seconds ago."""
+    """Rows of the call log whose requests began so many seconds ago."""
     moment = now()
     return ApiCall.objects.bulk_create(
         ApiCall(

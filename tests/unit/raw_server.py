@@ -181,9 +181,6 @@ def responding(*responses: bytes) -> Script:
     return script
 
 
-answering = responding  # for tests that still use this name
-
-
 def over_tls(script: Script) -> Script:
     """Return the script, preceded by a TLS handshake."""
 

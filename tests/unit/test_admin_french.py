@@ -104,7 +104,7 @@ def client() -> Client:
 
 
 @pytest.mark.django_db
-def test_the_list_speaks_french(client: Client) -> None:
+def test_the_list_is_in_french(client: Client) -> None:
     row("synced", bunce_type="automatic")
     shown = client.get(LIST).content.decode()
     assert "Automatique" in shown.split('class="field-type_cell')[1].split("</td>")[0]
@@ -116,10 +116,10 @@ def test_the_list_speaks_french(client: Client) -> None:
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("status", Segment.Status.values)
-def test_every_state_is_told_in_french(client: Client, status: str) -> None:
+def test_every_state_is_shown_in_french(client: Client, status: str) -> None:
     segment = row(status, last_error="")
     call(segment, outcome="unknown", code="read_timeout")
     shown = client.get(page(segment)).content.decode()
-    told = shown.split('id="bunce-state"')[1].split("</section>")[0]
-    assert not re.search(r"\b(the|is|are|and|it)\b", re.sub(r"<[^>]*>", " ", told))
+    message = shown.split('id="bunce-state"')[1].split("</section>")[0]
+    assert not re.search(r"\b(the|is|are|and|it)\b", re.sub(r"<[^>]*>", " ", message))
     assert "pas répondu à temps." in shown

@@ -20,7 +20,7 @@ from bunce_sync.sync.push import push
 from tests.unit.api_client import ALL, client_for, delete, get, is_problem, patch, post, user_with
 from tests.unit.client_attempts import KEY
 from tests.unit.core import configure
-from tests.unit.raw_server import RawServer, answering, http
+from tests.unit.raw_server import RawServer, http, responding
 
 pytestmark = pytest.mark.django_db
 
@@ -204,7 +204,7 @@ def test_an_api_key_in_bunces_response_is_not_exposed(
     client: APIClient, settings: Settings, status: int
 ) -> None:
     echo = {"message": f"What about {KEY}?", "errors": {"name": [f"Bearer {KEY}"]}}
-    with RawServer(answering(http(status, echo))) as server:
+    with RawServer(responding(http(status, echo))) as server:
         configure(settings, API_KEY=KEY, BASE_URL=server.url, READ_TIMEOUT=2)
         segment = stored()
         assert push(segment.pk)
@@ -254,7 +254,7 @@ def test_the_calls_made_for_a_segment_are_listed_last_first(client: APIClient) -
 # Edit
 
 
-def test_an_edit_changes_what_is_given_and_lets_the_row_be_sent(
+def test_an_edit_changes_the_given_fields_and_makes_the_row_pending(
     client: APIClient,
     published: list[tuple[Any, ...]],
     django_capture_on_commit_callbacks: Callable[..., Any],

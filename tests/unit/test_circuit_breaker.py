@@ -738,7 +738,7 @@ def test_a_very_long_pause_is_probed_after_an_hour_and_both_times_are_shown(
     assert state().asked_until is None
 
 
-def test_a_shorter_pause_does_not_replace_a_longer_one_asked_for_before(bunce: Emulator) -> None:
+def test_a_shorter_pause_does_not_replace_a_longer_one(bunce: Emulator) -> None:
     bunce.set_faults(Faults(limit_429=1.0, retry_seconds=86400))
     push(make().pk)
     let_pauses_pass(3610)

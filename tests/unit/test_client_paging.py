@@ -86,7 +86,7 @@ def test_pages_by_number_end_with_two_empty_pages(total: int, pages: int) -> Non
 
 @pytest.mark.parametrize("cap", [1, 7, 10, 50])
 @pytest.mark.parametrize("total", [0, 1, 9, 10, 50, 90, 100])
-def test_server_that_gives_fewer_rows_than_asked_for_is_read_to_its_end(
+def test_server_that_returns_fewer_rows_than_requested_is_read_to_its_end(
     total: int, cap: int
 ) -> None:
     for per_page in (20, 100):
@@ -137,7 +137,7 @@ def test_each_second_page_may_be_empty() -> None:
     assert pages == list(range(1, 12))
 
 
-def test_empty_page_goes_on_though_more_is_promised_and_the_promise_ends_with_false() -> None:
+def test_after_an_empty_page_that_promises_more_reading_continues_until_false() -> None:
     server = from_table(
         {"data": rows(0, 5), "meta": {"has_next_page": True}},
         {"data": [], "meta": {"has_next_page": True}},
@@ -251,7 +251,7 @@ def test_cursor_that_cannot_be_read_is_no_end(cursor: object) -> None:
     assert refused(server) == ("the cursor cannot be read", [1, 2])
 
 
-def test_empty_page_with_a_cursor_goes_on() -> None:
+def test_after_an_empty_page_with_a_cursor_reading_continues() -> None:
     def server(page: int, cursor: str | None, per_page: int) -> Content:
         found = {None: rows(0, 3), "a": [], "b": rows(3, 5)}[cursor]
         following = {None: "a", "a": "b", "b": None}[cursor]

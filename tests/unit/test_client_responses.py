@@ -268,7 +268,7 @@ def test_number_as_id_becomes_text() -> None:
         (b'{"message": ' + b"[" * 200_000, "not JSON: " + ('{"message": ' + "[" * 100)[:99] + "…"),
     ],
 )
-def test_detail_is_what_bunce_says_on_one_line(body: object, detail: str) -> None:
+def test_detail_is_bunces_message_on_one_line(body: object, detail: str) -> None:
     assert error_of(http(400, body)).detail == detail
 
 

@@ -83,7 +83,7 @@ def after_request(answer: bytes) -> Script:
 
 
 ECHO = {"message": f"The key {KEY} is not yours", "errors": {KEY: [KEY]}}
-TROUBLES: dict[str, Script] = {
+FAILURES: dict[str, Script] = {
     "refuse": responding(http(401, ECHO)),
     "say no": responding(http(200, {"success": False, **ECHO})),
     "redirect": responding(http(302, "", f"Location: https://127.0.0.1/{KEY}")),
@@ -126,19 +126,19 @@ CALLS: dict[str, Callable[[BunceClient], object]] = {
 
 @pytest.mark.parametrize("own", [True, False], ids=["own key", "foreign key"])
 @pytest.mark.parametrize(
-    ("trouble", "call"),
+    ("failure", "call"),
     [
-        (trouble, call)
-        for trouble in TROUBLES
+        (failure, call)
+        for failure in FAILURES
         for call in CALLS
-        if (trouble, call) != ("another", "create") and (trouble != "hang" or call == "create")
+        if (failure, call) != ("another", "create") and (failure != "hang" or call == "create")
     ],
 )
 def test_key_is_nowhere_in_an_error(
-    trouble: str, call: str, own: bool, caplog: pytest.LogCaptureFixture
+    failure: str, call: str, own: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    with RawServer(TROUBLES[trouble]) as server:
+    with RawServer(FAILURES[failure]) as server:
         client = BunceClient(base_url=server.url, api_key=KEY if own else "0", read_timeout=0.3)
         with client, pytest.raises(BunceError) as caught:
             CALLS[call](client)

@@ -257,7 +257,7 @@ JUMPS = pytest.mark.parametrize("jump", [HOUR, -HOUR, 2 * HOUR, -2 * HOUR, 600.0
 
 @pytest.mark.django_db
 @JUMPS
-def test_a_pause_of_an_hour_that_bunce_asked_for_keeps_its_length_through_a_jump(
+def test_a_pause_of_an_hour_that_bunce_requested_keeps_its_length_through_a_jump(
     bunce: Emulator, jump: float
 ) -> None:
     bunce.set_faults(Faults(limit_429=1.0, retry_seconds=int(HOUR)))
@@ -303,7 +303,7 @@ def test_the_sweep_keeps_the_length_of_such_a_pause_as_well(bunce: Emulator, jum
 
 @pytest.mark.django_db
 @JUMPS
-def test_the_time_until_which_bunce_asked_to_wait_keeps_its_length_too(
+def test_the_time_until_which_bunce_requested_a_pause_keeps_its_length_too(
     bunce: Emulator, jump: float
 ) -> None:
     bunce.set_faults(Faults(limit_429=1.0, retry_seconds=int(DAY)))

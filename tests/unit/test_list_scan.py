@@ -49,7 +49,7 @@ def look(seconds: float = 30) -> int:
     return run_reconcile(seconds=seconds)
 
 
-def pages_asked_for(bunce: Emulator) -> list[str]:
+def requested_pages(bunce: Emulator) -> list[str]:
     return [request.query.split("&")[0] for request in bunce.requests]
 
 
@@ -79,7 +79,7 @@ PAGINGS: list[Paging] = ["page", "page_meta", "cursor", "nested", "clamp"]
         (paging, count)
         for paging in PAGINGS
         for count in (0, PAGE, 2 * PAGE - 1, 3 * PAGE + 5)
-        if (paging, count) != ("clamp", 0)  # see below: nobody can tell that this is all
+        if (paging, count) != ("clamp", 0)  # see below: the end cannot be found
     ],
 )
 def test_every_style_of_paging_is_followed_to_its_end(
@@ -106,7 +106,7 @@ def test_a_list_that_fills_its_only_page_is_read_to_its_end(
 
 
 @pytest.mark.parametrize("paging", ["clamp", "ignore_page"])
-def test_a_second_page_that_is_the_first_again_may_hide_others_and_settles_nothing(
+def test_a_second_page_that_is_the_first_again_may_hide_others_and_resolves_nothing(
     bunce: Emulator, paging: Paging
 ) -> None:
     bunce.set(paging=paging)
@@ -116,7 +116,7 @@ def test_a_second_page_that_is_the_first_again_may_hide_others_and_settles_nothi
     assert fresh(row).status == Status.IN_DOUBT
 
 
-def test_a_list_that_cannot_be_followed_settles_nothing_and_is_left_alone_for_a_while(
+def test_a_list_that_cannot_be_followed_resolves_nothing_and_is_left_alone_for_a_while(
     bunce: Emulator, caplog: pytest.LogCaptureFixture
 ) -> None:
     bunce.set(paging="ignore_page")
@@ -148,7 +148,7 @@ def test_it_ends_as_soon_as_all_have_found_their_match(bunce: Emulator) -> None:
     assert state().scan is None
 
 
-def test_no_order_of_the_list_lets_a_scan_end_before_the_end(bunce: Emulator) -> None:
+def test_in_any_order_of_the_list_a_scan_reads_to_its_end(bunce: Emulator) -> None:
     """Where a list goes by changes, one old segment that was edited comes before newer ones."""
     fill(bunce, PAGE + 1)
     fill(bunce, 2 * PAGE, age=30 * 86400)
@@ -168,7 +168,7 @@ def test_a_list_in_any_order_is_read_to_its_end(bunce: Emulator, order: Any) -> 
 # The end has to be proven
 
 
-def test_a_server_that_gives_ten_rows_whatever_is_asked_is_read_to_its_end(
+def test_a_server_that_always_returns_ten_rows_is_read_to_its_end(
     bunce: Emulator, settings: Settings
 ) -> None:
     configure(settings, PAGE_SIZE=100)
@@ -213,7 +213,7 @@ def test_a_page_size_that_is_refused_is_halved_and_remembered(
     assert bunce.requests[served].query.endswith("per_page=25")
 
 
-def test_a_list_that_refuses_every_page_size_is_told_and_no_size_is_remembered(
+def test_a_list_that_refuses_every_page_size_is_shown_and_no_size_is_remembered(
     bunce: Emulator, settings: Settings
 ) -> None:
     configure(settings, PAGE_SIZE=35)
@@ -261,7 +261,7 @@ def test_a_scan_does_not_go_on_with_pages_of_another_size(
     configure(settings, PAGE_SIZE=size)
     look()
     assert fresh(found).bunce_id == stored.id
-    assert pages_asked_for(bunce)[:2] == ["page=1", "page=1"]
+    assert requested_pages(bunce)[:2] == ["page=1", "page=1"]
 
 
 def test_a_scan_of_one_environment_does_not_continue_in_another(
@@ -273,13 +273,13 @@ def test_a_scan_of_one_environment_does_not_continue_in_another(
     let_time_pass(40)
     configure(settings, BASE_URL=bunce.base_url.replace("127.0.0.1", "localhost"))
     look()
-    assert pages_asked_for(bunce)[:2] == ["page=1", "page=1"]
+    assert requested_pages(bunce)[:2] == ["page=1", "page=1"]
 
 
 # Cut into pieces
 
 
-def test_a_scan_goes_on_where_the_last_process_was_killed(
+def test_a_scan_continues_where_the_last_process_was_killed(
     bunce: Emulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bunce.set(order="oldest")
@@ -291,7 +291,7 @@ def test_a_scan_goes_on_where_the_last_process_was_killed(
     look_one_page(monkeypatch)
     let_time_pass(40)
     look()
-    assert pages_asked_for(bunce) == ["page=1", "page=2", "page=3", "page=4", "page=5"]
+    assert requested_pages(bunce) == ["page=1", "page=2", "page=3", "page=4", "page=5"]
     assert fresh(row).status == Status.PENDING
 
 
@@ -352,7 +352,7 @@ def test_rows_that_get_ready_during_a_scan_wait_for_the_next(
     assert fresh(second).status == Status.PENDING
 
 
-def test_a_scan_that_stood_still_for_an_hour_is_begun_anew(
+def test_a_scan_that_made_no_progress_for_an_hour_restarts(
     bunce: Emulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bunce.set(order="oldest")
@@ -362,10 +362,10 @@ def test_a_scan_that_stood_still_for_an_hour_is_begun_anew(
     kept = state().scan or {}
     set_state(scan={**kept, "kept_at": ago(3700).isoformat()}, scan_lease_until=None)
     look()
-    assert pages_asked_for(bunce) == ["page=1", "page=1", "page=2", "page=3", "page=4"]
+    assert requested_pages(bunce) == ["page=1", "page=1", "page=2", "page=3", "page=4"]
 
 
-def test_a_scan_that_takes_hours_but_goes_forward_comes_to_its_end(
+def test_a_scan_that_takes_hours_but_advances_is_completed(
     bunce: Emulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bunce.set(order="oldest")
@@ -376,11 +376,11 @@ def test_a_scan_that_takes_hours_but_goes_forward_comes_to_its_end(
     kept = state().scan or {}
     set_state(scan={**kept, "started_at": ago(9000).isoformat()}, scan_lease_until=None)
     look()
-    assert pages_asked_for(bunce) == ["page=1", "page=2", "page=3", "page=4"]
+    assert requested_pages(bunce) == ["page=1", "page=2", "page=3", "page=4"]
 
 
 @pytest.mark.parametrize("kept", [{}, {"started_at": "soon"}, [], "x", {"position": 7}])
-def test_a_scan_kept_by_another_release_is_begun_anew(bunce: Emulator, kept: Any) -> None:
+def test_a_scan_stored_by_another_release_restarts(bunce: Emulator, kept: Any) -> None:
     row = doubtful()
     set_state(scan=kept)
     assert look() == 2

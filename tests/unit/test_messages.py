@@ -37,6 +37,7 @@ def everything(**changes: Any) -> SyncStatus:
     values: dict[str, Any] = {
         "now": NOW,
         "counts": {},
+        "due": {},
         "usage": Usage(0, 500, 60.0),
         "rate_limiter": RateLimiterStatus(),
         "configuration_problem": "",
@@ -67,11 +68,11 @@ def documented_codes() -> set[str]:
     return found - {exceptions.BunceError.code}
 
 
-def assert_complete(told: StatusMessage) -> None:
-    for part in (told.summary, told.cause, told.action):
-        assert part.endswith((".", "worker -B")), told
-        assert "%(" not in part, told
-        assert part == part.strip(), told
+def assert_complete(message: StatusMessage) -> None:
+    for part in (message.summary, message.cause, message.action):
+        assert part.endswith((".", "worker -B")), message
+        assert "%(" not in part, message
+        assert part == part.strip(), message
 
 
 def test_every_code_that_can_be_stored_has_a_sentence() -> None:
@@ -97,10 +98,10 @@ def test_every_closed_rate_limiter_says_so_in_the_panel_and_with_each_row_that_w
     rate_limiter = RateLimiterStatus(
         state, reason, LATER if state == "closed" else None, NOW, "Slow down"
     )
-    told = describe_rate_limiter(rate_limiter, NOW)
-    assert told is not None
-    assert_complete(told)
-    assert told.detail == "Slow down"
+    message = describe_rate_limiter(rate_limiter, NOW)
+    assert message is not None
+    assert_complete(message)
+    assert message.detail == "Slow down"
     for status in ("pending", "in_doubt"):
         row = describe_segment(segment(status, due_at=due), everything(rate_limiter=rate_limiter))
         assert_complete(row)
@@ -124,17 +125,17 @@ def test_no_probe_is_announced_while_no_worker_can_send_it() -> None:
     probing = RateLimiterStatus("probing", "rate_limited", None, NOW)
     late = Sweep(NOW, 99.0, True, 10.0)
     assert [
-        told.summary for told in reasons_to_wait(everything(rate_limiter=probing, sweep=late))
+        message.summary for message in reasons_to_wait(everything(rate_limiter=probing, sweep=late))
     ] == ["No worker is running."]
     closed = RateLimiterStatus("closed", "rate_limited", LATER, NOW)
     assert [
-        told.summary for told in reasons_to_wait(everything(rate_limiter=closed, sweep=late))
+        message.summary for message in reasons_to_wait(everything(rate_limiter=closed, sweep=late))
     ] == [
         "No worker is running.",
         "Paused until 12:03:21 at Bunce's request.",
     ]
-    [told] = reasons_to_wait(everything(rate_limiter=probing))
-    assert told.summary == "The pause that Bunce asked for is over."
+    [message] = reasons_to_wait(everything(rate_limiter=probing))
+    assert message.summary == "The pause that Bunce asked for is over."
 
 
 @pytest.mark.parametrize("until", [None, LATER])
@@ -144,9 +145,9 @@ def test_every_paused_operation_says_so_in_the_panel_and_with_each_row_that_wait
     operation: str, code: str, until: datetime | None
 ) -> None:
     paused = PausedOperation(operation, code, 403, NOW, until, "Not allowed")
-    [told] = reasons_to_wait(everything(operations=(paused,)))
-    assert_complete(told)
-    assert told.detail == "Not allowed"
+    [message] = reasons_to_wait(everything(operations=(paused,)))
+    assert_complete(message)
+    assert message.detail == "Not allowed"
     waiting = {
         "create": segment("pending"),
         "update": segment("pending", bunce_id="a1"),
@@ -155,7 +156,7 @@ def test_every_paused_operation_says_so_in_the_panel_and_with_each_row_that_wait
     for needed, row in waiting.items():
         seen = describe_segment(row, everything(operations=(paused,)))
         assert_complete(seen)
-        assert (told.summary in seen.action) == (needed == operation)
+        assert (message.summary in seen.action) == (needed == operation)
 
 
 def paused_operation(
@@ -173,9 +174,9 @@ CREATES_PAUSED = (
 
 def test_a_paused_operation_promises_nothing_of_the_others() -> None:
     for operation in ApiCall.Operation.values:
-        [told] = reasons_to_wait(everything(operations=(paused_operation(operation),)))
-        assert "ther requests" not in told.summary
-        assert told.summary.count(".") == 1
+        [message] = reasons_to_wait(everything(operations=(paused_operation(operation),)))
+        assert "ther requests" not in message.summary
+        assert message.summary.count(".") == 1
 
 
 def test_no_next_try_of_an_operation_is_promised_while_nothing_can_be_sent() -> None:
@@ -183,25 +184,27 @@ def test_no_next_try_of_an_operation_is_promised_while_nothing_can_be_sent() -> 
         probing = everything(operations=(paused_operation(until=None),), **changes)
         assert len(reasons_to_wait(probing)) == 1
         waiting = everything(operations=(paused_operation(),), **changes)
-        _, told = reasons_to_wait(waiting)
-        assert told.summary == "Creating segments in Bunce is paused."
-        assert "retr" not in told.action
-    [told] = reasons_to_wait(everything(operations=(paused_operation(),)))
-    assert told.action.endswith("Next automatic retry at 12:03:21.")
-    [told] = reasons_to_wait(everything(operations=(paused_operation(until=None),)))
-    assert told.action.endswith("One request is retried next; the others follow when it succeeds.")
+        _, message = reasons_to_wait(waiting)
+        assert message.summary == "Creating segments in Bunce is paused."
+        assert "retr" not in message.action
+    [message] = reasons_to_wait(everything(operations=(paused_operation(),)))
+    assert message.action.endswith("Next automatic retry at 12:03:21.")
+    [message] = reasons_to_wait(everything(operations=(paused_operation(until=None),)))
+    assert message.action.endswith(
+        "One request is retried next; the others follow when it succeeds."
+    )
 
 
 def test_no_try_of_an_operation_is_promised_before_the_rate_limiter_opens() -> None:
     closed = RateLimiterStatus("closed", "rate_limited", LATER, NOW)
     for until in (None, NOW + timedelta(seconds=9)):
-        told = reasons_to_wait(
+        messages = reasons_to_wait(
             everything(rate_limiter=closed, operations=(paused_operation(until=until),))
         )
-        assert not [one for one in told if "retr" in one.action]
+        assert not [one for one in messages if "retr" in one.action]
     later = paused_operation(until=LATER + timedelta(seconds=9))
-    told = reasons_to_wait(everything(rate_limiter=closed, operations=(later,)))
-    assert [one for one in told if "Next automatic retry at 12:03:30." in one.action]
+    messages = reasons_to_wait(everything(rate_limiter=closed, operations=(later,)))
+    assert [one for one in messages if "Next automatic retry at 12:03:30." in one.action]
 
 
 @pytest.mark.parametrize(
@@ -226,9 +229,9 @@ def test_a_segment_that_waits_for_the_rate_limiter_and_its_operation_shows_both(
     rate_limiter = RateLimiterStatus(state, reason, LATER if state == "closed" else None, NOW)
     until = NOW + timedelta(seconds=9) if state == "closed" else None
     both = everything(rate_limiter=rate_limiter, operations=(paused_operation(until=until),))
-    told = describe_segment(segment(), both)
-    assert told.action == f"{first} {CREATES_PAUSED}"
-    assert (told.detail, told.from_bunce) == ("Not allowed", True)
+    message = describe_segment(segment(), both)
+    assert message.action == f"{first} {CREATES_PAUSED}"
+    assert (message.detail, message.from_bunce) == ("Not allowed", True)
 
 
 @pytest.mark.parametrize(
@@ -238,35 +241,35 @@ def test_bunces_words_on_an_operation_are_not_shown_beside_another_cause(
     changes: dict[str, Any],
 ) -> None:
     seen = everything(operations=(paused_operation(),), **changes)
-    told = describe_segment(segment(), seen)
-    assert "is paused" not in told.action
-    assert told.detail == ""
+    message = describe_segment(segment(), seen)
+    assert "is paused" not in message.action
+    assert message.detail == ""
 
 
 @pytest.mark.parametrize("status", ["synced", "rejected", "pending"])
-def test_a_look_that_was_asked_for_says_what_keeps_it_waiting(status: str) -> None:
+def test_a_requested_refresh_says_why_it_waits(status: str) -> None:
     row = segment(status, bunce_id="a1", refresh_requested_at=NOW)
     paused = paused_operation("read", code="not_found")
-    told = describe_segment(row, everything(operations=(paused,)))
-    assert_complete(told)
-    assert told.action.endswith(
+    message = describe_segment(row, everything(operations=(paused,)))
+    assert_complete(message)
+    assert message.action.endswith(
         "its result appears here. Refreshing segments from Bunce is paused. Bunce has found none"
         " of the requested segments since 12:00:00. Check in Bunce's dashboard whether these"
         " segments were deleted. If they still exist, check BUNCE_SYNC['BASE_URL'] and whether the"
         " API key belongs to their account. Next automatic retry at 12:03:21."
     )
-    assert told.detail == "Not allowed"
+    assert message.detail == "Not allowed"
     if status == "synced":
-        assert "nothing to do" not in told.action
+        assert "nothing to do" not in message.action
     row.refresh_requested_at = None
     assert "Refreshing" not in describe_segment(row, everything(operations=(paused,))).action
 
 
-def test_a_look_that_no_worker_can_do_does_not_say_that_there_is_nothing_to_do() -> None:
+def test_a_refresh_that_no_worker_can_do_does_not_say_that_there_is_nothing_to_do() -> None:
     row = segment("synced", bunce_id="a1", refresh_requested_at=NOW)
-    told = describe_segment(row, everything(sweep=Sweep(NOW, 99.0, True, 10.0)))
-    assert "nothing to do" not in told.action
-    assert "No worker is running." in told.action
+    message = describe_segment(row, everything(sweep=Sweep(NOW, 99.0, True, 10.0)))
+    assert "nothing to do" not in message.action
+    assert "No worker is running." in message.action
 
 
 @pytest.mark.parametrize(
@@ -284,7 +287,9 @@ def test_a_look_that_no_worker_can_do_does_not_say_that_there_is_nothing_to_do()
         ),
     ],
 )
-def test_a_row_says_whether_it_waits_for_the_first_time(values: dict[str, Any], why: str) -> None:
+def test_a_row_says_whether_it_waits_for_its_first_attempt(
+    values: dict[str, Any], why: str
+) -> None:
     assert describe_segment(segment(**values), everything()).cause == why
 
 
@@ -295,7 +300,7 @@ def test_a_row_says_whether_it_waits_for_the_first_time(values: dict[str, Any], 
         ("rejected", "conflict", "Bunce did not accept the change."),
     ],
 )
-def test_of_a_change_only_that_is_told_which_is_known(status: str, code: str, what: str) -> None:
+def test_only_what_is_known_of_a_change_is_shown(status: str, code: str, what: str) -> None:
     assert describe_segment(segment(status, code, bunce_id="a1"), everything()).summary == what
 
 
@@ -321,18 +326,18 @@ def test_the_plainer_words_for_what_bunce_answers() -> None:
     assert second.cause == "The end of the list could not be determined since 12:00:00."
 
 
-def test_no_text_says_somebody() -> None:
+def test_texts_follow_the_style() -> None:
     assert "omebody" not in Path(messages.__file__).read_text("utf-8")
 
 
 def test_a_pause_longer_than_the_app_waits_tells_both_times() -> None:
     asked = NOW + timedelta(days=1)
     rate_limiter = RateLimiterStatus("closed", "rate_limited", LATER, NOW, asked_until=asked)
-    told = describe_rate_limiter(rate_limiter, NOW)
-    assert told is not None
-    assert_complete(told)
-    assert told.summary == "Paused until March 5, 2026 12:00:00 at Bunce's request."
-    assert told.action.startswith("One request at 12:03:21 checks whether")
+    message = describe_rate_limiter(rate_limiter, NOW)
+    assert message is not None
+    assert_complete(message)
+    assert message.summary == "Paused until March 5, 2026 12:00:00 at Bunce's request."
+    assert message.action.startswith("One request at 12:03:21 checks whether")
     row = describe_segment(segment("pending"), everything(rate_limiter=rate_limiter))
     assert "March 5, 2026 12:00:00" in row.action
     assert "12:03:21" in row.action
@@ -340,37 +345,37 @@ def test_a_pause_longer_than_the_app_waits_tells_both_times() -> None:
 
 def test_a_row_that_bunce_does_not_have_keeps_its_cause_while_it_waits() -> None:
     row = segment("pending", "server_error", last_error="Oops", absent_at=NOW)
-    told = describe_segment(row, everything())
-    assert told.cause == (
+    message = describe_segment(row, everything())
+    assert message.cause == (
         "Bunce had an internal error. Bunce's whole list was searched at 12:00:00 and does not"
         " contain it, so it is safe to send it again."
     )
-    assert told.detail == "Oops"
+    assert message.detail == "Oops"
 
 
 def test_an_open_rate_limiter_needs_no_words() -> None:
     assert describe_rate_limiter(RateLimiterStatus(), NOW) is None
 
 
-def test_a_pause_is_told_with_its_end_in_the_sites_time_zone(settings: Any) -> None:
+def test_a_pause_is_shown_with_its_end_in_the_sites_time_zone(settings: Any) -> None:
     settings.TIME_ZONE = "Africa/Lagos"
-    told = describe_rate_limiter(RateLimiterStatus("closed", "rate_limited", LATER, NOW), NOW)
-    assert told is not None
-    assert told.summary == "Paused until 13:03:21 at Bunce's request."
+    message = describe_rate_limiter(RateLimiterStatus("closed", "rate_limited", LATER, NOW), NOW)
+    assert message is not None
+    assert message.summary == "Paused until 13:03:21 at Bunce's request."
 
 
 def test_a_time_of_another_day_comes_with_its_date() -> None:
-    told = describe_rate_limiter(
+    message = describe_rate_limiter(
         RateLimiterStatus("closed", "unreachable", LATER, NOW - timedelta(days=1)), NOW
     )
-    assert told is not None
-    assert told.summary == "Bunce has not responded since March 3, 2026 12:00:00."
+    assert message is not None
+    assert message.summary == "Bunce has not responded since March 3, 2026 12:00:00."
 
 
-def test_a_row_that_waits_for_another_try_says_when_and_how_to_hurry() -> None:
-    told = describe_segment(segment("pending", "refused", due_at=LATER), everything())
-    assert told.cause == "Bunce's server refused the connection."
-    assert told.action == "Next automatic retry at 12:03:21. “Push now” retries at once."
+def test_a_row_that_waits_for_a_retry_says_when_and_how_to_retry_at_once() -> None:
+    message = describe_segment(segment("pending", "refused", due_at=LATER), everything())
+    assert message.cause == "Bunce's server refused the connection."
+    assert message.action == "Next automatic retry at 12:03:21. “Push now” retries at once."
 
 
 @pytest.mark.parametrize(
@@ -396,49 +401,53 @@ def test_buttons_and_forms_are_named_only_to_readers_who_have_them(
     assert "below" not in describe_segment(row, everything(), {"push"}).action
 
 
-def test_a_reader_without_permissions_learns_whom_to_ask() -> None:
-    told = describe_segment(segment("rejected", "conflict"), everything(), ())
-    assert told.action == (
+def test_without_permissions_the_text_says_whom_to_ask() -> None:
+    message = describe_segment(segment("rejected", "conflict"), everything(), ())
+    assert message.action == (
         "Ask a colleague who can change segments to correct it: it is then sent again. If the cause"
         " is resolved, a colleague who can push segments can send it unchanged."
     )
-    told = describe_segment(segment("pending", "refused", due_at=LATER), everything(), ())
-    assert told.action == "Next automatic retry at 12:03:21. There is nothing to do."
+    message = describe_segment(segment("pending", "refused", due_at=LATER), everything(), ())
+    assert message.action == "Next automatic retry at 12:03:21. There is nothing to do."
 
 
-def test_what_a_sentence_says_is_not_said_once_more_in_other_words() -> None:
+def test_no_sentence_repeats_another() -> None:
     row = segment("pending", "read_timeout", last_error="no answer in time")
-    told = describe_segment(row, everything())
-    assert (told.cause, told.detail) == ("Bunce did not respond in time.", "")
+    message = describe_segment(row, everything())
+    assert (message.cause, message.detail) == ("Bunce did not respond in time.", "")
 
 
 def test_a_rejected_row_shows_bunces_own_words() -> None:
-    told = describe_segment(
+    message = describe_segment(
         segment("rejected", "conflict", last_error="name is taken"), everything()
     )
-    assert told.detail == "name is taken"
-    assert "Retry" in told.action
+    assert message.detail == "name is taken"
+    assert "Retry" in message.action
 
 
 def test_a_duplicate_names_the_other_one_and_shows_no_bare_id() -> None:
-    told = describe_segment(segment("synced", bunce_duplicate_id="b7", bunce_id="a1"), everything())
-    assert "as b7." in told.cause
-    assert told.detail == ""
+    message = describe_segment(
+        segment("synced", bunce_duplicate_id="b7", bunce_id="a1"), everything()
+    )
+    assert "as b7." in message.cause
+    assert message.detail == ""
 
 
-def test_old_trouble_is_not_shown_while_the_row_is_being_sent() -> None:
-    told = describe_segment(segment("sending", "refused", last_error="127.0.0.1: no"), everything())
-    assert told.detail == ""
-    assert "12:00:00" in told.cause
+def test_an_old_failure_is_not_shown_while_the_row_is_being_sent() -> None:
+    message = describe_segment(
+        segment("sending", "refused", last_error="127.0.0.1: no"), everything()
+    )
+    assert message.detail == ""
+    assert "12:00:00" in message.cause
 
 
 def test_a_row_in_doubt_promises_that_it_is_not_sent_twice() -> None:
     for due in (NOW, LATER):
-        told = describe_segment(segment("in_doubt", "read_timeout", due_at=due), everything())
-        assert "cannot be created twice" in told.action
+        message = describe_segment(segment("in_doubt", "read_timeout", due_at=due), everything())
+        assert "cannot be created twice" in message.action
 
 
-def test_a_look_that_was_asked_for_is_mentioned() -> None:
+def test_a_requested_refresh_is_mentioned() -> None:
     row = segment("synced", bunce_id="a1", refresh_requested_at=NOW)
     assert describe_segment(row, everything()).action.endswith("its result appears here.")
 
@@ -457,24 +466,24 @@ def test_a_look_that_was_asked_for_is_mentioned() -> None:
 )
 def test_problems_to_fix_are_shown_everywhere(changes: dict[str, Any], what: str) -> None:
     everywhere = everything(**changes)
-    [told] = problems_to_fix(everywhere)
-    assert told.summary == what
-    assert_complete(told)
+    [message] = problems_to_fix(everywhere)
+    assert message.summary == what
+    assert_complete(message)
     for status in ("pending", "in_doubt"):
         assert describe_segment(segment(status), everywhere).action.startswith(what)
 
 
 def test_the_command_that_starts_a_worker_is_the_sites_own() -> None:
-    [told] = problems_to_fix(everything(sweep=Sweep(None, None, True, 10.0)))
-    assert told.action == "Start one: celery -A project worker -B"
+    [message] = problems_to_fix(everything(sweep=Sweep(None, None, True, 10.0)))
+    assert message.action == "Start one: celery -A project worker -B"
 
 
 def test_every_outcome_and_decision_of_a_call_has_a_sentence() -> None:
     assert messages.OUTCOME.keys() == set(ApiCall.Outcome)
     for decision in ApiCall.Decision.values:
-        told = describe_decision(ApiCall(decision=decision, decided_at=NOW), NOW)
-        assert "12:00:00" in told
-        assert "%(" not in told
+        message = describe_decision(ApiCall(decision=decision, decided_at=NOW), NOW)
+        assert "12:00:00" in message
+        assert "%(" not in message
     assert describe_decision(ApiCall(), NOW) == ""
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime
+from itertools import product
 from typing import Any
 from uuid import uuid4
 
@@ -33,7 +34,7 @@ def messages(error: ValidationError, field: str) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("name", "told"),
+    ("name", "message"),
     [
         ("", "This field cannot be blank."),
         ("   ", "Enter a name that is not only whitespace."),
@@ -41,10 +42,10 @@ def messages(error: ValidationError, field: str) -> list[str]:
         ("x" * 256, "Ensure this value has at most 255 characters (it has 256)."),
     ],
 )
-def test_a_bad_name_is_refused_in_plain_words(name: str, told: str) -> None:
+def test_a_bad_name_is_refused_in_plain_words(name: str, message: str) -> None:
     with pytest.raises(ValidationError) as caught:
         Segment(name=name).full_clean()
-    assert messages(caught.value, "name") == [told]
+    assert messages(caught.value, "name") == [message]
 
 
 @pytest.mark.parametrize("name", ["x" * 255, "é" * 255, "🎉" * 255, "x"])
@@ -131,7 +132,7 @@ def test_rows_made_in_bulk_wait_to_be_sent() -> None:
     assert due(row)
 
 
-def test_the_ledger_outlives_its_segment() -> None:
+def test_the_call_log_outlives_its_segment() -> None:
     row = make()
     ApiCall.objects.create(operation="create", path="/segments", started_at=now(), segment=row)
     row.delete()
@@ -232,7 +233,7 @@ def test_update_or_create_edits_and_creates() -> None:
 
 @pytest.mark.parametrize("status", RESTING)
 @pytest.mark.parametrize("value", ["New", Concat(F("name"), Value("!"))])
-def test_an_update_of_many_rows_lets_those_at_rest_be_sent(status: Status, value: Any) -> None:
+def test_an_update_of_many_rows_makes_those_at_rest_pending(status: Status, value: Any) -> None:
     rest = make(status=status, attempts=7, last_code="conflict", last_error="Taken")
     Segment.objects.filter(pk=rest.pk).update_sync_fields(due_at=datetime(9000, 1, 1, tzinfo=UTC))
     under_way = [make(status=status, attempts=7, last_code="cut") for status in UNDER_WAY]
@@ -246,7 +247,7 @@ def test_an_update_of_many_rows_lets_those_at_rest_be_sent(status: Status, value
         assert (row.status, row.attempts, row.last_code) == (before.status, 7, "cut")
 
 
-def test_bulk_update_lets_rows_be_sent_too() -> None:
+def test_bulk_update_makes_rows_pending_too() -> None:
     row = make(status=Status.SYNCED)
     row.name = "New"
     Segment.objects.bulk_update([row], ["name"])
@@ -275,9 +276,9 @@ def test_adding_all_customers_is_fixed_once_the_create_was_sent() -> None:
     row.add_all_customers = True
     with pytest.raises(ValidationError) as caught:
         row.full_clean()
-    [told] = messages(caught.value, "add_all_customers")
-    assert "already sent to Bunce" in told
-    assert "dashboard" in told
+    [message] = messages(caught.value, "add_all_customers")
+    assert "already sent to Bunce" in message
+    assert "dashboard" in message
 
 
 def test_saving_costs_few_queries(django_assert_num_queries: DjangoAssertNumQueries) -> None:
@@ -324,7 +325,7 @@ def test_sqlites_time_is_written_as_python_writes_it(fraction: str) -> None:
 
 
 @pytest.mark.skipif(connection.vendor == "postgresql", reason="it always tells")
-def test_a_database_that_does_not_tell_its_defaults_is_asked_for_them(
+def test_a_database_that_does_not_return_defaults_is_queried_for_them(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # Django 5.2 works out at the first insert what inserts return, and keeps it with the model: if
@@ -333,3 +334,21 @@ def test_a_database_that_does_not_tell_its_defaults_is_asked_for_them(
     monkeypatch.setattr(connection.features, "can_return_columns_from_insert", False)
     row = Segment.objects.create(name="VIP")
     assert row.due_at == fresh(row).due_at
+
+
+def test_the_problem_condition_selects_the_rows_with_a_problem_code() -> None:
+    for status, code, duplicate, wanted, stored in product(
+        Status.values, ("", "drift"), (None, "twice"), (True, False), (None, True, False)
+    ):
+        make(
+            status=status,
+            last_code=code,
+            bunce_duplicate_id=duplicate,
+            add_all_customers=wanted,
+            bunce_all_customers=stored,
+        )
+    with_code = {row.pk for row in Segment.objects.all() if row.problem_code}
+    found = set(Segment.objects.filter(Segment.HAS_PROBLEM).values_list("pk", flat=True))
+    others = set(Segment.objects.exclude(Segment.HAS_PROBLEM).values_list("pk", flat=True))
+    assert found == with_code
+    assert len(found) + len(others) == Segment.objects.count()

@@ -80,7 +80,7 @@ def test_bunces_time_without_a_zone_is_stored_as_that_moment_in_utc(bunce: Emula
     assert pushed(make(bunce_id=stored.id)).bunce_created_at == moment
 
 
-def test_what_is_sent_and_answered_is_in_the_ledger_without_the_key(bunce: Emulator) -> None:
+def test_what_is_sent_and_answered_is_in_the_call_log_without_the_key(bunce: Emulator) -> None:
     row = pushed(make("VIP", "The best"))
     [call] = ApiCall.objects.all()
     assert call.body == {"name": "VIP", "description": "The best", "add_all_customers": False}
@@ -140,7 +140,7 @@ def test_a_row_that_waits_for_its_backoff_is_left(bunce: Emulator) -> None:
     assert bunce.served == 0
 
 
-def test_a_row_that_does_not_exist_is_told_in_one_line(
+def test_a_row_that_does_not_exist_is_shown_in_one_line(
     bunce: Emulator, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.INFO, "bunce_sync"):
@@ -365,10 +365,10 @@ def test_draining_ends_when_the_rate_limiter_closes_for_long(bunce: Emulator) ->
     assert bunce.served == 1
 
 
-def test_who_is_rung_for_a_row_that_another_has_taken_goes_home(bunce: Emulator) -> None:
+def test_a_worker_woken_for_a_row_that_another_has_claimed_stops(bunce: Emulator) -> None:
     taken, other = make(status=Status.SENDING), make("Other")
     assert drain(seconds=30, first=taken.pk) == 0
-    assert fresh(other).status == Status.PENDING, "whoever took the one will take the other too"
+    assert fresh(other).status == Status.PENDING, "left to the worker that claimed the first"
     assert drain(seconds=30) == 1
 
 

@@ -213,7 +213,7 @@ def test_a_limit_of_one_still_permits_a_read(settings: Settings) -> None:
     assert denied(Operation.LIST).wait > 25
 
 
-def test_after_a_pause_bunce_asked_for_the_pace_starts_at_half_and_grows() -> None:
+def test_after_a_pause_bunce_requested_the_pace_starts_at_half_and_grows() -> None:
     window = counted_window().total_seconds()
     record_calls(0)
     assert permit().wait == 0
@@ -313,7 +313,7 @@ def test_an_edit_of_very_many_rows_does_not_hold_back_new_ones(
 @pytest.mark.parametrize(
     ("header", "pause"), [("seconds", 7), ("date", 7), ("none", 60), ("rubbish", 60)]
 )
-def test_a_429_pauses_all_requests_for_as_long_as_bunce_asks(
+def test_a_429_pauses_all_requests_for_as_long_as_bunce_requests(
     bunce: Emulator, header: str, pause: float
 ) -> None:
     bunce.set_faults(
@@ -360,7 +360,7 @@ def test_the_pace_is_reduced_also_when_the_probe_after_the_pause_fails(bunce: Em
     assert denied().reason == "", "the window is paced"
 
 
-def test_a_success_of_an_earlier_request_does_not_end_the_pause_bunce_asked_for(
+def test_a_success_of_an_earlier_request_does_not_end_the_pause_bunce_requested(
     bunce: Emulator,
 ) -> None:
     set_state(failures=1)

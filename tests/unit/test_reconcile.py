@@ -63,7 +63,7 @@ def test_a_row_that_is_in_bunce_is_adopted_with_all_that_bunce_has(bunce: Emulat
     [call] = ApiCall.objects.filter(segment=row)
     assert (call.decision, call.bunce_id) == (Decision.ADOPTED, stored.id)
     assert call.decided_at is not None
-    assert (Operation.LIST, Outcome.CONFIRMED) in calls(), "the page is in the ledger as well"
+    assert (Operation.LIST, Outcome.CONFIRMED) in calls(), "the page is in the call log as well"
 
 
 @pytest.mark.parametrize(
@@ -160,7 +160,7 @@ def test_a_row_edited_while_in_doubt_is_adopted_by_what_was_sent_and_then_update
     assert fresh(row).status == Status.SYNCED
 
 
-def test_an_edit_between_the_look_and_the_adoption_is_sent(
+def test_an_edit_between_reading_the_list_and_the_adoption_is_sent(
     bunce: Emulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bunce.add_segment("VIP")
@@ -176,7 +176,7 @@ def test_an_edit_between_the_look_and_the_adoption_is_sent(
     assert (fresh(row).status, fresh(row).name) == (Status.PENDING, "Edited")
 
 
-def test_a_row_that_settled_itself_meanwhile_is_left_alone(
+def test_a_row_that_was_resolved_otherwise_meanwhile_is_left_alone(
     bunce: Emulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bunce.add_segment("VIP")
@@ -228,7 +228,7 @@ def test_a_row_that_is_not_in_bunce_is_to_be_sent_again(bunce: Emulator) -> None
     assert fresh(row).status == Status.SYNCED
 
 
-def test_an_empty_bunce_settles_the_doubt_too(bunce: Emulator) -> None:
+def test_an_empty_bunce_resolves_the_doubt_too(bunce: Emulator) -> None:
     row = doubtful()
     assert look() == 2
     assert fresh(row).status == Status.PENDING
@@ -255,7 +255,7 @@ def test_only_the_attempts_in_question_are_decided(bunce: Emulator) -> None:
     ]
 
 
-def test_a_row_refused_as_its_own_twin_is_adopted(bunce: Emulator) -> None:
+def test_a_row_refused_as_a_duplicate_of_its_own_is_adopted(bunce: Emulator) -> None:
     bunce.set(unique_names=True)
     bunce.script(["lost_answer"])
     row = make()
@@ -268,20 +268,20 @@ def test_a_row_refused_as_its_own_twin_is_adopted(bunce: Emulator) -> None:
 
 
 def refused_after_doubt(bunce: Emulator) -> Segment:
-    """A row whose name somebody else has in Bunce, and whose first create is not there."""
+    """A row whose name is taken in Bunce, and whose first create is not there."""
     bunce.set(unique_names=True)
     bunce.script(["reset_before"])
     row = make()
     assert push(row.pk)
     let_time_pass(300)
     look()
-    bunce.add_segment("VIP", "of somebody else")
+    bunce.add_segment("VIP", "someone else's")
     assert push(row.pk)
     assert (fresh(row).status, fresh(row).last_code) == (Status.IN_DOUBT, "conflict")
     return row
 
 
-def test_a_row_refused_after_doubt_whose_twin_is_not_ours_is_rejected(bunce: Emulator) -> None:
+def test_a_row_refused_after_doubt_whose_duplicate_is_not_ours_is_rejected(bunce: Emulator) -> None:
     row = refused_after_doubt(bunce)
     look()
     assert (fresh(row).status, fresh(row).last_code) == (Status.REJECTED, "conflict")

@@ -168,7 +168,7 @@ def test_without_a_response_the_request_stays(
     ("fault", "code"),
     [("error_after", "server_error"), ("html_502", "server_error"), ("redirect", "redirect")],
 )
-def test_an_error_response_is_shown_and_not_repeated_for_ever(
+def test_an_error_response_is_shown_and_not_repeated_forever(
     bunce: Emulator, fault: str, code: str
 ) -> None:
     row = requested(bunce)

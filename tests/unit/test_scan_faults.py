@@ -56,7 +56,7 @@ def look() -> int:
 @pytest.mark.parametrize(
     "fault", ["cut_json", "error_after", "html_502", "lost_answer", "reset_before", "hold_after"]
 )
-def test_a_page_that_did_not_come_through_is_asked_for_again_later(
+def test_a_page_that_did_not_come_through_is_requested_again_later(
     bunce: Emulator, monkeypatch: pytest.MonkeyPatch, settings: Settings, fault: str
 ) -> None:
     configure(settings, READ_TIMEOUT=0.2)
@@ -75,7 +75,7 @@ def test_a_page_that_did_not_come_through_is_asked_for_again_later(
 
 
 @pytest.mark.parametrize("shape", ["no_data", "not_object", "failed", "not_json", "null_data"])
-def test_an_answer_that_is_no_list_settles_nothing(bunce: Emulator, shape: str) -> None:
+def test_an_answer_that_is_no_list_resolves_nothing(bunce: Emulator, shape: str) -> None:
     row = doubtful()
     bunce.set_faults(Faults.from_mapping({"wrong_shape": 1.0, "shape": shape, "methods": ["GET"]}))
     look()
@@ -122,7 +122,7 @@ def test_a_second_process_does_not_scan_at_the_same_time(
     assert others == [0]
 
 
-def test_who_lost_the_scan_to_another_concludes_nothing_and_lets_go_of_nothing(
+def test_a_process_that_lost_the_scan_concludes_nothing_and_releases_nothing(
     bunce: Emulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     thief = uuid4()

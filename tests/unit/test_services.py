@@ -19,7 +19,7 @@ pytestmark = pytest.mark.django_db
 
 
 @pytest.fixture
-def bell(bunce: Emulator, settings: Settings) -> BrokerQueue:
+def broker_queue(bunce: Emulator, settings: Settings) -> BrokerQueue:
     return BrokerQueue(settings)
 
 
@@ -44,7 +44,7 @@ def changed(rows: dict[str, Segment]) -> set[str]:
 
 
 def test_push_now_ends_the_backoff_of_rows_that_wait(
-    bell: BrokerQueue,
+    broker_queue: BrokerQueue,
     bunce: Emulator,
     django_capture_on_commit_callbacks: DjangoCaptureOnCommitCallbacks,
 ) -> None:
@@ -53,11 +53,11 @@ def test_push_now_ends_the_backoff_of_rows_that_wait(
         assert push_now(everything()) == 1
     assert changed(rows) == {"pending"}
     assert due(rows["pending"])
-    assert bell.rung() == [("push_segment", [rows["pending"].pk])]
+    assert broker_queue.sent() == [("push_segment", [rows["pending"].pk])]
     assert bunce.served == 0
 
 
-def test_push_now_sends_rows_that_drifted(bell: BrokerQueue) -> None:
+def test_push_now_sends_rows_that_drifted(broker_queue: BrokerQueue) -> None:
     drifted = make(status=Status.SYNCED, last_code="drift")
     make(status=Status.SYNCED)
     assert push_now(everything()) == 1
@@ -65,7 +65,7 @@ def test_push_now_sends_rows_that_drifted(bell: BrokerQueue) -> None:
 
 
 def test_retry_sends_rejected_rows_with_a_fresh_start(
-    bell: BrokerQueue, django_capture_on_commit_callbacks: DjangoCaptureOnCommitCallbacks
+    broker_queue: BrokerQueue, django_capture_on_commit_callbacks: DjangoCaptureOnCommitCallbacks
 ) -> None:
     rows = one_in_each_state()
     Segment.objects.filter(status=Status.REJECTED).update_sync_fields(
@@ -76,11 +76,11 @@ def test_retry_sends_rejected_rows_with_a_fresh_start(
     row = fresh(rows["rejected"])
     assert (row.status, row.attempts, row.last_code) == (Status.PENDING, 0, "")
     assert changed(rows) == {"rejected"}
-    assert bell.rung() == [("push_segment", [row.pk])]
+    assert broker_queue.sent() == [("push_segment", [row.pk])]
 
 
-def test_check_asks_for_every_row_that_is_in_bunce(
-    bell: BrokerQueue,
+def test_check_requests_a_refresh_of_every_row_that_is_in_bunce(
+    broker_queue: BrokerQueue,
     bunce: Emulator,
     django_capture_on_commit_callbacks: DjangoCaptureOnCommitCallbacks,
 ) -> None:
@@ -92,23 +92,23 @@ def test_check_asks_for_every_row_that_is_in_bunce(
         assert refresh(everything()) == 3
     assert all(fresh(row).refresh_requested_at for row in (synced, gone, edited))
     assert fresh(new).refresh_requested_at is None
-    assert bell.rung() == [("work", ["refresh"])]
+    assert broker_queue.sent() == [("work", ["refresh"])]
     assert bunce.served == 0
 
 
-def test_check_of_rows_in_doubt_rings_for_the_scan_but_does_not_cut_the_grace_period_short(
-    bell: BrokerQueue, django_capture_on_commit_callbacks: DjangoCaptureOnCommitCallbacks
+def test_check_of_rows_in_doubt_publishes_the_scan_but_does_not_cut_the_grace_period_short(
+    broker_queue: BrokerQueue, django_capture_on_commit_callbacks: DjangoCaptureOnCommitCallbacks
 ) -> None:
     row = make(status=Status.IN_DOUBT, due_at=ago(-60))
     with django_capture_on_commit_callbacks(execute=True):
         assert refresh(everything()) == 0
     assert fresh(row).due_at == row.due_at
-    assert bell.rung() == [("work", ["reconcile"])]
+    assert broker_queue.sent() == [("work", ["reconcile"])]
 
 
 @pytest.mark.parametrize("ask", [push_now, retry, refresh])
-def test_nothing_to_do_rings_for_nobody(
-    bell: BrokerQueue,
+def test_nothing_to_do_publishes_nothing(
+    broker_queue: BrokerQueue,
     ask: object,
     django_capture_on_commit_callbacks: DjangoCaptureOnCommitCallbacks,
 ) -> None:
@@ -118,27 +118,27 @@ def test_nothing_to_do_rings_for_nobody(
     assert callbacks == []
 
 
-def test_only_the_rows_that_were_meant_are_marked(bell: BrokerQueue) -> None:
+def test_only_the_rows_that_were_meant_are_marked(broker_queue: BrokerQueue) -> None:
     meant, other = make(status=Status.REJECTED), make(status=Status.REJECTED)
     assert retry(Segment.objects.filter(pk=meant.pk)) == 1
     assert fresh(other).status == Status.REJECTED
 
 
 def test_many_rows_ring_once(
-    bell: BrokerQueue, django_capture_on_commit_callbacks: DjangoCaptureOnCommitCallbacks
+    broker_queue: BrokerQueue, django_capture_on_commit_callbacks: DjangoCaptureOnCommitCallbacks
 ) -> None:
     for _ in range(5):
         make(status=Status.REJECTED)
     with django_capture_on_commit_callbacks(execute=True):
         assert retry(everything()) == 5
-    assert len(bell.rung()) == 1
+    assert len(broker_queue.sent()) == 1
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_rollback_marks_nothing_and_rings_for_nobody(bell: BrokerQueue) -> None:
+def test_a_rollback_marks_nothing_and_publishes_nothing(broker_queue: BrokerQueue) -> None:
     row = make(status=Status.REJECTED)
     with transaction.atomic():
         retry(everything())
         transaction.set_rollback(True)
     assert fresh(row).status == Status.REJECTED
-    assert bell.rung() == []
+    assert broker_queue.sent() == []

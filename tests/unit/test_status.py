@@ -10,7 +10,7 @@ from django.test.utils import CaptureQueriesContext
 from pytest_django import Settings
 
 from bunce_sync.functions import DatabaseNow
-from bunce_sync.models import ApiCall, SyncState
+from bunce_sync.models import ApiCall, Segment, SyncState
 from bunce_sync.status.counts import BUCKETS
 from bunce_sync.status.status import get_status
 from bunce_sync.sync.list_scan import Scan
@@ -32,9 +32,9 @@ def shared(**values: Any) -> datetime:
     return SyncState.objects.annotate(now=DatabaseNow()).get().now
 
 
-def segments(status: str, count: int) -> None:
+def segments(status: str, count: int, **fields: Any) -> None:
     for n in range(count):
-        make(f"{status} {n}", status=status)
+        make(f"{status} {n}", status=status, **fields)
 
 
 def call(outcome: str, at: datetime, operation: str = "create") -> None:
@@ -77,7 +77,18 @@ def test_the_number_of_queries_is_small_and_does_not_grow_with_the_rows(rows: in
         connection,
     ) as queries:
         get_status()
-    assert len(queries) == 5
+    assert len(queries) == 8
+
+
+def test_due_segments_are_counted_by_kind_of_work() -> None:
+    now = shared()
+    segments("pending", 3, due_at=now - HOUR)
+    segments("pending", 1, due_at=now + HOUR)
+    segments("in_doubt", 2, due_at=now - HOUR)
+    segments("in_doubt", 1, due_at=now + HOUR)
+    segments("synced", 4)
+    Segment.objects.filter(status="synced").update_sync_fields(refresh_requested_at=now)
+    assert get_status().due == {"push": 3, "reconcile": 2, "refresh": 4}
 
 
 def test_the_requests_of_the_window_are_counted_as_the_rate_limiter_counts_them() -> None:

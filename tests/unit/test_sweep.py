@@ -37,7 +37,7 @@ pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("bunce")]
 # What it finds
 
 
-def test_it_rings_while_a_row_is_due() -> None:
+def test_it_publishes_while_a_row_is_due() -> None:
     make("Backing off", due_at=ago(-60))
     for status in (Status.SYNCED, Status.REJECTED, Status.SENDING, Status.IN_DOUBT):
         make(status=status)
@@ -46,7 +46,7 @@ def test_it_rings_while_a_row_is_due() -> None:
     assert sweep().workers["push"] == 1
 
 
-def test_it_rings_for_as_many_workers_as_the_rate_limiter_has_permits_for(
+def test_it_publishes_for_as_many_workers_as_the_rate_limiter_has_permits_for(
     settings: Settings,
 ) -> None:
     configure(settings, RATE_LIMIT=100)
@@ -55,7 +55,7 @@ def test_it_rings_for_as_many_workers_as_the_rate_limiter_has_permits_for(
     assert 1 < sweep().workers["push"] <= 100 / PERMITS_PER_WORKER
 
 
-def test_it_rings_for_nobody_while_the_rate_limiter_is_closed() -> None:
+def test_it_publishes_nothing_while_the_rate_limiter_is_closed() -> None:
     make()
     make(status=Status.IN_DOUBT)
     make(status=Status.SYNCED, refresh_requested_at=now())
@@ -64,14 +64,14 @@ def test_it_rings_for_nobody_while_the_rate_limiter_is_closed() -> None:
     assert not any(found.workers.values())
 
 
-def test_it_rings_for_one_when_the_rate_limiter_is_to_be_probed() -> None:
+def test_it_publishes_once_when_the_rate_limiter_is_to_be_probed() -> None:
     make()
     make()
     set_state(blocked_until=ago(1), blocked_reason=Reason.UNREACHABLE)
     assert sweep().workers["push"] == 1
 
 
-def test_a_full_window_rings_for_nobody(settings: Settings) -> None:
+def test_a_full_window_publishes_nothing(settings: Settings) -> None:
     configure(settings, RATE_LIMIT=10)
     record_calls(*[20] * 10)
     make()
@@ -97,7 +97,7 @@ def test_a_scan_that_was_begun_is_gone_on_with() -> None:
     assert sweep().workers["reconcile"]
 
 
-def test_somebody_who_asked_to_see_a_segment_is_not_forgotten() -> None:
+def test_a_requested_refresh_is_not_forgotten() -> None:
     row = make(status=Status.SYNCED)
     assert not sweep().workers["refresh"]
     Segment.objects.filter(pk=row.pk).update_sync_fields(refresh_requested_at=ago(0))
@@ -129,7 +129,7 @@ def test_it_frees_rows_of_workers_that_died(caplog: pytest.LogCaptureFixture) ->
 
 
 @pytest.mark.parametrize("operation", Operation)
-def test_requests_of_workers_that_died_do_not_stay_under_way_for_ever(operation: str) -> None:
+def test_requests_of_workers_that_died_do_not_stay_under_way_forever(operation: str) -> None:
     for age in (89.0, 91.0, 10 * 86400.0):
         record_calls(age, operation=operation, outcome=Outcome.UNDER_WAY)
     record_calls(91, outcome=Outcome.UNKNOWN)
@@ -142,7 +142,7 @@ def test_requests_of_workers_that_died_do_not_stay_under_way_for_ever(operation:
     ]
 
 
-def test_it_forgets_requests_that_are_older_than_the_ledger_is_kept(settings: Settings) -> None:
+def test_it_forgets_requests_that_are_older_than_ledger_days(settings: Settings) -> None:
     configure(settings, LEDGER_DAYS=7)
     day = 86400
     old, recent = record_calls(7 * day + 60, 7 * day - 60)

@@ -24,7 +24,7 @@ from bunce_sync.sync.sweep import prune_call_log, work
 from bunce_sync.testing.emulator import Emulator
 from tests.neighbours.models import Numbered, Tracked, Vip
 
-from .core import USING, Status, ago, configure, digests_of, fresh, let_time_pass, make
+from .core import Status, ago, configure, digests_of, fresh, let_time_pass, make
 
 pytestmark = pytest.mark.django_db
 
@@ -62,7 +62,7 @@ def load(fields: dict[str, Any], pk: int, model: str = "bunce_sync.segment") -> 
 def stale_instance(row: Segment) -> Segment:
     """An instance as a reader has it who read the row before it was ever sent."""
     fresh_row = Segment(pk=row.pk, name=row.name, description=row.description)
-    fresh_row._state.adding, fresh_row._state.db = False, USING
+    fresh_row._state.adding, fresh_row._state.db = False, "default"
     fresh_row.created_at = fresh_row.updated_at = fresh_row.due_at = row.created_at
     return fresh_row
 
@@ -243,7 +243,7 @@ def test_rows_cannot_be_matched_by_a_field_of_the_sync() -> None:
         lambda **fields: Vip.objects.create(**fields),
     ],
 )
-def test_a_new_row_starts_anew_whatever_it_says(
+def test_a_new_row_starts_with_the_defaults_whatever_values_are_given(
     bunce: Emulator, create: Callable[..., Segment]
 ) -> None:
     row = create(name="VIP", bunce_id="", status=Status.REJECTED, attempts=9, last_code="conflict")
@@ -264,7 +264,7 @@ def test_a_new_row_starts_anew_whatever_it_says(
         lambda **fields: Segment.objects.get_or_create(bunce_id="abc", defaults={"name": "VIP"}),
     ],
 )
-def test_an_id_of_the_callers_is_refused_since_dropping_it_would_make_a_twin(
+def test_an_id_of_the_callers_is_refused_since_dropping_it_would_create_a_duplicate(
     create: Callable[..., object],
 ) -> None:
     with pytest.raises(ValueError, match="leave bunce_id out"):
@@ -378,7 +378,7 @@ class TestSimpleHistory:
         assert [version.name for version in versions] == ["First", "Second"]
         assert [version.status for version in versions] == ["pending", "pending"]
 
-    def test_an_old_version_that_is_saved_changes_what_is_wanted(self, bunce: Emulator) -> None:
+    def test_saving_an_old_version_changes_only_the_editable_fields(self, bunce: Emulator) -> None:
         row = Tracked.objects.create(name="First")
         sync()
         row = Tracked.objects.get(pk=row.pk)
@@ -691,7 +691,7 @@ def test_a_refused_row_whose_all_customers_changed_is_sent_again(bunce: Emulator
     assert bunce.segments[0].all_customers is False
 
 
-def test_all_customers_that_is_wanted_too_late_is_told(bunce: Emulator) -> None:
+def test_all_customers_requested_too_late_is_shown(bunce: Emulator) -> None:
     row = synced()
     row.add_all_customers = True
     row.save()
@@ -736,7 +736,7 @@ def test_a_key_that_is_part_of_a_name_does_not_hide_it(bunce: Emulator, settings
     assert len(bunce.segments) == 1
 
 
-# Rows nobody can read
+# Rows that cannot be read
 
 
 IMPOSSIBLE = {
@@ -829,7 +829,7 @@ def test_an_internal_error_at_one_row_postpones_that_row_and_stops_no_other(
     assert row.due_at > ago(0)
 
 
-def test_an_id_that_cannot_be_one_is_nobody_elses_matter(bunce: Emulator) -> None:
+def test_an_invalid_id_affects_no_other_row(bunce: Emulator) -> None:
     rows = [make(f"Bad {number}", bunce_id=f"not an id {number}") for number in range(6)]
     good = make("Good")
     sync()

@@ -43,7 +43,7 @@ TASKS = [(push_segment, ()), (sweep, ()), (work, ("reconcile",)), (work, ("refre
 
 
 @pytest.fixture(autouse=True)
-def bell(bunce: Emulator, settings: Settings) -> BrokerQueue:
+def broker_queue(bunce: Emulator, settings: Settings) -> BrokerQueue:
     return BrokerQueue(settings)
 
 
@@ -59,20 +59,20 @@ def test_each_task_is_one_that_leases_and_the_sweep_make_safe(task: object) -> N
 
 
 def test_queue_and_expiry_come_from_the_settings_as_they_are_now(
-    bell: BrokerQueue, settings: Settings
+    broker_queue: BrokerQueue, settings: Settings
 ) -> None:
     configure(settings, SWEEP_INTERVAL=7)
     publisher.publish(push_segment, 7)
-    [(name, arguments, headers)] = bell.messages()
+    [(name, arguments, headers)] = broker_queue.messages()
     assert (name, arguments) == ("push_segment", [7])
     expires = datetime.fromisoformat(str(headers["expires"]))
     assert 5 < (expires - datetime.now(UTC)).total_seconds() <= 7
     assert headers["eta"] is None
 
 
-def test_the_caller_can_set_another_expiry(bell: BrokerQueue) -> None:
+def test_the_caller_can_set_another_expiry(broker_queue: BrokerQueue) -> None:
     push_segment.apply_async((7,), expires=900)
-    [(_, _, headers)] = bell.messages()
+    [(_, _, headers)] = broker_queue.messages()
     expires = datetime.fromisoformat(str(headers["expires"]))
     assert (expires - datetime.now(UTC)).total_seconds() > 600
 
@@ -105,21 +105,21 @@ def test_a_message_that_comes_five_times_makes_one_segment(bunce: Emulator) -> N
     assert len(bunce.segments) == 1
 
 
-def test_a_pause_ends_the_task_without_an_error(bunce: Emulator, bell: BrokerQueue) -> None:
+def test_a_pause_ends_the_task_without_an_error(bunce: Emulator, broker_queue: BrokerQueue) -> None:
     row = make()
     set_state(blocked_until=ago(-30), blocked_reason=Reason.RATE_LIMITED)
     push_segment(row.pk)
-    assert (bunce.served, fresh(row).status, bell.rung()) == (0, Status.PENDING, [])
+    assert (bunce.served, fresh(row).status, broker_queue.sent()) == (0, Status.PENDING, [])
 
 
 def test_a_used_up_budget_enqueues_the_next_run(
-    bell: BrokerQueue, monkeypatch: pytest.MonkeyPatch, bunce: Emulator
+    broker_queue: BrokerQueue, monkeypatch: pytest.MonkeyPatch, bunce: Emulator
 ) -> None:
     row = make()
     monkeypatch.setattr(tasks, "TIME_BUDGET", 0.0)
     push_segment(row.pk)
     assert bunce.served == 0
-    assert bell.rung() == [("push_segment", [row.pk])]
+    assert broker_queue.sent() == [("push_segment", [row.pk])]
 
 
 @pytest.fixture
@@ -182,21 +182,23 @@ def test_unusable_settings_are_logged_in_one_line_and_nothing_is_sent(
 # sweep and the others
 
 
-def test_the_sweep_publishes_for_each_kind_of_work_and_for_pushes_last(bell: BrokerQueue) -> None:
+def test_the_sweep_publishes_for_each_kind_of_work_and_for_pushes_last(
+    broker_queue: BrokerQueue,
+) -> None:
     make()
     doubtful()
     make(status=Status.SYNCED, refresh_requested_at=now())
     sweep()
-    assert bell.rung() == [
+    assert broker_queue.sent() == [
         ("work", ["refresh"]),
         ("work", ["reconcile"]),
         ("work", ["push"]),
     ]
 
 
-def test_with_nothing_to_do_the_sweep_publishes_nothing(bell: BrokerQueue) -> None:
+def test_with_nothing_to_do_the_sweep_publishes_nothing(broker_queue: BrokerQueue) -> None:
     sweep()
-    assert bell.rung() == []
+    assert broker_queue.sent() == []
 
 
 def test_rows_in_doubt_are_resolved_and_absent_ones_are_sent_at_once(
@@ -220,7 +222,7 @@ def test_requested_refreshes_are_done(bunce: Emulator) -> None:
 
 
 def test_the_key_is_in_no_log_line_no_row_and_no_message(
-    bunce: Emulator, bell: BrokerQueue, caplog: pytest.LogCaptureFixture, settings: Settings
+    bunce: Emulator, broker_queue: BrokerQueue, caplog: pytest.LogCaptureFixture, settings: Settings
 ) -> None:
     key = "sk_test_do_not_show_me"
     configure(settings, API_KEY=key)
@@ -232,13 +234,13 @@ def test_the_key_is_in_no_log_line_no_row_and_no_message(
         sweep()
     stored = [*Segment.objects.values(), *ApiCall.objects.values()]
     assert len(stored) >= 10
-    assert key not in f"{stored} {caplog.text} {bell.messages()}"
+    assert key not in f"{stored} {caplog.text} {broker_queue.messages()}"
     assert "do_not_show" not in repr(settings.BUNCE_SYNC["BASE_URL"])
 
 
-def test_messages_hold_nothing_but_ids(bell: BrokerQueue) -> None:
+def test_messages_hold_nothing_but_ids(broker_queue: BrokerQueue) -> None:
     publisher.publish(push_segment, make("A name").pk)
-    [message] = bell.messages()
+    [message] = broker_queue.messages()
     assert "A name" not in str(message)
 
 

@@ -66,7 +66,7 @@ def seen(of: Segment, result: Result, remote: RemoteSegment | None) -> dict[str,
     return after_refresh(of, result, remote, now=NOW)
 
 
-def settled(
+def after(
     outcome: Outcome = Outcome.UNKNOWN,
     *,
     of: Segment | None = None,
@@ -140,14 +140,14 @@ def test_what_an_answer_leaves_out_stays_as_it_was_known() -> None:
     under = claim(bunce_id=BUNCE_ID)
     linked = row(bunce_id=BUNCE_ID, bunce_name="VIP", bunce_type="manual", bunce_created_at=NOW)
     partial = RemoteSegment(id=BUNCE_ID, name="", left_out=frozenset({"name", "description"}))
-    changes = settled(Outcome.CONFIRMED, of=linked, under=under, segment=partial)
+    changes = after(Outcome.CONFIRMED, of=linked, under=under, segment=partial)
     assert changes["status"] == Status.SYNCED
     assert changes["bunce_name"] == "VIP", "what was sent and confirmed"
     assert not {"bunce_type", "bunce_created_at"} & changes.keys()
 
 
-def test_a_confirmed_create_is_synced_with_all_that_bunce_said() -> None:
-    changes = settled(Outcome.CONFIRMED, segment=REMOTE)
+def test_a_confirmed_create_is_synced_with_all_that_bunce_returned() -> None:
+    changes = after(Outcome.CONFIRMED, segment=REMOTE)
     assert changes["status"] == Status.SYNCED
     assert (changes["bunce_id"], changes["bunce_created_at"]) == (BUNCE_ID, NOW)
     assert (changes["lease_token"], changes["lease_until"]) == (None, None)
@@ -155,14 +155,14 @@ def test_a_confirmed_create_is_synced_with_all_that_bunce_said() -> None:
 
 
 def test_a_confirmed_row_that_was_edited_meanwhile_is_pending_again() -> None:
-    changes = settled(Outcome.CONFIRMED, segment=REMOTE, of=row(name="VIP gold"))
+    changes = after(Outcome.CONFIRMED, segment=REMOTE, of=row(name="VIP gold"))
     assert (changes["status"], changes["bunce_id"]) == (Status.PENDING, BUNCE_ID)
     assert changes["sent_digest"] == digests_of("VIP", None)["sent_digest"]
 
 
 @pytest.mark.parametrize("bunce_id", [None, BUNCE_ID])
 def test_what_was_not_sent_waits_for_its_backoff(bunce_id: str | None) -> None:
-    changes = settled(
+    changes = after(
         Outcome.NOT_SENT, of=row(bunce_id=bunce_id), under=claim(bunce_id=bunce_id), code="refused"
     )
     assert (changes["status"], changes["last_code"]) == (Status.PENDING, "refused")
@@ -170,41 +170,41 @@ def test_what_was_not_sent_waits_for_its_backoff(bunce_id: str | None) -> None:
 
 
 def test_a_permit_that_got_too_old_costs_no_wait() -> None:
-    assert settled(Outcome.NOT_SENT, code="permit_expired")["due_at"] == NOW
+    assert after(Outcome.NOT_SENT, code="permit_expired")["due_at"] == NOW
 
 
 @pytest.mark.parametrize("outcome", [Outcome.RATE_LIMITED, Outcome.KEY_REFUSED])
 def test_a_refusal_that_is_not_the_rows_fault_counts_no_attempt(outcome: Outcome) -> None:
-    changes = settled(outcome)
+    changes = after(outcome)
     assert (changes["status"], changes["attempts"], changes["due_at"]) == (Status.PENDING, 2, NOW)
 
 
 def test_a_create_of_unknown_outcome_is_in_doubt_until_the_grace_period_is_over() -> None:
-    changes = settled(Outcome.UNKNOWN, code="read_timeout")
+    changes = after(Outcome.UNKNOWN, code="read_timeout")
     assert (changes["status"], changes["due_at"]) == (Status.IN_DOUBT, NOW + GRACE)
 
 
 def test_an_update_of_unknown_outcome_is_repeated() -> None:
-    changes = settled(Outcome.UNKNOWN, of=row(bunce_id=BUNCE_ID), under=claim(bunce_id=BUNCE_ID))
+    changes = after(Outcome.UNKNOWN, of=row(bunce_id=BUNCE_ID), under=claim(bunce_id=BUNCE_ID))
     assert changes["status"] == Status.PENDING
     assert changes["due_at"] > NOW
 
 
 def test_a_create_of_unknown_outcome_is_an_update_once_a_late_answer_has_linked_the_row() -> None:
-    changes = settled(Outcome.UNKNOWN, of=row(bunce_id=BUNCE_ID))
+    changes = after(Outcome.UNKNOWN, of=row(bunce_id=BUNCE_ID))
     assert changes["status"] == Status.PENDING
 
 
 @pytest.mark.parametrize("status", [400, 404, 409, 422])
 def test_a_refusal_rejects_the_row(status: int) -> None:
-    changes = settled(Outcome.REJECTED, http_status=status, code="rejected", detail="No such thing")
+    changes = after(Outcome.REJECTED, http_status=status, code="rejected", detail="No such thing")
     assert (changes["status"], changes["last_error"]) == (Status.REJECTED, "No such thing")
 
 
 @pytest.mark.parametrize("code", ["rejected", "conflict"])
 @pytest.mark.parametrize("name", ["VIP", "edited since"])
 def test_a_refusal_after_doubt_is_looked_up_since_it_may_be_our_own(code: str, name: str) -> None:
-    changes = settled(
+    changes = after(
         Outcome.REJECTED, of=row(name=name), under=claim(has_unresolved_create=True), code=code
     )
     assert (changes["status"], changes["due_at"]) == (Status.IN_DOUBT, NOW)
@@ -214,7 +214,7 @@ def test_a_refusal_after_doubt_is_looked_up_since_it_may_be_our_own(code: str, n
 def test_a_refusal_that_no_earlier_create_can_have_caused_rejects_after_doubt_too(
     code: str,
 ) -> None:
-    changes = settled(Outcome.REJECTED, under=claim(has_unresolved_create=True), code=code)
+    changes = after(Outcome.REJECTED, under=claim(has_unresolved_create=True), code=code)
     assert changes["status"] == Status.REJECTED
 
 
@@ -222,7 +222,7 @@ def test_a_refusal_that_no_earlier_create_can_have_caused_rejects_after_doubt_to
 def test_a_refusal_that_others_get_as_well_costs_the_row_nothing_but_time(
     bunce_id: str | None,
 ) -> None:
-    changes = settled(
+    changes = after(
         Outcome.REJECTED,
         of=row(bunce_id=bunce_id),
         under=claim(bunce_id=bunce_id),
@@ -235,7 +235,7 @@ def test_a_refusal_that_others_get_as_well_costs_the_row_nothing_but_time(
 
 
 def test_an_update_that_was_confirmed_without_content_took_effect_and_is_looked_at() -> None:
-    changes = settled(
+    changes = after(
         Outcome.CONFIRMED,
         of=row(bunce_id=BUNCE_ID),
         under=claim(bunce_id=BUNCE_ID),
@@ -246,16 +246,16 @@ def test_an_update_that_was_confirmed_without_content_took_effect_and_is_looked_
 
 
 def test_an_update_answered_with_nonsense_is_looked_at_before_it_is_sent_again() -> None:
-    changes = settled(
+    changes = after(
         of=row(bunce_id=BUNCE_ID), under=claim(bunce_id=BUNCE_ID, attempts=1), code="not_json"
     )
     assert (changes["status"], changes["refresh_requested_at"]) == (Status.PENDING, NOW)
     assert changes["due_at"] - NOW >= REFRESH_FIRST
 
 
-def test_what_bunce_stored_differently_is_told() -> None:
+def test_what_bunce_stored_differently_is_shown() -> None:
     other = RemoteSegment(id=BUNCE_ID, name="Vip")
-    changes = settled(Outcome.CONFIRMED, segment=other)
+    changes = after(Outcome.CONFIRMED, segment=other)
     assert (changes["status"], changes["last_code"]) == (Status.SYNCED, "stored_differently")
     assert changes["shown_digest"] == listed_fingerprint("Vip", None)
 
@@ -263,19 +263,19 @@ def test_what_bunce_stored_differently_is_told() -> None:
 def test_what_an_answer_leaves_out_is_not_taken_for_a_difference() -> None:
     described = claim(description="The best")
     partial = RemoteSegment(id=BUNCE_ID, name="VIP", left_out=frozenset({"description"}))
-    changes = settled(
+    changes = after(
         Outcome.CONFIRMED, of=row(description="The best"), under=described, segment=partial
     )
     assert changes["last_code"] == ""
 
 
-def test_an_answer_that_says_nothing_of_all_customers_confirms_what_was_sent() -> None:
-    changes = settled(Outcome.CONFIRMED, under=claim(add_all_customers=True), segment=REMOTE)
+def test_a_response_without_all_customers_confirms_what_was_sent() -> None:
+    changes = after(Outcome.CONFIRMED, under=claim(add_all_customers=True), segment=REMOTE)
     assert changes["bunce_all_customers"] is True
 
 
-def test_a_refused_row_that_was_edited_meanwhile_is_tried_with_what_it_says_now() -> None:
-    changes = settled(Outcome.REJECTED, of=row(name="Better"), http_status=400)
+def test_a_refused_row_that_was_edited_meanwhile_is_retried_with_its_new_content() -> None:
+    changes = after(Outcome.REJECTED, of=row(name="Better"), http_status=400)
     assert (changes["status"], changes["due_at"], changes["attempts"]) == (Status.PENDING, NOW, 0)
 
 
@@ -283,7 +283,7 @@ def test_a_refused_row_that_was_edited_meanwhile_is_tried_with_what_it_says_now(
 def test_a_refused_create_of_a_row_that_a_late_answer_linked_becomes_an_update(
     doubted: bool,
 ) -> None:
-    changes = settled(
+    changes = after(
         Outcome.REJECTED,
         of=row(bunce_id=BUNCE_ID),
         under=claim(has_unresolved_create=doubted),
@@ -298,32 +298,32 @@ def test_a_refused_create_of_a_row_that_a_late_answer_linked_becomes_an_update(
 @pytest.mark.parametrize("status", [Status.PENDING, Status.IN_DOUBT, Status.REJECTED])
 def test_a_late_success_is_adopted_by_a_row_without_segment(status: Status) -> None:
     late = row(status=status, lease_token=None, lease_until=None)
-    changes = settled(Outcome.CONFIRMED, segment=REMOTE, of=late)
+    changes = after(Outcome.CONFIRMED, segment=REMOTE, of=late)
     assert (changes["status"], changes["bunce_id"]) == (Status.SYNCED, BUNCE_ID)
 
 
 def test_a_late_success_during_anothers_create_leaves_the_status_to_that_one() -> None:
-    changes = settled(Outcome.CONFIRMED, segment=REMOTE, of=row(lease_token=uuid4()))
+    changes = after(Outcome.CONFIRMED, segment=REMOTE, of=row(lease_token=uuid4()))
     assert changes["bunce_id"] == BUNCE_ID
     assert "status" not in changes
     assert "lease_token" not in changes
 
 
-def test_a_late_failure_says_nothing() -> None:
+def test_a_late_failure_changes_nothing() -> None:
     for outcome in (Outcome.UNKNOWN, Outcome.REJECTED, Outcome.NOT_SENT, Outcome.RATE_LIMITED):
-        assert settled(outcome, of=row(lease_token=uuid4())) == {}
+        assert after(outcome, of=row(lease_token=uuid4())) == {}
 
 
-def test_a_late_success_with_another_id_is_told_as_a_duplicate_and_overwrites_nothing() -> None:
+def test_a_late_success_with_another_id_is_reported_as_a_duplicate_and_overwrites_nothing() -> None:
     held = row(status=Status.SYNCED, lease_token=None, lease_until=None, bunce_id=OTHER_ID)
-    assert settled(Outcome.CONFIRMED, segment=REMOTE, of=held) == {
+    assert after(Outcome.CONFIRMED, segment=REMOTE, of=held) == {
         "bunce_duplicate_id": BUNCE_ID,
     }
 
 
-def test_a_create_confirmed_under_its_lease_with_another_id_ends_at_rest_and_is_told() -> None:
+def test_a_create_confirmed_under_its_lease_with_another_id_ends_at_rest_and_is_reported() -> None:
     linked = row(bunce_id=OTHER_ID, bunce_name="VIP")
-    changes = settled(Outcome.CONFIRMED, segment=REMOTE, of=linked)
+    changes = after(Outcome.CONFIRMED, segment=REMOTE, of=linked)
     assert (changes["status"], changes["bunce_duplicate_id"]) == (Status.SYNCED, BUNCE_ID)
     assert "bunce_id" not in changes
     assert changes["lease_token"] is None
@@ -338,13 +338,13 @@ def test_a_late_update_that_crossed_another_is_sent_once_more() -> None:
         lease_token=None,
         lease_until=None,
     )
-    changes = settled(Outcome.CONFIRMED, segment=REMOTE, of=newer, under=claim(bunce_id=BUNCE_ID))
+    changes = after(Outcome.CONFIRMED, segment=REMOTE, of=newer, under=claim(bunce_id=BUNCE_ID))
     assert changes == {"status": Status.PENDING, "due_at": NOW}
 
 
 def test_a_late_answer_to_what_is_synced_anyway_changes_nothing() -> None:
     same = row(status=Status.SYNCED, bunce_id=BUNCE_ID, lease_token=None, lease_until=None)
-    assert settled(Outcome.CONFIRMED, segment=REMOTE, of=same) == {}
+    assert after(Outcome.CONFIRMED, segment=REMOTE, of=same) == {}
 
 
 # Adoption and looks into Bunce
@@ -359,10 +359,10 @@ def test_an_adopted_row_is_synced_unless_it_was_edited_while_in_doubt() -> None:
 
 def test_a_type_longer_than_its_column_is_cut() -> None:
     remote = RemoteSegment(id=BUNCE_ID, name="VIP", type="x" * 300)
-    assert len(settled(Outcome.CONFIRMED, segment=remote)["bunce_type"]) == 100
+    assert len(after(Outcome.CONFIRMED, segment=remote)["bunce_type"]) == 100
 
 
-def test_drift_is_told_and_not_undone() -> None:
+def test_drift_is_shown_and_not_undone() -> None:
     at_rest = row(status=Status.SYNCED, bunce_id=BUNCE_ID)
     remote = RemoteSegment(id=BUNCE_ID, name="Renamed in the dashboard")
     changes = seen(at_rest, Result(Outcome.CONFIRMED), remote)
@@ -372,7 +372,7 @@ def test_drift_is_told_and_not_undone() -> None:
 
 
 @pytest.mark.parametrize("status", [Status.PENDING, Status.SENDING])
-def test_a_look_at_a_row_under_way_leaves_its_status_alone(status: Status) -> None:
+def test_a_refresh_of_a_row_being_sent_keeps_its_status(status: Status) -> None:
     edited = row(status=status, bunce_id=BUNCE_ID, name="Edited")
     changes = seen(edited, Result(Outcome.CONFIRMED), REMOTE)
     assert "status" not in changes
@@ -401,11 +401,11 @@ def test_a_row_whose_segment_is_gone_needs_attention() -> None:
         Result(Outcome.KEY_REFUSED, code="key_refused", http_status=401),
     ],
 )
-def test_a_look_that_learned_nothing_stays_asked_for(result: Result) -> None:
+def test_a_refresh_without_a_result_stays_requested(result: Result) -> None:
     assert seen(row(status=Status.SYNCED, bunce_id=BUNCE_ID), result, None) == {}
 
 
-def test_a_look_that_bunce_answered_with_an_error_is_told_and_not_repeated_for_ever() -> None:
+def test_a_refresh_that_bunce_refused_is_shown_and_not_repeated_forever() -> None:
     broken = Result(Outcome.UNKNOWN, code="server_error", detail="Oops", http_status=500)
     changes = seen(row(status=Status.SYNCED, bunce_id=BUNCE_ID), broken, None)
     assert changes == {
@@ -415,12 +415,12 @@ def test_a_look_that_bunce_answered_with_an_error_is_told_and_not_repeated_for_e
     }
 
 
-def test_a_look_that_others_fail_at_too_stays_asked_for() -> None:
+def test_a_refresh_that_fails_for_other_rows_too_stays_requested() -> None:
     gone = Result(Outcome.REJECTED, code="not_found", http_status=404, shared=True)
     assert seen(row(status=Status.SYNCED, bunce_id=BUNCE_ID), gone, None) == {}
 
 
-def test_an_error_of_ours_at_a_look_is_told_and_not_repeated_for_ever() -> None:
+def test_an_internal_error_of_a_refresh_is_shown_and_not_repeated_forever() -> None:
     slip = Result(Outcome.NOT_SENT, code="internal", detail="ValueError")
     changes = seen(row(status=Status.SYNCED, bunce_id=BUNCE_ID), slip, None)
     assert (changes["refresh_requested_at"], changes["last_code"]) == (None, "internal")
@@ -444,7 +444,7 @@ def test_what_bunce_showed_after_the_push_is_not_drift() -> None:
     assert seen(at_rest, Result(Outcome.CONFIRMED), REMOTE)["last_code"] == ""
 
 
-def test_a_look_shows_that_an_update_of_unknown_outcome_took_effect() -> None:
+def test_a_refresh_shows_that_an_update_of_unknown_outcome_took_effect() -> None:
     waiting = row(
         status=Status.PENDING, lease_token=None, lease_until=None, bunce_id=BUNCE_ID, attempts=3
     )
@@ -460,7 +460,7 @@ def test_a_look_shows_that_an_update_of_unknown_outcome_took_effect() -> None:
         {**digests_of("Sent since", None), "name": "Sent since"},
     ],
 )
-def test_a_look_settles_no_update_while_another_content_may_be_on_its_way(
+def test_a_refresh_confirms_no_update_while_other_content_may_be_in_flight(
     changes: dict[str, Any],
 ) -> None:
     waiting = row(

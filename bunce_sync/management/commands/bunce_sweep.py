@@ -14,7 +14,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DatabaseError, InterfaceError
-from django.db.models import Min, Q
+from django.db.models import Min
 
 from bunce_sync import database
 from bunce_sync.conf import conf
@@ -23,7 +23,7 @@ from bunce_sync.models import ApiCall, Segment, SyncState
 from bunce_sync.status.messages import OPERATION_PAUSED
 from bunce_sync.status.status import PausedOperation, SyncStatus, get_status
 from bunce_sync.sync.sweep import Work, work
-from bunce_sync.sync.work import KINDS
+from bunce_sync.sync.work import KINDS, OPERATIONS
 
 #: Seconds of work between two checks for a shutdown request. A request is always finished.
 TIME_BUDGET = 1.0
@@ -177,7 +177,7 @@ def _why_nothing(status: SyncStatus) -> str:
         )
         detail = f" ({status.rate_limiter.detail})" if status.rate_limiter.detail else ""
         return f"{reason}{detail}{until}."
-    paused = [_paused(one) for one in status.operations if _is_needed(one, status)]
+    paused = [_paused(one) for one in status.operations if _is_needed(one)]
     has_waiting = status.counts[Status.PENDING] or status.counts[Status.IN_DOUBT]
     if not has_waiting and not paused:
         return "no segment is waiting."
@@ -187,16 +187,9 @@ def _why_nothing(status: SyncStatus) -> str:
     return " ".join(paused) or "no segment is due yet."
 
 
-def _is_needed(paused: PausedOperation, status: SyncStatus) -> bool:
+def _is_needed(paused: PausedOperation) -> bool:
     """Return whether a segment that is due waits for a paused operation."""
-    due = Q(due_at__lte=status.now)
-    needing = {
-        Operation.CREATE: due & Q(status=Status.PENDING, bunce_id__isnull=True),
-        Operation.UPDATE: due & Q(status=Status.PENDING, bunce_id__isnull=False),
-        Operation.LIST: due & Q(status=Status.IN_DOUBT),
-        Operation.READ: Q(refresh_requested_at__isnull=False),
-    }[Operation(paused.operation)]
-    return database.segments().filter(needing).exists()
+    return any(rows.waiting().exists() for rows in OPERATIONS if rows.operation == paused.operation)
 
 
 def _paused(paused: PausedOperation) -> str:

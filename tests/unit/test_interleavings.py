@@ -1,5 +1,4 @@
-"""Where two things cross: same contents, late answers, edits and scans; each once made a twin,
-lost an edit, or could have."""
+"""Interleavings of equal contents, late responses, edits and scans that could create duplicates."""
 
 from __future__ import annotations
 
@@ -47,7 +46,7 @@ def unlimited(bunce: Emulator, settings: Settings) -> None:
 
 
 def before_adoption(monkeypatch: pytest.MonkeyPatch, **changes: Any) -> Segment:
-    """Another row, which is given these changes after the look and just before an adoption."""
+    """Create another row, and change it after the list was read, just before an adoption."""
     other = make("Other")
     adopt = reconcile_module._adopt
     pending = [changes]
@@ -72,7 +71,7 @@ def test_a_row_whose_nearest_match_was_taken_gets_the_next_one(
     assert (fresh(row).status, fresh(row).bunce_id) == (Status.SYNCED, its_own.id)
 
 
-def test_a_segment_whose_nearest_row_settled_itself_goes_to_the_next_row(
+def test_a_segment_whose_nearest_row_was_resolved_otherwise_goes_to_the_next_row(
     bunce: Emulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stored = bunce.add_segment("VIP", created_at=ago(300))
@@ -196,7 +195,7 @@ def test_a_page_that_new_segments_have_pushed_down_whole_is_not_taken_for_the_en
     assert {f"segment-{number}" for number in range(60)} <= seen
 
 
-def test_a_list_that_repeats_its_last_page_for_ever_comes_to_an_end() -> None:
+def test_a_list_that_repeats_its_last_page_forever_comes_to_an_end() -> None:
     data = [{"id": f"{number}", "name": "x"} for number in range(20)]
     position = Position(page=7)
     for _ in range(4):

@@ -24,7 +24,7 @@ ELSEWHERE = "elsewhere"
 
 
 @pytest.fixture
-def bell(bunce: Emulator, settings: Settings) -> BrokerQueue:
+def broker_queue(bunce: Emulator, settings: Settings) -> BrokerQueue:
     configure(settings, RATE_LIMIT=None)
     return BrokerQueue(settings)
 
@@ -37,28 +37,32 @@ def names(bunce: Emulator) -> list[str]:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_rows_of_raw_sql_wait_and_the_sweep_finds_them(bell: BrokerQueue, bunce: Emulator) -> None:
+def test_rows_of_raw_sql_wait_and_the_sweep_finds_them(
+    broker_queue: BrokerQueue, bunce: Emulator
+) -> None:
     with connection.cursor() as cursor:
         cursor.execute("INSERT INTO bunce_sync_segment (name) VALUES ('By SQL'), ('By SQL too')")
-    assert bell.rung() == []
+    assert broker_queue.sent() == []
     tasks.sweep()
-    rung = bell.rung()
-    assert rung == [("work", ["push"]), ("work", ["push"])]
+    sent = broker_queue.sent()
+    assert sent == [("work", ["push"]), ("work", ["push"])]
     tasks.work("push")
     assert names(bunce) == ["By SQL", "By SQL too"]
 
 
 @pytest.mark.django_db(transaction=True)
-def test_rows_made_in_bulk_are_found_by_the_sweep(bell: BrokerQueue, bunce: Emulator) -> None:
+def test_rows_made_in_bulk_are_found_by_the_sweep(
+    broker_queue: BrokerQueue, bunce: Emulator
+) -> None:
     Segment.objects.bulk_create(Segment(name=f"Bulk {number}") for number in range(3))
-    assert bell.rung() == []
+    assert broker_queue.sent() == []
     work(seconds=5)
     assert names(bunce) == ["Bulk 0", "Bulk 1", "Bulk 2"]
 
 
 @pytest.mark.django_db(transaction=True)
 def test_of_nested_transactions_only_what_is_committed_is_sent(
-    bell: BrokerQueue, bunce: Emulator
+    broker_queue: BrokerQueue, bunce: Emulator
 ) -> None:
     with transaction.atomic():
         kept = Segment.objects.create(name="Outer")
@@ -67,15 +71,15 @@ def test_of_nested_transactions_only_what_is_committed_is_sent(
             with transaction.atomic():
                 Segment.objects.create(name="Rolled back")
                 transaction.set_rollback(True)
-        assert bell.rung() == [], "not before the outermost commit"
-    assert [arguments[0] for _, arguments in bell.rung()] == [kept.pk, inner.pk]
+        assert broker_queue.sent() == [], "not before the outermost commit"
+    assert [arguments[0] for _, arguments in broker_queue.sent()] == [kept.pk, inner.pk]
     work(seconds=5)
     assert names(bunce) == ["Inner", "Outer"]
 
 
 @pytest.mark.django_db(transaction=True)
 def test_a_row_created_and_edited_in_one_transaction_is_sent_once_as_it_is_in_the_end(
-    bell: BrokerQueue, bunce: Emulator
+    broker_queue: BrokerQueue, bunce: Emulator
 ) -> None:
     with transaction.atomic():
         row = Segment.objects.create(name="Draft")
@@ -99,7 +103,7 @@ def test_a_row_whose_transaction_is_not_committed_when_the_message_comes_early_i
 
 
 @pytest.mark.django_db
-def test_a_row_deleted_while_in_doubt_leaves_its_story_and_its_segment_to_nobody(
+def test_a_row_deleted_while_in_doubt_leaves_its_calls_and_an_unlinked_segment(
     bunce: Emulator, settings: Settings
 ) -> None:
     configure(settings, RATE_LIMIT=None)
@@ -180,7 +184,7 @@ def elsewhere(tmp_path: Path, database_access: None, settings: Settings) -> Iter
 
 
 def test_doubt_is_resolved_in_the_database_that_the_router_names(
-    elsewhere: str, bell: BrokerQueue, bunce: Emulator, settings: Settings
+    elsewhere: str, broker_queue: BrokerQueue, bunce: Emulator, settings: Settings
 ) -> None:
     configure(settings, GRACE=0.001)
     row = Segment.objects.create(name="VIP")
@@ -188,7 +192,7 @@ def test_doubt_is_resolved_in_the_database_that_the_router_names(
     tasks.push_segment(row.pk)
     assert Segment.objects.using(elsewhere).get().status == Status.IN_DOUBT
     tasks.sweep()
-    assert ("work", ["reconcile"]) in bell.rung()
+    assert ("work", ["reconcile"]) in broker_queue.sent()
     tasks.work("reconcile")
     row = Segment.objects.using(elsewhere).get()
     assert (row.status, row.bunce_id) == (Status.SYNCED, bunce.segments[0].id)

@@ -128,7 +128,7 @@ def test_an_edit_of_a_create_that_ends_in_doubt_keeps_what_was_sent(
     assert (row.status, row.sent_digest) == (Status.IN_DOUBT, worker.taken.sent_digest)
 
 
-def test_a_row_deleted_in_flight_leaves_its_story_in_the_ledger(
+def test_a_row_deleted_during_its_request_keeps_its_calls_in_the_log(
     bunce: Emulator, caplog: pytest.LogCaptureFixture
 ) -> None:
     row = make()
@@ -181,7 +181,7 @@ def test_a_worker_is_given_another_token_for_each_claim(bunce: Emulator) -> None
 # Late answers
 
 
-def test_a_late_success_settles_a_row_in_doubt(bunce: Emulator) -> None:
+def test_a_late_success_resolves_a_row_in_doubt(bunce: Emulator) -> None:
     worker = Worker.claims(make()).sends()
     lose(worker)
     row = worker.records()
@@ -221,10 +221,10 @@ def test_a_segment_that_exists_twice_is_reported_and_nothing_overwritten(
     kept = row.bunce_id
     with caplog.at_level(logging.ERROR, "bunce_sync"):
         row = slow.records()
-    twin = next(segment.id for segment in bunce.segments if segment.id != kept)
+    duplicate = next(segment.id for segment in bunce.segments if segment.id != kept)
     assert (row.status, row.bunce_id) == (Status.SYNCED, kept)
-    assert row.bunce_duplicate_id == twin
-    assert f"exists twice in Bunce, also as {twin}" in caplog.text
+    assert row.bunce_duplicate_id == duplicate
+    assert f"exists twice in Bunce, also as {duplicate}" in caplog.text
     assert (Operation.CREATE, Outcome.DUPLICATE) in calls(row)
 
 
@@ -252,19 +252,19 @@ def twice(bunce: Emulator) -> Segment:
     return row
 
 
-def test_that_it_exists_twice_stays_told_whatever_happens_to_the_row(bunce: Emulator) -> None:
+def test_that_it_exists_twice_stays_reported_whatever_happens_to_the_row(bunce: Emulator) -> None:
     row = twice(bunce)
-    told = row.bunce_duplicate_id
+    other = row.bunce_duplicate_id
     row.name = "Edited"
     row.save()
     assert push(row.pk)
-    assert (fresh(row).status, fresh(row).bunce_duplicate_id) == (Status.SYNCED, told)
+    assert (fresh(row).status, fresh(row).bunce_duplicate_id) == (Status.SYNCED, other)
     services.refresh(Segment.objects.all())
     assert run_refresh(seconds=30) == 1
-    assert fresh(row).bunce_duplicate_id == told
+    assert fresh(row).bunce_duplicate_id == other
 
 
-def test_a_second_segment_that_somebody_removed_is_noticed_by_the_next_look(
+def test_a_refresh_notices_that_a_second_segment_was_removed(
     bunce: Emulator,
 ) -> None:
     row = twice(bunce)
@@ -309,7 +309,7 @@ def test_a_duplicate_that_another_row_turns_out_to_own_is_none_any_more(bunce: E
     assert fresh(row).bunce_duplicate_id is None
 
 
-def test_a_second_create_refused_as_a_twin_of_the_first_which_answers_late(
+def test_a_second_create_refused_as_a_duplicate_of_the_first_which_answers_late(
     bunce: Emulator,
 ) -> None:
     bunce.set(unique_names=True)
@@ -324,7 +324,7 @@ def test_a_second_create_refused_as_a_twin_of_the_first_which_answers_late(
     assert len(bunce.segments) == 1
 
 
-def test_a_create_whose_segment_was_given_to_another_row_looks_for_the_other_one(
+def test_a_create_whose_segment_was_linked_to_another_row_is_matched_with_the_other_one(
     bunce: Emulator,
 ) -> None:
     worker = Worker.claims(make()).sends()
