@@ -242,8 +242,8 @@ class Site:
         requests.get(f"{self.url}/admin/login/", timeout=START).raise_for_status()
         return web
 
-    def manage(self, *arguments: str) -> str:
-        """Run a management command and return its output."""
+    def manage(self, *arguments: str, seconds: float = START) -> str:
+        """Run a management command that takes at most so many seconds, and return its output."""
         done = subprocess.run(
             [sys.executable, "manage.py", *arguments],
             cwd=ROOT,
@@ -251,15 +251,16 @@ class Site:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=START,
+            timeout=seconds,
             check=False,
         )
         assert done.returncode == 0, f"{arguments[0]} failed:\n{done.stdout}{done.stderr}"
         return done.stdout
 
-    def shell(self, code: str) -> str:
+    def shell(self, code: str, *, seconds: float = START) -> str:
         """Run code in a process of the site, with the app's models imported."""
-        return self.manage("shell", "-v", "0", "-c", f"from bunce_sync.models import *\n{code}")
+        code = f"from bunce_sync.models import *\n{code}"
+        return self.manage("shell", "-v", "0", "-c", code, seconds=seconds)
 
     def create_login(self) -> tuple[str, str]:
         """Create a superuser, and return user name and password."""

@@ -9,7 +9,7 @@ from bunce_sync.testing.emulator import Faults
 from bunce_sync.transitions import REFRESH_FIRST
 from tests.faults.conftest import STACKS
 from tests.faults.test_bunce_fails import BACKOFF, MIX
-from tests.faults.trial import LONG, SEEDS, Trial, rows
+from tests.faults.trial import LONG, REST_LIMIT, SEEDS, Trial, rows
 
 ODD = Faults(
     no_content=0.05,
@@ -52,7 +52,7 @@ def test_rows_that_are_written_back_as_they_were_keep_their_segments(
     for beat in (True, False):
         trial.site.start_worker(beat=beat, processes=2)
     trial.insert(rows(200))
-    trial.site.shell(WRITER.read_text())
+    trial.site.shell(WRITER.read_text(), seconds=REST_LIMIT)
     trial.note_fault()
     trial.rest(slack=BACKOFF)
     assert all(one.description == "written back" for one in trial.bunce.segments)

@@ -36,6 +36,8 @@ ENV = {
 }
 #: Rows that one process saves, so that it exits in time on a busy machine.
 PORTION = 200
+#: Seconds until a trial is given up: 2,000 rows take longer.
+REST_LIMIT = 600.0 if LONG else 240.0
 #: Seconds from the last fault until everything is at rest, apart from what a busy machine adds.
 REST = LEASE + GRACE + 3 * SWEEP
 
@@ -112,7 +114,7 @@ class Trial:
             slack: seconds allowed in addition, for the work itself on a slow machine.
             supervised: as for ``wait_for_rest``.
         """
-        self.wait_for_rest(seconds=240, supervised=supervised)
+        self.wait_for_rest(seconds=REST_LIMIT, supervised=supervised)
         ended = time.monotonic()
         last = max([self.last_fault, *(one.at for one in self.bunce.requests if one.fault)])
         self.verdict()
