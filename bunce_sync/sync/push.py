@@ -55,6 +55,8 @@ OLDEST = 100
 PERMITS_PER_WORKER = 10
 #: The fields a claim reads. No times: a row whose times cannot be read is sent as well.
 CLAIMED = (*Segment.CREATE_FIELDS, "bunce_id", "status", "attempts", "sent_digest", "listed_digest")
+#: The outcomes of requests that may have reached Bunce.
+UNRESOLVED = (Outcome.UNKNOWN, Outcome.ABANDONED, Outcome.UNDER_WAY)
 #: The fields that recording a result reads.
 RECORDED = (
     *Segment.CREATE_FIELDS,
@@ -106,7 +108,7 @@ class Push(Attempt[RemoteSegment]):
         # Nearly always no check fails, so all of them are part of this query.
         clear = due.filter(circuit_breaker.is_closed(self.claim.operation))
         if self.claim.creates:
-            clear = clear.exclude(Exists(_unexpected_creates(OuterRef("pk"))))
+            clear = clear.exclude(Exists(_earlier_creates(OuterRef("pk"))))
         self._breaker_is_closed = bool(clear.not_held().update_sync_fields(**values))
         if self._breaker_is_closed:
             return True
@@ -322,19 +324,25 @@ def _readable(pk: int, rows: SegmentQuerySet) -> Segment | None:
 # The second line of defence: what the call log knows of a segment
 
 
-def _unexpected_creates(pk: Any) -> QuerySet[ApiCall]:
+def _earlier_creates(pk: Any) -> QuerySet[ApiCall]:
+    """Return creates with this key that may have reached Bunce.
+
+    Every claim checks this, so it is a simpler query than the next, and may return more.
+    """
+    arrived = (Outcome.CONFIRMED, Outcome.DUPLICATE, *UNRESOLVED)
+    return database.calls().filter(segment_id=pk, operation=Operation.CREATE, outcome__in=arrived)
+
+
+def _unexpected_creates(pk: int) -> QuerySet[ApiCall]:
     """Return creates of this very row that Bunce confirmed, or that are unresolved.
 
     The row existed when they were made, so it is not another one that got the same key.
     """
-    created_at = database.segments().filter(pk=OuterRef("segment_id"))
-    unresolved = Q(outcome__in=(Outcome.UNKNOWN, Outcome.ABANDONED, Outcome.UNDER_WAY), decision="")
+    created_at = database.segments().filter(pk=pk).values("created_at")
+    unresolved = Q(outcome__in=UNRESOLVED, decision="")
     confirmed = Q(outcome=Outcome.CONFIRMED) | Q(decision=Decision.ADOPTED)
-    return database.calls().filter(
-        unresolved | (confirmed & ~Q(bunce_id="")),
-        segment_id=pk,
-        operation=Operation.CREATE,
-        started_at__gte=Subquery(created_at.values("created_at")),
+    return _earlier_creates(pk).filter(
+        unresolved | (confirmed & ~Q(bunce_id="")), started_at__gte=Subquery(created_at)
     )
 
 
