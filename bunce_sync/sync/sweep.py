@@ -112,20 +112,21 @@ def sweep() -> Sweep:
 def repair_times() -> int:
     """Set times to now that never come, or that Python cannot read.
 
-    Rows written past Django may hold anything: an infinite time, the year 0, no time at all.
+    Rows written with SQL may hold anything: an infinite time, the year 0, no time at all.
     """
     rows = database.segments()
     repaired = 0
-    for field, statuses in (
-        ("due_at", (Status.PENDING, Status.IN_DOUBT)),
-        ("lease_until", (Status.SENDING,)),
-        ("sent_at", (Status.IN_DOUBT,)),
-        ("refresh_requested_at", Status.values),
+    for field, used in (
+        ("due_at", Q(status__in=(Status.PENDING, Status.IN_DOUBT))),
+        ("lease_until", Q(status=Status.SENDING)),
+        ("sent_at", Q(status=Status.IN_DOUBT)),
+        ("refresh_requested_at", Q()),
     ):
         too_late = DatabaseNow() + LONGEST_WAIT
         impossible = Q(**{f"{field}__lt": EARLIEST}) | Q(**{f"{field}__gt": too_late})
-        # Looked for first: an UPDATE by anything but the keys would wait for rows that others hold.
-        found = list(rows.filter(impossible, status__in=statuses).values_list("pk", flat=True))
+        # Find them first: an UPDATE by anything but the keys would wait for locked rows. Without
+        # an order, so that the index of the condition is used, not that of the ids.
+        found = list(rows.filter(impossible, used).order_by().values_list("pk", flat=True))
         if found:
             with database.atomic():
                 held = rows.filter(pk__in=found).not_held()

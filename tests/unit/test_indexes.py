@@ -38,6 +38,7 @@ QUERIES: dict[str, Callable[[], object]] = {
     "the call log of a segment": lambda: list(ApiCall.objects.filter(segment_id=7)),
     "a claim": lambda: Push(Segment.objects.get(status=Status.PENDING)).reserve(Budget(30)),
     "expired leases": lambda: sweep.free_leases(),
+    "impossible times": lambda: sweep.repair_times(),
     "the oldest calls": lambda: sweep.prune_call_log(),
     "the window": lambda: rate_limiter.permits_expected(within=10),
 }
