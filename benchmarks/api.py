@@ -1,6 +1,6 @@
-"""How long the REST API takes at 1,000,000 segments, on PostgreSQL.
+"""How long the REST API takes at 100,000 segments, on PostgreSQL.
 
-    python -m benchmarks api [--rows 1000000] [--rounds 60]
+    python -m benchmarks api [--rows 100000] [--rounds 60]
 
 Server time: the whole of a request in one process, from the URL to the rendered JSON, with
 token, permissions and middleware, but without a socket. Statistics are fresh (ANALYZE).
@@ -62,7 +62,7 @@ def main(arguments: list[str]) -> None:
     from benchmarks.stack import postgres_database
 
     parser = argparse.ArgumentParser(prog="python -m benchmarks api")
-    parser.add_argument("--rows", type=int, default=1_000_000, help="segments")
+    parser.add_argument("--rows", type=int, default=100_000, help="segments")
     parser.add_argument("--rounds", type=int, default=60, help="requests of each kind")
     options = parser.parse_args(arguments)
     with postgres_database() as url:

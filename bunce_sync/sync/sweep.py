@@ -119,7 +119,7 @@ def repair_times() -> int:
     for field, used in (
         ("due_at", Q(status__in=(Status.PENDING, Status.IN_DOUBT))),
         ("lease_until", Q(status=Status.SENDING)),
-        ("sent_at", Q(status=Status.IN_DOUBT)),
+        ("sent_at", Q(status=Status.IN_DOUBT, due_at__lte=DatabaseNow())),
         ("refresh_requested_at", Q()),
     ):
         too_late = DatabaseNow() + LONGEST_WAIT

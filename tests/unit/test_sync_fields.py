@@ -267,7 +267,7 @@ def test_a_new_row_starts_with_the_defaults_whatever_values_are_given(
 def test_an_id_of_the_callers_is_refused_since_dropping_it_would_create_a_duplicate(
     create: Callable[..., object],
 ) -> None:
-    with pytest.raises(ValueError, match="leave bunce_id out"):
+    with pytest.raises(ValueError, match="do not set bunce_id"):
         create(name="VIP", bunce_id="abc")
     assert not Segment.objects.exists()
 
