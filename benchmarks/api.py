@@ -57,7 +57,7 @@ FROM generate_series(1, %s) AS n
 
 
 def main(arguments: list[str]) -> None:
-    """Measure in a process of its own, on a database of its own, and print."""
+    """Measure in a separate process and database, and print."""
     from benchmarks.machine import Goal, print_table
     from benchmarks.stack import postgres_database
 
@@ -104,7 +104,7 @@ def main(arguments: list[str]) -> None:
 
 
 def measure() -> None:
-    """Fill the database, ask, and print the figures as JSON; runs inside a site."""
+    """Fill the database, make the requests, and print the figures as JSON; runs inside a site."""
     import django
 
     django.setup()

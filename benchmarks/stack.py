@@ -47,7 +47,7 @@ def postgres_database() -> Iterator[str]:
 
 @dataclass(frozen=True)
 class Redis:
-    """A Redis server in a process of its own."""
+    """A Redis server in a separate process."""
 
     url: str
     process: Process
@@ -85,7 +85,7 @@ def redis_server(folder: Path) -> Iterator[Redis]:
 
 @dataclass(frozen=True)
 class Bunce:
-    """A local Bunce in a process of its own."""
+    """A local Bunce in a separate process."""
 
     url: str
 
@@ -191,7 +191,7 @@ def stack(
 
 
 def call_in_process(env: Mapping[str, str], function: Callable[..., Any], *arguments: Any) -> Any:
-    """Call a module's function in a process of its own, with Django set up, and return its result.
+    """Call a module's function in a separate process, with Django set up, and return its result.
 
     Arguments and result must be serializable as JSON.
     """

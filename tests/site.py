@@ -77,7 +77,7 @@ class Broker:
 
 
 class Process:
-    """A process in a process group of its own, with its output in a file."""
+    """A process in its own process group, with its output in a file."""
 
     def __init__(self, name: str, command: list[str], env: Mapping[str, str], folder: Path) -> None:
         self.name = name
@@ -228,7 +228,7 @@ class Site:
         return worker
 
     def start_beat(self) -> Process:
-        """Start beat in a process of its own."""
+        """Start beat in a separate process."""
         beat = self.start(
             "beat", "-m", "celery", "-A", "project", "beat", "--pidfile=", "--loglevel", "INFO"
         )

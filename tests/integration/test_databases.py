@@ -1,4 +1,4 @@
-"""What depends on the database holds on the servers as well, not only on the suite's SQLite."""
+"""Behaviour that depends on the database, tested on the servers too, not only on SQLite."""
 
 import os
 import subprocess

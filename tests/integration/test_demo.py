@@ -22,7 +22,7 @@ def command(folder: Path, port: int, emulator_port: int) -> list[str]:
 
 
 class Demo(Process):
-    """The demo running on ports of its own."""
+    """The demo, running on its own ports."""
 
     def __init__(self, folder: Path) -> None:
         self.port, self.emulator_port = free_port(), free_port()

@@ -1,4 +1,4 @@
-"""`manage.py bunce_sweep` as a process of its own, without worker, beat or broker."""
+"""`manage.py bunce_sweep` as a separate process, without worker, beat or broker."""
 
 import os
 import signal

@@ -175,7 +175,7 @@ class Protocol(World):
     @precondition(lambda self: self._any(Status.PENDING))
     @rule(data=st.data(), stale=st.booleans())
     def reserve(self, data: st.DataObject, stale: bool) -> None:
-        """A worker reserves the push of a row as it is, or as it was when it was read earlier."""
+        """Reserve a push of a row, as it is now or as it was read earlier."""
         rows = self.read if stale else list(Segment.objects.due())
         self.read = list(Segment.objects.all())
         if rows:
@@ -209,7 +209,7 @@ class Protocol(World):
     @precondition(lambda self: any(one.request and not one.result for one in self.workers))
     @rule(data=st.data(), lost=st.sampled_from([None, None, UNHEARD, UNREADABLE, NO_CONTENT]))
     def hear(self, data: st.DataObject, lost: Result | None) -> None:
-        """The worker receives the response, cannot read it, or gives up waiting."""
+        """Let a worker receive the response, fail to read it, or stop waiting."""
         waiting = [one for one in self.workers if one.request and not one.result]
         worker = pick(data, waiting)
         answer = worker.request.answer if worker.request else None
@@ -342,7 +342,7 @@ class Protocol(World):
         assert len(ours) <= len(self.contents)
 
     def teardown(self) -> None:
-        """All faults end, and everything comes to rest, one to one."""
+        """End all faults; then rows and segments match one to one."""
         try:
             self._come_to_rest()
         finally:

@@ -7,7 +7,7 @@ from bunce_sync.models import Segment
 
 
 class Vip(Segment):
-    """A segment with a field of the site's own, in a table of its own."""
+    """A segment with an additional field, in a separate table."""
 
     owner = models.CharField(max_length=50, default="")
 

@@ -221,7 +221,7 @@ def seconds_until(moment: datetime | None) -> float:
 
 
 def in_threads(works: Sequence[Callable[[], T]]) -> list[T]:
-    """Do all of it at once, each with a database connection of its own; the first error counts."""
+    """Run all at once, each with its own database connection, and raise the first error."""
 
     def run(work: Callable[[], T]) -> T:
         try:

@@ -61,7 +61,7 @@ def all_ids(total: int) -> list[str]:
 
 
 def numbered(total: int, /, cap: int = 100, **meta: Any) -> Server:
-    """A server that gives pages by number, at most ``cap`` rows at a time."""
+    """A server that returns pages by number, at most ``cap`` rows at a time."""
 
     def server(page: int, cursor: str | None, per_page: int) -> Content:
         size = min(cap, per_page)

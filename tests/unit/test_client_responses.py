@@ -381,7 +381,7 @@ def test_retry_after_date_is_compared_with_our_clock_if_the_response_has_no_date
 
 
 def endless(head: bytes, sent: list[int], piece: bytes = b" " * 65536) -> Script:
-    """Send 50 MB, or as much as the client lets."""
+    """Send 50 MB, or as much as the client reads."""
 
     def script(peer: Peer) -> None:
         peer.request()

@@ -149,7 +149,7 @@ def test_it_ends_as_soon_as_all_have_found_their_match(bunce: Emulator) -> None:
 
 
 def test_in_any_order_of_the_list_a_scan_reads_to_its_end(bunce: Emulator) -> None:
-    """Where a list goes by changes, one old segment that was edited comes before newer ones."""
+    """A list ordered by changes has an edited old segment before newer ones."""
     fill(bunce, PAGE + 1)
     fill(bunce, 2 * PAGE, age=30 * 86400)
     row = doubtful(sent=300)

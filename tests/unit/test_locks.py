@@ -1,4 +1,4 @@
-"""Rows that another transaction holds: workers skip them."""
+"""Workers skip rows that another transaction has locked."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The limit and its window, the pauses Bunce asks for, and outages.
+"""The limit and its window, the pauses Bunce requests, and outages.
 
 Requests never exceed the limit, use nearly all of it, and share it fairly between pushes and reads.
 """

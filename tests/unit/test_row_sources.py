@@ -1,4 +1,4 @@
-"""All the ways in which a row comes and goes; each ends with the right segments in Bunce."""
+"""Every way in which rows are created and deleted ends with the right segments in Bunce."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A scan disturbed: answers that fail, a pause, others who want to scan as well."""
+"""Disturbed scans: failed responses, a pause, other processes that start a scan."""
 
 from __future__ import annotations
 

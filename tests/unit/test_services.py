@@ -1,4 +1,4 @@
-"""What a person may ask for: which rows it marks, and that it never makes a request itself."""
+"""Services mark the right rows, and make no request to Bunce themselves."""
 
 from __future__ import annotations
 

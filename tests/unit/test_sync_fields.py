@@ -60,7 +60,7 @@ def load(fields: dict[str, Any], pk: int, model: str = "bunce_sync.segment") -> 
 
 
 def stale_instance(row: Segment) -> Segment:
-    """An instance as a reader has it who read the row before it was ever sent."""
+    """Return an instance that was read before the row was ever sent."""
     fresh_row = Segment(pk=row.pk, name=row.name, description=row.description)
     fresh_row._state.adding, fresh_row._state.db = False, "default"
     fresh_row.created_at = fresh_row.updated_at = fresh_row.due_at = row.created_at
