@@ -6,5 +6,5 @@ from project.settings import CELERY_TASK_QUEUES, INSTALLED_APPS
 INSTALLED_APPS = [*INSTALLED_APPS, "benchmarks.plain"]
 CELERY_TASK_QUEUES = {
     **CELERY_TASK_QUEUES,
-    "plain": {"record": "plain", "routing_key": "plain"},
+    "plain": {"exchange": "plain", "routing_key": "plain"},
 }

@@ -116,7 +116,7 @@ class Unavailable(ServerError):
 class RateLimited(BunceError):
     """Bunce responded with 429 or 425 and did not act.
 
-    ``retry_after`` is set.
+    ``retry_after`` is None if Bunce did not say how long to wait.
     """
 
     code = "rate_limited"

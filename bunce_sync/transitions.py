@@ -368,7 +368,7 @@ def after_failed_refresh(error: Exception) -> Values:
     }
 
 
-def without_bunce_id() -> Values:
+def refresh_impossible() -> Values:
     """Return the values of a row that cannot be refreshed because it has no segment in Bunce."""
     return {"refresh_requested_at": None}
 

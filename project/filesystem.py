@@ -37,9 +37,9 @@ class Channel(filesystem.Channel):
         with self._queues_locked():
             super()._queue_bind(*args)
 
-    def get_table(self, record: str) -> Any:
+    def get_table(self, exchange: str) -> Any:
         with self._queues_locked():
-            return super().get_table(record)
+            return super().get_table(exchange)
 
     @contextmanager
     def _queues_locked(self) -> Iterator[None]:

@@ -127,7 +127,7 @@ CELERY_TASK_ACKS_LATE = False
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_WORKER_CANCEL_LONG_RUNNING_TASKS_ON_CONNECTION_LOSS = False
 # A worker started without -Q consumes all queues listed here.
-CELERY_TASK_QUEUES = {name: {"record": name, "routing_key": name} for name in ("celery", _QUEUE)}
+CELERY_TASK_QUEUES = {name: {"exchange": name, "routing_key": name} for name in ("celery", _QUEUE)}
 CELERY_TASK_ROUTES = {"bunce_sync.*": {"queue": _QUEUE}}
 CELERY_BEAT_SCHEDULE = {
     "bunce_sync.sweep": {

@@ -33,9 +33,6 @@ from ..fingerprint import clean
 from .redaction import Redact, one_line, redact_keys
 from .types import RemoteSegment
 
-DEFAULT_PAUSE: Final = 60.0
-"""Seconds to wait after a 429 without ``Retry-After``: Bunce then blocks an address this long."""
-
 LONGEST_PAUSE: Final = 366 * 86400.0
 """Seconds. Only prevents overflowing dates; the rate limiter decides how long to really wait."""
 
@@ -246,7 +243,7 @@ def _error_for_status(response: RawResponse, redact: Redact) -> BunceError:
     kind = ERRORS_BY_STATUS.get(status)
     retry_after = parse_retry_after(response.headers)
     if kind is RateLimited:
-        return RateLimited(detail, http_status=status, retry_after=retry_after or DEFAULT_PAUSE)
+        return RateLimited(detail, http_status=status, retry_after=retry_after)
     if status == 503 and retry_after is not None:
         return Unavailable(detail, http_status=status, retry_after=retry_after)
     if kind is None:

@@ -56,7 +56,7 @@ class Segment(models.Model):
         }
     )
     #: The fields that no caller can set: the sync's, and the time of the last write.
-    KEPT_FIELDS: ClassVar = SYNC_FIELDS | {"updated_at"}
+    PROTECTED_FIELDS: ClassVar = SYNC_FIELDS | {"updated_at"}
     #: The codes of synced rows whose content in Bunce differs; a push would replace it.
     DIFFERING: ClassVar = ("drift", "stored_differently")
     #: The condition for rows whose ``problem_code`` is not empty.
@@ -225,7 +225,7 @@ class Segment(models.Model):
         return self.name
 
     def save(self, *args: Any, update_fields: Iterable[str] | None = None, **kwargs: Any) -> None:
-        """Save the editable fields; a row at rest whose content changed becomes pending again.
+        """Save the editable fields. ``_save_table`` makes a changed row at rest pending.
 
         Args:
             update_fields: as in Django; names in ``SYNC_FIELDS`` are ignored.
@@ -237,10 +237,10 @@ class Segment(models.Model):
         self._refuse_own_id()
         if update_fields is not None:
             update_fields = list(update_fields)
-            kept = [name for name in update_fields if name not in self.SYNC_FIELDS]
-            if update_fields and not kept:
+            writable = [name for name in update_fields if name not in self.SYNC_FIELDS]
+            if update_fields and not writable:
                 raise ValueError(only_the_sync_writes("Segment.save()", update_fields))
-            update_fields = kept
+            update_fields = writable
         super().save(*args, update_fields=update_fields, **kwargs)
 
     def _save_table(
@@ -272,7 +272,7 @@ class Segment(models.Model):
             updated = bool(super()._save_table(*arguments))  # type: ignore[misc]  # as above
             if updated:
                 Segment.objects.using(using).requeue_changed([pk])
-            self._load_stored(using, Segment, self.KEPT_FIELDS if updated else ())
+            self._load_stored(using, Segment, self.PROTECTED_FIELDS if updated else ())
         return updated
 
     def _do_update(
@@ -280,7 +280,7 @@ class Segment(models.Model):
     ) -> Any:
         """Update one table; in the segment's own table only the editable fields."""
         if base_qs.model is Segment:
-            values = [value for value in values if value[0].name not in self.KEPT_FIELDS]
+            values = [value for value in values if value[0].name not in self.PROTECTED_FIELDS]
             values.append((Segment._meta.get_field("updated_at"), None, DatabaseNow()))
         return super()._do_update(base_qs, using, pk_val, values, *args)
 
@@ -310,7 +310,7 @@ class Segment(models.Model):
             self._prepare_raw_insert()
             return
         # A copy of a row is a new segment.
-        for name in self.KEPT_FIELDS:
+        for name in self.PROTECTED_FIELDS:
             field = Segment._meta.get_field(name)
             setattr(self, field.attname, field.get_default())
 
@@ -386,17 +386,6 @@ class Segment(models.Model):
         """Whether ``add_all_customers`` can no longer change: Bunce reads it only in a create."""
         under_way = (Segment.Status.SENDING, Segment.Status.IN_DOUBT)
         return self.bunce_id is not None or self.status in under_way
-
-    def refused_with_other_customers(self) -> bool:
-        """Return whether the last create of a row without a Bunce id had another choice.
-
-        The choice is ``add_all_customers``, which is not part of the update fingerprint.
-        """
-        if self.bunce_id is not None:
-            return False
-        creates = self.calls.filter(operation=ApiCall.Operation.CREATE).order_by("-pk")
-        body = creates.values_list("body", flat=True).first() or {}
-        return bool(body.get("add_all_customers", self.add_all_customers)) != self.add_all_customers
 
     @property
     def creates(self) -> bool:

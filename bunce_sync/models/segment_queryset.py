@@ -10,6 +10,7 @@ from django.db.models import QuerySet
 
 from bunce_sync import transitions
 from bunce_sync.functions import DatabaseNow
+from bunce_sync.models.api_call import ApiCall
 
 if TYPE_CHECKING:
     from bunce_sync.models.segment import Segment
@@ -144,17 +145,34 @@ class SegmentQuerySet(QuerySet["Segment"]):
 
         Rows that are being sent are left out: recording the result compares their content.
         """
-        rows = self.filter(pk__in=keys, status__in=transitions.AT_REST).order_by()
-        fields = (*self.model.CREATE_FIELDS, "sent_digest", "bunce_id")
-        changed = [
-            row.pk
-            for row in rows.only(*fields)
-            if row.content_fingerprint != row.sent_digest or row.refused_with_other_customers()
-        ]
+        at_rest = self.filter(pk__in=keys, status__in=transitions.AT_REST).order_by()
+        rows = list(at_rest.only(*self.model.CREATE_FIELDS, "sent_digest", "bunce_id"))
+        changed = {row.pk for row in rows if row.content_fingerprint != row.sent_digest}
+        changed |= self._differing_from_create([row for row in rows if row.pk not in changed])
         if changed:
-            rows.filter(pk__in=changed).update_sync_fields(
+            at_rest.filter(pk__in=changed).update_sync_fields(
                 **transitions.requeued(now=DatabaseNow())
             )
+
+    def _differing_from_create(self, rows: Sequence[Segment]) -> set[int]:
+        """Return those without a Bunce id whose last create sent another value of a field.
+
+        This concerns the fields that only a create sends: ``sent_digest`` does not cover them.
+        """
+        unlinked = {row.pk: row for row in rows if row.bunce_id is None}
+        if not unlinked:
+            return set()
+        creates = ApiCall.objects.using(self.write_alias).filter(
+            segment_id__in=[*unlinked], operation=ApiCall.Operation.CREATE
+        )
+        last = dict(creates.order_by("pk").values_list("segment_id", "body"))
+        create_only = {*self.model.CREATE_FIELDS} - {*self.model.UPDATE_FIELDS}
+        return {
+            pk
+            for pk, row in unlinked.items()
+            for name, sent in (last.get(pk) or {}).items()
+            if name in create_only and sent != getattr(row, name)
+        }
 
     @property
     def _segments(self) -> SegmentQuerySet:
@@ -164,10 +182,11 @@ class SegmentQuerySet(QuerySet["Segment"]):
         return rows
 
     def _without_sync_fields(self, call: str, values: Mapping[str, Any]) -> dict[str, Any]:
-        kept = {name: value for name, value in values.items() if name not in self.model.KEPT_FIELDS}
-        if values and not kept and "updated_at" not in values:
+        protected = self.model.PROTECTED_FIELDS
+        writable = {name: value for name, value in values.items() if name not in protected}
+        if values and not writable and "updated_at" not in values:
             raise ValueError(only_the_sync_writes(call, values))
-        return kept
+        return writable
 
     # Writes by the sync
 

@@ -17,7 +17,12 @@ from bunce_sync.choices import Decision, Operation, Reason, Status
 from bunce_sync.models import ApiCall, Segment
 from bunce_sync.status import messages
 from bunce_sync.status.messages import MessageTemplate, Permission, Step, Steps, Text
-from bunce_sync.status.status import PausedOperation, RateLimiterStatus, SyncStatus
+from bunce_sync.status.status import (
+    PausedOperation,
+    RateLimiterStatus,
+    SyncStatus,
+    queue_name,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -311,8 +316,15 @@ def _next_probe(paused: PausedOperation, status: SyncStatus) -> Text:
 
 
 def worker_command() -> str:
-    """Return the command that starts a worker with beat in this site."""
-    return f"celery -A {current_app.main or 'yourproject'} worker -B"
+    """Return the command that starts a worker with beat for this site and the app's queue.
+
+    Without ``-Q`` a worker consumes the site's ``task_queues``, or only its default queue.
+    """
+    command = f"celery -A {current_app.main or 'yourproject'} worker -B"
+    listed = current_app.conf.task_queues or {current_app.conf.task_default_queue: None}
+    names = [str(getattr(queue, "name", queue)) for queue in listed]
+    own = queue_name()
+    return command if own in names else f"{command} -Q {','.join([*names, own])}"
 
 
 # ── Calls ─────────────────────────────────────────────────────────────────────────────────────

@@ -158,6 +158,12 @@ def call_log_days() -> int:
     return days
 
 
+def queue_name() -> str:
+    """Return the name of the app's Celery queue."""
+    name: str = _setting("QUEUE")
+    return name
+
+
 def _configuration_problem() -> str:
     try:
         conf.check()

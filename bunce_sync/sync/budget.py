@@ -48,7 +48,8 @@ class Progress:
     """What a run of work did.
 
     Attributes:
-        requests: how many requests were made or tried.
+        requests: how many requests were made. Failed reads are not counted: they would be repeated
+            as they are, so a run that counts none should not be repeated at once.
         more: there is more to do, and the next run should follow at once.
         waiting_id: the row the run should begin with, if it is still waiting.
     """
@@ -103,10 +104,10 @@ def attempt_each(
     """Attempt each item until the budget is used up or no permit is given.
 
     Args:
-        attempt: returns whether a request was made or tried; raises ``NoPermit``.
+        attempt: returns whether to count a request, see ``Progress``; raises ``NoPermit``.
 
     Returns:
-        How many requests were made or tried, and where it stopped; None if all were attempted.
+        How many requests were counted, and where it stopped; None if all were attempted.
     """
     requests = 0
     for index, item in enumerate(items):

@@ -147,7 +147,7 @@ class PageHandler(Protocol):
         """Return whether a segment may have moved between pages, so that the end proves nothing."""
 
     def on_end(self, scan: Scan) -> None:
-        """Use that the scan has ended. Runs in the transaction that ends it."""
+        """Handle the end of the scan. Runs in the transaction that ends it."""
 
 
 class ListPage(Attempt[Page]):

@@ -93,7 +93,7 @@ def refresh(row: Segment, budget: Budget) -> bool:
     if row.bunce_id is None:
         # There is nothing to read by id; reconciliation looks for rows in doubt.
         rows = database.segments().filter(pk=row.pk)
-        rows.update_sync_fields(**transitions.without_bunce_id())
+        rows.update_sync_fields(**transitions.refresh_impossible())
         return False
     attempt = Read(row.bunce_id, segment_id=row.pk)
     result = attempt.run(budget)
@@ -136,7 +136,7 @@ def _reads_work() -> bool:
 
 
 def _refresh_alone(budget: Budget, row: Segment) -> bool:
-    """Refresh one segment; an error of our own is shown with it and stops no other."""
+    """Refresh one segment; an internal error is shown with it and stops no other."""
     try:
         return refresh(row, budget)
     except (ConfigurationError, NoPermit, OperationalError, InterfaceError, ProgrammingError):

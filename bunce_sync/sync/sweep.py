@@ -47,7 +47,7 @@ class Work:
     """What a sweep and the work after it did in this process.
 
     Attributes:
-        requests_by_kind: requests made or tried by each kind of work, by name.
+        requests_by_kind: requests of each kind of work by name, counted as in ``Progress``.
         freed: rows whose lease had ended.
     """
 

@@ -171,7 +171,7 @@ class TestStatus:
         few = count()
         for _ in range(60):
             call(segment)
-        assert count() == few <= 11
+        assert count() == few <= 14
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,7 @@ def test_it_sends_due_segments_and_reports_the_result(bunce: Emulator) -> None:
     add("A", "B")
     output = sweep()
     assert sorted(stored.name for stored in bunce.segments) == ["A", "B"]
-    assert "Sent 2 segments, read 0 pages" in output
+    assert "Sent 2 segments.\n" in output
     assert "Segments: 2 synced." in output
 
 
@@ -123,7 +123,7 @@ def test_a_row_in_doubt_is_searched_for_once_its_grace_period_is_over(
     assert "1 being checked with Bunce" in sweep()
     Segment.objects.update_sync_fields(due_at=DatabaseNow())  # ten minutes later
     output = sweep()
-    assert "read 1 page of Bunce's list" in output
+    assert "Read 1 page of Bunce's list" in output
     assert Segment.objects.get().bunce_id == bunce.segments[0].id
 
 
@@ -131,7 +131,15 @@ def test_a_requested_refresh_is_done(bunce: Emulator) -> None:
     add("A")
     sweep()
     Segment.objects.update_sync_fields(refresh_requested_at=DatabaseNow())
-    assert "refreshed 1 segment." in sweep()
+    assert "Refreshed 1 segment." in sweep()
+
+
+def test_a_refresh_that_fails_is_not_reported_as_idle(bunce: Emulator) -> None:
+    add("A")
+    sweep()
+    Segment.objects.update_sync_fields(refresh_requested_at=DatabaseNow())
+    bunce.script(["lost_answer"], method="GET")
+    assert "No request succeeded." in sweep()
 
 
 def test_refused_segments_are_counted_as_needing_attention(bunce: Emulator) -> None:

@@ -4,13 +4,15 @@ import re
 from datetime import UTC, datetime, timedelta
 from itertools import product
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from kombu import Queue
 
 from bunce_sync import exceptions
 from bunce_sync.models import ApiCall, Segment, SyncState
-from bunce_sync.status import messages
+from bunce_sync.status import messages, presenters
 from bunce_sync.status.presenters import (
     StatusMessage,
     describe_decision,
@@ -19,6 +21,7 @@ from bunce_sync.status.presenters import (
     describe_segment,
     problems_to_fix,
     reasons_to_wait,
+    worker_command,
 )
 from bunce_sync.status.status import PausedOperation, RateLimiterStatus, Sweep, SyncStatus, Usage
 
@@ -70,7 +73,7 @@ def documented_codes() -> set[str]:
 
 def assert_complete(message: StatusMessage) -> None:
     for part in (message.summary, message.cause, message.action):
-        assert part.endswith((".", "worker -B")), message
+        assert part.endswith((".", worker_command())), message
         assert "%(" not in part, message
         assert part == part.strip(), message
 
@@ -476,6 +479,22 @@ def test_problems_to_fix_are_shown_everywhere(changes: dict[str, Any], what: str
 def test_the_command_that_starts_a_worker_is_the_sites_own() -> None:
     [message] = problems_to_fix(everything(sweep=Sweep(None, None, True, 10.0)))
     assert message.action == "Start one: celery -A project worker -B"
+
+
+@pytest.mark.parametrize(
+    ("queues", "options"),
+    [
+        (None, " -Q celery,bunce"),
+        ([Queue("mail"), Queue("bunce")], ""),
+        ({"mail": {}}, " -Q mail,bunce"),
+    ],
+)
+def test_the_command_names_the_queue_unless_each_worker_consumes_it(
+    monkeypatch: pytest.MonkeyPatch, queues: Any, options: str
+) -> None:
+    conf = SimpleNamespace(task_queues=queues, task_default_queue="celery")
+    monkeypatch.setattr(presenters, "current_app", SimpleNamespace(main="project", conf=conf))
+    assert worker_command() == f"celery -A project worker -B{options}"
 
 
 def test_every_outcome_and_decision_of_a_call_has_a_sentence() -> None:

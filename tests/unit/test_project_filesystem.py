@@ -53,13 +53,13 @@ def test_queues_declared_at_the_same_moment_are_all_bound(
     names = {f"queue-{number}" for number in range(QUEUES)}
     with ThreadPoolExecutor(QUEUES) as pool:
         for _ in range(EXCHANGES):
-            record, together = f"test-{uuid.uuid4()}", threading.Barrier(QUEUES)
-            made = [pool.submit(declare, tmp_path, record, name, together) for name in names]
+            exchange, together = f"test-{uuid.uuid4()}", threading.Barrier(QUEUES)
+            made = [pool.submit(declare, tmp_path, exchange, name, together) for name in names]
             for one in made:
                 one.result()
             with connect(tmp_path) as connection:
                 channel: Any = connection.default_channel
-                assert {queue for _, _, queue in channel.get_table(record)} == names
+                assert {queue for _, _, queue in channel.get_table(exchange)} == names
 
 
 def test_a_child_forked_while_the_queues_are_locked_does_not_keep_the_lock(
@@ -83,12 +83,12 @@ def test_a_child_forked_while_the_queues_are_locked_does_not_keep_the_lock(
     assert child
 
 
-def declare(folder: Path, record: str, name: str, together: threading.Barrier) -> None:
+def declare(folder: Path, exchange: str, name: str, together: threading.Barrier) -> None:
     """Declare a queue, as a starting worker does."""
     with connect(folder) as connection:
         channel = connection.default_channel
         together.wait(10)
-        Queue(name, Exchange(record), routing_key=name)(channel).declare()
+        Queue(name, Exchange(exchange), routing_key=name)(channel).declare()
 
 
 def read(queue: SimpleQueue) -> list[int]:

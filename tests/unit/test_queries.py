@@ -8,10 +8,24 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
+from bunce_sync.models import Segment
 from bunce_sync.sync.push import push
 from bunce_sync.testing.emulator import Emulator
 
-from .core import Status, ago, doubtful, drain, fill, make, now, run_reconcile, run_refresh, state
+from .core import (
+    Outcome,
+    Status,
+    ago,
+    doubtful,
+    drain,
+    fill,
+    make,
+    now,
+    record_calls,
+    run_reconcile,
+    run_refresh,
+    state,
+)
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("limited")]
 
@@ -80,3 +94,15 @@ def test_a_refresh_makes_ten_queries(bunce: Emulator) -> None:
 def test_an_idle_worker_makes_two_queries(bunce: Emulator) -> None:
     make(due_at=ago(-60))
     assert len(queries(lambda: drain(seconds=30))) == 2
+
+
+def test_an_update_of_refused_rows_makes_no_more_queries_for_more_rows() -> None:
+    def count(rows: int) -> int:
+        for number in range(rows):
+            row = make(f"Refused {number}", status=Status.REJECTED)
+            body = {"name": row.name, "description": None, "add_all_customers": False}
+            record_calls(10, segment_id=row.pk, outcome=Outcome.REJECTED, body=body)
+        return len(queries(lambda: Segment.objects.update(add_all_customers=True)))
+
+    assert count(1) == count(20)
+    assert set(Segment.objects.values_list("status", flat=True)) == {Status.PENDING}

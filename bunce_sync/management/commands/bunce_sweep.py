@@ -154,20 +154,21 @@ def _report(done: Work, status: SyncStatus) -> str:
     """Return what was done, or why nothing was, and the number of segments in each state."""
     if done.requests:
         parts = [
-            kind.report % _number(done.requests_by_kind.get(kind.name, 0), kind.noun)
+            kind.report % _number(requests, kind.noun)
             for kind in reversed(KINDS)
+            if (requests := done.requests_by_kind.get(kind.name, 0))
         ]
-        text = f"{', '.join(parts[:-1])} and {parts[-1]}."
-        lines = [text[0].upper() + text[1:]]
+        text = ", ".join(parts)
+        lines = [f"{text[0].upper()}{text[1:]}."]
     else:
-        lines = [f"Nothing was sent: {_why_nothing(status)}"]
+        lines = [_why_nothing(status)]
     if done.freed:
         lines.append(f"Took {_number(done.freed, 'segment')} back from workers that stopped.")
     return "\n".join([*lines, _segments(status)])
 
 
 def _why_nothing(status: SyncStatus) -> str:
-    """Return why no request was made."""
+    """Return why no request was made, or that none succeeded."""
     if status.rate_limiter.state == "closed":
         reason = SyncState.Reason(status.rate_limiter.reason).label
         until = (
@@ -176,15 +177,19 @@ def _why_nothing(status: SyncStatus) -> str:
             else ""
         )
         detail = f" ({status.rate_limiter.detail})" if status.rate_limiter.detail else ""
-        return f"{reason}{detail}{until}."
+        return f"Nothing was sent: {reason}{detail}{until}."
     paused = [_paused(one) for one in status.operations if _is_needed(one)]
-    has_waiting = status.counts[Status.PENDING] or status.counts[Status.IN_DOUBT]
-    if not has_waiting and not paused:
-        return "no segment is waiting."
+    waiting = (status.counts[Status.PENDING], status.counts[Status.IN_DOUBT], *status.due.values())
+    if not any(waiting) and not paused:
+        return "Nothing was sent: no segment is waiting."
     if status.usage.limit is not None and status.usage.used >= status.usage.limit:
         limit = f"the limit of {status.usage.limit} requests in {status.usage.seconds:g} s"
-        return " ".join([f"{limit} is used up.", *paused])
-    return " ".join(paused) or "no segment is due yet."
+        return " ".join([f"Nothing was sent: {limit} is used up.", *paused])
+    if paused:
+        return f"Nothing was sent: {' '.join(paused)}"
+    if any(status.due.values()):
+        return "No request succeeded. The admin shows the errors; the next sweep retries."
+    return "Nothing was sent: no segment is due yet."
 
 
 def _is_needed(paused: PausedOperation) -> bool:
