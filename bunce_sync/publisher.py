@@ -105,7 +105,8 @@ class Publisher:
     def publish_throttled(self, task: Task[Any, Any], *args: Any) -> bool:
         """Send a message as ``publish`` does, but skip it when many were sent recently.
 
-        Only for a task that checks for more work ``1 / MESSAGES_PER_SECOND`` after it found none.
+        Only for a task that, having found no more work, checks once more after at least
+        ``1 / MESSAGES_PER_SECOND``.
 
         Returns:
             Whether the broker accepted a message.

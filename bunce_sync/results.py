@@ -52,7 +52,7 @@ class Result:
 
     @property
     def answered(self) -> bool:
-        """Whether Bunce itself responded to the request, be it with a refusal."""
+        """Whether Bunce itself responded to the request, even if with a refusal."""
         readable = self.succeeded or self.outcome == Outcome.REJECTED
         return readable or self.code in UNREADABLE or self.code == "no_content"
 
@@ -76,7 +76,7 @@ class Result:
     def is_failed_list(self, operation: Operation) -> bool:
         """Return whether a list page was requested and not received.
 
-        Bunce's list is one thing for all rows in doubt, so this concerns all of them.
+        All rows in doubt depend on the same list, so this concerns all of them.
         """
         sent = self.outcome == Outcome.UNKNOWN and self.code != "internal"
         return operation == Operation.LIST and sent and not self.asks_to_wait

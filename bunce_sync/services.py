@@ -1,6 +1,6 @@
-"""The public functions of the app. The admin, the REST API and commands act only through them.
+"""The public functions of the app. The admin and the REST API change segments through them.
 
-The rules about segments are here and nowhere else; permissions are the caller's responsibility.
+The rules about what may be done are here; permissions are the caller's responsibility.
 No function makes a request to Bunce: it writes rows, and a worker is woken after the commit.
 """
 

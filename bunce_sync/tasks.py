@@ -1,6 +1,6 @@
 """The Celery tasks, which run ``bunce_sync.sync`` within a budget of time.
 
-A message only says "look now": one that is lost, doubled or late changes nothing but the delay.
+A message only says "look now": a lost, duplicated or late message affects only the delay.
 So there is no result, no retry and no ETA; leases recover lost work, not acknowledgements.
 """
 

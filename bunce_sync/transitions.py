@@ -30,11 +30,11 @@ Values: TypeAlias = dict[str, Any]
 AT_REST = (Status.SYNCED, Status.REJECTED)
 #: How long an update of unknown outcome waits, so that Bunce's copy is read first.
 REFRESH_FIRST = timedelta(seconds=30)
-#: Seconds after the first failed attempt; doubled with each further one.
+#: The backoff is at most this many seconds, doubled with each failed attempt: 2 after the first.
 BACKOFF_BASE = 1.0
 #: Seconds at which the backoff stops growing; a row never gives up on the network.
 BACKOFF_CAP = 3600.0
-#: How many failed attempts an error of our own counts as: one of the database's is brief.
+#: How many failed attempts an internal error counts as: one of the database's is brief.
 DATABASE_ERROR_ATTEMPTS = 4
 INTERNAL_ERROR_ATTEMPTS = 8
 #: The highest count of attempts that is stored.
@@ -142,7 +142,7 @@ def after_push(row: Row, claim: Claim, result: Result, *, now: Moment, grace: ti
     match result.outcome:
         case Outcome.CONFIRMED:
             # An update that Bunce confirmed without content; a refresh shows what it has now.
-            return _at_rest(row, claim.sent_digest, claim.listed_digest, now) | {
+            return _confirmed(row, claim.sent_digest, claim.listed_digest, now) | {
                 "shown_digest": "",
                 "refresh_requested_at": now,
             }
@@ -197,7 +197,7 @@ def _after_success(
         # The row's own segment has what Bunce showed of it last.
         held = listed_fingerprint(row.bunce_name, row.bunce_description)
         sent_digest = row.content_fingerprint if held == row.listed_fingerprint else ""
-        return _at_rest(row, sent_digest, held, now) | duplicate
+        return _confirmed(row, sent_digest, held, now) | duplicate
     values = confirmed_values(remote)
     linked_now = row.bunce_id is None
     if owns_lease:
@@ -210,8 +210,8 @@ def _after_success(
         values["bunce_all_customers"] = claim.content["add_all_customers"]
     if owns_lease or (linked_now and row.status != Status.SENDING):
         # This includes a row that was refused later, perhaps as a duplicate of this very segment.
-        at_rest = _at_rest(row, claim.sent_digest, claim.listed_digest, now)
-        return values | at_rest | _shown(row, claim, remote)
+        at_rest = _confirmed(row, claim.sent_digest, claim.listed_digest, now)
+        return values | at_rest | _shown_values(row, claim, remote)
     if linked_now:
         # Another worker's request is under way; its response decides about the status.
         return values
@@ -227,15 +227,15 @@ def _create_only_fields_differ(row: Row, content: Mapping[str, Any]) -> bool:
     return any(getattr(row, name) != content[name] for name in names)
 
 
-def _shown(row: Row, claim: Claim, remote: RemoteSegment) -> Values:
+def _shown_values(row: Row, claim: Claim, remote: RemoteSegment) -> Values:
     """Return the baseline of drift, and whether Bunce stored other content than was sent."""
-    shown = _listed(remote, claim.content["name"], claim.content["description"])
+    shown = _listed_digest(remote, claim.content["name"], claim.content["description"])
     edited = row.content_fingerprint != claim.sent_digest
     differs = not edited and shown != claim.listed_digest
     return {"shown_digest": shown, "last_code": "stored_differently" if differs else ""}
 
 
-def _listed(remote: RemoteSegment, name: str, description: str | None) -> str:
+def _listed_digest(remote: RemoteSegment, name: str, description: str | None) -> str:
     """Return the fingerprint of what Bunce shows; what it leaves out is as given."""
     return listed_fingerprint(
         name if "name" in remote.left_out else remote.name,
@@ -243,7 +243,7 @@ def _listed(remote: RemoteSegment, name: str, description: str | None) -> str:
     )
 
 
-def _at_rest(row: Row, sent_digest: str, listed_digest: str, now: Moment) -> Values:
+def _confirmed(row: Row, sent_digest: str, listed_digest: str, now: Moment) -> Values:
     """Return the values of a row that Bunce has: synced, or pending when it was edited since."""
     edited = row.content_fingerprint != sent_digest
     return {
@@ -285,7 +285,7 @@ def operation_paused(*, now: Moment) -> Values:
 
 
 def after_internal_error(error: Exception, *, now: Moment, brief: bool) -> Values:
-    """Return the values of a waiting row that an error of our own kept from being sent.
+    """Return the values of a waiting row that an internal error kept from being sent.
 
     Args:
         brief: the error passes soon, as a deadlock does.
@@ -324,7 +324,7 @@ def after_refresh(
     done: Values = {"refresh_requested_at": None}
     at_rest = row.status in AT_REST
     if remote is not None:
-        return done | confirmed_values(remote) | _compared(row, remote, now=now)
+        return done | confirmed_values(remote) | _compare(row, remote, now=now)
     if result.shared:
         return {}  # other rows get the same response: the request stays until reads work again
     if result.code == "not_found" and at_rest and reads_work:
@@ -338,15 +338,15 @@ def after_refresh(
     return done | {"last_code": result.code, "last_error": result.detail}
 
 
-def _compared(row: Row, remote: RemoteSegment, *, now: Moment) -> Values:
+def _compare(row: Row, remote: RemoteSegment, *, now: Moment) -> Values:
     """Return what the comparison of a row with its segment in Bunce changes."""
-    shown = _listed(remote, row.bunce_name, row.bunce_description)
+    shown = _listed_digest(remote, row.bunce_name, row.bunce_description)
     local = row.listed_fingerprint
     unedited = row.content_fingerprint == row.sent_digest
     list_shows_all = {*row.UPDATE_FIELDS} <= {*LISTED_FIELDS}
     if row.status == Status.PENDING and unedited and shown == local and list_shows_all:
         # The update of unknown outcome took effect.
-        return _at_rest(row, row.sent_digest, row.listed_digest, now) | {"shown_digest": shown}
+        return _confirmed(row, row.sent_digest, row.listed_digest, now) | {"shown_digest": shown}
     gone_before = row.status == Status.REJECTED and row.last_code == "not_found"
     if row.status != Status.SYNCED and not gone_before:
         return {}
@@ -360,7 +360,7 @@ def _compared(row: Row, remote: RemoteSegment, *, now: Moment) -> Values:
 
 
 def after_failed_refresh(error: Exception) -> Values:
-    """Return the values of a row whose refresh failed by an error of our own."""
+    """Return the values of a row whose refresh failed by an internal error."""
     return {
         "refresh_requested_at": None,
         "last_code": "internal",
@@ -379,7 +379,7 @@ def refresh_impossible() -> Values:
 def after_adoption(row: Row, remote: RemoteSegment, *, now: Moment) -> Values:
     """Return the values of a row in doubt that is linked to a segment found in Bunce's list."""
     shown = listed_fingerprint(remote.name, remote.description)
-    at_rest = _at_rest(row, row.sent_digest, row.listed_digest, now)
+    at_rest = _confirmed(row, row.sent_digest, row.listed_digest, now)
     return confirmed_values(remote) | at_rest | {"shown_digest": shown}
 
 

@@ -21,7 +21,7 @@ else:
 
 LIMITER_STATES = (
     ("open", "Requests are sent"),
-    ("closed", "No requests until a given time"),
+    ("paused", "No requests until a given time"),
     ("probing", "One request is sent first, as a test"),
 )
 

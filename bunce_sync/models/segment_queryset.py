@@ -50,7 +50,7 @@ class SegmentQuerySet(QuerySet["Segment"]):
             return self.select_for_update()
         return self
 
-    def not_held(self) -> SegmentQuerySet:
+    def lock_available(self) -> SegmentQuerySet:
         """Lock the rows that no other transaction has locked, and leave out the others.
 
         An import in one transaction may lock a row for minutes; a worker must not wait for it.

@@ -33,7 +33,7 @@ class SyncState(models.Model):
     scan = models.JSONField(null=True)
     scan_lease_until = models.DateTimeField(null=True)
     scan_token = models.UUIDField(null=True)
-    #: The page size that Bunce accepted after refusing ``PAGE_SIZE``, with address and environment.
+    #: The page size that Bunce accepted after refusing ``PAGE_SIZE``, and the environment.
     list_page = models.JSONField(null=True)
     #: The ``started_at`` up to which the call log was pruned.
     pruned_to = models.DateTimeField(null=True)

@@ -160,7 +160,7 @@ CAUSE_UNKNOWN_CODE = _("The last request failed (%(code)s).")
 
 CAUSE_NEW = _("It was added here and has not been sent yet.")
 CAUSE_EDITED = _("It was changed here, and the change has not been sent yet.")
-CAUSE_SEND_AGAIN = _("It is to be sent again.")
+CAUSE_SEND_AGAIN = _("It will be sent again.")
 CAUSE_EDITED_SINCE = _("Bunce refused the previous content. It has been changed here since.")
 CAUSE_SENDING = _("A worker sent it at %(time)s and is waiting for Bunce's response.")
 CAUSE_SYNCED = _("Bunce confirmed it at %(time)s.")
@@ -214,11 +214,11 @@ ACTION_NOT_FOUND: Final[Steps] = (
     Step(
         "push",
         _(
-            "If the API key was changed by mistake, restore the former one and choose “Refresh from"
-            " Bunce”."
+            "If the API key was changed by mistake, restore the previous one and choose “Refresh"
+            " from Bunce”."
         ),
         _(
-            "If the API key was changed by mistake, restore the former one; a colleague who can"
+            "If the API key was changed by mistake, restore the previous one; a colleague who can"
             " push segments can then refresh it from Bunce."
         ),
     ),
@@ -283,8 +283,11 @@ ACTION_SYNCED: Final[Mapping[str, Steps]] = {
     "drift": (
         Step(
             "push",
-            _("“Push now” replaces Bunce's content by the content here."),
-            _("A colleague who can push segments can replace Bunce's content by the content here."),
+            _("“Push now” replaces Bunce's content with the content here."),
+            _(
+                "A colleague who can push segments can replace Bunce's content with the content"
+                " here."
+            ),
         ),
         ACTION_COPY_FROM_BUNCE,
     ),
@@ -324,7 +327,7 @@ SWEEP_LATE = MessageTemplate(
     cause=_("The last sweep ran at %(time)s. One should run every %(seconds)s s."),
     action=_("Start one: %(command)s"),
 )
-RATE_LIMITER_CLOSED: Final = {
+RATE_LIMITER_PAUSED: Final = {
     Reason.RATE_LIMITED: MessageTemplate(
         summary=_("Paused until %(until)s at Bunce's request."),
         cause=_("Bunce received more requests from this address than it allows."),
@@ -454,7 +457,7 @@ OPERATION_PROBING = _("One request is retried next; the others follow when it su
 OUTCOME: Final = {
     Outcome.UNDER_WAY: _("A worker is waiting for Bunce's response."),
     Outcome.CONFIRMED: _("Bunce carried out the request."),
-    Outcome.NOT_SENT: _("Nothing left this site, so Bunce cannot have acted."),
+    Outcome.NOT_SENT: _("Nothing was sent, so Bunce cannot have acted."),
     Outcome.RATE_LIMITED: _("Bunce did not act and asked for a pause."),
     Outcome.KEY_REFUSED: _("Bunce did not act and refused the API key."),
     Outcome.REJECTED: _("Bunce did not act and refused the request."),

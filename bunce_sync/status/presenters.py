@@ -262,8 +262,8 @@ def describe_rate_limiter(limiter: RateLimiterStatus, now: datetime) -> StatusMe
     reason = _reason(limiter)
     if limiter.asked_until is not None:
         template = messages.LONG_PAUSE
-    elif limiter.state == "closed":
-        template = messages.RATE_LIMITER_CLOSED[reason]
+    elif limiter.state == "paused":
+        template = messages.RATE_LIMITER_PAUSED[reason]
     else:
         template = messages.RATE_LIMITER_PROBING[reason]
     return _render(

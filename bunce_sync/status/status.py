@@ -24,7 +24,7 @@ class RateLimiterStatus:
     """Whether requests may be made.
 
     Attributes:
-        state: ``open``, ``closed`` until a given time, or ``probing``: one request goes first.
+        state: ``open``, ``paused`` until a given time, or ``probing``: one request goes first.
         reason: a ``Reason`` value; empty when open.
         until: when the next request is made; None unless closed.
         since: since when the reason holds.
@@ -32,7 +32,7 @@ class RateLimiterStatus:
         asked_until: until when Bunce asked for a pause, if that is after ``until``.
     """
 
-    state: Literal["open", "closed", "probing"] = "open"
+    state: Literal["open", "paused", "probing"] = "open"
     reason: str = ""
     until: datetime | None = None
     since: datetime | None = None
@@ -188,16 +188,16 @@ def _window() -> timedelta:
 
 
 def _rate_limiter(state: SyncState, now: datetime) -> RateLimiterStatus:
-    closed = state.blocked_until is not None and state.blocked_until > now
-    if not closed and not state.blocked_reason:
+    paused = state.blocked_until is not None and state.blocked_until > now
+    if not paused and not state.blocked_reason:
         return RateLimiterStatus()
     return RateLimiterStatus(
-        state="closed" if closed else "probing",
+        state="paused" if paused else "probing",
         reason=state.blocked_reason,
-        until=state.blocked_until if closed else None,
+        until=state.blocked_until if paused else None,
         since=state.blocked_since,
         detail=state.blocked_detail,
-        asked_until=state.asked_until if closed else None,
+        asked_until=state.asked_until if paused else None,
     )
 
 

@@ -95,7 +95,7 @@ class Attempt(ABC, Generic[T]):
         Raises:
             ConfigurationError, NoPermit: nothing was written.
         """
-        client()  # an unusable setting shows before anything is leased
+        client()  # fail on an unusable setting before anything is leased
         try:
             with database.atomic():
                 if not self.lease():
@@ -128,7 +128,7 @@ class Attempt(ABC, Generic[T]):
         except Exception as error:
             result = result_of(error, sent=record.sent, operation=self.rows.operation)
             if result.code == "internal":
-                logger.exception("Request %s %s failed by an error of our own", record, self.path)
+                logger.exception("Request %s %s failed by an internal error", record, self.path)
             return result
         return self.confirmed(self.value)
 

@@ -1,8 +1,8 @@
 """The circuit breakers: one for each operation, and one for all requests during an outage.
 
-A failure counts as the row's own until ``THRESHOLD`` different rows in a row get the same response
-for the same operation, without a success in between. Then the operation is paused: its rows wait,
-one request at a time probes (for a row that has not failed yet, if there is one), and the other
+A failure concerns only its row until ``THRESHOLD`` consecutive requests of an operation, for
+different rows, get the same response. Then the operation is paused: its rows wait, one request at
+a time probes (for a row that has not failed yet, if there is one), and the other
 operations continue. Failures of the connection and of Bunce's servers count for all requests.
 
 Lock order: the segment's row, the operation's row, the shared row.
@@ -29,7 +29,7 @@ from bunce_sync.sync.rate_limiter import PERMIT_SECONDS, NoPermit, Permit
 
 logger = logging.getLogger(__name__)
 
-#: How many different rows in a row with the same response pause an operation.
+#: How many consecutive failures, each of a different row, pause an operation.
 THRESHOLD = 3
 #: Refusals of one row, each followed by successes of other rows, that show it is the row's own.
 PROOFS = 2
@@ -204,10 +204,10 @@ def forget(operation: Operation) -> None:
 def _is_same(state: OperationState, result: Result) -> bool:
     """Return whether other rows got this response just before."""
     if state.operation == Operation.LIST:
-        return True  # that it does not come is the same, whatever the reason
+        return True  # any failure to get the list counts as the same failure
     if (state.code, state.http_status) != (result.code, result.http_status):
         return False
-    # A failure in Bunce's own words is the same if the words are.
+    # Two failures that Bunce explains are the same if the explanations are equal.
     return result.code != "says_failed" or state.detail == result.detail
 
 
@@ -237,8 +237,8 @@ def _lock(operation: Operation, result: Result) -> tuple[OperationState, datetim
 def _fails_alone(call: ApiCall, result: Result) -> bool:
     """Return whether this request was refused before, and others succeeded after each refusal.
 
-    Once is no proof, since a plan may have had room for one segment more. For a segment that is
-    not found, once is.
+    One such refusal proves nothing: the plan may have had room for one more segment. For a segment
+    that is not found, one is enough.
     """
     if call.segment_id is None:
         return False
@@ -261,7 +261,7 @@ def _fails_alone(call: ApiCall, result: Result) -> bool:
 
 def _pause(operation: Operation, result: Result, failed_probes: int) -> timedelta:
     if operation == Operation.LIST and result.may_concern_operation(operation):
-        return timedelta(seconds=LONGEST_PAUSE)  # only time can change it
+        return timedelta(seconds=LONGEST_PAUSE)  # retrying sooner cannot help
     return timedelta(seconds=min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** min(failed_probes, 10)))
 
 

@@ -25,8 +25,8 @@ logger = logging.getLogger(__name__)
 
 #: Seconds by which the two clocks may differ between two readings.
 TOLERANCE = 1.0
-#: Seconds a second by which they may drift apart as well: two free-running quartz clocks are a
-#: second apart after some hours, which is no jump.
+#: Additional drift allowed, in seconds per second: two free-running quartz clocks are a second
+#: apart after some hours, which is no jump.
 DRIFT = 0.0002
 
 
@@ -168,7 +168,7 @@ def recover_from_clock_jump(jumped: ClockJumped, *, window: timedelta) -> None:
             **changes,
             probe_until=None,
             resumed_at=None,
-            # The scan goes by the old time: rows sent after it began might look older.
+            # The scan's timestamps use the old time: rows sent after it began might look older.
             scan=None,
             scan_token=None,
         )

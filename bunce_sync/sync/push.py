@@ -105,23 +105,28 @@ class Push(Attempt[RemoteSegment]):
         values = transitions.claimed(
             self.claim, now=DatabaseNow(), lease=timedelta(seconds=conf.LEASE)
         )
-        # Nearly always no check fails, so all of them are part of this query.
+        # Nearly always every check passes, so one query makes all of them and claims the row.
         clear = due.filter(circuit_breaker.is_closed(self.claim.operation))
         if self.claim.creates:
             clear = clear.exclude(Exists(_earlier_creates(OuterRef("pk"))))
-        self._breaker_is_closed = bool(clear.not_held().update_sync_fields(**values))
-        if self._breaker_is_closed:
+        self._checks_passed = bool(clear.lock_available().update_sync_fields(**values))
+        if self._checks_passed:
             return True
-        if not due.not_held().update_sync_fields(**values):
+        # Claim the row all the same, so that no other worker acts on it, and look closer.
+        if not due.lock_available().update_sync_fields(**values):
             return False
-        if self.claim.creates and (restored := _values_from_call_log(self.row)):
+        return not self._restore_from_call_log()
+
+    def _restore_from_call_log(self) -> bool:
+        """Replace the claim of a row that has lost track of a create; return whether it has."""
+        restored = _values_from_call_log(self.row) if self.claim.creates else {}
+        if restored:
             logger.error("Segment %s was sent before; the call log says how", self.row.pk)
             database.segments().filter(pk=self.row.pk).update_sync_fields(**restored)
-            return False
-        return True
+        return bool(restored)
 
     def admit(self) -> bool:
-        return False if self._breaker_is_closed else super().admit()
+        return False if self._checks_passed else super().admit()
 
     def send(self, record: RequestRecord) -> RemoteSegment:
         if self.claim.bunce_id is None:
@@ -243,13 +248,13 @@ def workers_needed(permits: int) -> int:
 
 
 def _push_alone(budget: Budget, first_id: int | None, row: Segment) -> bool:
-    """Push one segment; an error of our own postpones it and stops no other."""
+    """Push one segment; an internal error postpones it and stops no other."""
     try:
         return Push(row, must_wait=row.pk == first_id).run(budget) is not None
     except (ConfigurationError, NoPermit, ProgrammingError):
         raise
     except (OperationalError, InterfaceError) as error:
-        # The connection, a deadlock, or a row the server refuses: a new connection will show.
+        # The connection, a deadlock, or a row the server refuses: a new connection shows which.
         if database.connection().in_atomic_block:
             raise
         database.connection().close()
@@ -260,12 +265,12 @@ def _push_alone(budget: Budget, first_id: int | None, row: Segment) -> bool:
 
 
 def _postpone(pk: int, error: Exception) -> None:
-    """Postpone a waiting segment after an error of our own.
+    """Postpone a waiting segment after an internal error.
 
     Raises:
         DatabaseError: the database itself does not work.
     """
-    logger.error("Pushing segment %s failed by an error of our own", pk, exc_info=error)
+    logger.error("Pushing segment %s failed by an internal error", pk, exc_info=error)
     rows = database.segments().filter(pk=pk, status=Status.PENDING)
     brief = isinstance(error, OperationalError)
     rows.update_sync_fields(
@@ -279,7 +284,7 @@ def _postpone(pk: int, error: Exception) -> None:
 def _due_rows() -> list[Segment]:
     """Return some of the segments that have been due for longest, half of them creates.
 
-    Without that share, an edit of very many rows would hold back every new one.
+    Otherwise a bulk edit would delay every new segment.
     """
     due = circuit_breaker.without_paused(database.segments().due(), CREATES, UPDATES)
     due = due.order_by("due_at")
@@ -289,7 +294,7 @@ def _due_rows() -> list[Segment]:
         # Not "without an id": for that SQLite would use the index of ids, and sort what it finds.
         new = due.alias(known=Coalesce("bunce_id", Value(""))).filter(known="")
         creates = list(new.values_list("pk", flat=True)[:OLDEST])
-    # Drawn at random: of workers that go for the same rows all but one would find them claimed.
+    # At random: if several workers chose the same rows, all but one would find them claimed.
     some = _draw(creates, BATCH // 2)
     some += _draw([pk for pk in oldest if pk not in some], BATCH - len(some))
     return _waiting_rows(some) if some else []
@@ -321,7 +326,7 @@ def _readable(pk: int, rows: SegmentQuerySet) -> Segment | None:
         return None
 
 
-# The second line of defence: what the call log knows of a segment
+# Second line of defence: earlier creates in the call log
 
 
 def _earlier_creates(pk: Any) -> QuerySet[ApiCall]:
@@ -383,7 +388,7 @@ def _unless_linked(result: Result) -> Result:
 
 
 def _requeue(condition: Q, state: OperationState) -> int:
-    """Make rejected segments wait whose response turned out to be the operation's."""
+    """Make rejected segments pending again if the whole operation turned out to be failing."""
     # The code of a row may be another one by now.
     in_a_row = Q(pk__in=state.segment_ids, last_code__in=SHARED)
     alike = Q(last_code=state.code, last_error=state.detail)
@@ -393,7 +398,7 @@ def _requeue(condition: Q, state: OperationState) -> int:
     if not keys:
         return 0
     with database.atomic():
-        rows = refused.filter(pk__in=keys).not_held()
+        rows = refused.filter(pk__in=keys).lock_available()
         return rows.update_sync_fields(**transitions.operation_paused(now=DatabaseNow()))
 
 

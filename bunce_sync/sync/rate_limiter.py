@@ -1,9 +1,9 @@
 """The one rate limiter for all processes and hosts. Every request needs a permit, reads too.
 
-Its memory is the call log and the shared row, its clock is the database's. The call log is the
-schedule as well: a request that waits for its slot is in it already, with a start that lies ahead,
-so the next one queues behind it. A permit is taken in the transaction that writes that row, under
-the lock of the shared row, so no two processes count the window at the same time.
+It keeps its state in the call log and the shared row, and uses the database's clock. The call log
+is also the schedule: a request that waits for its slot is already in it, with a start in the
+future, so the next one queues behind it. A permit is taken in the transaction that writes that
+row, under the lock of the shared row, so no two processes count the window at the same time.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ QUEUE_SECONDS = 0.35
 BURST_SHARE = 0.5
 #: The share of the window that reads may use: the scan of a large account must not starve pushes.
 READ_SHARE = 0.5
-#: Seconds between two of the spread requests at most: no worker waits longer for its slot.
+#: Maximum seconds between two spread requests: no worker waits longer for its slot.
 LONGEST_SPACING = 1.0
 #: Seconds added to the pause Bunce requested, so that the next request is not slightly early.
 PAUSE_MARGIN = 0.5
@@ -333,8 +333,8 @@ def _spacing(
         spacing = (current.oldest + window - now) / (limit - current.used)
         spacing = min(spacing, timedelta(seconds=LONGEST_SPACING))
     if resumed_at and now - resumed_at < window:
-        # Bunce has just locked us out, so another program uses the same address. Start with half
-        # the even pace and reach the full pace after a window.
+        # Bunce has just blocked this address, so another program uses it too. Start with half the
+        # even pace and reach the full pace after a window.
         spacing = max(spacing, window / limit * (2 - (now - resumed_at) / window))
     return spacing
 

@@ -1,6 +1,6 @@
 """Reconciliation: one scan of Bunce's list resolves all segments in doubt.
 
-A row is considered when its grace period was over as the scan began. A segment that is found is
+A row is considered if its grace period was over when the scan began. A segment that is found is
 adopted at once; a row is absent only when the whole list was read without it.
 """
 
@@ -181,11 +181,11 @@ def _resolve_absent(scan: Scan) -> None:
     now = DatabaseNow()
     # Rows that other transactions hold stay in doubt until the next scan: waiting for several rows
     # at once could deadlock with an import.
-    absent = list(_considered(scan).not_held().values_list("pk", flat=True))
+    absent = list(_considered(scan).lock_available().values_list("pk", flat=True))
     if not absent:
         return
     rows = database.segments().filter(pk__in=absent)
-    # What Bunce called a failure was not in the list before, and is not in it again.
+    # Bunce reported a failure twice, and both times the list did not contain the segment.
     failed = Q(last_code="says_failed") & Exists(_failed_before(OuterRef("pk")))
     refused = set(
         rows.filter(Q(last_code__in=REFUSED_CONTENT) | failed).values_list("pk", flat=True)

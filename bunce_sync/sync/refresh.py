@@ -1,4 +1,4 @@
-"""Refreshes: what Bunce has of segments for which that was requested."""
+"""Refreshes: read segments from Bunce for which this was requested."""
 
 from __future__ import annotations
 
@@ -142,7 +142,7 @@ def _refresh_alone(budget: Budget, row: Segment) -> bool:
     except (ConfigurationError, NoPermit, OperationalError, InterfaceError, ProgrammingError):
         raise
     except Exception as error:
-        logger.exception("Refreshing segment %s failed by an error of our own", row.pk)
+        logger.exception("Refreshing segment %s failed by an internal error", row.pk)
         rows = database.segments().filter(pk=row.pk)
         rows.update_sync_fields(**transitions.after_failed_refresh(error))
         return False
@@ -157,7 +157,7 @@ def _requeue(state: OperationState) -> int:
     with database.atomic():
         return (
             rows.filter(pk__in=keys)
-            .not_held()
+            .lock_available()
             .update_sync_fields(**transitions.refresh_requested(now=DatabaseNow()))
         )
 

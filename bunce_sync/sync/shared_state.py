@@ -1,7 +1,7 @@
 """The one row that all processes share: the pause of all requests, the sweep, the scan.
 
 A pause concerns every request to Bunce. The rate limiter, the circuit breaker and the clock start
-pauses here; ``rate_limiter.take_permit`` keeps them.
+pauses here; ``rate_limiter.take_permit`` enforces them.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ LONGEST_WAIT = timedelta(days=2)
 
 
 @dataclass(frozen=True, slots=True)
-class Sweep:
+class SweepResult:
     """What a sweep found.
 
     Attributes:
@@ -43,7 +43,7 @@ class Sweep:
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
+class RunResult:
     """What a sweep and the work after it did in this process.
 
     Attributes:
@@ -54,13 +54,13 @@ class Work:
     requests_by_kind: Mapping[str, int]
     freed: int = 0
 
-    def __add__(self, other: Work) -> Work:
+    def __add__(self, other: RunResult) -> RunResult:
         kinds = {**self.requests_by_kind, **other.requests_by_kind}
         total = {
             kind: self.requests_by_kind.get(kind, 0) + other.requests_by_kind.get(kind, 0)
             for kind in kinds
         }
-        return Work(total, self.freed + other.freed)
+        return RunResult(total, self.freed + other.freed)
 
     @property
     def requests(self) -> int:
@@ -68,7 +68,7 @@ class Work:
         return sum(self.requests_by_kind.values())
 
 
-def work(*, seconds: float) -> Work:
+def run_once(*, seconds: float) -> RunResult:
     """Sweep, then do some of each kind of work, in this process and without Celery.
 
     Any number of processes may do this at once, beside workers too.
@@ -86,10 +86,10 @@ def work(*, seconds: float) -> Work:
         for kind in reversed(KINDS)
         if found.workers[kind.name]
     }
-    return Work(requests, found.freed)
+    return RunResult(requests, found.freed)
 
 
-def sweep() -> Sweep:
+def sweep() -> SweepResult:
     """Repair all rows and find work, with a few short queries whatever the number of rows.
 
     Raises:
@@ -106,11 +106,11 @@ def sweep() -> Sweep:
     prune_keys()
     client()
     permits = rate_limiter.permits_expected(within=conf.SWEEP_INTERVAL)
-    return Sweep({kind.name: kind.workers_needed(permits) for kind in KINDS}, freed)
+    return SweepResult({kind.name: kind.workers_needed(permits) for kind in KINDS}, freed)
 
 
 def repair_times() -> int:
-    """Set times to now that never come, or that Python cannot read.
+    """Reset times to now that will never be reached or that Python cannot read.
 
     Rows written with SQL may hold anything: an infinite time, the year 0, no time at all.
     """
@@ -129,7 +129,7 @@ def repair_times() -> int:
         found = list(rows.filter(impossible, used).order_by().values_list("pk", flat=True))
         if found:
             with database.atomic():
-                held = rows.filter(pk__in=found).not_held()
+                held = rows.filter(pk__in=found).lock_available()
                 repaired += held.update_sync_fields(**{field: DatabaseNow()})
     if repaired:
         logger.warning("%d segments had an impossible time, which was set to now", repaired)
@@ -141,7 +141,9 @@ def free_leases() -> int:
     freed = 0
     with database.atomic():
         # Lock first, then split by bunce_id: a query by it makes MariaDB wait for locked rows.
-        abandoned = dict(database.segments().abandoned().not_held().values_list("pk", "bunce_id"))
+        abandoned = dict(
+            database.segments().abandoned().lock_available().values_list("pk", "bunce_id")
+        )
         for creates in (True, False):
             keys = [pk for pk, bunce_id in abandoned.items() if (bunce_id is None) == creates]
             if not keys:

@@ -1,7 +1,7 @@
 """The list of kinds of work.
 
-Tasks, the sweep, ``bunce_sweep`` and the status page know work only through ``KINDS``. A new kind
-is one module and one entry here.
+The tasks ``work`` and ``sweep``, the command ``bunce_sweep``, the panel and the REST status take
+what they know of work from ``KINDS``. CONTRIBUTING.md says what a new kind needs.
 """
 
 from __future__ import annotations

@@ -13,8 +13,8 @@ from bunce_sync.functions import DatabaseNow
 from bunce_sync.management.commands import bunce_sweep
 from bunce_sync.models import OperationState, Segment
 from bunce_sync.sync import rate_limiter, shared_state
-from bunce_sync.sync.sweep import Work
-from bunce_sync.sync.sweep import work as really_work
+from bunce_sync.sync.sweep import RunResult
+from bunce_sync.sync.sweep import run_once as really_run_once
 from bunce_sync.testing.emulator import Emulator
 from tests.unit.core import make
 
@@ -181,13 +181,13 @@ def test_a_loop_survives_database_errors(bunce: Emulator, monkeypatch: pytest.Mo
     add("A")
     broken = iter([True, False])
 
-    def work(*, seconds: float) -> Work:
+    def work(*, seconds: float) -> RunResult:
         if next(broken, False):
             with connection.cursor() as cursor:
                 cursor.execute("SELECT nothing FROM nowhere")
-        return really_work(seconds=seconds)
+        return really_run_once(seconds=seconds)
 
-    monkeypatch.setattr(bunce_sweep, "work", work)
+    monkeypatch.setattr(bunce_sweep, "run_once", work)
     output = sweep("--loop", "--max-seconds", "1")
     assert "The database cannot be used" in output
     assert [stored.name for stored in bunce.segments] == ["A"]

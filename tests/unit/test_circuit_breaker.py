@@ -19,7 +19,7 @@ from bunce_sync.sync.circuit_breaker import (
 )
 from bunce_sync.sync.push import push
 from bunce_sync.sync.rate_limiter import NoPermit
-from bunce_sync.sync.sweep import sweep, work
+from bunce_sync.sync.sweep import run_once, sweep
 from bunce_sync.testing.emulator import Emulator, Faults
 
 from .core import (
@@ -326,7 +326,7 @@ def test_creates_with_unreadable_responses_are_in_doubt_and_pause_creates(
     bunce.set_faults(None)
     for _ in range(2):
         let_time_pass(300)
-        work(seconds=10)
+        run_once(seconds=10)
     assert statuses(rows) == [Status.SYNCED] * 5
     assert len(bunce.segments) == 10
 
@@ -338,7 +338,7 @@ def test_an_update_with_an_unreadable_response_is_read_before_it_is_sent_again(
     bunce.set_faults(Faults(wrong_shape=1.0, shape="not_json", methods=frozenset({"PATCH"})))
     drain(seconds=30)
     assert fresh(row).status == Status.PENDING
-    work(seconds=10)
+    run_once(seconds=10)
     assert fresh(row).status == Status.SYNCED
     assert [operation for operation, _ in calls(row)] == [Operation.UPDATE, Operation.READ]
 
@@ -349,9 +349,9 @@ def test_an_update_with_an_unreadable_response_is_read_before_it_is_sent_again(
 def test_an_update_confirmed_by_a_204_is_synced_and_a_refresh_follows(bunce: Emulator) -> None:
     bunce.script(["no_content"] * 6, method="PATCH")
     rows = [linked(bunce, f"Edited {number}") for number in range(6)]
-    work(seconds=10)
+    run_once(seconds=10)
     assert statuses(rows) == [Status.SYNCED] * 6
-    work(seconds=10)
+    run_once(seconds=10)
     assert {fresh(row).bunce_name for row in rows} == {f"Edited {number}" for number in range(6)}
     assert (state().failures, paused()) == (0, set())
     assert calls(rows[0]) == [
@@ -366,7 +366,7 @@ def test_a_create_confirmed_by_a_204_is_reconciled(bunce: Emulator) -> None:
     drain(seconds=30)
     assert statuses(rows) == [Status.IN_DOUBT] * 4
     let_time_pass(300)
-    work(seconds=10)
+    run_once(seconds=10)
     assert statuses(rows) == [Status.SYNCED] * 4
     assert len(bunce.segments) == 4
 
@@ -477,12 +477,12 @@ def test_a_taken_name_after_an_unresolved_create_is_reconciled_first(
     Segment.objects.filter(pk=row.pk).update(name="Renamed")
     let_time_pass(300)
     for _ in range(2):
-        work(seconds=10)
+        run_once(seconds=10)
     assert (fresh(row).status, fresh(row).bunce_id) == (Status.SYNCED, bunce.segments[0].id)
     assert [segment.name for segment in bunce.segments] == ["Renamed"]
 
 
-# An error of our own
+# An internal error
 
 
 def test_errors_of_our_own_pause_nothing(bunce: Emulator) -> None:
@@ -503,23 +503,23 @@ def test_content_stored_differently_is_shown_and_not_sent_again(
 ) -> None:
     row = linked(bunce, "Edited")
     bunce.set(stored_name=stored_name)
-    work(seconds=10)
+    run_once(seconds=10)
     stored = fresh(row)
     assert (stored.status, stored.last_code) == (Status.SYNCED, "stored_differently")
     assert message(row).summary == "In Bunce, but with different content than was sent."
     assert "“Push now” sends it once more" in message(row).action
     served = bunce.served
-    work(seconds=10)
+    run_once(seconds=10)
     assert bunce.served == served
 
 
 def test_a_name_that_bunce_changes_on_storing_does_not_become_drift(bunce: Emulator) -> None:
     bunce.set(stored_name="upper")
     row = make("Edited")
-    work(seconds=10)
+    run_once(seconds=10)
     for _ in range(2):
         Segment.objects.filter(pk=row.pk).update_sync_fields(refresh_requested_at=row.created_at)
-        work(seconds=10)
+        run_once(seconds=10)
         assert fresh(row).last_code == "stored_differently"
 
 

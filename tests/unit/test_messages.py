@@ -94,12 +94,12 @@ def test_every_state_says_what_happened_why_and_what_to_do(
 
 @pytest.mark.parametrize("due", [NOW, LATER])
 @pytest.mark.parametrize("reason", [*SyncState.Reason.values, "a reason of tomorrow"])
-@pytest.mark.parametrize("state", ["closed", "probing"])
-def test_every_closed_rate_limiter_says_so_in_the_panel_and_with_each_row_that_waits(
+@pytest.mark.parametrize("state", ["paused", "probing"])
+def test_every_paused_rate_limiter_says_so_in_the_panel_and_with_each_row_that_waits(
     reason: str, state: Any, due: datetime
 ) -> None:
     rate_limiter = RateLimiterStatus(
-        state, reason, LATER if state == "closed" else None, NOW, "Slow down"
+        state, reason, LATER if state == "paused" else None, NOW, "Slow down"
     )
     message = describe_rate_limiter(rate_limiter, NOW)
     assert message is not None
@@ -112,11 +112,11 @@ def test_every_closed_rate_limiter_says_so_in_the_panel_and_with_each_row_that_w
 
 
 @pytest.mark.parametrize("reason", SyncState.Reason.values)
-@pytest.mark.parametrize("state", ["closed", "probing"])
+@pytest.mark.parametrize("state", ["paused", "probing"])
 def test_a_segment_that_waits_for_the_rate_limiter_shows_its_summary_and_action(
     state: Any, reason: str
 ) -> None:
-    rate_limiter = RateLimiterStatus(state, reason, LATER if state == "closed" else None, NOW)
+    rate_limiter = RateLimiterStatus(state, reason, LATER if state == "paused" else None, NOW)
     limiter = describe_rate_limiter(rate_limiter, NOW)
     assert limiter is not None
     for status in ("pending", "in_doubt"):
@@ -130,9 +130,10 @@ def test_no_probe_is_announced_while_no_worker_can_send_it() -> None:
     assert [
         message.summary for message in reasons_to_wait(everything(rate_limiter=probing, sweep=late))
     ] == ["No worker is running."]
-    closed = RateLimiterStatus("closed", "rate_limited", LATER, NOW)
+    paused_limiter = RateLimiterStatus("paused", "rate_limited", LATER, NOW)
     assert [
-        message.summary for message in reasons_to_wait(everything(rate_limiter=closed, sweep=late))
+        message.summary
+        for message in reasons_to_wait(everything(rate_limiter=paused_limiter, sweep=late))
     ] == [
         "No worker is running.",
         "Paused until 12:03:21 at Bunce's request.",
@@ -199,24 +200,24 @@ def test_no_next_try_of_an_operation_is_promised_while_nothing_can_be_sent() -> 
 
 
 def test_no_try_of_an_operation_is_promised_before_the_rate_limiter_opens() -> None:
-    closed = RateLimiterStatus("closed", "rate_limited", LATER, NOW)
+    paused_limiter = RateLimiterStatus("paused", "rate_limited", LATER, NOW)
     for until in (None, NOW + timedelta(seconds=9)):
         messages = reasons_to_wait(
-            everything(rate_limiter=closed, operations=(paused_operation(until=until),))
+            everything(rate_limiter=paused_limiter, operations=(paused_operation(until=until),))
         )
         assert not [one for one in messages if "retr" in one.action]
     later = paused_operation(until=LATER + timedelta(seconds=9))
-    messages = reasons_to_wait(everything(rate_limiter=closed, operations=(later,)))
+    messages = reasons_to_wait(everything(rate_limiter=paused_limiter, operations=(later,)))
     assert [one for one in messages if "Next automatic retry at 12:03:30." in one.action]
 
 
 @pytest.mark.parametrize(
     ("state", "reason", "first"),
     [
-        ("closed", "rate_limited", "Paused until 12:03:21 at Bunce's request."),
-        ("closed", "unreachable", "Bunce has not responded since 12:00:00."),
+        ("paused", "rate_limited", "Paused until 12:03:21 at Bunce's request."),
+        ("paused", "unreachable", "Bunce has not responded since 12:00:00."),
         (
-            "closed",
+            "paused",
             "key_refused",
             (
                 "Bunce refused the API key. Set a valid key and restart the web server and the"
@@ -229,8 +230,8 @@ def test_no_try_of_an_operation_is_promised_before_the_rate_limiter_opens() -> N
 def test_a_segment_that_waits_for_the_rate_limiter_and_its_operation_shows_both(
     state: Any, reason: str, first: str
 ) -> None:
-    rate_limiter = RateLimiterStatus(state, reason, LATER if state == "closed" else None, NOW)
-    until = NOW + timedelta(seconds=9) if state == "closed" else None
+    rate_limiter = RateLimiterStatus(state, reason, LATER if state == "paused" else None, NOW)
+    until = NOW + timedelta(seconds=9) if state == "paused" else None
     both = everything(rate_limiter=rate_limiter, operations=(paused_operation(until=until),))
     message = describe_segment(segment(), both)
     assert message.action == f"{first} {CREATES_PAUSED}"
@@ -279,14 +280,14 @@ def test_a_refresh_that_no_worker_can_do_does_not_say_that_there_is_nothing_to_d
     ("values", "why"),
     [
         ({"sent_at": None}, "It was added here and has not been sent yet."),
-        ({}, "It is to be sent again."),
+        ({}, "It will be sent again."),
         (
             {"bunce_id": "a1", "sent_digest": "of before"},
             "It was changed here, and the change has not been sent yet.",
         ),
         (
             {"bunce_id": "a1", **Segment.digests_of({"name": "VIP", "description": None})},
-            "It is to be sent again.",
+            "It will be sent again.",
         ),
     ],
 )
@@ -335,7 +336,7 @@ def test_texts_follow_the_style() -> None:
 
 def test_a_pause_longer_than_the_app_waits_tells_both_times() -> None:
     asked = NOW + timedelta(days=1)
-    rate_limiter = RateLimiterStatus("closed", "rate_limited", LATER, NOW, asked_until=asked)
+    rate_limiter = RateLimiterStatus("paused", "rate_limited", LATER, NOW, asked_until=asked)
     message = describe_rate_limiter(rate_limiter, NOW)
     assert message is not None
     assert_complete(message)
@@ -362,14 +363,14 @@ def test_an_open_rate_limiter_needs_no_words() -> None:
 
 def test_a_pause_is_shown_with_its_end_in_the_sites_time_zone(settings: Any) -> None:
     settings.TIME_ZONE = "Africa/Lagos"
-    message = describe_rate_limiter(RateLimiterStatus("closed", "rate_limited", LATER, NOW), NOW)
+    message = describe_rate_limiter(RateLimiterStatus("paused", "rate_limited", LATER, NOW), NOW)
     assert message is not None
     assert message.summary == "Paused until 13:03:21 at Bunce's request."
 
 
 def test_a_time_of_another_day_comes_with_its_date() -> None:
     message = describe_rate_limiter(
-        RateLimiterStatus("closed", "unreachable", LATER, NOW - timedelta(days=1)), NOW
+        RateLimiterStatus("paused", "unreachable", LATER, NOW - timedelta(days=1)), NOW
     )
     assert message is not None
     assert message.summary == "Bunce has not responded since March 3, 2026 12:00:00."

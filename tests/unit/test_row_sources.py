@@ -14,7 +14,7 @@ from bunce_sync import tasks
 from bunce_sync.models import ApiCall, Segment, SyncState
 from bunce_sync.sync import push
 from bunce_sync.sync.budget import Budget
-from bunce_sync.sync.sweep import work
+from bunce_sync.sync.sweep import run_once
 from bunce_sync.testing.emulator import Emulator
 
 from .broker_queue import BrokerQueue
@@ -56,7 +56,7 @@ def test_rows_made_in_bulk_are_found_by_the_sweep(
 ) -> None:
     Segment.objects.bulk_create(Segment(name=f"Bulk {number}") for number in range(3))
     assert broker_queue.sent() == []
-    work(seconds=5)
+    run_once(seconds=5)
     assert names(bunce) == ["Bulk 0", "Bulk 1", "Bulk 2"]
 
 
@@ -73,7 +73,7 @@ def test_of_nested_transactions_only_what_is_committed_is_sent(
                 transaction.set_rollback(True)
         assert broker_queue.sent() == [], "not before the outermost commit"
     assert [arguments[0] for _, arguments in broker_queue.sent()] == [kept.pk, inner.pk]
-    work(seconds=5)
+    run_once(seconds=5)
     assert names(bunce) == ["Inner", "Outer"]
 
 
@@ -85,7 +85,7 @@ def test_a_row_created_and_edited_in_one_transaction_is_sent_once_as_it_is_in_th
         row = Segment.objects.create(name="Draft")
         row.name = "Final"
         row.save()
-    work(seconds=5)
+    run_once(seconds=5)
     assert names(bunce) == ["Final"]
     assert [segment.name for segment in bunce.segments] == ["Final"]
     assert calls() == [(Operation.CREATE, Outcome.CONFIRMED)]
@@ -112,7 +112,7 @@ def test_a_row_deleted_while_in_doubt_leaves_its_calls_and_an_unlinked_segment(
     push.push(row.pk)
     Segment.objects.all().delete()
     let_time_pass(500)
-    work(seconds=5)
+    run_once(seconds=5)
     [call] = ApiCall.objects.filter(operation=Operation.CREATE)
     assert (call.segment_id, call.outcome) == (row.pk, Outcome.UNKNOWN)
     assert call.body is not None
@@ -129,7 +129,7 @@ def test_a_new_row_with_the_content_of_a_deleted_one_in_doubt_is_a_segment_of_it
     push.push(make("VIP").pk)
     Segment.objects.all().delete()
     again = make("VIP")
-    work(seconds=5)
+    run_once(seconds=5)
     assert fresh(again).status == Status.SYNCED
     assert fresh(again).bunce_id == bunce.segments[1].id
 

@@ -105,7 +105,7 @@ def test_no_limit_is_none(settings: Settings) -> None:
     assert get_status().usage.limit is None
 
 
-def test_a_closed_rate_limiter_says_why_and_until_when() -> None:
+def test_a_paused_rate_limiter_says_why_and_until_when() -> None:
     now = shared()
     until, since = now + HOUR, now - HOUR
     shared(
@@ -115,7 +115,7 @@ def test_a_closed_rate_limiter_says_why_and_until_when() -> None:
         blocked_detail="You have reached maximum request limit.",
     )
     rate_limiter = get_status().rate_limiter
-    assert (rate_limiter.state, rate_limiter.reason) == ("closed", "rate_limited")
+    assert (rate_limiter.state, rate_limiter.reason) == ("paused", "rate_limited")
     assert (rate_limiter.until, rate_limiter.since) == (until, since)
     assert rate_limiter.detail == "You have reached maximum request limit."
 

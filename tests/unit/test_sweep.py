@@ -55,7 +55,7 @@ def test_it_publishes_for_as_many_workers_as_the_rate_limiter_has_permits_for(
     assert 1 < sweep().workers["push"] <= 100 / PERMITS_PER_WORKER
 
 
-def test_it_publishes_nothing_while_the_rate_limiter_is_closed() -> None:
+def test_it_publishes_nothing_while_the_rate_limiter_is_paused() -> None:
     make()
     make(status=Status.IN_DOUBT)
     make(status=Status.SYNCED, refresh_requested_at=now())

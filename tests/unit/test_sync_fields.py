@@ -20,7 +20,7 @@ from reversion.models import Version
 from bunce_sync.models import ApiCall, Segment
 from bunce_sync.sync.budget import Budget
 from bunce_sync.sync.push import Push, push
-from bunce_sync.sync.sweep import prune_call_log, work
+from bunce_sync.sync.sweep import prune_call_log, run_once
 from bunce_sync.testing.emulator import Emulator
 from tests.neighbours.models import Numbered, Tracked, Vip
 
@@ -37,7 +37,7 @@ def unlimited(bunce: Emulator, settings: Settings) -> None:
 def sync(times: int = 1) -> None:
     """Work until all is done."""
     for _ in range(times):
-        work(seconds=10)
+        run_once(seconds=10)
 
 
 def synced(name: str = "VIP", **fields: Any) -> Segment:

@@ -22,7 +22,7 @@ from bunce_sync.exceptions import ConfigurationError
 from bunce_sync.models import ApiCall, Segment, SyncState
 from bunce_sync.status.messages import OPERATION_PAUSED
 from bunce_sync.status.status import PausedOperation, SyncStatus, get_status
-from bunce_sync.sync.sweep import Work, work
+from bunce_sync.sync.sweep import RunResult, run_once
 from bunce_sync.sync.work import KINDS, OPERATIONS
 
 #: Seconds of work between two checks for a shutdown request. A request is always finished.
@@ -57,7 +57,7 @@ class Command(BaseCommand):
             " minute")  # fmt: skip
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Work until nothing is left, time is up, or a signal comes.
+        """RunResult until nothing is left, time is up, or a signal comes.
 
         Raises:
             CommandError: a setting is missing or wrong, or the database cannot be used.
@@ -72,7 +72,7 @@ class Command(BaseCommand):
                 self._say("Shutdown requested; stopping.")
 
     def _loop(self) -> None:
-        """Work repeatedly, and wait for a database that is unavailable."""
+        """RunResult repeatedly, and wait for a database that is unavailable."""
         interval = _interval()
         self._say(f"Sweeping every {interval:g} s. Press Ctrl-C to stop.")
         while not self._stop.is_set() and time.monotonic() < self._ends:
@@ -102,11 +102,11 @@ class Command(BaseCommand):
             self._say(text)
         self._last = text
 
-    def _work(self) -> Work:
-        """Work until nothing is due, time is up or a shutdown is requested."""
-        done = Work({})
+    def _work(self) -> RunResult:
+        """RunResult until nothing is due, time is up or a shutdown is requested."""
+        done = RunResult({})
         while not self._stop.is_set() and (left := self._ends - time.monotonic()) > 0:
-            part = work(seconds=min(TIME_BUDGET, left))
+            part = run_once(seconds=min(TIME_BUDGET, left))
             done += part
             if not part.requests:
                 break
@@ -150,7 +150,7 @@ def _interval() -> float:
         raise CommandError(str(error)) from error
 
 
-def _report(done: Work, status: SyncStatus) -> str:
+def _report(done: RunResult, status: SyncStatus) -> str:
     """Return what was done, or why nothing was, and the number of segments in each state."""
     if done.requests:
         parts = [
@@ -169,7 +169,7 @@ def _report(done: Work, status: SyncStatus) -> str:
 
 def _why_nothing(status: SyncStatus) -> str:
     """Return why no request was made, or that none succeeded."""
-    if status.rate_limiter.state == "closed":
+    if status.rate_limiter.state == "paused":
         reason = SyncState.Reason(status.rate_limiter.reason).label
         until = (
             f"; next retry at {status.rate_limiter.until:%H:%M:%S} UTC"
