@@ -21,7 +21,7 @@ from datetime import timedelta
 from functools import partial
 from typing import Any
 
-#: Milliseconds that 95 of 100 lists have to keep to.
+#: The limit for the 95th percentile of a list, in milliseconds.
 LIMIT = 60.0
 
 LISTS = {
@@ -41,7 +41,7 @@ LISTS = {
     "search for what many have": "search=segment",
     "search for what one has": "search=Segment%20777777",
 }
-#: Not held to the limit: ten pages in one, and looking into texts, for which there is no index.
+#: Exempt from the limit: ten pages in one, and searches in texts, for which there is no index.
 UNBOUNDED = {"list, 500 on a page", "search for what many have", "search for what one has"}
 
 FILL = """
@@ -170,7 +170,7 @@ def _cursor(row: Any) -> str:
 
 
 def _timed(work: Callable[[], None], rounds: int) -> tuple[float, float, int]:
-    """Milliseconds in the middle and at the 95th percentile, and the number of queries."""
+    """Return median and 95th percentile in milliseconds, and the number of queries."""
     from django.db import connection
     from django.test.utils import CaptureQueriesContext
 

@@ -43,7 +43,7 @@ def run_bare(count: int) -> Cost:
 
 
 def post_segments(url: str, count: int) -> Cost:
-    """Post segments one after the other with nothing but a session."""
+    """Post segments one after the other with a bare session."""
     with requests.Session() as session:
         session.headers["X-Authorization"] = "sk_test_bare"
         session.post(url, json={"name": "Warm"}, timeout=20).raise_for_status()
@@ -115,7 +115,7 @@ def _cost(
 
 
 def _wait_until_idle(here: Stack, worker: int, queue: str) -> float:
-    """Wait until the queue is empty and the worker idle, and return when it became so."""
+    """Wait until the queue is empty and the worker idle, and return when that was."""
     wait_until(lambda: not here.broker.waiting(queue), "all messages are taken", seconds=300)
     since, used = time.monotonic(), cpu_seconds(worker)
 

@@ -49,7 +49,7 @@ def save_rows(count: int, freeze: int | None) -> Times:
             if freeze:
                 time.sleep(0.2)  # after the warm-up, until the throttle allows a message again
                 os.kill(freeze, signal.SIGSTOP)
-            else:  # the first measured save is to meet a broker that refuses for the first time
+            else:  # so that the first measured save is the first that the broker refuses
                 publisher.reset()
         times["segment"].append(timed(save(Segment)))
         with _without_signal():

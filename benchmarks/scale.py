@@ -44,7 +44,7 @@ Figure = tuple[list[float], int]
 
 @contextmanager
 def database(kind: str) -> Iterator[str]:
-    """Create an empty database and give its DATABASE_URL."""
+    """Create an empty database and yield its DATABASE_URL."""
     if kind == "postgresql":
         with postgres_database() as url:
             yield url

@@ -40,7 +40,7 @@ print(json.dumps(getattr(importlib.import_module(module), name)(*json.loads(argu
 
 @contextmanager
 def postgres_database() -> Iterator[str]:
-    """Create an empty PostgreSQL database and give its DATABASE_URL."""
+    """Create an empty PostgreSQL database and yield its DATABASE_URL."""
     with services.new_postgres_database(services.POSTGRES.address) as url:
         yield url
 
@@ -139,7 +139,7 @@ class Stack:
     def start_worker(self, *queues: str, processes: int, loglevel: str = "INFO") -> Process:
         """Start a worker, for all queues by default.
 
-        At INFO, wait until it is ready; above INFO the log does not tell.
+        At INFO, wait until it is ready; above INFO the log does not show it.
         """
         worker = self.site.start(
             "worker",

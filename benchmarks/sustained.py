@@ -113,7 +113,7 @@ def run_app(limit: int, window: float, seconds: float) -> Result:
 
 
 def run_plain(limit: int, window: float, seconds: float) -> Result:
-    """Send with the plain task, one message a row."""
+    """Send with the plain task, one message per row."""
     return _run_plain("plain task, autoretry", "push_plainly", "", limit, window, seconds)
 
 

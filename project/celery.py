@@ -1,4 +1,4 @@
-"""The Celery application: `celery -A project worker -B` is all that runs beside the web server."""
+"""The Celery application: run `celery -A project worker -B` beside the web server."""
 
 import os
 

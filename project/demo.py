@@ -1,7 +1,7 @@
 """`make demo`: site, worker and a local stand-in for Bunce, in one terminal.
 
 The demo ignores the settings in the environment, so it can never reach a real account or database.
-Its database and messages are files in .celery/demo, created afresh at each start.
+Its database and messages are files in .celery/demo, recreated at each start.
 """
 
 import argparse

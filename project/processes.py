@@ -26,7 +26,7 @@ class ProgramExited(Exception):
 
 
 class ProgramGroup:
-    """Programs that start one after the other and end together, the last one first.
+    """Programs that start one after the other and stop together, in reverse order.
 
     with ProgramGroup(logs) as programs:
         programs.start("web", [...], env)

@@ -80,7 +80,7 @@ LOGGING = {
     "formatters": {"line": {"format": "{asctime} {levelname} {name}: {message}", "style": "{"}},
     "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
     "root": {"handlers": ["console"], "level": "INFO"},
-    # A level of its own, so that `celery worker -l WARNING` still logs the result for each segment.
+    # A separate level, so that `celery worker -l WARNING` still logs the result for each segment.
     # Without its own handlers, Django's messages appear once.
     "loggers": {"bunce_sync": {"level": "INFO"}, "django": {"handlers": []}},
 }

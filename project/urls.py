@@ -1,4 +1,4 @@
-"""The admin and the REST API; the front page leads to the segments."""
+"""The admin and the REST API; the front page redirects to the segments."""
 
 from django.contrib import admin
 from django.urls import include, path

@@ -24,20 +24,20 @@ def _at(url: str, path: str) -> str:
 
 @pytest.fixture
 def sqlite_database(tmp_path: Path) -> str:
-    """DATABASE_URL of a new SQLite file."""
+    """Return the DATABASE_URL of a new SQLite file."""
     return f"sqlite:///{tmp_path / 'site.sqlite3'}"
 
 
 @pytest.fixture
 def postgres_database() -> Iterator[str]:
-    """DATABASE_URL of a new PostgreSQL database."""
+    """Yield the DATABASE_URL of a new PostgreSQL database."""
     with services.new_postgres_database(services.require(services.POSTGRES)) as url:
         yield url
 
 
 @pytest.fixture
 def mariadb_database() -> Iterator[str]:
-    """DATABASE_URL of a new MariaDB database."""
+    """Yield the DATABASE_URL of a new MariaDB database."""
     url = services.require(services.MARIADB)
     name = services.unique_name()
     with services.connect_mariadb(url) as server, server.cursor() as cursor:
@@ -56,7 +56,7 @@ def filesystem_broker(tmp_path: Path) -> Broker:
 
 @pytest.fixture
 def redis_broker() -> Iterator[Broker]:
-    """An empty Redis database, marked as used by the test and flushed afterwards."""
+    """Yield an empty Redis database, marked as used by the test and flushed afterwards."""
     url = services.require(services.REDIS)
     with redis.Redis.from_url(url) as server:
         count = int(server.config_get("databases")["databases"])

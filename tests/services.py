@@ -25,7 +25,7 @@ TIMEOUT = 3
 
 @dataclass(frozen=True)
 class Service:
-    """A service at a default address, or at that in an environment variable.
+    """A service at its default address, or at the one in an environment variable.
 
     `probe` raises an exception if the service does not respond at an address.
     """
@@ -67,7 +67,7 @@ def unique_name() -> str:
 
 @contextmanager
 def new_postgres_database(url: str) -> Iterator[str]:
-    """Create an empty database on the server, give its DATABASE_URL, and drop it at the end."""
+    """Create an empty database on the server, yield its DATABASE_URL, and drop it at the end."""
     name = unique_name()
     with connect_postgres(url) as server:
         server.execute(f"CREATE DATABASE {name}".encode())
@@ -123,7 +123,7 @@ ALL = (POSTGRES, MARIADB, REDIS, RABBITMQ, CHROMIUM)
 
 @cache
 def unavailable(service: Service) -> str:
-    """Return in one line why the service cannot be used; empty if it responds."""
+    """Return a one-line reason why the service cannot be used; empty if it responds."""
     try:
         service.probe(service.address)
     except Exception as error:  # noqa: BLE001 - any error is a reason
@@ -133,7 +133,7 @@ def unavailable(service: Service) -> str:
 
 
 def require(service: Service) -> str:
-    """Return the service's address; without it, skip the test, or fail it where CI=true."""
+    """Return the service's address; if it does not respond, skip the test (CI=true: fail it)."""
     if reason := unavailable(service):
         if os.environ.get("CI", "").lower() in {"1", "true"}:
             pytest.fail(reason, pytrace=False)

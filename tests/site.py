@@ -70,7 +70,7 @@ def free_port() -> int:
 
 @dataclass(frozen=True)
 class Broker:
-    """The URL of a site's broker, and variables that keep its messages apart from other tests'."""
+    """The URL of a site's broker, and variables that isolate its messages from other tests."""
 
     url: str
     env: dict[str, str] = field(default_factory=dict)
@@ -272,7 +272,7 @@ class Site:
         return LOGIN
 
     def put(self, name: str, description: str | None = None, **sync_fields: Any) -> Segment:
-        """Insert a row in a given state of the sync, without a message to a worker."""
+        """Insert a row in a given sync state, without a message to a worker."""
         with transaction.atomic(using=self.alias):
             [row] = self.segments.bulk_create([Segment(name=name, description=description)])
             self.segments.filter(pk=row.pk).update_sync_fields(**sync_fields)
@@ -299,7 +299,7 @@ class Site:
         Raises:
             AssertionError: it is not met within `seconds`.
         """
-        assert eventually(condition, seconds), f"Not within {seconds} s: {what}; {self.summary()}"
+        assert eventually(condition, seconds), f"Timeout ({seconds} s): {what}; {self.summary()}"
 
     def summary(self) -> list[tuple[object, ...]]:
         """Return the state of each segment, for messages."""

@@ -1,7 +1,7 @@
 """The actions on segments: buttons on the change page and actions of the list.
 
-Which segment an action applies to, and what it does, is decided by ``bunce_sync.services``. This
-module adds permissions, log entries and messages. No request to Bunce is made here.
+``bunce_sync.services`` decides which segments an action applies to and what it does. This module
+adds permissions, log entries and messages. It makes no requests to Bunce.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from bunce_sync.status.status import get_status
 
 #: Segments that are changed and logged in one transaction.
 BATCH_SIZE: Final = 500
-#: Segments that one list action changes at most.
+#: The maximum number of segments that one list action changes.
 MAX_SELECTED: Final = 10_000
 
 
@@ -86,7 +86,7 @@ def run_action(request: HttpRequest, action: SegmentAction, ids: Sequence[int]) 
 class SegmentActionsMixin(ModelAdmin):
     """The actions of the list, and the views behind the buttons of the change page.
 
-    All require ``push_segment``, also a refresh: it spends requests of the shared rate limit.
+    All require ``push_segment``, even a refresh: it uses up part of the shared rate limit.
     """
 
     actions: tuple[str, ...] = ("push_selected", "retry_selected", "refresh_selected")

@@ -1,4 +1,4 @@
-"""The ``ModelAdmin`` to build on: Django's, or django-unfold's where a site has it installed."""
+"""The base ``ModelAdmin``: Django's, or django-unfold's if the site has it installed."""
 
 from __future__ import annotations
 

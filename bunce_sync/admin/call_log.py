@@ -28,8 +28,8 @@ else:
 
 #: Characters of a message in the list; the call's page shows all of it.
 MESSAGE_LENGTH: Final = 120
-#: Rows that can be paged through. The log may have millions: counting them all, or reading far
-#: into them, takes 40 ms and 350 ms for each million on PostgreSQL.
+#: Rows that can be paged through. The log may have millions: for each million,
+#: counting them takes 40 ms on PostgreSQL, and reading far into them 350 ms.
 MAX_ROWS: Final = 10_000
 
 
@@ -54,7 +54,7 @@ class CappedPaginator(CallPaginator):
 
 @admin.register(ApiCall)
 class ApiCallAdmin(ModelAdmin):
-    """The calls of all segments, also of deleted ones."""
+    """The calls of all segments, including deleted ones."""
 
     list_display = (
         *("when", "operation", "segment_cell", "outcome_cell", "status_cell"),
@@ -65,7 +65,7 @@ class ApiCallAdmin(ModelAdmin):
     search_fields = ("segment_id",)
     search_help_text = _("Segment number or Bunce id")
     sortable_by = ()
-    #: An index has this order, also within one outcome.
+    #: There is an index in this order, also within one outcome.
     ordering = ("-started_at",)
     paginator = CappedPaginator
     show_full_result_count = False

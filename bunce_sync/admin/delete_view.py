@@ -1,4 +1,4 @@
-"""Deletion of segments, refused while a request of theirs is unresolved."""
+"""Deletion of segments, refused while one of their requests is unresolved."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from bunce_sync.models import Segment
 from bunce_sync.services import SegmentsBusy
 from bunce_sync.status import messages
 
-#: Segments that one list action deletes at most: Django's confirmation has a field for each, and
-#: accepts 1,000 fields.
+#: The maximum number of segments that one list action deletes: Django's confirmation has a field
+#: for each, and accepts 1,000 fields.
 MAX_SELECTED: Final = 500
 #: Names in the message shown when segments became busy after the confirmation page.
 MAX_NAMED: Final = 3
 
 
 class DeleteViewMixin(ModelAdmin):
-    """Confirmation pages that name the segments in the way, and say what Bunce keeps."""
+    """Confirmation pages that name the segments that prevent deletion, and say what Bunce keeps."""
 
     def get_deleted_objects(
         self, objs: Iterable[Any], request: HttpRequest

@@ -1,4 +1,4 @@
-"""The list's own filters, with fixed choices."""
+"""Filters of the segment list with fixed choices."""
 
 from __future__ import annotations
 

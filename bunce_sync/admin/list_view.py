@@ -35,7 +35,7 @@ class ListViewMixin(ModelAdmin):
     show_facets = admin.ShowFacets.NEVER  # seven more queries: 0.35 s with 100,000 segments
     search_fields = ("name", "description", "bunce_id")
     search_help_text = _("Name, description or Bunce id")
-    #: The columns that an index has in order.
+    #: The columns that an index can sort.
     sortable_by = ("name", "updated_cell")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Segment]:

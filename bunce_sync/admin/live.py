@@ -1,6 +1,6 @@
 """The updates that an open page polls for: changed fragments as JSON, or 304 Not Modified.
 
-A fragment contains no age and no countdown, so its ETag changes only with the facts. Headers carry
+A fragment contains no age and no countdown, so its ETag changes only with its data. Headers contain
 the database's time and the age of the last sweep, from which the page's script counts.
 """
 
@@ -28,7 +28,7 @@ PLACEHOLDER: Final = re.compile(r"%\((\w+)\)s")
 
 
 def page_context(status: SyncStatus, url: str) -> dict[str, str]:
-    """Return what the template ``live.html`` hands to the script.
+    """Return what the template ``live.html`` passes to the script.
 
     Args:
         url: to poll.

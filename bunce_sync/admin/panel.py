@@ -42,7 +42,7 @@ def panel(status: SyncStatus, admin_name: str, *, with_times: bool = False) -> S
     Args:
         admin_name: of the admin site, for the links.
         with_times: whether to include the time of the last sweep, for browsers without script. An
-            update leaves it out, so that it differs only if something else than the time changed.
+            update leaves it out, so that it differs only if something other than the time changed.
     """
     changelist = reverse("admin:bunce_sync_segment_changelist", current_app=admin_name)
     swept_at = format_time(status.sweep.at, status.now)

@@ -1,4 +1,4 @@
-"""The base of all views of this API."""
+"""The base class of all views of this API."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class ApiView(APIView):
         return [*(permission() for permission in site), SegmentPermissions()]
 
     def get_throttles(self) -> list[BaseThrottle]:
-        """Return the site's throttles and ours, which counts once if the site names it too."""
+        """Return the site's throttles and ours; ours counts once even if the site lists it too."""
         site = cast("list[type[BaseThrottle]]", api_settings.DEFAULT_THROTTLE_CLASSES)
         if not any(issubclass(throttle, BunceThrottle) for throttle in site):
             site = [*site, BunceThrottle]

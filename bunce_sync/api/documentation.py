@@ -56,7 +56,7 @@ class DocsView(ApiView):
     required_permissions: ClassVar = {"get": ("bunce_sync.view_segment",)}
 
     def perform_content_negotiation(self, request: Request, force: bool = False) -> Any:
-        """Accept every ``Accept`` header: the page is HTML for all, its errors are JSON."""
+        """Accept any ``Accept`` header: the page is always HTML, its errors are JSON."""
         return super().perform_content_negotiation(request, force=True)
 
     @extend_schema(exclude=True)

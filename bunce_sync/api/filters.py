@@ -49,7 +49,7 @@ class _BinaryText(Func):
 
 
 class ExactFilter(filters.CharFilter):
-    """An exact match, also on MySQL, whose collation takes "VIP" and "víp" as equal."""
+    """An exact match, also on MySQL, whose collation treats "VIP" and "víp" as equal."""
 
     def filter(self, qs: QuerySet[Any], value: str) -> QuerySet[Any]:
         """Narrow by the collation, which can use the index, then by the characters."""

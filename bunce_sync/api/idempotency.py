@@ -53,7 +53,7 @@ class _KeyExpired(Exception):
 
 
 def create_once(request: Request, body: Any, create: Callable[[], list[int]]) -> Created:
-    """Create segments, once for each key. Without a key, create them.
+    """Create segments, once per key. Without a key, create them on every request.
 
     Args:
         body: what identifies the request besides the key: its action and its validated data.
@@ -61,7 +61,7 @@ def create_once(request: Request, body: Any, create: Callable[[], list[int]]) ->
 
     Raises:
         ValidationError: the header is empty, too long or not visible ASCII.
-        Conflict: the database ended the transaction several times, for the sake of others.
+        Conflict: the database aborted the transaction several times because of locks.
         Unprocessable: the key was used with a different body.
     """
     header = request.headers.get(HEADER)
@@ -73,7 +73,7 @@ def create_once(request: Request, body: Any, create: Callable[[], list[int]]) ->
         raise ValidationError({HEADER: [message % {"max": MAX_LENGTH}]})
     digest = _digest(f"{request.user.pk}\0{header}")
     body_digest = _digest(json.dumps(body))
-    # Inside a transaction of the whole request nothing can be tried again.
+    # Inside a transaction of the whole request nothing can be retried.
     tries = 1 if database.connection().in_atomic_block else TRIES
     while True:
         tries -= 1
@@ -113,7 +113,7 @@ def _create_or_replay(digest: str, body_digest: str, create: Callable[[], list[i
 
 
 def _is_lock_error(error: OperationalError) -> bool:
-    """Return whether the database ended the transaction because of a deadlock or lock timeout."""
+    """Return whether a deadlock or lock timeout made the database abort the transaction."""
     cause = error.__cause__
     return (
         (error.args[:1] or (None,))[0] in MYSQL_LOCK_ERRORS

@@ -52,7 +52,7 @@ class IdPagination(CursorPagination):
 
 
 class SegmentPagination(IdPagination):
-    """Pages of segments, which say as of when they hold."""
+    """Pages of segments that include the time as of which they are valid."""
 
     def paginate_queryset(self, queryset: Any, request: Request, view: Any = None) -> Any:
         """Return the rows of the page; read the time before them, so that no change is missed."""

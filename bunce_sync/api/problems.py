@@ -130,7 +130,7 @@ def field_map(detail: Any, path: str = "") -> dict[str, list[str]]:
 def _internal_error(exc: Exception, request: HttpRequest) -> Response | None:
     """Log and signal an unexpected error as Django does, but respond in JSON.
 
-    None lets Django respond: to developers, and to requests that it calls bad.
+    None lets Django respond: in debug mode, and to requests that it considers bad.
     """
     if settings.DEBUG or settings.DEBUG_PROPAGATE_EXCEPTIONS:
         return None

@@ -147,7 +147,7 @@ ACTION = extend_schema(
 
 
 def postprocess_schema(result: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
-    """Add what holds for all operations: errors, authentication, and refused fields."""
+    """Add what applies to all operations: errors, authentication, and refused fields."""
     components = result["components"]
     components["schemas"]["Problem"] = PROBLEM
     # Not by the names of HTTPStatus, which change with the version of Python.

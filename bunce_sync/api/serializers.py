@@ -75,7 +75,7 @@ class SegmentSerializer(SegmentModelSerializer):
 class StrictSerializer(Serializer):
     """A serializer that refuses unknown and read-only fields.
 
-    Ignoring a typo in ``add_all_customers`` could not be corrected after the create.
+    If a typo in ``add_all_customers`` were ignored, it could not be corrected after the create.
     """
 
     def to_internal_value(self, data: Any) -> Any:

@@ -13,7 +13,7 @@ from bunce_sync.api.status import StatusView
 app_name = "bunce_sync_api"
 
 router = SimpleRouter()
-# With or without: Django would redirect, and clients follow a redirected POST with a GET.
+# Optional: Django would redirect, and clients turn a redirected POST into a GET.
 router.trailing_slash = "/?"
 router.register("segments", SegmentViewSet, basename="segment")
 

@@ -30,7 +30,7 @@ class BunceClient:
 
     Each call makes one request. The client does not retry, wait, limit its rate or follow
     redirects, and keeps nothing but idle connections. Each call raises a ``BunceError`` when it has
-    no usable response, and fills in the ``record`` it is given in any case.
+    no usable response, and always fills in the ``record`` it is given.
 
     Args:
         base_url: the URL of the API, e.g. ``https://api.bunce.so/v1``.
@@ -110,8 +110,8 @@ class BunceClient:
         """Return the page of the list at a position, which includes the page size.
 
         Raises:
-            UnusableResponse: also for one row that cannot be read: only a list in which every row
-                was understood proves that a segment does not exist.
+            UnusableResponse: even if only one row cannot be read: a list proves that a segment
+                does not exist only if every row was understood.
         """
         record = record or RequestRecord()
 
@@ -258,7 +258,7 @@ _lock = threading.Lock()
 def shared_client(
     *, base_url: str, api_key: str, connect_timeout: float = 3.0, read_timeout: float = 20.0
 ) -> BunceClient:
-    """Return this process's client for these settings; one at a time is kept.
+    """Return this process's client for these settings; only the latest client is kept.
 
     If the settings have changed, the previous client's idle connections are closed. After a fork
     the child gets its own client, because it must not use the parent's sockets.

@@ -3,7 +3,7 @@
 The exceptions of requests and urllib3 do not show whether a request was sent: a ReadTimeout can
 come from the TLS handshake, an SSLError from a record after the request. And neither library has a
 timeout for the whole request: one byte per second never triggers a read timeout. Subclasses of
-urllib3's connections solve both where the bytes pass.
+urllib3's connections solve both at the level of single reads and writes.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from .request_record import Instant, RequestRecord
 IDLE_LIMIT = 2.0
 """Seconds after which an idle connection is not used again.
 
-A server may close an idle connection at any time. If it does so while the next request is on its
-way, whether the request was read is unknown. Servers keep idle connections for at least 5 seconds.
+A server may close an idle connection at any time. If it does so while the next request is in
+transit, it is unknown whether it was read. Servers keep idle connections for at least 5 seconds.
 """
 
 
@@ -38,7 +38,7 @@ class Call:
     """The state of the request that a connection carries.
 
     Args:
-        record: is marked as sent.
+        record: the record to mark as sent.
         connect_timeout: seconds to wait for each step of connecting.
         read_timeout: seconds to wait for the next byte of the response.
 
@@ -75,7 +75,7 @@ current_call: ContextVar[Call] = ContextVar("bunce_sync_current_call")
 
 
 class _TimedReads(io.RawIOBase):
-    """A socket's bytes, where no read waits longer than the call allows."""
+    """A raw stream of a socket, whose reads wait no longer than the call allows."""
 
     def __init__(self, sock: socket.socket, call: Call) -> None:
         self._sock = sock
@@ -118,7 +118,7 @@ class _TimedSocket:
 
 
 class TimedResponse(http.client.HTTPResponse):
-    """A response, also a proxy's to CONNECT, read within the deadline of the current call."""
+    """A response, including a proxy's to CONNECT, read within the deadline of the current call."""
 
     def __init__(
         self,
@@ -212,11 +212,11 @@ class PlainConnection(HTTPConnection):
 
 
 class TLSConnection(PlainConnection, HTTPSConnection):
-    """The same over TLS."""
+    """A ``PlainConnection`` over TLS."""
 
 
 def _is_quiet(sock: socket.socket) -> bool:
-    """Whether an idle connection is open and no unexpected data has arrived.
+    """Return whether an idle connection is open and no unexpected data has arrived.
 
     It reads instead of polling for readability as urllib3 does: in TLS 1.3 the session tickets
     that follow the handshake make a healthy connection readable.

@@ -1,6 +1,6 @@
 """Network errors, translated into ``NotSent`` and ``NoResponse`` with a stable code.
 
-The request record knows whether a byte was sent, and so decides the class. The exceptions of
+The request record shows whether a byte was sent, which decides the class. The exceptions of
 requests and urllib3 only give the code and the detail.
 """
 
@@ -50,7 +50,7 @@ def no_response_error(
 
     Args:
         error: what urllib3 or requests raised.
-        http_status: the status, when the headers of the response had arrived.
+        http_status: the status, if the headers of the response arrived.
         redact: replaces secrets in the text of an error.
     """
     chain = list(_chain(error))
@@ -93,7 +93,7 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 
 
 def _first(chain: list[BaseException], *classes: type[BaseException]) -> BaseException | None:
-    """Return the first error of these classes; not one of requests, whose errors are OSErrors."""
+    """Return the first error of these classes, except errors of requests: all are OSErrors."""
     for one in chain:
         if isinstance(one, classes) and not type(one).__module__.startswith("requests"):
             return one

@@ -1,7 +1,7 @@
 """Where Bunce's list continues and where it ends, in every style of paging its sources mention.
 
-A list that was read to its end proves that a segment does not exist, and then it is created. So the
-end must be certain. It is exactly one of:
+A segment that is missing from a list that was read to its end is created again. So the end must be
+certain. It is exactly one of:
 
 - ``has_next_page: false``;
 - a cursor was followed and there is no further one, unless ``has_next_page`` is true;
@@ -36,7 +36,7 @@ MAX_REPEATS: Final = 3
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """A place in the list, by default the first page, with what was learned on the way there.
+    """A place in the list, by default the first page, with what the previous pages have shown.
 
     The last six attributes detect servers that repeat pages. Digests replace ids and cursors to
     keep a stored position small.

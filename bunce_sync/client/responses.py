@@ -34,7 +34,7 @@ from .redaction import Redact, one_line, redact_keys
 from .types import RemoteSegment
 
 LONGEST_PAUSE: Final = 366 * 86400.0
-"""Seconds. Only prevents overflowing dates; the rate limiter decides how long to really wait."""
+"""Seconds. Only prevents overflowing dates; the rate limiter decides how long to wait."""
 
 MAX_DETAIL_LENGTH: Final = 300
 MAX_ID_LENGTH: Final = 255
@@ -77,7 +77,7 @@ class RawResponse:
     Attributes:
         status: the HTTP status.
         headers: ``Date``, ``Location`` and ``Retry-After``, if present.
-        body: the decompressed body; of an error only the beginning.
+        body: the decompressed body; for an error, only the beginning.
     """
 
     status: int
@@ -120,7 +120,7 @@ def read_segment(content: Any, *, http_status: int | None) -> RemoteSegment:
     """Return the segment in a response about one segment.
 
     It is the object in ``data``, ``data.data`` or ``data.segment``, or the whole body. A list of
-    one object is not accepted: where a proxy turns the POST into a GET, it is another segment.
+    one object is not accepted: if a proxy turned the POST into a GET, it is another segment.
 
     Args:
         content: the decoded body; ``None`` if it is empty.
@@ -129,7 +129,7 @@ def read_segment(content: Any, *, http_status: int | None) -> RemoteSegment:
     Raises:
         NoContent: the response has no content.
         UnusableResponse: there is no object (``wrong_shape``), or it has no usable id (``no_id``).
-            The segment may exist all the same.
+            The segment may exist nevertheless.
     """
     if _is_blank(content):
         raise NoContent("the response has no content", http_status=http_status)
@@ -149,8 +149,8 @@ def read_segment(content: Any, *, http_status: int | None) -> RemoteSegment:
 def read_listed_segment(row: Any, *, http_status: int | None) -> RemoteSegment:
     """Return a segment from Bunce's list.
 
-    The list serves to conclude that a segment does not exist, so all fields by which one is
-    recognized must be readable: id, name and description.
+    The list is used to conclude that a segment does not exist, so all fields that identify a
+    segment must be readable: id, name and description.
 
     Raises:
         UnusableResponse: ``wrong_shape``.
@@ -254,7 +254,7 @@ def _error_for_status(response: RawResponse, redact: Redact) -> BunceError:
 
 
 def _reports_failure(content: Any) -> bool:
-    """Whether an envelope says that the request failed."""
+    """Return whether an envelope says that the request failed."""
     if not isinstance(content, dict):
         return False
     flags = (content.get("success"), content.get("status"))
@@ -292,7 +292,7 @@ def _field_errors(errors: Any, field: str = "") -> Iterator[str]:
 
 
 def _describe_non_json(body: bytes, redact: Redact) -> str:
-    """Return a short description of a body that is not JSON: of an HTML page only the title."""
+    """Return a short description of a body that is not JSON: for an HTML page, the title."""
     if body.lstrip()[:1] == b"<":
         title = HTML_TITLE.search(body)
         shown = one_line(title[1].decode(errors="replace"), 100, redact) if title else ""
@@ -318,7 +318,7 @@ def _redirect_target(headers: Mapping[str, str], redact: Redact) -> str:
 
 
 def _is_blank(content: Any) -> bool:
-    """Whether a body is empty, or an envelope with nothing in it.
+    """Return whether a body is empty, or an envelope with nothing in it.
 
     A body that mentions errors, or has content outside ``data``, is not blank: it is not
     understood.

@@ -77,9 +77,9 @@ class Transport:
         """Make the request that ``record`` describes, and fill in the record.
 
         Args:
-            record: has method and path.
+            record: the record with method and path.
             query: the query parameters.
-            body: is sent as JSON; ``None`` for no body.
+            body: the value to send as JSON; ``None`` for no body.
 
         Raises:
             NotSent, PermitExpired: nothing was sent.
@@ -222,7 +222,7 @@ class _TLSPool(HTTPSConnectionPool):
 
 
 class _Adapter(HTTPAdapter):
-    """An adapter whose connection pools, also those for a proxy, use our connections."""
+    """An adapter whose connection pools, including those for a proxy, use our connections."""
 
     def __init__(self) -> None:
         super().__init__(pool_connections=2, pool_maxsize=64, max_retries=0)

@@ -1,1 +1,1 @@
-"""What is shown of the sync: its state, the counts, and the messages about them."""
+"""The status of the sync as it is shown: its state, counts, and messages about them."""

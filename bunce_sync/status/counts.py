@@ -19,7 +19,7 @@ BUCKET_SECONDS: Final = 300
 
 @dataclass(frozen=True, slots=True)
 class Bucket:
-    """The finished requests of ``BUCKET_SECONDS``: accepted, rejected, and without a success."""
+    """The finished requests of ``BUCKET_SECONDS``: accepted, rejected and failed."""
 
     start: datetime
     accepted: int = 0

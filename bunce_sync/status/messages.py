@@ -15,7 +15,7 @@ from django.utils.translation import ngettext_lazy
 
 from bunce_sync.choices import Decision, Operation, Outcome, Reason, Status
 
-#: Translated already, or when it is shown.
+#: A text that is translated already, or when it is shown.
 Text: TypeAlias = str | Promise
 
 #: What a reader may do with a segment; ``replace`` is to add one and delete another.
@@ -83,7 +83,7 @@ BADGE_SYNCED: Final = {
     "all_customers": _("Differs in Bunce"),
     "duplicate": _("Twice in Bunce"),
 }
-#: These follow “Retrying” and “Paused, resumes”. The script replaces the first by the others.
+#: These follow “Retrying” and “Paused, resumes”. The script replaces the first with the others.
 AT_TIME = _("at %(time)s")
 IN_SECONDS = _("in %(n)s s")
 IN_MINUTES = _("in %(n)s min")
@@ -565,7 +565,7 @@ FIXED_AFTER_SENDING = _(
 
 # ── What the codes imply ──────────────────────────────────────────────────────────────────────
 
-#: Codes whose detail is Bunce's own message; that of the others is a technical remark.
+#: Codes whose detail is Bunce's own message; the detail of the others is technical.
 DETAIL_FROM_BUNCE: Final = frozenset(
     {
         *("rejected", "conflict", "forbidden", "not_found", "no_such_address"),

@@ -218,7 +218,7 @@ def _find_paused(operation: Operation | None, status: SyncStatus) -> PausedOpera
 
 
 def reasons_to_wait(status: SyncStatus) -> list[StatusMessage]:
-    """Return everything that keeps requests waiting, the urgent first."""
+    """Return everything that keeps requests waiting, urgent reasons first."""
     problems = problems_to_fix(status)
     reasons = [*problems]
     limiter = describe_rate_limiter(status.rate_limiter, status.now)
@@ -335,7 +335,7 @@ def describe_problem(code: str, detail: str = "") -> str:
 
     Args:
         code: as stored in ``Segment.last_code`` and ``ApiCall.code``.
-        detail: as stored beside it; needed for the codes in ``messages.DETAIL_IS_ID``.
+        detail: as stored with it; needed for the codes in ``messages.DETAIL_IS_ID``.
     """
     if code not in messages.CAUSES:
         return _fill(messages.CAUSE_UNKNOWN_CODE, code=code)

@@ -27,7 +27,7 @@ class RateLimiterStatus:
         state: ``open``, ``paused`` until a given time, or ``probing``: one request goes first.
         reason: a ``Reason`` value; empty when open.
         until: when the next request is made; None unless closed.
-        since: since when the reason holds.
+        since: when the reason arose.
         detail: Bunce's message or a technical detail.
         asked_until: until when Bunce asked for a pause, if that is after ``until``.
     """
@@ -67,7 +67,7 @@ class Usage:
 
     Attributes:
         used: requests counted in the window.
-        limit: the most there may be; None for no limit.
+        limit: the maximum; None for no limit.
         seconds: the length of the window.
     """
 

@@ -1,4 +1,4 @@
-"""Chromium in front of the processes of a sample site."""
+"""Fixtures that open a sample site in Chromium."""
 
 import shutil
 from collections.abc import Callable, Iterator
@@ -50,7 +50,7 @@ def site(
     bunce: Emulator,
     settings_module: str,
 ) -> Iterator[Site]:
-    """The sample site, its web server running."""
+    """Yield the sample site with its web server running."""
     env = {"DJANGO_SETTINGS_MODULE": settings_module, "BUNCE_SWEEP_INTERVAL": "2"}
     with Site(tmp_path, sqlite_database, filesystem_broker, bunce.base_url, env) as site:
         site.start_web()

@@ -1,4 +1,4 @@
-"""A strict Content-Security-Policy: nothing inline, nothing from elsewhere."""
+"""A strict Content-Security-Policy: no inline code, nothing from other origins."""
 
 from collections.abc import Callable
 
@@ -8,7 +8,7 @@ POLICY = "default-src 'self'"
 
 
 class StrictPolicy:
-    """Middleware that adds the policy, for versions of Django without their own."""
+    """Middleware that adds the policy on versions of Django that lack it."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self.get_response = get_response

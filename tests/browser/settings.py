@@ -2,7 +2,7 @@
 
 import django
 
-from project.settings import *  # noqa: F403 - the sample site as it is
+from project.settings import *  # noqa: F403 - the sample site's settings, unchanged
 from project.settings import MIDDLEWARE as _MIDDLEWARE
 
 if django.VERSION >= (6, 0):

@@ -1,4 +1,4 @@
-"""The page that shows the API, in a browser, under the policy that it sends itself."""
+"""The API documentation page in a browser, under its own Content-Security-Policy."""
 
 from collections.abc import Callable
 

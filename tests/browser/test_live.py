@@ -80,9 +80,7 @@ def test_while_nothing_changes_the_page_polls_less_and_less_often(polls: Polls) 
     assert polls.wait_for(9) == [2000, 3000, 4500, 6750, 10125, 15188, 22781, 30000, 30000]
 
 
-def test_after_a_change_the_page_polls_often_again(
-    polls: Polls, person: Person, site: Site
-) -> None:
+def test_a_change_resets_the_polling_interval(polls: Polls, person: Person, site: Site) -> None:
     assert polls.wait_for(4)[-1] == 6750
     site.segments.update_sync_fields(status="synced", bunce_id="b-1")
     expect(person.row("VIP")).to_contain_text("Synced")
@@ -106,7 +104,7 @@ def test_a_change_is_announced_to_screen_readers(polls: Polls, person: Person, s
     expect(announcer).to_have_text("VIP: Synced.")
 
 
-def test_a_page_without_responses_says_since_when_and_recovers(
+def test_a_page_without_responses_shows_its_last_update_and_recovers(
     polls: Polls, person: Person, site: Site
 ) -> None:
     age = person.panel.get_by_text("Last sweep by a worker")
@@ -177,7 +175,7 @@ def test_countdowns_do_not_depend_on_the_browsers_clock(site: Site, person: Pers
     expect(person.row("VIP")).to_contain_text("Retrying in 60 min")
 
 
-def test_an_id_is_copied_by_keyboard_alone(site: Site, person: Person) -> None:
+def test_an_id_can_be_copied_with_the_keyboard(site: Site, person: Person) -> None:
     site.put("VIP", status="synced", bunce_id="b-1")
     person.context.grant_permissions(["clipboard-read", "clipboard-write"], origin=site.url)
     person.arrive_as_admin()

@@ -64,7 +64,7 @@ def test_retry_sends_unchanged_content_once_the_cause_is_gone(
     assert len(bunce.segments) == 2
 
 
-def test_a_requested_pause_is_shown_counted_down_and_ends(
+def test_a_requested_pause_is_shown_with_a_countdown_and_ends(
     site: Site, person: Person, bunce: Emulator
 ) -> None:
     bunce.set_faults(Faults(retry_seconds=12), script=["limit_429"])
@@ -98,7 +98,7 @@ def test_a_refused_key_is_shown_until_bunce_accepts_it(
     expect(person.state).to_contain_text("Bunce refused the API key.")
 
 
-def test_a_limit_of_the_plan_pauses_creates_alone_until_it_is_gone(
+def test_a_plan_limit_pauses_only_creates_until_it_is_lifted(
     site: Site, person: Person, bunce: Emulator
 ) -> None:
     known = bunce.add_segment("Known")

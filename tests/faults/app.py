@@ -2,8 +2,8 @@
 
     celery -A tests.faults.app worker
 
-A row named "kill@claimed" kills, by SIGKILL, the process that has just claimed it; once, then it is
-a row like any other. Before the @ is what happens, after it where:
+A row named "kill@claimed" kills the process that has just claimed it, with SIGKILL. This happens
+once; afterwards the row is like any other. The action is before the @, the point after it:
 
     kill   SIGKILL to this process                claiming    the claim is not yet committed
     stop   SIGSTOP: the test continues it         claimed     committed, nothing is sent
@@ -12,8 +12,8 @@ a row like any other. Before the @ is what happens, after it where:
     cut    the database connection is cut         recording   the record is not yet committed
                                                   recorded    committed
 
-FAULT_FOLDER gets a file for each row at which that has happened, named like the row; it contains
-the process id. With FAULT_COPIES every message is sent so many times.
+For each row whose fault has occurred, FAULT_FOLDER contains a file with the name of the row and the
+process id. FAULT_COPIES is the number of times that every message is sent.
 """
 
 import os
@@ -42,7 +42,7 @@ from bunce_sync.sync.push import Push  # noqa: E402
 
 _folder = Path(os.environ.get("FAULT_FOLDER", "/nonexistent"))
 _row: Segment | None = None
-#: For the transaction of a push that is open: the points before and after its commit.
+#: The points before and after the commit of a push's open transaction.
 _transaction: list[tuple[str, str]] = []
 
 
@@ -79,7 +79,7 @@ def cut_connection() -> None:
 
 
 def around(owner: Any, name: str, before: str = "", after: str = "") -> None:
-    """Reach a point before a function of a class, or after it."""
+    """Wrap a method so that it reaches a point before or after it runs."""
     function: Callable[..., Any] = getattr(owner, name)
 
     @wraps(function)

@@ -17,7 +17,7 @@ STACKS = ("postgres+redis", "mariadb+rabbitmq", "sqlite+filesystem")
 def start(
     request: pytest.FixtureRequest, database_access: None, bunce: Emulator, tmp_path: Path
 ) -> Callable[..., Trial]:
-    """Begin a trial on one of STACKS, with no process yet.
+    """Return a function that begins a trial on one of STACKS, with no process started yet.
 
     The local Bunce has no rate limit here, to keep these tests short.
     """

@@ -1,4 +1,4 @@
-"""A way to a broker that can be cut in each of the ways in which a network fails."""
+"""A TCP proxy in front of a broker that simulates network failures."""
 
 import selectors
 import socket
@@ -14,8 +14,8 @@ class Proxy:
     """A TCP proxy on a free port of this machine.
 
     Args:
-        host: where it leads to.
-        port: likewise.
+        host: the host to forward to.
+        port: the port to forward to.
     """
 
     def __init__(self, host: str, port: int) -> None:
@@ -51,7 +51,7 @@ class Proxy:
             self._woken.close()
 
     def heal(self) -> None:
-        """Everything passes again."""
+        """Forward all traffic again."""
         with self._lock:
             self._frozen = False
             if self._fillers or self._listener is None:
@@ -60,7 +60,7 @@ class Proxy:
         self._wake.send(b"x")
 
     def freeze(self) -> None:
-        """Connections stay open, new ones are accepted, and not a byte passes."""
+        """Keep connections open and accept new ones, but forward nothing."""
         with self._lock:
             self._frozen = True
         self._wake.send(b"x")
@@ -73,9 +73,9 @@ class Proxy:
         self._wake.send(b"x")
 
     def swallow(self) -> None:
-        """Packets vanish: a new connection gets no answer to its first packet.
+        """Drop packets: a new connection gets no response to its SYN.
 
-        Linux drops it when the queue of connections waiting to be accepted is full.
+        Linux drops the SYN when the accept queue is full.
         """
         with self._lock:
             self._hang_up()

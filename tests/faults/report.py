@@ -1,6 +1,6 @@
 """The report of the fault tests: one line for each trial, printed at the end of the run.
 
-A pytest plugin of its own: with xdist only the controller prints, and it collects no tests.
+A separate pytest plugin: with xdist only the controller prints, and it collects no tests.
 """
 
 from collections.abc import Iterable

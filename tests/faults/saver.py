@@ -1,7 +1,7 @@
 """A process that saves segments as a web server does, and reports how long each save took.
 
-It reads names from standard input, one a line, and prints the seconds that each save took, without
-those in which it was ready to run and had no processor: the suite keeps all processors busy.
+It reads names from standard input, one per line, and prints how many seconds each save took, not
+counting the time it waited for a processor: the suite keeps all processors busy.
 """
 
 import subprocess
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Saver:
-    """The process, as the test uses it."""
+    """The saving process, as the test uses it."""
 
     def __init__(self, site: "Site") -> None:
         self._process = subprocess.Popen(
@@ -67,9 +67,9 @@ def main() -> None:
 
 
 def seconds_without_processor() -> float:
-    """Return for how many seconds so far this thread was ready to run and had no processor.
+    """Return how many seconds this thread has waited for a processor so far.
 
-    Only Linux counts them.
+    Only Linux reports this.
     """
     counted = Path("/proc/thread-self/schedstat")
     return int(counted.read_text().split()[1]) / 1e9 if counted.exists() else 0.0

@@ -1,4 +1,4 @@
-"""The broker refuses, freezes or disappears: saving continues."""
+"""Saving while the broker refuses connections, freezes or disappears."""
 
 import os
 import shutil
@@ -17,8 +17,8 @@ from tests.faults.saver import Saver
 from tests.faults.trial import SWEEP, Trial, free_port
 from tests.site import Broker, eventually
 
-#: Seconds that the first save may take while the broker fails, then the median of later saves and
-#: the slowest of them, since other load on the machine may delay the database.
+#: Seconds allowed while the broker fails: for the first save, for the median of the later ones and
+#: for the slowest, since other load on the machine may delay the database.
 FIRST, NEXT, SLOWEST = 1.0, 0.05, 0.25
 #: Seconds allowed in addition to two sweeps. A Celery worker that lost its broker reconnects after
 #: 2 s, then after 4 and 6 more, and an attempt may hang for 4: longer than sweeps of a second.
@@ -27,14 +27,14 @@ SLACK = 12.0
 
 @pytest.fixture(params=["redis", "rabbitmq"])
 def broker(request: pytest.FixtureRequest) -> Broker:
-    """Give a real broker."""
+    """Return a real broker."""
     found: Broker = request.getfixturevalue(f"{request.param}_broker")
     return found
 
 
 @pytest.fixture
 def proxy(broker: Broker) -> Iterator[Proxy]:
-    """Give a proxy in front of it."""
+    """Yield a proxy in front of the broker."""
     parts = urlsplit(broker.url)
     with Proxy(parts.hostname or "127.0.0.1", parts.port or 0) as proxy:
         yield proxy
@@ -68,7 +68,7 @@ def test_saving_continues_while_the_broker_fails_and_the_rows_are_sent_later(
 
 @pytest.fixture
 def alarmed_rabbitmq(tmp_path: Path) -> Iterator[Broker]:
-    """Give a separate RabbitMQ whose memory alarm is on."""
+    """Yield a separate RabbitMQ whose memory alarm is on."""
     services.require(services.RABBITMQ)
     program = shutil.which("rabbitmq-server", path="/usr/lib/rabbitmq/bin:/opt/rabbitmq/sbin")
     if program is None:

@@ -49,7 +49,7 @@ def test_under_a_mix_of_faults_each_row_has_exactly_one_segment(
 
 @pytest.mark.parametrize("seed", SEEDS[:3])
 @pytest.mark.parametrize("stack", STACKS if LONG else STACKS[1:2])
-def test_with_faults_of_updates_and_reads_too_the_last_edit_of_each_row_is_in_bunce(
+def test_the_last_edit_of_each_row_reaches_bunce_despite_faults_of_updates_and_reads(
     stack: str, seed: int, start: Callable[..., Trial]
 ) -> None:
     trial = start("mix, edits, reads too", stack)
@@ -70,7 +70,7 @@ def test_with_faults_of_updates_and_reads_too_the_last_edit_of_each_row_is_in_bu
     if LONG
     else [("reset", STACKS[0]), ("hold", STACKS[2])],
 )
-def test_an_outage_puts_a_handful_of_rows_in_doubt_and_not_thousands(
+def test_an_outage_puts_only_a_handful_of_rows_in_doubt(
     outage: Literal["reset", "hold"], stack: str, start: Callable[..., Trial]
 ) -> None:
     seconds = 60 if LONG else 10

@@ -1,4 +1,4 @@
-"""Messages are lost, duplicated, or never sent: they only say "look now"."""
+"""Lost, duplicated and missing messages: a message only tells a worker to look for work."""
 
 import shutil
 import signal
@@ -54,7 +54,7 @@ class RedisServer:
 
 @pytest.fixture
 def redis_server(tmp_path: Path) -> Iterator[RedisServer]:
-    """Give a separate Redis."""
+    """Yield a separate Redis."""
     if not shutil.which("redis-server"):
         pytest.skip("redis-server is not installed")
     server = RedisServer(tmp_path)
@@ -62,7 +62,7 @@ def redis_server(tmp_path: Path) -> Iterator[RedisServer]:
     server.stop()
 
 
-def test_a_broker_that_is_emptied_stopped_and_started_loses_no_row(
+def test_no_row_is_lost_when_the_broker_is_flushed_stopped_and_restarted(
     redis_server: RedisServer, start: Callable[..., Trial]
 ) -> None:
     broker = Broker(f"redis://127.0.0.1:{redis_server.port}/0")

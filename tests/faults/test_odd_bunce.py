@@ -1,4 +1,4 @@
-"""Unusual but plausible responses of Bunce, and apps that write rows back as they read them."""
+"""Unusual but plausible responses from Bunce, and apps that write stale rows back."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -23,7 +23,7 @@ ODD = Faults(
 )
 
 #: Run in a process of the site: reads all rows, waits until more of them are synced, and writes
-#: them back with every column as it was, in a different way each time.
+#: the old value of every column back, in a different way each time.
 WRITER = Path(__file__).with_name("writer.py")
 
 
@@ -44,7 +44,7 @@ def test_unusual_responses_and_pages_leave_exactly_one_segment_for_each_row(
 
 
 @pytest.mark.parametrize("stack", STACKS if LONG else STACKS[2:])
-def test_rows_that_are_written_back_as_they_were_keep_their_segments(
+def test_rows_written_back_with_stale_values_keep_their_segments(
     stack: str, start: Callable[..., Trial]
 ) -> None:
     trial = start("old rows written back", stack)

@@ -26,10 +26,10 @@ QUICK = {
 }
 
 
-#: What happens, as the report says and as in tests.faults.app, and at which points.
+#: The failures as named in the report and in tests.faults.app, and the points where they occur.
 FAILURES = {
     "SIGKILL": [f"kill@{point}" for point in POINTS],
-    # Frozen within a transaction it would hold its lock until the database ends its session.
+    # A worker frozen in a transaction would hold its lock until the database ends the session.
     "SIGSTOP beyond the lease": [f"stop@{point}" for point in POINTS if point not in OPEN],
     "database connection cut": [f"cut@{point}" for point in COMMITS],
 }
@@ -52,7 +52,7 @@ def start_failing_worker(trial: Trial, folder: Path, processes: int) -> Process:
 
 
 def add_rows(trial: Trial, names: list[str]) -> None:
-    """Add a row for each of these names, and some to which nothing happens."""
+    """Add a row for each of these names, and some that do not fail."""
     names = [*names, *(f"Unharmed {number}" for number in range(10))]
     trial.site.shell(f"Segment.objects.bulk_create(Segment(name=name) for name in {names})")
 
@@ -121,7 +121,7 @@ def test_while_workers_are_killed_every_two_seconds_each_row_gets_exactly_one_se
             workers.kill_one()
             trial.note_fault()
     assert trial.last_fault, "no worker was killed: there were too few rows"
-    if LONG:  # so long that leases and grace periods expired meanwhile
+    if LONG:  # long enough for leases and grace periods to expire meanwhile
         decided = trial.site.calls.exclude(decision="")
         assert decided.exists(), "rows in doubt waited for the end of the kills or of the backlog"
     trial.bunce.set_faults()

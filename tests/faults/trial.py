@@ -108,7 +108,7 @@ class Trial:
         self.last_fault = time.monotonic()
 
     def rest(self, *, slack: float, supervised: bool = False) -> None:
-        """Wait for rest, and check that it took no longer than is guaranteed after the last fault.
+        """Wait until all rows are at rest, and check that it takes no longer than is guaranteed.
 
         Args:
             slack: seconds allowed in addition, for the work itself on a slow machine.
@@ -186,7 +186,7 @@ def free_port() -> int:
 
 
 class Workers:
-    """Workers, one of which is killed now and then."""
+    """Workers that can be killed and replaced one at a time."""
 
     def __init__(self, site: Site, count: int, *, seed: int = 0) -> None:
         self._site = site
@@ -196,7 +196,7 @@ class Workers:
             worker.wait_for(" ready.")
 
     def kill_one(self) -> None:
-        """Kill one and its children by SIGKILL, and start another without waiting for it."""
+        """Kill a worker and its children with SIGKILL, and start another without waiting for it."""
         self._running.pop(self._chance.randrange(len(self._running))).kill()
         self._running.append(self._start())
 

@@ -1,4 +1,4 @@
-"""Writes rows back as they were read earlier, in the ways of apps that do not know the sync.
+"""Writes stale rows back, as apps that are unaware of the sync do.
 
 Run by ``manage.py shell`` in a site under test, while its workers are busy.
 """
@@ -23,7 +23,7 @@ def wait_for_more(before: int) -> None:
     deadline = time.monotonic() + SECONDS
     while synced() <= before < Segment.objects.count():
         if time.monotonic() > deadline:
-            raise TimeoutError("the workers do nothing")
+            raise TimeoutError("the workers make no progress")
         time.sleep(0.05)
 
 

@@ -1,4 +1,4 @@
-"""Another service of the company, as a caller of the running site's REST API."""
+"""A client of the running site's REST API, as another service would use it."""
 
 from typing import Any
 
@@ -6,12 +6,12 @@ import requests
 
 from tests.site import Site
 
-#: Seconds for one answer of a busy site.
+#: Seconds to wait for a response from a busy site.
 PATIENCE = 60
 
 
 class Service:
-    """Calls the API with a token that may do everything; from several threads at once, too."""
+    """A client whose token has all permissions; several threads can use it at once."""
 
     def __init__(self, site: Site) -> None:
         name, _password = site.create_login()

@@ -1,4 +1,4 @@
-"""Many callers at once, on the real server with its threads, on PostgreSQL."""
+"""Concurrent API clients against the real multi-threaded server, on PostgreSQL."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def service(site: Site) -> Service:
 
 
 def at_once(jobs: list[Callable[[], T]]) -> list[T]:
-    """Run all jobs from the same moment on."""
+    """Start all jobs at the same time, and return their results."""
     barrier = threading.Barrier(len(jobs))
 
     def run(job: Callable[[], T]) -> T:
@@ -52,10 +52,10 @@ def at_once(jobs: list[Callable[[], T]]) -> list[T]:
 
 
 def create_once(service: Service, key: str, name: str) -> dict[str, Any]:
-    """Create as a careful client does: repeat until it is known to have worked."""
+    """Create a segment as a careful client does: repeat the request until it succeeds."""
     deadline = time.monotonic() + PATIENCE
     while True:
-        assert time.monotonic() < deadline, "the key stays in use"
+        assert time.monotonic() < deadline, "the key is still in use"
         try:
             answer = service.call(
                 "POST", "segments/", json={"name": name}, headers={"Idempotency-Key": key}
@@ -71,7 +71,7 @@ def create_once(service: Service, key: str, name: str) -> dict[str, Any]:
 
 
 def create_64_with_16_keys(site: Site, service: Service) -> None:
-    """Create concurrently, and check that each key made one segment for all its requests."""
+    """Create segments concurrently, and check that each key created exactly one."""
     word = uuid.uuid4().hex
 
     def create(number: int) -> Callable[[], dict[str, Any]]:
@@ -89,7 +89,9 @@ def test_64_concurrent_creates_with_16_keys_make_16_segments(site: Site, service
     create_64_with_16_keys(site, service)
 
 
-def test_of_concurrent_edits_of_the_same_version_one_wins(site: Site, service: Service) -> None:
+def test_only_one_of_several_concurrent_edits_of_a_version_succeeds(
+    site: Site, service: Service
+) -> None:
     created = service.call("POST", "segments/", json={"name": "VIP"})
     path = created.headers["Location"].removeprefix("/api/")
 
@@ -104,7 +106,7 @@ def test_of_concurrent_edits_of_the_same_version_one_wins(site: Site, service: S
     assert service.call("GET", path).headers["ETag"] == winner.headers["ETag"]
 
 
-def test_what_is_created_over_rest_reaches_bunce_and_is_seen_there(
+def test_segments_created_over_rest_reach_bunce_and_show_their_bunce_id(
     site: Site, service: Service, bunce: Emulator
 ) -> None:
     site.start_worker()

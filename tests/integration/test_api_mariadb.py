@@ -1,4 +1,4 @@
-"""Where MariaDB differs: its comparison of texts, and its locks."""
+"""Behaviour specific to MariaDB: text comparison and locks."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_64_concurrent_creates_with_16_keys_make_16_segments(site: Site) -> None
     create_64_with_16_keys(site, service)
 
 
-#: A create that fails when four repeats of it wait, with or without a transaction around each.
+#: A create that fails while four repeats wait for it, each with or without a transaction.
 REPEATS = """
 import json, threading, time, types
 from collections import Counter
@@ -126,7 +126,7 @@ def test_exact_filters_distinguish_case_and_accents(site: Site) -> None:
         assert found(name=name) == found(type=type_) == found(bunce_id=id_) == [name]
     assert found(bunce_id="ID-A") == []
     assert len(found()) == 3
-    # The index is still what finds the rows.
+    # The query still uses the index.
     plan = SegmentFilter({"name": "vip"}, queryset=site.segments).qs.explain()
     assert "bunce_segment_name" in plan
 

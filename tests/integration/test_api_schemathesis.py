@@ -1,4 +1,4 @@
-"""The running API tested against its description by schemathesis, with sequences of calls too."""
+"""Schemathesis tests of the running API against its description, with sequences of calls."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from bunce_sync.testing.emulator import Emulator
 from tests.integration.api_service import Service
 from tests.site import Broker, Site
 
-#: How it logs in, and which refusals are right; with the reasons.
+#: How schemathesis logs in, and which refusals are expected, with the reasons.
 CONFIG = Path(__file__).with_name("api_schemathesis.toml")
-#: Examples of each operation, and of sequences; with the seed they are the same each time.
+#: Examples of each operation and of sequences; the seed makes them reproducible.
 EXAMPLES = 5
 SEED = 1
-#: Seconds after which something hangs, however slow the machine.
+#: Seconds after which the run has hung, however slow the machine is.
 PATIENCE = 300
 
 #: The rows that the configuration names: refused by Bunce, and changed there since.
@@ -64,7 +64,7 @@ def test_every_response_matches_the_description(
         assert done.returncode == 0, output + done.stderr
         [cases] = re.findall(r"(\d+) generated, \1 passed", output)
         assert int(cases) > 200, output
-        # It went from one call to the next by what the first had answered.
+        # It followed links from the response of one call to the next call.
         [scenarios] = re.findall(r"Scenarios: +(\d+)", output)
         [covered] = re.findall(r"API Links: +(\d+) covered", output)
         assert int(scenarios) >= EXAMPLES, output

@@ -8,7 +8,7 @@ import pytest
 
 from tests.site import ROOT
 
-#: The unit tests in which locks, compare-and-set, times or plans of queries decide.
+#: The unit tests that depend on locks, compare-and-set, times or query plans.
 SELECTED = (
     "locks",
     "push",
@@ -24,7 +24,7 @@ SELECTED = (
 
 
 @pytest.mark.parametrize("server", ["postgres", "mariadb"])
-def test_the_unit_tests_that_turn_on_the_database_pass_on_a_server(
+def test_the_unit_tests_that_depend_on_the_database_pass_on_a_server(
     request: pytest.FixtureRequest, server: str
 ) -> None:
     url: str = request.getfixturevalue(f"{server}_database")

@@ -107,7 +107,7 @@ def test_samples_reach_bunce_the_login_works_and_ctrl_c_ends_everything(
     assert "Traceback" not in demo.output
 
 
-def test_a_second_run_starts_afresh(
+def test_a_second_run_starts_with_new_data(
     start: Callable[[], Demo],
 ) -> None:
     first = start()

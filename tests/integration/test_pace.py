@@ -50,7 +50,7 @@ def add_backlog(site: Site, count: int) -> None:
 
 
 def count_messages(site: Site) -> int:
-    """Return how many messages with work the workers received."""
+    """Return how many messages that ask for work the workers received."""
     line = re.compile(r"Task bunce_sync\.(?:push_segment|work)\[\S+\] received")
     return sum(len(line.findall(process.output)) for process in site.processes)
 

@@ -31,7 +31,7 @@ REFUSED = Result(Outcome.NOT_SENT, code="refused")
 
 
 def pick(data: st.DataObject, things: Sequence[T]) -> T:
-    """Return one of them, drawn as a number, which is easy to read in a counterexample."""
+    """Return one of the things, drawn by index, which is easy to read in a counterexample."""
     return things[data.draw(st.integers(0, len(things) - 1))]
 
 
@@ -52,8 +52,8 @@ class Worker:
     """A process with a reserved push.
 
     Attributes:
-        request: once the request has left.
-        result: once the worker knows it.
+        request: the request, once it has been sent.
+        result: its result, once the worker knows it.
     """
 
     attempt: Push
@@ -90,8 +90,8 @@ class Scanner:
     """A process that reads Bunce's list.
 
     Attributes:
-        walk: the real one.
-        page: what has been read and not used yet.
+        walk: the walk of the app itself.
+        page: the page that has been read and not used yet.
     """
 
     def __init__(self) -> None:

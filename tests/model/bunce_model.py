@@ -16,7 +16,7 @@ FORBIDDEN = Result(Outcome.REJECTED, code="forbidden", http_status=403)
 
 @dataclass
 class Stored:
-    """A segment in Bunce; an archived one takes up a place on its page and is left out of it."""
+    """A segment in Bunce; an archived one counts towards its page but is left out of it."""
 
     id: str
     name: str
@@ -31,12 +31,12 @@ class Stored:
 
 @dataclass(eq=False)
 class Request:
-    """A request that has left.
+    """A request that has been sent.
 
     Attributes:
         fate: ``open`` while Bunce may still act on it; ``done``: it acted; ``dead``: it never will.
         answer: Bunce's response, whether or not it arrives.
-        late: after this Bunce certainly does not begin to act.
+        late: the time after which Bunce does not begin to act.
     """
 
     claim: Claim
@@ -55,7 +55,7 @@ class Bunce:
         order: of the list: by ``newest``, ``oldest``, ``name`` or ``id``.
         unique: whether names are unique.
         zone: the offset of the times in its responses; None if they contain none.
-        cap: rows on a page at most, whatever is requested.
+        cap: the maximum number of rows on a page, whatever is requested.
         blocked: names that an edge refuses.
         refusing: every create is refused.
     """
@@ -81,7 +81,7 @@ class Bunce:
         return stored
 
     def receive(self, claim: Claim, now: datetime, patience: timedelta) -> Request:
-        """Note a request that has left; from now on Bunce may act on it."""
+        """Record a request that has been sent; from now on Bunce may act on it."""
         request = Request(claim, now, now + patience)
         self.requests.append(request)
         return request
@@ -113,11 +113,11 @@ class Bunce:
         request.answer = Result(Outcome.CONFIRMED, segment=self.show(stored), http_status=200)
 
     def fail(self, request: Request, answer: Result) -> None:
-        """Never act on the request, with or without a response."""
+        """Make the request fail permanently, with or without a response."""
         request.fate, request.answer = "dead", answer
 
     def alive(self, segment_id: int) -> list[Request]:
-        """Return the creates for a row that made a segment, or still may."""
+        """Return the creates for a row that created a segment, or still may."""
         return [
             one
             for one in self.requests
@@ -127,7 +127,7 @@ class Bunce:
         ]
 
     def overdue(self, now: datetime) -> list[Request]:
-        """Return the open requests on which Bunce will not act any more."""
+        """Return the open requests on which Bunce will no longer act."""
         return [one for one in self.requests if one.fate == "open" and one.late <= now]
 
     def show(self, stored: Stored) -> RemoteSegment:

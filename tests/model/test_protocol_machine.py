@@ -2,8 +2,8 @@
 
 Hypothesis draws the events: workers reserve, send, receive, and record late, twice or never;
 Bunce acts at once, late or not at all; scans are killed between any two steps; rows are edited.
-What must always hold is an invariant. At the end all faults stop, and everything must come to
-rest with one segment for each row.
+What must always hold is an invariant. At the end all faults stop, and every row must end
+at rest with exactly one segment.
 
 Workers make their two transactions with ``Push.reserve`` and ``Push.record``, scanners use
 ``list_scan.Walk`` with the real page handler. Only the request itself is the model's.
@@ -58,7 +58,7 @@ ROWS = 5
 NAMES = st.sampled_from(["VIP", "New", "Old", "Gone", "Lost"])
 DESCRIPTIONS = st.sampled_from([None, "text"])
 
-#: What an app writes that does not know the sync.
+#: The fields that an app unaware of the sync writes.
 EVERY_FIELD = [field.name for field in Segment._meta.concrete_fields if not field.primary_key]
 
 
@@ -73,13 +73,13 @@ def save_in_bulk(row: Segment) -> None:
 
 
 def update_all(row: Segment) -> None:
-    """Save as a form of a site's own might."""
+    """Save as a custom form of a site might."""
     values = {name: getattr(row, name) for name in EVERY_FIELD}
     Segment.objects.filter(pk=row.pk).update(**values)
 
 
 class Protocol(World):
-    """The events and what must hold; see the module."""
+    """The events and the invariants; see the module."""
 
     @initialize(
         order=st.sampled_from(["newest", "oldest", "name", "id"]),
@@ -139,25 +139,25 @@ class Protocol(World):
     @precondition(lambda self: self.read)
     @rule(data=st.data(), how=st.sampled_from([save_raw, save_in_bulk, update_all, Segment.save]))
     def write_back(self, data: st.DataObject, how: Callable[[Segment], object]) -> None:
-        """An app writes back a row as it read it earlier, the sync's columns included."""
+        """Write a stale row back as an app does, including the sync's columns."""
         row = copy(pick(data, self.read))
         how(row)
         self.contents[row.pk].add(Segment.objects.get(pk=row.pk).listed_fingerprint)
 
     @rule(names=st.sets(NAMES, max_size=2), refusing=st.booleans())
     def refuse(self, names: set[str], refusing: bool) -> None:
-        """Bunce refuses other requests from now on: some content, every create, or nothing."""
+        """Change what Bunce refuses from now on: some content, every create, or nothing."""
         self.bunce.blocked, self.bunce.refusing = names, refusing
 
     @rule(size=st.sampled_from([2, 3]))
     def change_page_size(self, size: int) -> None:
-        """The setting changes, perhaps during a scan."""
+        """Change the setting, perhaps during a scan."""
         django_settings.BUNCE_SYNC["PAGE_SIZE"] = size
 
     @precondition(lambda self: self.unresolved)
     @rule(data=st.data())
     def forget(self, data: st.DataObject) -> None:
-        """SQL past the app resets a row whose create is unresolved; only the call log knows it."""
+        """Reset a row with an unresolved create by raw SQL; only the call log keeps the create."""
         rows = Segment.objects.filter(pk=pick(data, self.unresolved))
         rows.update_sync_fields(
             status=Status.PENDING,
@@ -184,7 +184,7 @@ class Protocol(World):
     @precondition(lambda self: any(not (one.request or one.result) for one in self.workers))
     @rule(data=st.data(), reached=st.booleans())
     def send(self, data: st.DataObject, reached: bool) -> None:
-        """The request leaves, unless the permit has expired or Bunce cannot be reached."""
+        """Send the request, unless the permit has expired or Bunce cannot be reached."""
         waiting = [one for one in self.workers if not (one.request or one.result)]
         worker = pick(data, waiting)
         age = self.time.now - worker.attempt.permit.slot
@@ -198,7 +198,7 @@ class Protocol(World):
     @precondition(lambda self: any(one.fate == "open" for one in self.bunce.requests))
     @rule(data=st.data(), how=st.sampled_from([None, None, *KNOWN_FAILURES, UNHEARD]))
     def serve(self, data: st.DataObject, how: Result | None) -> None:
-        """Bunce acts on a request, or fails to."""
+        """Let Bunce act on a request, or fail to."""
         open_ones = [one for one in self.bunce.requests if one.fate == "open"]
         request = pick(data, open_ones)
         if how is None:
@@ -221,7 +221,7 @@ class Protocol(World):
     @precondition(lambda self: any(one.result for one in self.workers))
     @rule(data=st.data(), times=st.sampled_from([1, 1, 2]))
     def record(self, data: st.DataObject, times: int) -> None:
-        """A worker records its result, in time or late; twice if it cannot tell that it did."""
+        """Record a worker's result, on time or late; twice if it cannot tell that it did."""
         ready = [one for one in self.workers if one.result]
         worker = pick(data, ready)
         self.workers.remove(worker)
@@ -231,7 +231,7 @@ class Protocol(World):
     @precondition(lambda self: self._any(Status.PENDING))
     @rule(data=st.data(), fate=st.sampled_from(["done", "lost", "late", "failed", "refused"]))
     def push(self, data: st.DataObject, fate: str) -> None:
-        """One row is pushed from start to end, so that deep states are common."""
+        """Push one row from start to end, so that deep states are common."""
         rows = list(Segment.objects.due())
         worker = self._reserve(pick(data, rows)) if rows else None
         if worker is None:
@@ -250,7 +250,7 @@ class Protocol(World):
     @precondition(lambda self: self.workers)
     @rule(data=st.data())
     def die(self, data: st.DataObject) -> None:
-        """A worker is killed between any two steps."""
+        """Kill a worker between any two steps."""
         self.workers.remove(pick(data, self.workers))
 
     # Sweep and reconciliation
@@ -283,7 +283,7 @@ class Protocol(World):
         meanwhile=st.booleans(),
     )
     def use_page(self, data: st.DataObject, dies: str | None, meanwhile: bool) -> None:
-        """A scanner uses the page it has read, and may be killed before the progress is written.
+        """Let a scanner use the page it has read, and maybe kill it before it stores its progress.
 
         Meanwhile, after it has read which segments are linked and before it adopts one, a worker
         may record a result.
@@ -301,7 +301,7 @@ class Protocol(World):
     @precondition(lambda self: self.scanners)
     @rule(data=st.data(), killed=st.booleans())
     def leave_scan(self, data: st.DataObject, killed: bool) -> None:
-        """The time budget is used up, and the next run continues; or the process is killed."""
+        """End a run because its time budget is used up, or kill the process."""
         scanner = pick(data, self.scanners)
         if killed:
             self.scanners.remove(scanner)

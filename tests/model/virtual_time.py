@@ -1,4 +1,4 @@
-"""A clock that a test moves, in place of the database's and the process's."""
+"""A clock that a test controls, instead of those of the database and the process."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,7 +22,7 @@ class VirtualTime:
         self.now = START
 
     def advance(self, seconds: float) -> None:
-        """Let time pass."""
+        """Move the clock forward."""
         self.now += timedelta(seconds=seconds)
 
     def monotonic(self) -> float:

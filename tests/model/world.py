@@ -27,7 +27,7 @@ class World(RuleBasedStateMachine):
     """The rows, Bunce, the processes, and the time.
 
     Attributes:
-        read: the rows as they were when they were last read.
+        read: the rows as last read.
         ready: the statuses of rows that are due, or whose lease has ended.
         unresolved: the keys of rows whose create is under way or in doubt.
         linked: the Bunce id of each row that has one.
@@ -78,11 +78,11 @@ class World(RuleBasedStateMachine):
         worker.request = self.bunce.receive(claim, self.time.now, timedelta(seconds=GRACE - 1))
         kin = self._interchangeable(claim.segment_id)
         alive = [one for pk in kin for one in self.bunce.alive(pk)]
-        assert len(alive) <= len(kin), f"a create too many for rows {kin}: {alive}"
+        assert len(alive) <= len(kin), f"one create too many for rows {kin}: {alive}"
         return worker.request
 
     def _interchangeable(self, pk: int) -> set[int]:
-        """Return the row and all that ever shared content: they may adopt each other's segments."""
+        """Return the row and those that ever had its content: each may adopt another's segment."""
         kin = {pk}
         while more := {
             other
@@ -106,7 +106,7 @@ class World(RuleBasedStateMachine):
         return scanner
 
     def _scan(self) -> None:
-        """Make a whole scan at once, if one may begin."""
+        """Run a whole scan at once, if one may begin."""
         if scanner := self._begin_scan():
             while scanner in self.scanners:
                 self._read(scanner)

@@ -1,4 +1,4 @@
-"""Models of a site that builds on the app's, with the versioning apps people use beside it."""
+"""A site's models that extend the app's, for use with common versioning apps."""
 
 from django.db import models
 from simple_history.models import HistoricalRecords
@@ -13,7 +13,7 @@ class Vip(Segment):
 
 
 class Numbered(Segment):
-    """A segment with a key of the site's own."""
+    """A segment with a primary key defined by the site."""
 
     segment = models.OneToOneField(Segment, on_delete=models.CASCADE, parent_link=True)
     number = models.IntegerField(primary_key=True)

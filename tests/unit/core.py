@@ -1,4 +1,4 @@
-"""What the tests of the core share: rows in a state of choice, a call log with a past, settings."""
+"""Helpers shared by the sync tests: rows in any state, past calls, settings, and time."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ def configure(settings: Settings, **values: Any) -> None:
 
 
 def now() -> datetime:
-    """The database's time."""
+    """Return the database's time."""
     return shared_state.now()
 
 
 def ago(seconds: float) -> datetime:
-    """The database's time so many seconds ago; a negative number lies ahead."""
+    """Return the database's time this many seconds ago; a negative number is in the future."""
     return now() - timedelta(seconds=seconds)
 
 
@@ -60,24 +60,24 @@ def make(name: str = "VIP", description: str | None = None, **fields: Any) -> Se
     kept = {field: fields.pop(field) for field in [*fields] if field in Segment.SYNC_FIELDS}
     row = Segment(name=name, description=description, **fields)
     Segment.objects.bulk_create([row])
-    if row.pk is None:  # MySQL does not tell
+    if row.pk is None:  # MySQL does not return it
         row = Segment.objects.latest("pk")
     Segment.objects.filter(pk=row.pk).update_sync_fields(**kept)
     return fresh(row)
 
 
 def digests_of(name: str, description: str | None = None) -> dict[str, str]:
-    """The fingerprints that are stored with this content once it is sent."""
+    """Return the fingerprints that are stored with this content once it is sent."""
     return Segment.digests_of({"name": name, "description": description})
 
 
 def fresh(row: Segment) -> Segment:
-    """The row as it is in the database now."""
+    """Return the row as currently stored."""
     return Segment.objects.get(pk=row.pk)
 
 
 def calls(row: Segment | None = None) -> list[tuple[str, str]]:
-    """Operation and outcome of each request in the call log, oldest first."""
+    """Return operation and outcome of each request in the call log, oldest first."""
     rows = ApiCall.objects.order_by("pk")
     if row is not None:
         rows = rows.filter(segment_id=row.pk)
@@ -90,7 +90,7 @@ def record_calls(
     outcome: str = Outcome.CONFIRMED,
     **fields: Any,
 ) -> list[ApiCall]:
-    """Rows of the call log whose requests began so many seconds ago."""
+    """Add calls to the call log that began this many seconds ago."""
     moment = now()
     return ApiCall.objects.bulk_create(
         ApiCall(
@@ -105,24 +105,24 @@ def record_calls(
 
 
 def state() -> SyncState:
-    """The shared row."""
+    """Return the shared row."""
     return shared_state.read()[0]
 
 
 def blocked_until(operation: str) -> datetime | None:
-    """Until when an operation is paused; None when it is not."""
+    """Return until when an operation is paused; None if it is not."""
     states = OperationState.objects.filter(pk=operation)
     return states.values_list("blocked_until", flat=True).first()
 
 
 def paused() -> set[str]:
-    """The operations that are paused."""
+    """Return the operations that are paused."""
     states = OperationState.objects.filter(blocked_until__isnull=False)
     return set(states.values_list("operation", flat=True))
 
 
 def set_state(**fields: Any) -> None:
-    """Change the shared row, which is made if need be."""
+    """Change the shared row, creating it if necessary."""
     shared_state.read()
     SyncState.objects.filter(pk=1).update(**fields)
 
@@ -130,7 +130,7 @@ def set_state(**fields: Any) -> None:
 def doubtful(
     name: str = "VIP", description: str | None = None, *, sent: float = 300, **fields: Any
 ) -> Segment:
-    """A row whose create was sent so many seconds ago, and whose grace period is over."""
+    """Create a row in doubt whose create was sent this long ago and whose grace period is over."""
     fields.setdefault("last_code", "read_timeout")
     row = make(
         name, description, status=Status.IN_DOUBT, due_at=ago(1), sent_at=ago(sent), **fields
@@ -140,14 +140,14 @@ def doubtful(
 
 
 def fill(bunce: Emulator, count: int, *, age: float = 0) -> None:
-    """Other segments, one second apart, the newest that old."""
+    """Add other segments to Bunce, one second apart; the newest is ``age`` seconds old."""
     newest = ago(age)
     for number in range(count):
         bunce.add_segment(f"Other {number}", created_at=newest - timedelta(seconds=number))
 
 
 def look_one_page(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One page, and then the process is killed: no word of goodbye is written."""
+    """Read one page of the list, then kill the process before it releases the scan."""
     with monkeypatch.context() as patch:
         keep = list_scan.Walk._keep
 
@@ -176,7 +176,7 @@ def during_the_first_page(monkeypatch: pytest.MonkeyPatch, work: Callable[[], ob
 
 
 def let_pauses_pass(seconds: float) -> None:
-    """Put the rate limiter's memory of closings so far into the past, as if the time had passed."""
+    """Move all pauses into the past, as if this many seconds had passed."""
     by = timedelta(seconds=seconds)
     past = {
         name: F(name) - by
@@ -189,7 +189,7 @@ def let_pauses_pass(seconds: float) -> None:
 
 
 def let_time_pass(seconds: float) -> None:
-    """Put all that waits for a moment so far into the past, as if the time had passed."""
+    """Move all stored times into the past, as if this many seconds had passed."""
     by = timedelta(seconds=seconds)
     let_pauses_pass(seconds)
     Segment.objects.update_sync_fields(due_at=F("due_at") - by, created_at=F("created_at") - by)
@@ -203,19 +203,19 @@ def let_time_pass(seconds: float) -> None:
 
 
 def judge_absent(row: Segment) -> None:
-    """Let a row in doubt be sent again, as after a scan that ended before Bunce had stored it."""
+    """Make a row in doubt pending, as after a scan that ended before Bunce stored the segment."""
     calls = ApiCall.objects.filter(segment_id=row.pk, operation=Operation.CREATE, decision="")
     calls.update(decision=ApiCall.Decision.ABSENT)
     Segment.objects.filter(pk=row.pk).update_sync_fields(status=Status.PENDING, due_at=now())
 
 
 def due(row: Segment) -> bool:
-    """Whether the row may be sent now."""
+    """Return whether the row may be sent now."""
     return Segment.objects.due().filter(pk=row.pk).exists()
 
 
 def seconds_until(moment: datetime | None) -> float:
-    """How far a moment lies ahead by the database's clock."""
+    """Return the seconds until a time, by the database's clock."""
     assert moment is not None
     return (moment - now()).total_seconds()
 

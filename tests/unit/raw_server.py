@@ -39,7 +39,7 @@ class Peer:
         self.server.shaken.set()
 
     def request(self) -> bytes:
-        """Read one whole request; b"" when the client has closed instead."""
+        """Read and return one request; b"" if the client closed the connection instead."""
         data = b""
         while b"\r\n\r\n" not in data:
             piece = self.sock.recv(65536)
@@ -69,7 +69,7 @@ class Peer:
         self.server.over.wait()
 
     def reset(self) -> None:
-        """Close with a reset instead of an end."""
+        """Close the connection with a TCP reset."""
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         socket.socket.close(self.sock)
 
@@ -147,7 +147,7 @@ class RawServer:
         try:
             script(peer)
         except OSError:
-            pass  # the client went away, as clients do in these tests
+            pass  # the client disconnected, as clients do in these tests
         finally:
             peer.sock.close()
 

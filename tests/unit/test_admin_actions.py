@@ -31,14 +31,14 @@ def client() -> Client:
 
 @pytest.fixture(autouse=True)
 def worker(settings: Settings) -> None:
-    """A site with an API key, and a sweep just now."""
+    """Set an API key, and record a sweep that has just run."""
     settings.BUNCE_SYNC = {"API_KEY": "sk_test_actions"}
     SyncState.objects.update_or_create(pk=1, defaults={"swept_at": DatabaseNow()})
 
 
 @pytest.fixture(autouse=True)
 def no_request(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fail on a request to Bunce: the web process makes none."""
+    """Fail the test on any request to Bunce: the web process must make none."""
 
     def refuse(*args: object, **kwargs: object) -> None:
         raise AssertionError("the admin made a request to Bunce")
@@ -107,7 +107,7 @@ class TestOneSegment:
         assert Segment.objects.refresh_requested().get() == segment
 
     @pytest.mark.parametrize("name", ACTIONS)
-    def test_is_logged_in_the_history(self, client: Client, name: str) -> None:
+    def test_every_action_is_recorded_in_the_history(self, client: Client, name: str) -> None:
         segment = row(ACTIONS[name])
         client.post(page(segment, name))
         entry = LogEntry.objects.get()
@@ -125,7 +125,7 @@ class TestOneSegment:
         segment.refresh_from_db()
         assert segment.status == "synced"
 
-    def test_the_history_is_in_one_language_whatever_the_users(self, client: Client) -> None:
+    def test_the_language_of_the_history_does_not_depend_on_the_user(self, client: Client) -> None:
         client.cookies["django_language"] = "fr"
         client.post(page(row("rejected"), "retry"))
         assert LogEntry.objects.get().change_message == "Retry"
@@ -194,7 +194,7 @@ class TestManySegments:
         assert shown[0] == "2 segments will be sent; the results appear here."
         assert "1 segment was skipped" in shown[1]
 
-    def test_refresh_counts_segments_in_doubt_apart(self, client: Client) -> None:
+    def test_refresh_counts_segments_in_doubt_separately(self, client: Client) -> None:
         shown = run(client, "refresh", row("synced"), row("in_doubt"), row("pending"))
         assert [line.split()[0] for line in shown] == ["1", "1", "1"]
         assert "searched for in Bunce's list" in shown[1]
@@ -221,7 +221,7 @@ class TestManySegments:
         assert Segment.objects.filter(status="rejected").count() == 3
 
     @pytest.mark.parametrize("name", ACTIONS)
-    def test_repeated_beyond_the_limit_it_reaches_the_other_rows(
+    def test_repeating_an_action_reaches_the_rows_beyond_the_limit(
         self, client: Client, monkeypatch: pytest.MonkeyPatch, name: str
     ) -> None:
         monkeypatch.setattr(actions, "MAX_SELECTED", 5)

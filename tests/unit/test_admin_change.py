@@ -255,7 +255,7 @@ class TestTimeline:
         assert f'<a href="{address}?q={segment.pk}">Older calls are in the call log.</a>' in shown
         assert "51 API calls" in html(client, f"{address}?q={segment.pk}")
 
-    def test_a_segment_without_calls_says_for_how_many_days(
+    def test_a_segment_without_calls_shows_the_number_of_days(
         self, client: Client, settings: Settings
     ) -> None:
         settings.BUNCE_SYNC = {"LEDGER_DAYS": 7}

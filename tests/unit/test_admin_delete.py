@@ -56,7 +56,7 @@ def test_is_refused_while_a_request_is_unresolved(client: Client, status: str, w
 
 @pytest.fixture
 def claimed_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A worker claims rows between the confirmation and the deletion."""
+    """Claim rows between the confirmation and the deletion, as a worker would."""
     log_deletions = SegmentAdmin.log_deletions
 
     def claim(self: SegmentAdmin, request: HttpRequest, queryset: QuerySet[Segment]) -> object:
@@ -83,7 +83,7 @@ def test_is_refused_with_a_message_if_a_worker_just_claimed_the_row(viewer: bool
 
 
 @pytest.mark.usefixtures("claimed_meanwhile")
-def test_none_of_many_is_deleted_or_logged_if_a_worker_just_claimed_one(
+def test_a_bulk_delete_deletes_and_logs_nothing_if_a_worker_just_claimed_a_row(
     client: Client,
 ) -> None:
     rows = [row("synced", "Done"), row("pending", "Claimed")]
@@ -118,7 +118,7 @@ def test_says_that_bunce_keeps_only_what_bunce_has(
         assert ("Bunce keeps" in notice) is (segment.bunce_id is not None)
 
 
-def test_of_many_the_segments_in_the_way_are_named(client: Client) -> None:
+def test_a_refused_bulk_delete_names_the_segments_that_prevent_it(client: Client) -> None:
     rows = [row("synced", "Done"), row("in_doubt", "Unsure")]
     chosen = {
         "action": "delete_selected",
@@ -131,7 +131,7 @@ def test_of_many_the_segments_in_the_way_are_named(client: Client) -> None:
     assert Segment.objects.count() == 2
 
 
-def test_of_many_says_that_bunce_keeps_them(client: Client) -> None:
+def test_a_bulk_delete_says_that_bunce_keeps_the_segments(client: Client) -> None:
     rows = [row("synced", "A"), row("rejected", "B")]
     chosen = {
         "action": "delete_selected",
@@ -142,7 +142,7 @@ def test_of_many_says_that_bunce_keeps_them(client: Client) -> None:
     assert not Segment.objects.exists()
 
 
-def test_of_too_many_is_refused_with_a_message(
+def test_a_bulk_delete_of_too_many_segments_is_refused_with_a_message(
     client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("bunce_sync.admin.delete_view.MAX_SELECTED", 2)

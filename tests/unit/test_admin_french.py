@@ -1,4 +1,4 @@
-"""The French translation is whole, compiled, and shown."""
+"""The French translation: complete, compiled and shown."""
 
 import ast
 import gettext
@@ -27,12 +27,12 @@ def python_files() -> Iterator[Path]:
 
 
 def marked() -> Iterator[str]:
-    """Every text that is marked for translation."""
+    """Yield every text that is marked for translation."""
     for path in python_files():
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             if isinstance(node, ast.Call) and getattr(node.func, "id", "") in MARKERS:
                 first = node.args[0]
-                assert isinstance(first, ast.Constant), f"{path}:{node.lineno} is no constant"
+                assert isinstance(first, ast.Constant), f"{path}:{node.lineno} is not a constant"
                 yield str(first.value)
     for path in APP.rglob("templates/**/*.html"):
         template = path.read_text("utf-8")
@@ -42,7 +42,7 @@ def marked() -> Iterator[str]:
 
 
 def written() -> dict[str, str]:
-    """The catalog as people edit it; of plurals the first form."""
+    """Return the catalog as people edit it; for plurals, the first form."""
     found: dict[str, str] = {}
     key, parts = "", {"msgid": "", "msgstr": ""}
     for line in [*CATALOG.read_text("utf-8").splitlines(), 'msgid ""']:
@@ -61,7 +61,7 @@ def written() -> dict[str, str]:
 
 
 def compiled() -> dict[str, str]:
-    """The catalog as Django reads it; of plurals the first form."""
+    """Return the catalog as Django reads it; for plurals, the first form."""
     with CATALOG.with_suffix(".mo").open("rb") as file:
         catalog = vars(gettext.GNUTranslations(file))["_catalog"]
     return {
@@ -76,22 +76,22 @@ def test_every_text_has_its_translation() -> None:
     assert [text for text in set(marked()) if not texts.get(text)] == []
 
 
-def test_nothing_is_left_open_or_unsure() -> None:
+def test_no_translation_is_missing_or_fuzzy() -> None:
     assert [key for key, text in written().items() if not text] == []
     assert "fuzzy" not in CATALOG.read_text("utf-8")
 
 
-def test_what_django_reads_is_what_people_wrote() -> None:
+def test_the_compiled_catalog_is_up_to_date() -> None:
     assert compiled() == written(), "run `django-admin compilemessages` in bunce_sync/"
 
 
-def test_translations_take_the_same_values() -> None:
+def test_translations_have_the_same_placeholders() -> None:
     values = re.compile(r"%\(\w+\)[sd]")
     for key, text in written().items():
         assert sorted(values.findall(text)) == sorted(values.findall(key)), key
 
 
-def test_quotes_and_marks_are_set_with_spaces_that_do_not_break() -> None:
+def test_quotes_and_punctuation_have_non_breaking_spaces() -> None:
     loose = re.compile("«[^\u202f]|[^\u202f]»| [;:!?]")
     assert [text for text in written().values() if loose.search(text)] == []
 

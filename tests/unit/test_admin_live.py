@@ -1,4 +1,4 @@
-"""The JSON from which an open page is kept up to date."""
+"""The JSON that keeps an open page up to date."""
 
 import json
 from datetime import timedelta
@@ -27,7 +27,7 @@ def client() -> Client:
 
 @pytest.fixture(autouse=True)
 def swept() -> None:
-    """A sweep just now."""
+    """Record a sweep that has just run."""
     SyncState.objects.update_or_create(pk=1, defaults={"swept_at": DatabaseNow()})
 
 

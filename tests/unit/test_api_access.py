@@ -134,7 +134,7 @@ class OnlyTheBoss(BasePermission):
         return bool(request.user.username == "boss")
 
 
-def test_the_sites_own_permissions_hold_too() -> None:
+def test_the_sites_own_permissions_apply_too() -> None:
     path = f"{__name__}.OnlyTheBoss"
     with override_settings(REST_FRAMEWORK={"DEFAULT_PERMISSION_CLASSES": [path]}):
         problem = is_problem(get(client_for(user_with(*ALL)), "segments/"), 403)
@@ -152,7 +152,7 @@ class NotTheVips(BasePermission):
         return obj.name != "VIP"
 
 
-def test_the_sites_own_rules_for_objects_hold_too() -> None:
+def test_the_sites_object_permissions_apply_too() -> None:
     path = f"{__name__}.NotTheVips"
     of_one = [operation for operation in OPERATIONS if "{id}" in operation[1]]
     assert len(of_one) == 7

@@ -81,7 +81,7 @@ def test_a_body_of_another_shape_is_refused(client: APIClient, body: Any, field:
 
 
 @pytest.mark.parametrize("returns_ids", [True, False])
-def test_a_thousand_segments_take_the_queries_and_the_message_of_two(
+def test_a_thousand_segments_take_as_many_queries_and_messages_as_two(
     client: APIClient,
     monkeypatch: pytest.MonkeyPatch,
     django_capture_on_commit_callbacks: Callable[..., Any],

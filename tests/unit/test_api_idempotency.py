@@ -174,7 +174,7 @@ def test_a_create_that_lost_a_deadlock_is_tried_again(
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("error", LOCK_ERRORS)
-def test_a_create_that_lost_many_deadlocks_is_to_be_repeated_by_the_client(
+def test_after_many_deadlocks_the_client_has_to_repeat_the_create(
     client: APIClient, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     fail_saves(monkeypatch, error, times=idempotency.TRIES)
@@ -194,7 +194,7 @@ def test_inside_a_transaction_of_the_request_a_deadlock_is_not_tried_again(
     is_problem(response, 409, "idempotency_key_in_use")
 
 
-def test_an_outage_of_the_database_is_no_conflict(
+def test_an_outage_of_the_database_is_not_a_conflict(
     client: APIClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fail_saves(monkeypatch, database_error(2006, "Server has gone away"), times=1)

@@ -43,7 +43,7 @@ def names(client: APIClient, **query: Any) -> list[str]:
 
 
 def walk(client: APIClient, address: str, link: str = "next") -> list[list[Any]]:
-    """The pages from an address on, each as its ids."""
+    """Return the pages from an address on, each as a list of ids."""
     pages = []
     while address:
         page = client.get(address).json()
@@ -55,7 +55,7 @@ def walk(client: APIClient, address: str, link: str = "next") -> list[list[Any]]
 # Filters
 
 
-def test_by_status_one_or_several(client: APIClient) -> None:
+def test_filter_by_one_or_several_statuses(client: APIClient) -> None:
     add("P")
     add("R", status="rejected")
     add("S", status="synced", bunce_id="1")
@@ -63,7 +63,7 @@ def test_by_status_one_or_several(client: APIClient) -> None:
     assert names(client, status=["synced", "pending"]) == ["S", "P"]
 
 
-def test_by_type_name_and_bunce_id_exactly(client: APIClient) -> None:
+def test_filter_by_exact_type_name_and_bunce_id(client: APIClient) -> None:
     add("A", bunce_type="manual", bunce_id="id-1")
     add("B", bunce_type="automatic")
     assert names(client, type="manual") == ["A"]
@@ -72,7 +72,7 @@ def test_by_type_name_and_bunce_id_exactly(client: APIClient) -> None:
     assert names(client, bunce_id="id-1") == ["A"]
 
 
-def test_by_part_of_the_texts_or_the_exact_id(client: APIClient) -> None:
+def test_search_by_part_of_a_text_or_the_exact_id(client: APIClient) -> None:
     add("Newsletter")
     add("B", description="reads the newsletter")
     add("C", bunce_id="news-1")
@@ -82,7 +82,7 @@ def test_by_part_of_the_texts_or_the_exact_id(client: APIClient) -> None:
 
 
 @pytest.mark.parametrize("field", ["created", "updated", "bunce_created"])
-def test_by_time_from_and_before(client: APIClient, field: str) -> None:
+def test_filter_by_time_since_and_before(client: APIClient, field: str) -> None:
     for hour in range(3):
         add(str(hour), **{f"{field}_at": START + timedelta(hours=hour)})
     noon = START + timedelta(hours=1)
@@ -120,7 +120,9 @@ def test_unknown_parameters_are_ignored(client: APIClient) -> None:
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 10])
-def test_pages_hold_every_row_once_newest_first_both_ways(client: APIClient, size: int) -> None:
+def test_pages_contain_every_row_once_newest_first_in_both_directions(
+    client: APIClient, size: int
+) -> None:
     expected = [add(str(number)).pk for number in range(7)][::-1]
     address = f"/api/segments/?page_size={size}"
     pages = walk(client, address)
@@ -133,7 +135,7 @@ def test_pages_hold_every_row_once_newest_first_both_ways(client: APIClient, siz
     assert sorted(pk for page in back for pk in page) == sorted(expected)
 
 
-def test_rows_that_come_and_go_meanwhile_neither_hide_nor_repeat_others(client: APIClient) -> None:
+def test_rows_added_or_deleted_meanwhile_neither_hide_nor_repeat_others(client: APIClient) -> None:
     rows = [add(str(number)) for number in range(6)]
     page = get(client, "segments/", {"page_size": 2}).json()
     add("new")
@@ -175,7 +177,7 @@ def test_a_cursor_beyond_every_id_gives_a_page(client: APIClient, place: str) ->
     assert get(client, "segments/", {"cursor": cursor}).status_code == 200
 
 
-def test_a_walk_over_the_changes_since_the_last_one_misses_none(client: APIClient) -> None:
+def test_listing_the_changes_since_the_last_listing_misses_none(client: APIClient) -> None:
     for name in "abc":
         add(name)
     page = get(client, "segments/", {"page_size": 2}).json()

@@ -55,13 +55,15 @@ def send(client: APIClient, body: Any, content_type: str = JSON) -> Any:
         b"\0",
     ],
 )
-def test_a_body_that_is_not_json_is_refused_without_an_echo(client: APIClient, body: bytes) -> None:
+def test_a_body_that_is_not_json_is_refused_without_being_quoted(
+    client: APIClient, body: bytes
+) -> None:
     problem = is_problem(send(client, body), 400, "parse_error")
     assert "VIP" not in problem["detail"]
 
 
 @pytest.mark.parametrize("body", [b"", b"null", b"7", b'"VIP"', b"[]", b'[{"name": "VIP"}]'])
-def test_a_body_that_is_no_object_is_refused(client: APIClient, body: bytes) -> None:
+def test_a_body_that_is_not_an_object_is_refused(client: APIClient, body: bytes) -> None:
     is_problem(send(client, body), 400, "invalid")
 
 
@@ -69,7 +71,7 @@ def test_a_body_that_is_no_object_is_refused(client: APIClient, body: bytes) -> 
     "content_type",
     ["", "text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x"],
 )
-def test_another_kind_of_body_is_refused(client: APIClient, content_type: str) -> None:
+def test_other_content_types_are_refused(client: APIClient, content_type: str) -> None:
     is_problem(send(client, b'{"name": "VIP"}', content_type), 415, "unsupported_media_type")
 
 
@@ -164,7 +166,7 @@ def test_the_sites_own_errors_are_problems_whatever_their_shape(
     assert problem.items() >= expected.items()
 
 
-def test_no_error_hides_another_of_the_same_place() -> None:
+def test_errors_of_the_same_field_do_not_hide_each_other() -> None:
     errors = {"a": {"b": ["one"]}, "a.b": ["two"], "c": {"non_field_errors": ["three"]}}
     assert field_map(errors) == {"a.b": ["one", "two"], "c": ["three"]}
 

@@ -101,7 +101,7 @@ def test_the_site_serves_it_with_its_own_address_and_logins(client: APIClient) -
 
 
 @pytest.mark.django_db
-def test_the_page_takes_everything_from_the_site_and_nothing_inline(client: APIClient) -> None:
+def test_the_page_loads_everything_from_the_site_and_has_nothing_inline(client: APIClient) -> None:
     response = get(client, "docs/", Accept="text/html")
     page = response.content.decode()
     assert response.status_code == 200

@@ -34,7 +34,7 @@ def client() -> APIClient:
 
 @pytest.fixture
 def published(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
-    """The published messages: the name of the task and its arguments."""
+    """Collect the published messages: the name of the task and its arguments."""
     calls: list[tuple[Any, ...]] = []
 
     def publish(task: Any, *args: Any) -> bool:
@@ -47,7 +47,7 @@ def published(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
 
 
 def stored(status: Segment.Status = Status.PENDING, **fields: Any) -> Segment:
-    """A row in a state, as the sync would have left it."""
+    """Create a row in a state, as the sync would have left it."""
     [segment] = Segment.objects.bulk_create([Segment(name="VIP")])  # publishes nothing
     now = timezone.now()
     of_state: dict[Segment.Status, dict[str, Any]] = {
@@ -122,7 +122,7 @@ def test_a_missing_name_is_refused(client: APIClient) -> None:
 
 
 @pytest.mark.parametrize("value", ["perhaps", 2, None, []])
-def test_only_a_boolean_says_whether_to_add_all_customers(client: APIClient, value: Any) -> None:
+def test_add_all_customers_must_be_a_boolean(client: APIClient, value: Any) -> None:
     body = {"name": "VIP", "add_all_customers": value}
     problem = is_problem(post(client, "segments/", body), 400)
     assert list(problem["errors"]) == ["add_all_customers"]
@@ -152,7 +152,7 @@ def test_times_are_in_utc_on_a_site_in_utc(client: APIClient) -> None:
     assert body["bunce_created_at"] == "2024-12-05T08:30:16Z"
 
 
-def test_a_known_version_is_not_sent_again(client: APIClient) -> None:
+def test_an_unchanged_segment_is_a_304(client: APIClient) -> None:
     segment = stored()
     etag = get(client, f"segments/{segment.pk}/")["ETag"]
     for known in (etag, f'"other", {etag}', f"W/{etag}", "*"):
@@ -217,7 +217,7 @@ def test_an_api_key_in_bunces_response_is_not_exposed(
 
 
 class ReadingFromAReplica:
-    """A router of a site whose replica is always behind: a read of it is a mistake here."""
+    """A router of a site whose replica is always behind: reading from it is an error here."""
 
     def db_for_read(self, model: type[Model], **hints: Any) -> str | None:
         assert model._meta.app_label != "bunce_sync", "read from the replica"
@@ -240,7 +240,7 @@ def test_segments_are_never_read_from_a_replica(client: APIClient) -> None:
         assert delete(client, path).status_code == 204
 
 
-def test_the_calls_made_for_a_segment_are_listed_last_first(client: APIClient) -> None:
+def test_the_calls_of_a_segment_are_listed_newest_first(client: APIClient) -> None:
     segment, other = stored(), stored()
     now = timezone.now()
     for of, outcome in ((segment, "unknown"), (other, "confirmed"), (segment, "confirmed")):
@@ -278,7 +278,7 @@ def test_an_edit_that_changes_nothing_sends_nothing(client: APIClient) -> None:
     assert Segment.objects.get().updated_at == segment.updated_at
 
 
-def test_an_edit_is_held_to_the_same_rules_as_a_create(client: APIClient) -> None:
+def test_an_edit_is_validated_like_a_create(client: APIClient) -> None:
     segment = stored()
     bodies: list[Any] = [
         {"name": " "},
@@ -347,7 +347,7 @@ def test_a_segment_under_way_cannot_be_deleted_yet(
     assert Segment.objects.exists()
 
 
-def test_a_delete_can_be_bound_to_a_version(client: APIClient) -> None:
+def test_a_delete_can_require_a_version(client: APIClient) -> None:
     path = f"segments/{stored().pk}/"
     is_problem(delete(client, path, If_Match='"old"'), 412)
     assert delete(client, path, If_Match=get(client, path)["ETag"]).status_code == 204

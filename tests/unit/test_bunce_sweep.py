@@ -23,7 +23,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 @pytest.fixture(autouse=True)
 def quick(settings: Settings, bunce: Emulator) -> None:
-    """Against the local Bunce, with a broker without workers."""
+    """Use the local Bunce, and a broker without workers."""
     settings.BUNCE_SYNC = {**settings.BUNCE_SYNC, "SWEEP_INTERVAL": 0.1}
 
 

@@ -196,12 +196,12 @@ def test_manage_check_runs_them_and_accesses_neither_database_nor_network(
     def refuse(*args: object, **kwargs: object) -> None:
         raise AssertionError("the network was accessed")
 
-    # The database is out of reach as well: this test does not ask for one.
+    # The database cannot be accessed either: this test does not request it.
     monkeypatch.setattr(socket.socket, "connect", refuse)
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
     settings.DEBUG = False
     settings.BUNCE_SYNC = GOOD
-    # The app's own checks: on SQLite, Django 6.1 asks the database whether it knows JSON.
+    # The app's own checks: on SQLite, Django 6.1 asks the database whether it supports JSON.
     call_command("check", tags=["bunce_sync"], stdout=io.StringIO())
     settings.BUNCE_SYNC = {}
     with pytest.raises(SystemCheckError, match="E004"):
@@ -235,7 +235,7 @@ class Routes:
 
 
 def w012(settings: Settings, monkeypatch: pytest.MonkeyPatch, *routers: Routes) -> list[str]:
-    """The messages about migrations, for a site with the databases default and other."""
+    """Return the messages about migrations, for a site with the databases default and other."""
     database = {"ENGINE": "django.db.backends.postgresql", "NAME": "x"}
     for alias in ("default", "other"):
         monkeypatch.setitem(settings.DATABASES, alias, database)
@@ -244,7 +244,7 @@ def w012(settings: Settings, monkeypatch: pytest.MonkeyPatch, *routers: Routes) 
 
 
 @pytest.mark.parametrize("home", ["default", "other"])
-def test_tables_that_are_migrated_only_where_they_are_used_are_passed(
+def test_tables_that_are_migrated_only_where_they_are_used_are_accepted(
     settings: Settings, monkeypatch: pytest.MonkeyPatch, home: str
 ) -> None:
     assert w012(settings, monkeypatch, Routes(home, home)) == []

@@ -1,4 +1,4 @@
-"""The circuit breakers: a failure concerns a row, an operation or all requests, and is shown so."""
+"""The circuit breakers: whether a failure concerns a row, an operation or all requests."""
 
 from __future__ import annotations
 
@@ -371,10 +371,10 @@ def test_a_create_confirmed_by_a_204_is_reconciled(bunce: Emulator) -> None:
     assert len(bunce.segments) == 4
 
 
-# Successes that say they failed
+# Successful responses that report a failure
 
 
-def test_a_create_that_bunce_says_failed_is_rejected_after_a_second_scan(
+def test_a_create_that_bunce_reports_as_failed_is_rejected_after_a_second_scan(
     bunce: Emulator,
 ) -> None:
     bunce.script(["name_taken"] * 9)
@@ -436,7 +436,9 @@ def test_a_create_stored_despite_a_failure_message_makes_no_second_segment(bunce
     assert len(bunce.segments) == 1
 
 
-def test_an_update_that_bunce_says_failed_is_rejected_with_bunces_message(bunce: Emulator) -> None:
+def test_an_update_that_bunce_reports_as_failed_is_rejected_with_its_message(
+    bunce: Emulator,
+) -> None:
     row = linked(bunce, "Edited")
     bunce.script(["name_taken"], method="PATCH")
     push(row.pk)
@@ -467,7 +469,7 @@ def test_a_taken_name_after_an_unresolved_create_is_reconciled_first(
     bunce.set_faults(Faults(late_seconds=0.1), script=["late_store"])
     row = make("Mine")
     push(row.pk)
-    # Taken for absent too early: the list did not have it yet.
+    # Judged absent too early: the list did not contain it yet.
     judge_absent(row)
     bunce.wait_for(lambda bunce: not bunce.pending_writes)
     bunce.set(taken_names=["Mine"])
@@ -485,7 +487,7 @@ def test_a_taken_name_after_an_unresolved_create_is_reconciled_first(
 # An internal error
 
 
-def test_errors_of_our_own_pause_nothing(bunce: Emulator) -> None:
+def test_internal_errors_pause_nothing(bunce: Emulator) -> None:
     for number in range(OUTAGE_THRESHOLD + 1):
         push(make(f"Bad {number}", bunce_id=f"not an id {number}").pk)
     assert (state().failures, state().blocked_until, paused()) == (0, None, set())
@@ -494,7 +496,7 @@ def test_errors_of_our_own_pause_nothing(bunce: Emulator) -> None:
     assert fresh(row).status == Status.SYNCED
 
 
-# Other content than was sent
+# Content stored differently than sent
 
 
 @pytest.mark.parametrize("stored_name", ["upper", "keep_old"])
@@ -675,7 +677,7 @@ def test_reads_do_not_wait_for_paused_updates(bunce: Emulator) -> None:
     assert not Segment.objects.refresh_requested().filter(pk__in=[row.pk for row in rows]).exists()
 
 
-def test_no_row_is_taken_for_gone_where_single_segments_cannot_be_read(
+def test_no_row_is_considered_gone_while_single_segments_cannot_be_read(
     bunce: Emulator,
 ) -> None:
     """Bunce's pages do not document the call, which follows an update without content."""
@@ -684,7 +686,7 @@ def test_no_row_is_taken_for_gone_where_single_segments_cannot_be_read(
     assert (fresh(row).status, fresh(row).last_code) == (Status.SYNCED, "not_found")
 
 
-def test_a_duplicate_is_not_taken_for_removed_while_reads_fail(bunce: Emulator) -> None:
+def test_a_duplicate_is_not_considered_removed_while_reads_fail(bunce: Emulator) -> None:
     row = make(
         status=Status.SYNCED, bunce_duplicate_id="b-2", refresh_requested_at=make().created_at
     )
@@ -702,7 +704,7 @@ def test_a_duplicate_is_not_taken_for_removed_while_reads_fail(bunce: Emulator) 
 # How long Bunce asks to wait
 
 
-def test_a_503_with_a_time_pauses_all_requests_until_then(bunce: Emulator) -> None:
+def test_a_503_with_a_retry_after_pauses_all_requests_until_then(bunce: Emulator) -> None:
     bunce.set_faults(Faults(unavailable=1.0, retry_seconds=120))
     rows = [make(f"New {number}") for number in range(8)]
     for row in rows:
@@ -747,7 +749,7 @@ def test_a_shorter_pause_does_not_replace_a_longer_one(bunce: Emulator) -> None:
     assert state().asked_until is not None
 
 
-def test_repeated_503s_with_a_short_time_leave_a_handful_of_rows_in_doubt(bunce: Emulator) -> None:
+def test_repeated_503s_with_a_short_retry_after_leave_few_rows_in_doubt(bunce: Emulator) -> None:
     bunce.set_faults(Faults(unavailable=1.0, retry_seconds=1))
     for number in range(40):
         make(f"New {number}")
@@ -770,7 +772,7 @@ def test_one_row_that_always_fails_pauses_nothing(bunce: Emulator) -> None:
     assert push(make("Other").pk)
 
 
-def test_redirects_of_one_operation_pause_it_alone(bunce: Emulator) -> None:
+def test_redirects_of_one_operation_pause_only_that_operation(bunce: Emulator) -> None:
     bunce.script(["redirect"] * 20)
     for number in range(THRESHOLD + 3):
         make(f"New {number}")

@@ -88,7 +88,7 @@ def test_slow_response_within_the_deadline_is_read() -> None:
 def test_nothing_is_sent_when_connecting_took_the_whole_time_allowed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each step of connecting may be in time, and all of them together too late."""
+    """Each step of connecting is in time, but all of them together take too long."""
     certificate, tls = make_certificate(tmp_path)
 
     def slow_proxy(peer: Peer) -> None:

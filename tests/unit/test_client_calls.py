@@ -133,7 +133,7 @@ def test_invalid_id_is_never_put_into_a_url(client: BunceClient, segment_id: str
             call(segment_id)
 
 
-def test_odd_id_stays_one_part_of_the_path() -> None:
+def test_special_characters_in_an_id_are_escaped_in_the_path() -> None:
     odd = "../a/b?c#d%2F"
     with (
         RawServer(responding(http(200, {"data": {**SEGMENT, "id": odd}}))) as server,

@@ -36,7 +36,7 @@ def test_connection_is_kept_for_the_next_request() -> None:
 
 
 @pytest.mark.parametrize("clock", ["time.monotonic", "time.time"])
-def test_connection_that_was_idle_for_long_is_not_reused(
+def test_connection_that_was_idle_for_too_long_is_not_reused(
     monkeypatch: pytest.MonkeyPatch, clock: str
 ) -> None:
     with RawServer(responding(CREATED)) as server, client_of(server) as client:
@@ -202,7 +202,7 @@ assert create("parent, after") is mine
 
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
-def test_child_of_a_fork_leaves_its_parents_connection_alone(scheme: str, tmp_path: Path) -> None:
+def test_forked_child_does_not_use_its_parents_connection(scheme: str, tmp_path: Path) -> None:
     """Also when the child frees the parent's client, whose sockets it has inherited."""
     by_connection: list[list[bytes]] = []
 

@@ -42,7 +42,7 @@ def read(server: Server, per_page: int = 100) -> tuple[list[str], list[int]]:
 
 
 def refused(server: Server) -> tuple[str, list[int]]:
-    """Return why the list of this server cannot be read, and the pages that it was asked for."""
+    """Return why the list of this server cannot be read, and the pages that were requested."""
     asked: list[int] = []
 
     def counting(page: int, cursor: str | None, per_page: int) -> Content:
@@ -72,7 +72,7 @@ def numbered(total: int, /, cap: int = 100, **meta: Any) -> Server:
 
 
 def from_table(*pages: Content) -> Server:
-    """A server that has these responses for its pages, and the last one for any further page."""
+    """Return a server with these responses for its pages, and the last one for further pages."""
     return lambda page, cursor, per_page: pages[min(page, len(pages)) - 1]
 
 
@@ -104,12 +104,12 @@ def test_server_that_returns_fewer_rows_than_requested_is_read_to_its_end(
         {"has_next_page": None},
     ],
 )
-def test_other_paging_fields_are_no_end(meta: Content) -> None:
+def test_other_paging_fields_do_not_end_the_list(meta: Content) -> None:
     assert read(numbered(35, cap=10, **meta))[0] == all_ids(35)
 
 
 def filtered(total: int, hidden: Callable[[int], bool], **meta: Any) -> Server:
-    """A server that filters each page after it was cut out of the list."""
+    """Return a server that filters each page after paging."""
 
     def server(page: int, cursor: str | None, per_page: int) -> Content:
         found = rows((page - 1) * 20, min(page * 20, total))
@@ -121,7 +121,7 @@ def filtered(total: int, hidden: Callable[[int], bool], **meta: Any) -> Server:
 
 @pytest.mark.parametrize("empty", [0, 20, 40, 60, 80])
 def test_server_that_filters_after_paging_is_read_to_its_end(empty: int) -> None:
-    """One page of 20 is empty, each other one has 19 rows."""
+    """One page of 20 is empty, the others have 19 rows each."""
 
     def hidden(number: int) -> bool:
         return empty <= number < empty + 20 or number % 20 == 7
@@ -146,7 +146,7 @@ def test_after_an_empty_page_that_promises_more_reading_continues_until_false() 
     assert read(server) == (all_ids(8), [1, 2, 3])
 
 
-def test_two_empty_pages_are_no_end_when_the_second_promises_more() -> None:
+def test_two_empty_pages_do_not_end_the_list_when_the_second_promises_more() -> None:
     empty = {"data": [], "meta": {"has_next_page": True}}
     detail, asked = refused(from_table({"data": rows(0, 5)}, empty))
     assert "has_next_page is true" in detail
@@ -207,7 +207,7 @@ SHAPES: dict[str, Callable[[list[Content], Content], Content]] = {
         "data": found,
         "meta": {"next_page_cursor": meta["next_page_cursor"]},
     },
-    "end without a word": lambda found, meta: {
+    "end without a null cursor": lambda found, meta: {
         "data": found,
         "meta": {"next_page_cursor": meta["next_page_cursor"]} if meta["has_next_page"] else {},
     },
@@ -222,7 +222,7 @@ SHAPES: dict[str, Callable[[list[Content], Content], Content]] = {
 @pytest.mark.parametrize("total", [0, 1, 7, 8, 30])
 def test_cursor_is_followed_in_every_shape(shape: str, total: int) -> None:
     server = with_cursor(total, SHAPES[shape])
-    if total in (1, 7) and shape == "end without a word":
+    if total in (1, 7) and shape == "end without a null cursor":
         assert refused(server) == ("all pages are the same", [1, 2, 1])  # no cursor was ever seen
     else:
         assert list(dict.fromkeys(read(server)[0])) == all_ids(total)
@@ -234,17 +234,17 @@ def test_list_of_one_page_with_a_null_cursor_ends_though_it_ignores_the_page() -
     assert read(server)[1] == [1, 2, 1]
 
 
-def test_null_cursor_is_no_end_when_more_is_promised() -> None:
+def test_null_cursor_does_not_end_the_list_when_more_is_promised() -> None:
     meta = {"next_page_cursor": None, "has_next_page": True}
     assert refused(from_table({"data": rows(0, 5), "meta": meta}))[1] == [1, 2, 1]
 
 
-def test_null_cursor_beside_numbered_pages_is_no_end() -> None:
+def test_null_cursor_beside_numbered_pages_does_not_end_the_list() -> None:
     assert read(numbered(35, cap=10, next_page_cursor=None))[0] == all_ids(35)
 
 
 @pytest.mark.parametrize("cursor", [True, 1.5, ["a"], {"a": 1}, "\ud800", "a\0"])
-def test_cursor_that_cannot_be_read_is_no_end(cursor: object) -> None:
+def test_cursor_that_cannot_be_read_is_refused(cursor: object) -> None:
     def server(page: int, asked: str | None, per_page: int) -> Content:
         return {"data": rows(0, 5), "meta": {"next_page_cursor": cursor if asked else "a"}}
 
@@ -261,7 +261,7 @@ def test_after_an_empty_page_with_a_cursor_reading_continues() -> None:
     assert [one.id for one in walk(fetching(server))] == all_ids(5)
 
 
-def test_rows_that_come_again_after_an_empty_page_with_a_cursor_are_no_error() -> None:
+def test_rows_repeated_after_an_empty_page_with_a_cursor_are_not_an_error() -> None:
     def server(page: int, cursor: str | None, per_page: int) -> Content:
         found = {None: rows(0, 3), "a": [], "b": rows(0, 3), "c": rows(3, 5)}[cursor]
         following = {None: "a", "a": "b", "b": "c", "c": None}[cursor]
@@ -324,23 +324,23 @@ def fetching(server: Server) -> Callable[[Position], Page]:
         "page ignored",
         "page ignored, capped",
         "page ignored, shuffled",
-        "more promised for ever",
+        "more promised forever",
         "same cursor",
         "cursor ignored",
         "same cursor, other rows",
         "cursor lost",
     ],
 )
-def test_list_whose_end_cannot_be_proven_is_refused_soon(server: Server, pages: list[int]) -> None:
+def test_list_whose_end_cannot_be_proven_is_refused_early(server: Server, pages: list[int]) -> None:
     assert refused(server)[1] == pages
 
 
 @pytest.mark.parametrize("created_before", [{2}, {3}, {4}, {2, 3}, {2, 4}, set(range(2, 9))])
 @pytest.mark.parametrize("by", [1, 7, 19])
-def test_server_that_ignores_the_page_is_noticed_though_segments_are_created_meanwhile(
+def test_server_that_ignores_the_page_is_detected_while_segments_are_created(
     created_before: set[int], by: int
 ) -> None:
-    """It shows the newest 20 of 300, whatever page is asked for; so pages may differ."""
+    """It shows the newest 20 of 300, whatever page is requested, so pages may differ."""
     asked = new = 0
 
     def server(page: int, cursor: str | None, per_page: int) -> Content:
@@ -355,7 +355,7 @@ def test_server_that_ignores_the_page_is_noticed_though_segments_are_created_mea
 
 
 @pytest.mark.parametrize("at", [1, 2, 3])
-def test_server_that_ignores_the_page_is_noticed_though_one_answer_is_empty(at: int) -> None:
+def test_server_that_ignores_the_page_is_detected_despite_one_empty_page(at: int) -> None:
     asked = 0
 
     def server(page: int, cursor: str | None, per_page: int) -> Content:
@@ -366,8 +366,8 @@ def test_server_that_ignores_the_page_is_noticed_though_one_answer_is_empty(at: 
     assert refused(server)[0] == "all pages are the same"
 
 
-def test_rows_that_come_again_after_an_empty_page_are_no_end() -> None:
-    """Two pages' worth of new segments pushed them down: page 5, nothing, the same, and more."""
+def test_rows_repeated_after_an_empty_page_do_not_end_the_list() -> None:
+    """Two pages' worth of new segments pushed the rows of page 5 down, behind an empty page."""
     first = [{"data": rows(number * 5, number * 5 + 5)} for number in range(5)]
     nothing: Content = {"data": []}
     rest = [nothing, {"data": rows(20, 25)}, {"data": rows(25, 30)}, nothing]
@@ -376,7 +376,7 @@ def test_rows_that_come_again_after_an_empty_page_are_no_end() -> None:
     assert pages == list(range(1, 11))
 
 
-def test_rows_that_come_again_and_again_after_empty_pages_are_refused_soon() -> None:
+def test_rows_repeated_after_every_empty_page_are_refused_early() -> None:
     def server(page: int, cursor: str | None, per_page: int) -> Content:
         return {"data": [] if page % 2 == 0 and page > 4 else rows(min(page, 5), min(page, 5) + 1)}
 
@@ -385,7 +385,7 @@ def test_rows_that_come_again_and_again_after_empty_pages_are_refused_soon() -> 
     assert asked == list(range(1, 6 + 2 * (MAX_REPEATS + 1)))
 
 
-def test_list_may_often_show_the_same_rows_again_when_it_moves_on_after_them() -> None:
+def test_list_may_repeat_rows_often_if_it_continues_after_them() -> None:
     pages: list[Content] = []
     for start in range(0, 50, 5):
         pages += [{"data": rows(start, start + 5)}, {"data": []}, {"data": rows(start, start + 5)}]
@@ -402,7 +402,7 @@ def test_server_that_repeats_its_last_page_may_have_an_empty_page_before() -> No
 def test_new_segments_that_push_down_a_whole_page_are_not_taken_for_the_end(
     pushed: set[int],
 ) -> None:
-    """Before each of these requests a page full of new segments has come on top."""
+    """Before each of these requests, a full page of new segments is inserted at the top."""
     asked = new = 0
 
     def server(page: int, cursor: str | None, per_page: int) -> Content:
@@ -421,7 +421,7 @@ def test_new_segments_that_push_down_a_whole_page_are_not_taken_for_the_end(
 def test_no_segment_is_missed_when_new_ones_push_rows_down(
     pushed: set[int], by: int, clamps: bool
 ) -> None:
-    """Before each of these requests, new segments have come on top of pages of ten."""
+    """Before each of these requests, new segments are inserted at the top of pages of ten."""
     asked = new = 0
 
     def server(page: int, cursor: str | None, per_page: int) -> Content:
@@ -437,7 +437,7 @@ def test_no_segment_is_missed_when_new_ones_push_rows_down(
 
 @pytest.mark.parametrize("last", [1, 50, 100])
 @pytest.mark.parametrize("shuffled", [False, True])
-def test_server_that_repeats_its_last_page_has_come_to_its_end(last: int, shuffled: bool) -> None:
+def test_repeating_the_last_page_ends_the_list(last: int, shuffled: bool) -> None:
     def server(page: int, cursor: str | None, per_page: int) -> Content:
         start = min(page - 1, 2) * 100
         found = rows(start, start + (last if start == 200 else 100))
@@ -448,8 +448,8 @@ def test_server_that_repeats_its_last_page_has_come_to_its_end(last: int, shuffl
     assert {one.id for one in walk(fetching(server))} == set(all_ids(200 + last))
 
 
-def test_last_page_that_grows_is_not_taken_for_another() -> None:
-    """Oldest first, a segment is created between the two looks at the last page."""
+def test_last_page_that_grows_is_recognized_as_the_same_page() -> None:
+    """Oldest first, a segment is created between the two reads of the last page."""
     asked = 0
 
     def server(page: int, cursor: str | None, per_page: int) -> Content:
@@ -463,12 +463,12 @@ def test_last_page_that_grows_is_not_taken_for_another() -> None:
     assert pages == [1, 2, 3, 2, 4, 5, 4]
 
 
-def test_list_without_end_is_refused_at_last() -> None:
+def test_endless_list_is_refused() -> None:
     with pytest.raises(UnusableResponse, match="pages"):
         read_page({"data": rows(0, 100)}, Position(MAX_PAGES), http_status=200)
 
 
-def test_every_segment_comes_once_though_rows_move_on_while_reading() -> None:
+def test_every_segment_is_returned_once_although_rows_move_while_reading() -> None:
     """New segments on top push rows from one page to the next."""
 
     def server(page: int, cursor: str | None, per_page: int) -> Content:
@@ -523,7 +523,7 @@ def test_row_that_cannot_be_read_makes_the_page_unusable(row: object) -> None:
     "content",
     [None, [], "x", {}, {"data": None}, {"data": {}}, {"data": {"0": {"id": "a"}}}, {"data": "x"}],
 )
-def test_answer_without_a_list_is_refused(content: object) -> None:
+def test_response_without_a_list_is_refused(content: object) -> None:
     with pytest.raises(UnusableResponse) as caught:
         read_page(content, Position(), http_status=200)
     assert caught.value.code == "wrong_shape"
@@ -576,7 +576,7 @@ def test_stored_position_is_read_back() -> None:
 
 
 def serving(server: Server) -> Script:
-    """Answer ``GET /segments`` as this server does, over HTTP."""
+    """Return a script that responds to ``GET /segments`` as this server does."""
 
     def script(peer: Peer) -> None:
         while request := peer.request():
@@ -599,7 +599,7 @@ def test_90_segments_by_10_oldest_first_without_paging_fields(per_page: int) -> 
     assert len(server.requests) == 11
 
 
-def test_size_of_a_page_belongs_to_the_position() -> None:
+def test_page_size_is_part_of_the_position() -> None:
     with (
         RawServer(serving(with_cursor(20, SHAPES["meta beside"]))) as server,
         BunceClient(base_url=server.url, api_key=KEY) as client,
@@ -651,7 +651,7 @@ def test_emulated_list_that_ignores_the_page_is_refused(bunce: Emulator) -> None
     assert caught.value.code == "paging"
 
 
-def test_caller_may_put_each_page_through_a_rate_limiter_of_its_own(bunce: Emulator) -> None:
+def test_caller_can_limit_the_rate_of_page_requests(bunce: Emulator) -> None:
     bunce.reset()
     for number in range(45):
         bunce.add_segment(f"Segment {number}")

@@ -277,12 +277,12 @@ def test_detail_is_cut() -> None:
     assert detail == "x" * 299 + "…"
 
 
-def test_compressed_answer_is_read() -> None:
+def test_compressed_response_is_read() -> None:
     body = gzip.compress(json.dumps({"data": SEGMENT}).encode())
     assert isinstance(outcome_of(http(201, body, "Content-Encoding: gzip")), RemoteSegment)
 
 
-def test_answer_without_a_length_is_read_to_its_end() -> None:
+def test_response_without_a_length_is_read_to_its_end() -> None:
     def script(peer: Peer) -> None:
         peer.request()
         peer.send(b"HTTP/1.1 201 Created\r\n\r\n" + json.dumps({"data": SEGMENT}).encode())
@@ -335,7 +335,7 @@ def test_retry_after_is_a_number_of_seconds_or_a_date(
     datetime.now(UTC) + timedelta(seconds=seconds or 0)
 
 
-def test_pause_reaches_the_error_over_the_wire() -> None:
+def test_error_contains_the_retry_after_of_the_response() -> None:
     error = error_of(http(429, {"message": "Too many"}, "retry-after: 7"))
     assert (error.retry_after, error.detail) == (7.0, "Too many")
     assert error_of(http(425, "", "Retry-After: 86400")).retry_after == 86400.0

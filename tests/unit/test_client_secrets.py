@@ -73,7 +73,7 @@ def test_credentials_of_a_netrc_file_are_not_sent(
 
 
 def after_request(answer: bytes) -> Script:
-    """Send this after the first request, and close."""
+    """Return a script that sends this after the first request, and closes."""
 
     def script(peer: Peer) -> None:
         peer.request()
@@ -274,7 +274,7 @@ def test_key_that_is_a_part_of_everything_changes_nothing_that_is_read() -> None
             assert caught.value.retry_after == 30.0
 
 
-def test_what_came_back_is_in_no_repr() -> None:
+def test_no_repr_shows_the_response() -> None:
     response = RawResponse(200, {"Location": f"/{KEY}"}, f'{{"data": "{KEY}"}}'.encode())
     assert repr(response) == "RawResponse(status=200)"
     assert read_json(response) == {"data": KEY}
@@ -307,8 +307,8 @@ def test_text_of_a_proxy_is_redacted_and_on_one_line(monkeypatch: pytest.MonkeyP
     assert len(caught.value.detail) < 200
 
 
-def test_key_is_nowhere_in_an_error_met_deep_in_the_transport() -> None:
-    """Frames of requests and urllib3 have the headers at hand."""
+def test_key_is_nowhere_in_an_error_raised_deep_in_the_transport() -> None:
+    """Frames of requests and urllib3 hold the headers."""
     with RawServer(responding(CREATED)) as server:
         client = BunceClient(base_url=server.url, api_key=KEY)
         with client, pytest.raises(PermitExpired) as caught:
@@ -340,7 +340,7 @@ def test_an_error_without_detail_explains_itself() -> None:
     assert str(ConfigurationError("Set the key.")) == "Set the key."
 
 
-def test_each_error_has_a_code_of_its_own_and_survives_pickling() -> None:
+def test_each_error_has_its_own_code_and_survives_pickling() -> None:
     kinds = [
         kind
         for kind in vars(exceptions).values()
@@ -353,7 +353,7 @@ def test_each_error_has_a_code_of_its_own_and_survives_pickling() -> None:
         assert (type(copy), vars(copy)) == (kind, vars(error))
 
 
-def test_log_has_one_line_a_request_without_key_or_body(caplog: pytest.LogCaptureFixture) -> None:
+def test_log_has_one_line_per_request_without_key_or_body(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG, "bunce_sync.client")
     caplog.set_level(logging.DEBUG, "urllib3")
     with RawServer(responding(http(422, {"message": "taken"}))) as server:

@@ -44,7 +44,7 @@ def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def trusted(certificate: Certificate, monkeypatch: pytest.MonkeyPatch) -> ssl.SSLContext:
-    """The context of a TLS server whose certificate the client trusts."""
+    """Return the context of a TLS server whose certificate the client trusts."""
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate[0]))
     return certificate[1]
 

@@ -1,4 +1,4 @@
-"""A database clock that jumps: detected, recovered from, and a delay of at most one window."""
+"""Jumps of the database's clock: detection, and recovery after at most one window."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ DAY = 24 * HOUR
 
 @pytest.fixture(autouse=True)
 def without_readings() -> None:
-    """A process that has not read the clock yet."""
+    """Forget all readings, as in a process that has not read the clock yet."""
     clock.forget_readings()
 
 
@@ -116,7 +116,7 @@ def test_a_reading_from_before_another_process_recovered_does_not_count(
 
 
 def set_clock(seconds: float) -> None:
-    """Make the present look as if the database's clock had just been set by so many seconds."""
+    """Shift the last reading, as if the database's clock had just been set by this many seconds."""
     alias = database.alias()
     last = clock._seen[alias]
     clock._seen[alias] = replace(last, now=last.now - timedelta(seconds=seconds))
@@ -132,13 +132,13 @@ def read_clock() -> None:
 
 
 def recover(seconds: float, *, epoch: int | None = None) -> None:
-    """Recover from a jump by so many seconds."""
+    """Recover from a jump of this many seconds."""
     jumped = ClockJumped(seconds, state().clock_epoch if epoch is None else epoch)
     clock.recover_from_clock_jump(jumped, window=counted_window())
 
 
 def move_pauses(seconds: float) -> None:
-    """Make the pauses look as they do after the clock was set by so many seconds."""
+    """Shift all pauses, as if the clock had been set by this many seconds."""
     let_pauses_pass(seconds)
     by = timedelta(seconds=seconds)
     SyncState.objects.filter(asked_until__isnull=False).update(asked_until=F("asked_until") - by)
@@ -169,7 +169,7 @@ def test_after_a_jump_nothing_is_sent_for_one_window_and_then_requests_resume(
 
 
 @pytest.mark.django_db
-def test_after_a_jump_back_times_that_lie_ahead_move_along(bunce: Emulator) -> None:
+def test_a_jump_back_moves_future_times_back_too(bunce: Emulator) -> None:
     waiting = make("Waiting", due_at=ago(-HOUR - 30))
     sending = make("Sending", status=Status.SENDING, lease_until=ago(-HOUR - 60))
     [call] = record_calls(-HOUR + 10)
@@ -227,7 +227,7 @@ def test_a_jump_back_while_no_row_is_due_is_detected_by_the_sweep(
     sweep()
     if known:
         read_clock()
-    # What was due a moment ago seems to lie an hour ahead, so no request asks for a permit.
+    # Rows that were due now seem to be due in an hour, so no request asks for a permit.
     Segment.objects.update_sync_fields(due_at=F("due_at") + hour)
     SyncState.objects.update(swept_at=F("swept_at") + hour, blocked_until=ago(-HOUR - 100))
     if known:
@@ -289,7 +289,7 @@ def test_a_pause_of_an_hour_that_bunce_requested_keeps_its_length_through_a_jump
 
 @pytest.mark.django_db
 @JUMPS
-def test_the_sweep_keeps_the_length_of_such_a_pause_as_well(bunce: Emulator, jump: float) -> None:
+def test_the_sweep_also_keeps_the_length_of_a_requested_pause(bunce: Emulator, jump: float) -> None:
     bunce.set_faults(Faults(limit_429=1.0, retry_seconds=int(HOUR)))
     assert push(make().pk)
     asked_for = seconds_until(state().blocked_until)
@@ -337,7 +337,7 @@ def test_a_pause_for_another_reason_keeps_its_length_too(
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("jump", [60.0, HOUR, -HOUR])
-def test_a_pause_that_ends_within_the_window_gives_way_to_that_of_the_clock(
+def test_a_pause_that_ends_within_the_window_is_replaced_by_that_of_the_clock(
     bunce: Emulator, jump: float
 ) -> None:
     set_state(

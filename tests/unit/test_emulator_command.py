@@ -89,7 +89,7 @@ def test_the_options_reach_the_emulator() -> None:
     assert "unavailable 0.5, no_content 0.25" in greeting
 
 
-def test_a_taken_port_is_one_clear_line() -> None:
+def test_a_port_in_use_is_reported_in_one_line() -> None:
     with Emulator() as emulator:
         expected = f"Another program uses port {emulator.port} on 127.0.0.1"
         with pytest.raises(CommandError, match=expected) as caught:

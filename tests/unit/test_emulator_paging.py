@@ -172,7 +172,7 @@ def test_a_cap_shortens_pages_whatever_is_requested(emulator: Emulator, api: Api
     }  # fmt: skip
 
 
-def test_a_cap_holds_for_cursors_too(emulator: Emulator, api: Api) -> None:
+def test_a_cap_applies_to_cursors_too(emulator: Emulator, api: Api) -> None:
     emulator.set(page_cap=10, paging="cursor")
     first = get(api, per_page=20)
     second = get(api, per_page=20, cursor=first["meta"]["next_page_cursor"])

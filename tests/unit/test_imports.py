@@ -98,7 +98,7 @@ def layer(name: str) -> int | None:
 
 
 def module_of(name: str, known: Iterable[str]) -> str | None:
-    """Return the module that a full name is, or is in; None if it is none of those known."""
+    """Return the known module that a full name refers to or is in; None if there is none."""
     own = inside(name) or ""
     return next((one for one in (own, own.rpartition(".")[0]) if one in known), None)
 

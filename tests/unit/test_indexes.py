@@ -1,4 +1,4 @@
-"""The queries made all day use an index, however many rows there are."""
+"""The frequent queries use an index, however many rows there are."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ ORDERED: dict[str, Callable[[], object]] = {
 
 @pytest.fixture
 def many_rows() -> None:
-    """A site that has run for long: nearly all rows are synced, and the call log is full."""
+    """Fill the tables as on an old site: nearly all rows are synced, and the call log is full."""
     yesterday = now() - timedelta(days=1)
     numbers = (
         "WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < 149)",
@@ -143,7 +143,7 @@ def test_lists_are_ordered_by_an_index() -> None:
 
 
 @pytest.mark.usefixtures("many_rows")
-def test_whole_reads_and_sorts_are_detected() -> None:
+def test_full_table_scans_and_sorts_are_detected() -> None:
     [sql] = statements(lambda: list(Segment.objects.filter(last_error="x").order_by("attempts")))
     explained = plan(sql)
     assert reads_a_whole_table(explained), explained

@@ -1,4 +1,4 @@
-"""Interleavings of equal contents, late responses, edits and scans that could create duplicates."""
+"""Interleavings of equal content, late responses, edits and scans that could create duplicates."""
 
 from __future__ import annotations
 
@@ -99,14 +99,14 @@ def test_a_late_response_to_an_update_does_not_confirm_a_later_edit(bunce: Emula
     free_leases()
     Segment.objects.update(name="Second")
     assert push(row.pk)
-    Segment.objects.update(name="First")  # the same again as what is still to be recorded
+    Segment.objects.update(name="First")  # the same as the content of the unrecorded response
     attempt.record(late)
     assert fresh(row).status == Status.PENDING
     assert push(row.pk)
     assert [segment.name for segment in bunce.segments] == ["First"]
 
 
-def test_all_customers_changed_between_reading_and_claiming_is_sent_as_it_is_now(
+def test_all_customers_changed_between_reading_and_claiming_is_sent_as_changed(
     bunce: Emulator,
 ) -> None:
     row = make("VIP", add_all_customers=False)
@@ -151,7 +151,7 @@ def test_an_update_does_not_disturb_a_list_in_order_of_creation(
     assert fresh(row).status == Status.PENDING
 
 
-def test_a_create_that_fails_again_and_again_costs_scans_at_growing_intervals(
+def test_a_create_that_keeps_failing_causes_scans_at_growing_intervals(
     bunce: Emulator,
 ) -> None:
     first, tenth = doubtful("First", attempts=1), doubtful("Tenth", attempts=10)
@@ -160,7 +160,7 @@ def test_a_create_that_fails_again_and_again_costs_scans_at_growing_intervals(
     run_reconcile(seconds=5)
     assert due(first)
     assert 2**9 / 2 - 1 < seconds_until(fresh(tenth).due_at) <= 2**9
-    assert due(edited), "what it says now was never tried"
+    assert due(edited), "its new content was never tried"
 
 
 def test_a_row_the_scan_did_not_find_is_sent_without_waiting_for_a_sweep(bunce: Emulator) -> None:
@@ -176,7 +176,7 @@ def test_a_clock_jump_ends_the_scan_which_uses_the_old_time(bunce: Emulator) -> 
     assert (state().scan, state().scan_token) == (None, None)
 
 
-def test_a_page_that_new_segments_have_pushed_down_whole_is_not_taken_for_the_end() -> None:
+def test_a_page_that_new_segments_push_down_as_a_whole_is_not_the_end() -> None:
     rows = [f"segment-{number}" for number in range(60)]
 
     def page(position: Position) -> Page:
@@ -195,7 +195,7 @@ def test_a_page_that_new_segments_have_pushed_down_whole_is_not_taken_for_the_en
     assert {f"segment-{number}" for number in range(60)} <= seen
 
 
-def test_a_list_that_repeats_its_last_page_forever_comes_to_an_end() -> None:
+def test_a_list_that_repeats_its_last_page_forever_ends() -> None:
     data = [{"id": f"{number}", "name": "x"} for number in range(20)]
     position = Position(page=7)
     for _ in range(4):

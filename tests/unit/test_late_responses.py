@@ -1,4 +1,4 @@
-"""What happens between the claim and the record: edits, leases that run out, late answers."""
+"""Events between claiming a row and recording the result: edits, expired leases, late responses."""
 
 from __future__ import annotations
 
@@ -72,14 +72,14 @@ class Worker:
 
 
 def lose(worker: Worker) -> Segment:
-    """Let the worker's lease run out and be noticed."""
+    """Let the worker's lease expire, and free it."""
     let_time_pass(91)
     assert free_leases() == 1
     return Segment.objects.get(pk=worker.taken.segment_id)
 
 
 def as_if_absent(row: Segment) -> None:
-    """What reconciliation makes of a row that it does not find."""
+    """Change the row as reconciliation does if it is not in Bunce."""
     judge_absent(row)
 
 
@@ -101,7 +101,7 @@ def test_an_edit_between_claim_and_record_is_sent_afterwards(bunce: Emulator, up
     assert [segment.name for segment in bunce.segments] == ["Second"]
 
 
-def test_an_edit_that_is_taken_back_in_flight_sends_nothing_more(bunce: Emulator) -> None:
+def test_an_edit_that_is_reverted_in_flight_sends_nothing_more(bunce: Emulator) -> None:
     row = make("First")
     worker = Worker.claims(row).sends()
     Segment.objects.update(name="Second")
@@ -142,13 +142,13 @@ def test_a_row_deleted_during_its_request_keeps_its_calls_in_the_log(
     assert f"Segment {row.pk} was deleted while it was being sent" in caplog.text
 
 
-# Leases that run out
+# Expired leases
 
 
 def test_a_create_whose_worker_died_is_in_doubt(bunce: Emulator) -> None:
     row = lose(Worker.claims(make()))
     assert (row.status, row.last_code, row.lease_token) == (Status.IN_DOUBT, "worker_lost", None)
-    assert 100 < seconds_until(row.due_at) <= 120, "the grace period is waited for"
+    assert 100 < seconds_until(row.due_at) <= 120, "it waits for the grace period"
     assert calls(row) == [(Operation.CREATE, Outcome.ABANDONED)]
 
 
@@ -160,7 +160,7 @@ def test_an_update_whose_worker_died_is_repeated(bunce: Emulator) -> None:
     assert fresh(row).status == Status.SYNCED
 
 
-def test_a_lease_that_still_runs_is_left_alone(bunce: Emulator) -> None:
+def test_an_active_lease_is_not_freed(bunce: Emulator) -> None:
     row = make()
     Worker.claims(row)
     let_time_pass(80)
@@ -178,7 +178,7 @@ def test_a_worker_is_given_another_token_for_each_claim(bunce: Emulator) -> None
     assert Worker.claims(row).taken.token != first.taken.token
 
 
-# Late answers
+# Late responses
 
 
 def test_a_late_success_resolves_a_row_in_doubt(bunce: Emulator) -> None:
@@ -198,7 +198,7 @@ def test_a_late_success_is_adopted_by_a_row_that_was_to_be_sent_again(bunce: Emu
     assert len(bunce.segments) == 1
 
 
-def test_a_late_failure_does_not_touch_a_row_that_others_care_for(bunce: Emulator) -> None:
+def test_a_late_failure_does_not_change_a_row_whose_lease_has_expired(bunce: Emulator) -> None:
     bunce.script(["error_after"])
     worker = Worker.claims(make()).sends()
     before = lose(worker)
@@ -211,7 +211,7 @@ def test_a_late_failure_does_not_touch_a_row_that_others_care_for(bunce: Emulato
     assert calls(after) == [(Operation.CREATE, Outcome.UNKNOWN)]
 
 
-def test_a_segment_that_exists_twice_is_reported_and_nothing_overwritten(
+def test_a_duplicate_is_reported_and_overwrites_nothing(
     bunce: Emulator, caplog: pytest.LogCaptureFixture
 ) -> None:
     slow = Worker.claims(make()).sends()
@@ -243,7 +243,7 @@ def test_a_late_success_during_the_second_create_is_kept_and_the_second_reported
 
 
 def twice(bunce: Emulator) -> Segment:
-    """A row of which Bunce has two segments, as a late answer has shown."""
+    """Return a row with two segments in Bunce, as a late response has shown."""
     slow = Worker.claims(make()).sends()
     as_if_absent(lose(slow))
     Worker.claims(Segment.objects.get()).sends().records()
@@ -252,7 +252,7 @@ def twice(bunce: Emulator) -> Segment:
     return row
 
 
-def test_that_it_exists_twice_stays_reported_whatever_happens_to_the_row(bunce: Emulator) -> None:
+def test_a_duplicate_stays_reported_after_edits_and_refreshes(bunce: Emulator) -> None:
     row = twice(bunce)
     other = row.bunce_duplicate_id
     row.name = "Edited"
@@ -264,7 +264,7 @@ def test_that_it_exists_twice_stays_reported_whatever_happens_to_the_row(bunce: 
     assert fresh(row).bunce_duplicate_id == other
 
 
-def test_a_refresh_notices_that_a_second_segment_was_removed(
+def test_a_refresh_detects_that_a_duplicate_was_removed(
     bunce: Emulator,
 ) -> None:
     row = twice(bunce)
@@ -281,7 +281,7 @@ def test_a_refresh_notices_that_a_second_segment_was_removed(
 
 
 def rows_that_took_each_others_segments(bunce: Emulator) -> tuple[Segment, Worker]:
-    """One whose create never arrived was given the segment of another, whose answer is late."""
+    """Return a row that adopted another row's segment, and the other row's late worker."""
     first = doubtful()
     slow = Worker.claims(make()).sends()
     lose(slow)
@@ -301,7 +301,7 @@ def test_a_segment_that_belongs_to_another_row_is_no_duplicate(bunce: Emulator) 
     assert {first.bunce_id, row.bunce_id} == {segment.id for segment in bunce.segments}
 
 
-def test_a_duplicate_that_another_row_turns_out_to_own_is_none_any_more(bunce: Emulator) -> None:
+def test_a_duplicate_that_another_row_adopts_is_no_longer_reported(bunce: Emulator) -> None:
     row = twice(bunce)
     other = doubtful()
     run_reconcile(seconds=30)
@@ -309,7 +309,7 @@ def test_a_duplicate_that_another_row_turns_out_to_own_is_none_any_more(bunce: E
     assert fresh(row).bunce_duplicate_id is None
 
 
-def test_a_second_create_refused_as_a_duplicate_of_the_first_which_answers_late(
+def test_a_second_create_refused_as_a_duplicate_becomes_an_update_of_the_first(
     bunce: Emulator,
 ) -> None:
     bunce.set(unique_names=True)
@@ -324,7 +324,7 @@ def test_a_second_create_refused_as_a_duplicate_of_the_first_which_answers_late(
     assert len(bunce.segments) == 1
 
 
-def test_a_create_whose_segment_was_linked_to_another_row_is_matched_with_the_other_one(
+def test_a_create_whose_segment_was_linked_to_another_row_is_in_doubt(
     bunce: Emulator,
 ) -> None:
     worker = Worker.claims(make()).sends()
@@ -337,10 +337,10 @@ def test_a_create_whose_segment_was_linked_to_another_row_is_matched_with_the_ot
         segment.id,
     )
     assert calls(row) == [(Operation.CREATE, Outcome.UNKNOWN)]
-    assert state().failures == 0, "Bunce is well"
+    assert state().failures == 0, "it is not a failure of Bunce"
 
 
-# The database fails at the record
+# Database errors while recording
 
 
 def failing_once(monkeypatch: pytest.MonkeyPatch, name: str, error: Exception) -> Callable[[], int]:
@@ -360,7 +360,7 @@ def failing_once(monkeypatch: pytest.MonkeyPatch, name: str, error: Exception) -
 
 
 @pytest.mark.django_db(transaction=True)
-def test_an_answer_is_recorded_on_a_new_connection_when_the_first_broke(
+def test_a_result_is_recorded_on_a_new_connection_when_the_first_broke(
     bunce: Emulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     row = make()
@@ -378,17 +378,17 @@ def test_recording_twice_changes_nothing(bunce: Emulator) -> None:
     assert calls() == [(Operation.CREATE, Outcome.CONFIRMED)]
 
 
-def test_an_answer_that_the_database_refuses_for_another_reason_is_an_error(
+def test_a_result_that_the_database_refuses_for_another_reason_is_an_error(
     bunce: Emulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     worker = Worker.claims(make()).sends()
     failing_once(monkeypatch, "_record", IntegrityError("some constraint"))
     with pytest.raises(IntegrityError):
         worker.records()
-    assert Segment.objects.get().status == Status.SENDING, "the lease brings it into doubt"
+    assert Segment.objects.get().status == Status.SENDING, "in doubt when its lease expires"
 
 
-def test_answers_of_any_content_can_be_stored(bunce: Emulator) -> None:
+def test_responses_with_any_content_can_be_stored(bunce: Emulator) -> None:
     """MariaDB refuses JSON that is nested more than 31 levels deep."""
     conditions: list[Any] = []
     for _ in range(60):

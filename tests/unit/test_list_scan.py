@@ -1,4 +1,4 @@
-"""The scan of Bunce's list: to its end or no conclusion, in pieces, by one process at a time."""
+"""The scan of Bunce's list: read to its end, resumable, and run by one process at a time."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def requested_pages(bunce: Emulator) -> list[str]:
     return [request.query.split("&")[0] for request in bunce.requests]
 
 
-# How far it goes
+# How far a scan reads
 
 
 def test_with_nothing_in_doubt_nothing_is_read(bunce: Emulator) -> None:
@@ -106,7 +106,7 @@ def test_a_list_that_fills_its_only_page_is_read_to_its_end(
 
 
 @pytest.mark.parametrize("paging", ["clamp", "ignore_page"])
-def test_a_second_page_that_is_the_first_again_may_hide_others_and_resolves_nothing(
+def test_a_second_page_that_repeats_the_first_resolves_nothing(
     bunce: Emulator, paging: Paging
 ) -> None:
     bunce.set(paging=paging)
@@ -116,7 +116,7 @@ def test_a_second_page_that_is_the_first_again_may_hide_others_and_resolves_noth
     assert fresh(row).status == Status.IN_DOUBT
 
 
-def test_a_list_that_cannot_be_followed_resolves_nothing_and_is_left_alone_for_a_while(
+def test_a_list_that_cannot_be_followed_resolves_nothing_and_pauses_scans(
     bunce: Emulator, caplog: pytest.LogCaptureFixture
 ) -> None:
     bunce.set(paging="ignore_page")
@@ -138,7 +138,7 @@ def test_a_list_that_cannot_be_followed_resolves_nothing_and_is_left_alone_for_a
     assert paused() == set()
 
 
-def test_it_ends_as_soon_as_all_have_found_their_match(bunce: Emulator) -> None:
+def test_a_scan_ends_as_soon_as_every_row_has_its_match(bunce: Emulator) -> None:
     bunce.set(order="oldest")
     bunce.add_segment("VIP", created_at=ago(1000))
     fill(bunce, 5 * PAGE)
@@ -148,7 +148,7 @@ def test_it_ends_as_soon_as_all_have_found_their_match(bunce: Emulator) -> None:
     assert state().scan is None
 
 
-def test_in_any_order_of_the_list_a_scan_reads_to_its_end(bunce: Emulator) -> None:
+def test_a_scan_does_not_stop_at_segments_older_than_the_attempt(bunce: Emulator) -> None:
     """A list ordered by changes has an edited old segment before newer ones."""
     fill(bunce, PAGE + 1)
     fill(bunce, 2 * PAGE, age=30 * 86400)
@@ -222,11 +222,11 @@ def test_a_list_that_refuses_every_page_size_is_shown_and_no_size_is_remembered(
     assert look() == 0
     assert fresh(row).status == Status.IN_DOUBT
     asked = [request.query.rpartition("=")[2] for request in bunce.requests]
-    assert asked == ["35", "17", "10"], "smaller ones could come empty by chance"
+    assert asked == ["35", "17", "10"], "smaller pages could be empty by chance"
     assert (state().list_page, paused()) == (None, {Operation.LIST})
 
 
-def test_what_is_refused_after_the_first_page_is_not_its_size(
+def test_a_refusal_after_the_first_page_does_not_halve_the_page_size(
     bunce: Emulator, settings: Settings
 ) -> None:
     configure(settings, PAGE_SIZE=20)
@@ -237,7 +237,7 @@ def test_what_is_refused_after_the_first_page_is_not_its_size(
     assert (bunce.served, state().list_page, paused()) == (2, None, {Operation.LIST})
 
 
-def test_the_page_size_of_one_account_is_none_of_another(
+def test_the_page_size_of_one_account_is_not_used_for_another(
     bunce: Emulator, settings: Settings
 ) -> None:
     configure(settings, PAGE_SIZE=100)
@@ -248,7 +248,7 @@ def test_the_page_size_of_one_account_is_none_of_another(
 
 
 @pytest.mark.parametrize("size", [PAGE - 3, 2 * PAGE])
-def test_a_scan_does_not_go_on_with_pages_of_another_size(
+def test_a_scan_restarts_when_the_page_size_changes(
     bunce: Emulator, monkeypatch: pytest.MonkeyPatch, settings: Settings, size: int
 ) -> None:
     bunce.set(order="oldest")
@@ -276,7 +276,7 @@ def test_a_scan_of_one_environment_does_not_continue_in_another(
     assert requested_pages(bunce)[:2] == ["page=1", "page=1"]
 
 
-# Cut into pieces
+# Scans in several runs
 
 
 def test_a_scan_continues_where_the_last_process_was_killed(
@@ -286,7 +286,7 @@ def test_a_scan_continues_where_the_last_process_was_killed(
     fill(bunce, 3 * PAGE, age=900)
     row = doubtful()
     look_one_page(monkeypatch)
-    assert look() == 0, "the lease of the dead one still runs"
+    assert look() == 0, "the lease of the killed process has not expired"
     let_time_pass(40)
     look_one_page(monkeypatch)
     let_time_pass(40)
@@ -296,7 +296,7 @@ def test_a_scan_continues_where_the_last_process_was_killed(
 
 
 @pytest.mark.parametrize("paging", PAGINGS)
-def test_what_is_kept_between_the_pieces_suffices_for_every_style_of_paging(
+def test_the_stored_position_suffices_for_every_style_of_paging(
     bunce: Emulator, monkeypatch: pytest.MonkeyPatch, paging: Paging
 ) -> None:
     bunce.set(order="oldest", paging=paging)
@@ -309,7 +309,7 @@ def test_what_is_kept_between_the_pieces_suffices_for_every_style_of_paging(
     assert (fresh(found).bunce_id, fresh(absent).status) == (stored.id, Status.PENDING)
 
 
-def test_the_order_seen_before_the_cut_is_remembered(
+def test_the_order_seen_before_an_interruption_is_remembered(
     bunce: Emulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bunce.set(order="oldest")
@@ -334,7 +334,7 @@ def test_a_scan_that_ended_leaves_nothing_to_the_next_run(bunce: Emulator) -> No
     assert not reconcile.run(Budget(30)).more
 
 
-def test_rows_that_get_ready_during_a_scan_wait_for_the_next(
+def test_rows_that_become_ready_during_a_scan_wait_for_the_next(
     bunce: Emulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bunce.set(order="oldest")
@@ -387,10 +387,10 @@ def test_a_scan_stored_by_another_release_restarts(bunce: Emulator, kept: Any) -
     assert fresh(row).status == Status.PENDING
 
 
-# However it changes
+# Changes during a scan
 
 
-def test_a_list_changes_while_it_is_read_and_nothing_is_missed(
+def test_nothing_is_missed_when_the_list_changes_during_a_scan(
     bunce: Emulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fill(bunce, 2 * PAGE, age=60)

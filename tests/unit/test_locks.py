@@ -18,7 +18,7 @@ from .core import Status, ago, doubtful, drain, fresh, in_threads, make, run_rec
 
 pytestmark = [
     pytest.mark.django_db(transaction=True),
-    pytest.mark.skipif(connection.vendor == "sqlite", reason="SQLite locks no single rows"),
+    pytest.mark.skipif(connection.vendor == "sqlite", reason="SQLite has no row locks"),
 ]
 
 #: Seconds within which a worker has to finish; the rows stay held until then.

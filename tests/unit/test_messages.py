@@ -29,7 +29,7 @@ NOW = datetime(2026, 3, 4, 12, 0, 0, tzinfo=UTC)
 LATER = NOW + timedelta(seconds=201)
 Status = Segment.Status
 
-#: Codes that are set outside the tree of errors.
+#: Codes that do not come from an exception class.
 OWN_CODES = {
     *("worker_lost", "permit_expired", "linked_elsewhere", "drift"),
     *("stored_differently", "all_customers", "no_such_address", "internal", "row_deleted"),
@@ -93,7 +93,7 @@ def test_every_state_says_what_happened_why_and_what_to_do(
 
 
 @pytest.mark.parametrize("due", [NOW, LATER])
-@pytest.mark.parametrize("reason", [*SyncState.Reason.values, "a reason of tomorrow"])
+@pytest.mark.parametrize("reason", [*SyncState.Reason.values, "a_future_reason"])
 @pytest.mark.parametrize("state", ["paused", "probing"])
 def test_every_paused_rate_limiter_says_so_in_the_panel_and_with_each_row_that_waits(
     reason: str, state: Any, due: datetime
@@ -145,7 +145,7 @@ def test_no_probe_is_announced_while_no_worker_can_send_it() -> None:
 @pytest.mark.parametrize("until", [None, LATER])
 @pytest.mark.parametrize("code", [*messages.CAUSES, "a_code_of_tomorrow"])
 @pytest.mark.parametrize("operation", ApiCall.Operation.values)
-def test_every_paused_operation_says_so_in_the_panel_and_with_each_row_that_waits(
+def test_every_paused_operation_is_shown_in_the_panel_and_for_each_waiting_row(
     operation: str, code: str, until: datetime | None
 ) -> None:
     paused = PausedOperation(operation, code, 403, NOW, until, "Not allowed")
@@ -176,14 +176,14 @@ CREATES_PAUSED = (
 )
 
 
-def test_a_paused_operation_promises_nothing_of_the_others() -> None:
+def test_a_paused_operation_says_nothing_about_the_others() -> None:
     for operation in ApiCall.Operation.values:
         [message] = reasons_to_wait(everything(operations=(paused_operation(operation),)))
         assert "ther requests" not in message.summary
         assert message.summary.count(".") == 1
 
 
-def test_no_next_try_of_an_operation_is_promised_while_nothing_can_be_sent() -> None:
+def test_no_retry_of_an_operation_is_announced_while_nothing_can_be_sent() -> None:
     for changes in ({"sweep": Sweep(NOW, 99.0, True, 10.0)}, {"key_missing": True}):
         probing = everything(operations=(paused_operation(until=None),), **changes)
         assert len(reasons_to_wait(probing)) == 1
@@ -199,7 +199,7 @@ def test_no_next_try_of_an_operation_is_promised_while_nothing_can_be_sent() -> 
     )
 
 
-def test_no_try_of_an_operation_is_promised_before_the_rate_limiter_opens() -> None:
+def test_no_retry_of_an_operation_is_announced_before_the_rate_limiter_opens() -> None:
     paused_limiter = RateLimiterStatus("paused", "rate_limited", LATER, NOW)
     for until in (None, NOW + timedelta(seconds=9)):
         messages = reasons_to_wait(
@@ -241,7 +241,7 @@ def test_a_segment_that_waits_for_the_rate_limiter_and_its_operation_shows_both(
 @pytest.mark.parametrize(
     "changes", [{"sweep": Sweep(NOW, 99.0, True, 10.0)}, {"key_missing": True}]
 )
-def test_bunces_words_on_an_operation_are_not_shown_beside_another_cause(
+def test_bunces_message_about_an_operation_is_not_shown_with_another_cause(
     changes: dict[str, Any],
 ) -> None:
     seen = everything(operations=(paused_operation(),), **changes)
@@ -318,7 +318,7 @@ def test_a_segment_that_is_gone_is_looked_for_before_it_is_added_again() -> None
     assert todo.startswith(f"{first} ask {who} to add it again and delete this one.")
 
 
-def test_the_plainer_words_for_what_bunce_answers() -> None:
+def test_bunces_responses_are_described_in_plain_words() -> None:
     failed = "an HTTP success whose body reports a failure."
     assert describe_problem("says_failed") == f"Bunce responded with {failed}"
     assert describe_problem("forbidden").startswith(
@@ -334,7 +334,7 @@ def test_texts_follow_the_style() -> None:
     assert "omebody" not in Path(messages.__file__).read_text("utf-8")
 
 
-def test_a_pause_longer_than_the_app_waits_tells_both_times() -> None:
+def test_a_pause_longer_than_the_app_waits_shows_both_times() -> None:
     asked = NOW + timedelta(days=1)
     rate_limiter = RateLimiterStatus("paused", "rate_limited", LATER, NOW, asked_until=asked)
     message = describe_rate_limiter(rate_limiter, NOW)
@@ -357,7 +357,7 @@ def test_a_row_that_bunce_does_not_have_keeps_its_cause_while_it_waits() -> None
     assert message.detail == "Oops"
 
 
-def test_an_open_rate_limiter_needs_no_words() -> None:
+def test_an_open_rate_limiter_has_no_message() -> None:
     assert describe_rate_limiter(RateLimiterStatus(), NOW) is None
 
 
@@ -368,7 +368,7 @@ def test_a_pause_is_shown_with_its_end_in_the_sites_time_zone(settings: Any) -> 
     assert message.summary == "Paused until 13:03:21 at Bunce's request."
 
 
-def test_a_time_of_another_day_comes_with_its_date() -> None:
+def test_a_time_on_another_day_includes_the_date() -> None:
     message = describe_rate_limiter(
         RateLimiterStatus("paused", "unreachable", LATER, NOW - timedelta(days=1)), NOW
     )
@@ -421,7 +421,7 @@ def test_no_sentence_repeats_another() -> None:
     assert (message.cause, message.detail) == ("Bunce did not respond in time.", "")
 
 
-def test_a_rejected_row_shows_bunces_own_words() -> None:
+def test_a_rejected_row_shows_bunces_message() -> None:
     message = describe_segment(
         segment("rejected", "conflict", last_error="name is taken"), everything()
     )

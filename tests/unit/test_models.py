@@ -1,4 +1,4 @@
-"""The rows: what people may write, what only the sync may, and what the database holds."""
+"""The segment model: what users may write, what only the sync may write, and constraints."""
 
 from __future__ import annotations
 
@@ -42,21 +42,21 @@ def messages(error: ValidationError, field: str) -> list[str]:
         ("x" * 256, "Ensure this value has at most 255 characters (it has 256)."),
     ],
 )
-def test_a_bad_name_is_refused_in_plain_words(name: str, message: str) -> None:
+def test_an_invalid_name_is_refused_with_a_message(name: str, message: str) -> None:
     with pytest.raises(ValidationError) as caught:
         Segment(name=name).full_clean()
     assert messages(caught.value, "name") == [message]
 
 
 @pytest.mark.parametrize("name", ["x" * 255, "é" * 255, "🎉" * 255, "x"])
-def test_a_name_of_up_to_255_characters_is_stored_as_it_is(name: str) -> None:
+def test_a_name_of_up_to_255_characters_is_stored_unchanged(name: str) -> None:
     row = Segment(name=name)
     row.full_clean()
     row.save()
     assert fresh(row).name == name
 
 
-def test_spaces_at_the_ends_are_taken_off() -> None:
+def test_surrounding_whitespace_is_removed() -> None:
     row = Segment(name="  VIP ", description="  ")
     row.full_clean()
     assert (row.name, row.description) == ("VIP", None)
@@ -76,7 +76,7 @@ def test_the_fingerprints_ignore_what_bunce_may_ignore_and_nothing_else() -> Non
         assert len({digests[column] for digests in different}) == 6
 
 
-# What the database holds
+# Database constraints
 
 
 def refused(work: Callable[[], object]) -> bool:
@@ -102,7 +102,7 @@ def refused(work: Callable[[], object]) -> bool:
         {"bunce_id": ""},
     ],
 )
-def test_the_database_refuses_what_must_not_be(fields: dict[str, Any]) -> None:
+def test_the_database_refuses_invalid_states(fields: dict[str, Any]) -> None:
     row = make()
     rows = Segment.objects.filter(pk=row.pk)
     write = rows.update if "name" in fields else rows.update_sync_fields
@@ -118,7 +118,7 @@ def test_there_is_one_row_of_shared_state() -> None:
     assert refused(lambda: SyncState.objects.create(pk=2))
 
 
-def test_a_row_inserted_past_django_waits_to_be_sent() -> None:
+def test_a_row_inserted_by_raw_sql_waits_to_be_sent() -> None:
     with connection.cursor() as cursor:
         cursor.execute("INSERT INTO bunce_sync_segment (name) VALUES ('From SQL')")
     row = Segment.objects.get()
@@ -174,7 +174,7 @@ def test_an_edit_of_a_row_under_way_leaves_its_state_to_the_sync(status: Status)
     assert (row.name, row.status) == ("New", status)
 
 
-def test_a_save_never_takes_back_what_the_sync_has_recorded() -> None:
+def test_a_save_never_overwrites_what_the_sync_has_recorded() -> None:
     stale = make(status=Status.SENDING)
     Segment.objects.filter(pk=stale.pk).update_sync_fields(
         status=Status.SYNCED, bunce_id="abc", lease_token=None, lease_until=None, last_code="drift"
@@ -184,7 +184,7 @@ def test_a_save_never_takes_back_what_the_sync_has_recorded() -> None:
     assert (row.status, row.bunce_id, row.last_code) == (Status.SYNCED, "abc", "drift")
 
 
-def test_an_edit_through_a_stale_instance_is_sent_all_the_same() -> None:
+def test_an_edit_through_a_stale_instance_is_sent() -> None:
     stale = make(status=Status.SENDING)
     Segment.objects.filter(pk=stale.pk).update_sync_fields(
         status=Status.SYNCED, bunce_id="abc", lease_token=None, lease_until=None
@@ -195,7 +195,7 @@ def test_an_edit_through_a_stale_instance_is_sent_all_the_same() -> None:
 
 
 @pytest.mark.parametrize("field", ["status", "bunce_id", "due_at", "attempts", "sent_digest"])
-def test_saving_a_field_that_the_sync_keeps_is_refused(field: str) -> None:
+def test_saving_a_field_of_the_sync_is_refused(field: str) -> None:
     row = make()
     for instance in (row, Segment(pk=row.pk, name="VIP")):
         with pytest.raises(ValueError, match=f"does not write {field}: only the sync"):
@@ -213,7 +213,7 @@ def test_some_fields_can_be_saved_and_the_others_do_not_count_as_edited() -> Non
     assert fresh(row).status == Status.PENDING
 
 
-def test_a_row_read_in_part_is_saved_in_whole() -> None:
+def test_saving_a_partially_loaded_row_keeps_its_other_fields() -> None:
     row = make(status=Status.SYNCED, description="Kept")
     part = Segment.objects.only("name").get(pk=row.pk)
     part.name = "New"
@@ -282,8 +282,8 @@ def test_adding_all_customers_is_fixed_once_the_create_was_sent() -> None:
 
 
 def test_saving_costs_few_queries(django_assert_num_queries: DjangoAssertNumQueries) -> None:
-    # An insert; for an edit the update, a look whether the content changed, the requeueing, and
-    # reading back what the database made of it.
+    # An insert; for an edit the update, a check whether the content changed, the requeueing, and
+    # reading back what the database stored.
     with django_assert_num_queries(1):
         row = Segment.objects.create(name="VIP")
     row = make("Gold", status=Status.SYNCED)
@@ -294,7 +294,7 @@ def test_saving_costs_few_queries(django_assert_num_queries: DjangoAssertNumQuer
         row.save()
 
 
-def test_a_row_is_stamped_by_the_databases_clock_and_not_by_this_hosts(
+def test_timestamps_come_from_the_databases_clock_and_not_from_this_host(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     late = datetime(2020, 1, 1, tzinfo=UTC)
@@ -304,11 +304,11 @@ def test_a_row_is_stamped_by_the_databases_clock_and_not_by_this_hosts(
     assert row.created_at > late
     before = row.updated_at
     row.save()
-    assert row.updated_at >= before  # of SQLite's clock the same millisecond, perhaps
+    assert row.updated_at >= before  # SQLite's clock may show the same millisecond
     assert fresh(row).updated_at == row.updated_at
 
 
-def test_the_databases_time_equals_itself_once_it_was_read() -> None:
+def test_a_time_read_from_the_database_equals_the_stored_time() -> None:
     row = make()
     Segment.objects.filter(pk=row.pk).update(name="VIP")
     assert Segment.objects.filter(updated_at=fresh(row).updated_at).exists()
@@ -324,7 +324,7 @@ def test_sqlites_time_is_written_as_python_writes_it(fraction: str) -> None:
         assert cursor.fetchone() == (str(datetime.fromisoformat(text)),)
 
 
-@pytest.mark.skipif(connection.vendor == "postgresql", reason="it always tells")
+@pytest.mark.skipif(connection.vendor == "postgresql", reason="PostgreSQL always returns them")
 def test_a_database_that_does_not_return_defaults_is_queried_for_them(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

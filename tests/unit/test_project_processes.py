@@ -21,7 +21,7 @@ def python(code: str) -> list[str | Path]:
 
 @pytest.fixture
 def marker(tmp_path: Path) -> Callable[[str], Path]:
-    """Paths of files by which a program shows how far it has come."""
+    """Return a function for the paths of files with which a program shows its progress."""
     return lambda name: tmp_path / f"{name}.marker"
 
 

@@ -61,7 +61,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 @pytest.fixture
 def broken(monkeypatch: pytest.MonkeyPatch, queue: BrokerQueue) -> Iterator[list[str]]:
-    """A broker that cannot be reached: the names of the tasks that were tried."""
+    """Make the broker unreachable, and yield the names of the tasks that were tried."""
     tried: list[str] = []
 
     def fail(task: Any, *args: Any, **options: Any) -> None:
@@ -99,7 +99,7 @@ def test_a_failure_is_one_line_without_the_brokers_address(
     assert "secret" not in caplog.text
 
 
-def test_a_connection_is_reused_unless_it_was_idle_for_long(
+def test_a_connection_is_reused_unless_it_was_idle_for_too_long(
     queue: BrokerQueue, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made: list[object] = []
@@ -139,7 +139,7 @@ def test_threads_do_not_share_a_connection(queue: BrokerQueue) -> None:
     assert len(queue.sent()) == 8
 
 
-def test_a_child_has_a_lock_and_connections_of_its_own() -> None:
+def test_a_forked_child_has_its_own_lock_and_connections() -> None:
     # In a process without other threads, as Python warns of a fork that would lose some.
     script = """
 import os, signal
@@ -151,7 +151,7 @@ with publisher._lock:
     if not child:
         signal.alarm(10)
         os._exit(0 if publisher._take() is None else 1)
-assert os.waitpid(child, 0)[1] == 0, "the child hangs, or uses what is not its own"
+assert os.waitpid(child, 0)[1] == 0, "the child hangs, or uses its parent's connection"
 assert publisher._take() == "a connection of the parent"
 """
     subprocess.run([sys.executable, "-c", script], check=True, timeout=60)

@@ -1,4 +1,4 @@
-"""The way of one segment, against the local Bunce over real HTTP."""
+"""The push of one segment to the local Bunce over real HTTP."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ NOT_FOUND_ID = "7c9e6679-7425-40de-944b-e07fc1f90ae7"
 
 @pytest.fixture
 def impatient(bunce: Emulator, settings: Settings) -> None:
-    """Timeouts short enough for a test to wait for."""
+    """Set timeouts that are short enough for a test to wait for."""
     configure(settings, CONNECT_TIMEOUT=1, READ_TIMEOUT=0.2)
 
 
@@ -53,12 +53,12 @@ def pushed(row: Segment) -> Segment:
 
 
 def linked(bunce: Emulator, name: str = "VIP", **fields: Any) -> Segment:
-    """A row whose segment is in Bunce, edited since and so waiting to be updated."""
+    """Create a row whose segment is in Bunce and that waits to be updated after an edit."""
     stored = bunce.add_segment("Before")
     return make(name, bunce_id=stored.id, bunce_name="Before", **fields)
 
 
-def test_a_new_segment_is_created_and_what_bunce_gave_is_stored(bunce: Emulator) -> None:
+def test_a_new_segment_is_created_and_what_bunce_returned_is_stored(bunce: Emulator) -> None:
     row = pushed(make("VIP", "The best", add_all_customers=True))
     [stored] = bunce.segments
     assert (stored.name, stored.description, stored.all_customers) == ("VIP", "The best", True)
@@ -80,7 +80,7 @@ def test_bunces_time_without_a_zone_is_stored_as_that_moment_in_utc(bunce: Emula
     assert pushed(make(bunce_id=stored.id)).bunce_created_at == moment
 
 
-def test_what_is_sent_and_answered_is_in_the_call_log_without_the_key(bunce: Emulator) -> None:
+def test_request_and_response_are_in_the_call_log_without_the_key(bunce: Emulator) -> None:
     row = pushed(make("VIP", "The best"))
     [call] = ApiCall.objects.all()
     assert call.body == {"name": "VIP", "description": "The best", "add_all_customers": False}
@@ -127,20 +127,20 @@ def test_two_rows_with_the_same_content_are_two_segments(bunce: Emulator) -> Non
 
 
 @pytest.mark.parametrize("status", [s for s in Status if s != Status.PENDING])
-def test_only_a_row_that_waits_is_sent(bunce: Emulator, status: Status) -> None:
+def test_only_a_pending_row_is_sent(bunce: Emulator, status: Status) -> None:
     row = make(status=status)
     assert not push(row.pk)
     assert (bunce.served, fresh(row).status) == (0, status)
 
 
-def test_a_row_that_waits_for_its_backoff_is_left(bunce: Emulator) -> None:
+def test_a_row_that_waits_for_its_backoff_is_not_sent(bunce: Emulator) -> None:
     row = make()
     Segment.objects.filter(pk=row.pk).update_sync_fields(due_at=datetime(9000, 1, 1, tzinfo=UTC))
     assert not push(row.pk)
     assert bunce.served == 0
 
 
-def test_a_row_that_does_not_exist_is_shown_in_one_line(
+def test_a_row_that_does_not_exist_is_logged_in_one_line(
     bunce: Emulator, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.INFO, "bunce_sync"):
@@ -161,7 +161,7 @@ def test_without_a_key_nothing_is_sent_and_the_row_waits(
     assert (row.status, row.attempts, bunce.served, calls()) == (Status.PENDING, 0, 0, [])
 
 
-# What an outcome means: a create
+# Outcomes of creates
 
 
 CREATES_IN_DOUBT = [
@@ -209,7 +209,7 @@ def test_a_create_whose_outcome_is_unknown_is_in_doubt(
         ("not_json", "not_json"),
     ],
 )
-def test_a_create_answered_in_a_wrong_shape_is_in_doubt(
+def test_a_create_with_an_unusable_response_is_in_doubt(
     bunce: Emulator, shape: str, code: str
 ) -> None:
     bunce.set_faults(Faults.from_mapping({"wrong_shape": 1.0, "shape": shape}))
@@ -226,7 +226,7 @@ def test_a_create_that_was_not_sent_waits_for_its_backoff(bunce: Emulator) -> No
     assert calls(row) == [(Operation.CREATE, Outcome.NOT_SENT)]
 
 
-def test_a_refused_create_needs_attention_and_says_what_bunce_said(bunce: Emulator) -> None:
+def test_a_refused_create_needs_attention_and_keeps_bunces_message(bunce: Emulator) -> None:
     bunce.add_segment("VIP")
     bunce.set(unique_names=True)
     row = pushed(make())
@@ -245,7 +245,7 @@ def test_a_refused_create_after_doubt_is_looked_up(bunce: Emulator) -> None:
     assert Segment.objects.checkable().filter(pk=row.pk).exists(), "without a grace period"
 
 
-def test_asked_to_wait_the_row_keeps_its_place_and_its_attempts(bunce: Emulator) -> None:
+def test_after_a_429_the_row_stays_due_and_keeps_its_attempts(bunce: Emulator) -> None:
     bunce.set_faults(Faults(limit_429=1.0, retry_seconds=30))
     row = pushed(make())
     assert (row.status, row.attempts, due(row)) == (Status.PENDING, 0, True)
@@ -255,7 +255,7 @@ def test_asked_to_wait_the_row_keeps_its_place_and_its_attempts(bunce: Emulator)
     assert bunce.served == 1
 
 
-def test_a_refused_key_closes_the_rate_limiter_and_costs_the_row_nothing(
+def test_a_refused_key_closes_the_rate_limiter_and_costs_the_row_no_attempt(
     bunce: Emulator, settings: Settings
 ) -> None:
     configure(settings, API_KEY="sk_live_wrong")
@@ -264,7 +264,7 @@ def test_a_refused_key_closes_the_rate_limiter_and_costs_the_row_nothing(
     assert state().blocked_reason == "key_refused"
 
 
-# What an outcome means: an update
+# Outcomes of updates
 
 
 @pytest.mark.parametrize("fault", ["lost_answer", "reset_before", "error_after", "cut_json"])
@@ -279,7 +279,7 @@ def test_an_update_whose_outcome_is_unknown_is_repeated(bunce: Emulator, fault: 
     assert [segment.name for segment in bunce.segments] == ["VIP"]
 
 
-def test_an_update_of_what_is_no_longer_in_bunce_needs_attention(bunce: Emulator) -> None:
+def test_an_update_of_a_segment_that_is_gone_needs_attention(bunce: Emulator) -> None:
     row = pushed(make(bunce_id=NOT_FOUND_ID))
     assert (row.status, row.last_code) == (Status.REJECTED, "not_found")
     assert row.bunce_id == NOT_FOUND_ID
@@ -309,7 +309,7 @@ def test_a_permit_that_expired_while_connecting_is_not_used_and_retried_at_once(
     assert bunce.served == 1
 
 
-def test_a_permit_that_is_always_too_old_is_tried_twice_and_the_row_stays_due(
+def test_a_permit_that_always_expires_is_retried_once_and_the_row_stays_due(
     bunce: Emulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("bunce_sync.sync.rate_limiter.PERMIT_SECONDS", -1.0)
@@ -320,7 +320,7 @@ def test_a_permit_that_is_always_too_old_is_tried_twice_and_the_row_stays_due(
     assert row.attempts == 0, "Bunce did not fail"
 
 
-def test_what_was_never_sent_may_still_be_changed_in_every_part(
+def test_every_field_of_a_row_that_was_never_sent_can_be_changed(
     bunce: Emulator, settings: Settings
 ) -> None:
     configure(settings, BASE_URL="http://127.0.0.1:1/v1")
@@ -335,7 +335,7 @@ def test_what_was_never_sent_may_still_be_changed_in_every_part(
 
 
 @pytest.mark.parametrize("values", [{"GRACE": "two minutes"}, {"LEDGER_DAYS": 0}])
-def test_a_setting_that_is_needed_only_later_shows_before_anything_is_sent(
+def test_an_invalid_setting_is_detected_before_anything_is_sent(
     bunce: Emulator, settings: Settings, values: dict[str, Any]
 ) -> None:
     row = make()
@@ -345,7 +345,7 @@ def test_a_setting_that_is_needed_only_later_shows_before_anything_is_sent(
     assert (fresh(row).status, bunce.served) == (Status.PENDING, 0)
 
 
-# The queue is worked off
+# Draining the queue
 
 
 def test_draining_sends_all_that_is_due_and_leaves_the_rest(bunce: Emulator) -> None:
@@ -372,14 +372,14 @@ def test_a_worker_woken_for_a_row_that_another_has_claimed_stops(bunce: Emulator
     assert drain(seconds=30) == 1
 
 
-def test_draining_begins_nothing_when_its_time_is_up(bunce: Emulator) -> None:
+def test_draining_sends_nothing_when_its_time_is_up(bunce: Emulator) -> None:
     make()
     assert drain(seconds=0) == 0
     assert bunce.served == 0
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_row_that_many_workers_want_is_sent_once(
+def test_a_row_that_many_workers_push_at_once_is_sent_once(
     bunce: Emulator,
 ) -> None:
     row = make()

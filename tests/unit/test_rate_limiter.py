@@ -101,7 +101,7 @@ def let_the_pause_pass() -> None:
 
 
 def burst(age: float, count: int, **fields: object) -> None:
-    """Record so many requests that began within one second, this long ago."""
+    """Record ``count`` requests that began within one second, ``age`` seconds ago."""
     record_calls(*(age + 1 - number / count for number in range(count)), **fields)  # type: ignore[arg-type]  # fields of the model
 
 
@@ -517,7 +517,7 @@ def test_a_response_to_a_request_sent_before_the_pause_ends_an_outage(bunce: Emu
     assert state().blocked_until is None
 
 
-def test_an_outage_leaves_a_handful_of_rows_in_doubt_and_not_all(bunce: Emulator) -> None:
+def test_an_outage_leaves_only_a_handful_of_rows_in_doubt(bunce: Emulator) -> None:
     bunce.set(outage="reset")
     rows = [make(f"Segment {number}") for number in range(30)]
     for row in rows:

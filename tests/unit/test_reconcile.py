@@ -1,4 +1,4 @@
-"""What a look into Bunce's list makes of rows in doubt: which is whose, and what is not there."""
+"""Reconciliation: which rows in doubt match a segment in Bunce's list, and which are absent."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def decision(row: Segment) -> str:
 # Found
 
 
-def test_a_row_that_is_in_bunce_is_adopted_with_all_that_bunce_has(bunce: Emulator) -> None:
+def test_a_row_found_in_bunce_is_adopted_with_all_that_bunce_has(bunce: Emulator) -> None:
     stored = bunce.add_segment("VIP", "The best", created_at=ago(300))
     row = doubtful("VIP", "The best", attempts=3)
     assert look() == 1
@@ -76,7 +76,7 @@ def test_a_row_that_is_in_bunce_is_adopted_with_all_that_bunce_has(bunce: Emulat
         ((" VIP", None), ("VIP", None)),
     ],
 )
-def test_spaces_at_the_ends_and_an_empty_description_do_not_count(
+def test_surrounding_whitespace_and_an_empty_description_do_not_matter(
     bunce: Emulator, here: tuple[str, str | None], there: tuple[str, str | None]
 ) -> None:
     stored = bunce.add_segment(*there)
@@ -102,7 +102,7 @@ def test_other_content_is_another_segment(bunce: Emulator, there: tuple[str, str
         (-timedelta(hours=24, minutes=1), False),
     ],
 )
-def test_creation_and_attempt_lie_within_a_day_since_bunces_zone_is_not_known(
+def test_a_match_must_be_created_within_a_day_of_the_attempt(
     bunce: Emulator, apart: timedelta, found: bool
 ) -> None:
     bunce.add_segment("VIP", created_at=ago(300) + apart)
@@ -120,7 +120,7 @@ def test_a_segment_that_belongs_to_another_row_is_not_taken_from_it(bunce: Emula
     assert fresh(row).status == Status.PENDING
 
 
-def test_each_segment_is_given_to_one_row(bunce: Emulator) -> None:
+def test_each_segment_is_linked_to_one_row(bunce: Emulator) -> None:
     rows = [doubtful() for _ in range(3)]
     stored = {bunce.add_segment("VIP").id for _ in range(2)}
     look()
@@ -129,14 +129,14 @@ def test_each_segment_is_given_to_one_row(bunce: Emulator) -> None:
     assert sorted(row.status for row in states) == [Status.PENDING, Status.SYNCED, Status.SYNCED]
 
 
-def test_of_several_rows_the_nearest_in_time_is_given_the_segment(bunce: Emulator) -> None:
+def test_a_segment_is_linked_to_the_row_nearest_in_time(bunce: Emulator) -> None:
     rows = [doubtful(sent=sent) for sent in (9000, 3000, 300)]
     stored = bunce.add_segment("VIP", created_at=ago(3010))
     look()
     assert [fresh(row).bunce_id for row in rows] == [None, stored.id, None]
 
 
-def test_of_several_segments_each_row_is_given_the_nearest(bunce: Emulator) -> None:
+def test_each_row_is_linked_to_the_segment_nearest_in_time(bunce: Emulator) -> None:
     early, late = doubtful(sent=9000), doubtful(sent=300)
     made_late = bunce.add_segment("VIP", created_at=ago(290))
     made_early = bunce.add_segment("VIP", created_at=ago(8990))
@@ -144,7 +144,7 @@ def test_of_several_segments_each_row_is_given_the_nearest(bunce: Emulator) -> N
     assert (fresh(early).bunce_id, fresh(late).bunce_id) == (made_early.id, made_late.id)
 
 
-def test_a_row_edited_while_in_doubt_is_adopted_by_what_was_sent_and_then_updated(
+def test_a_row_edited_while_in_doubt_is_matched_by_what_was_sent_and_then_updated(
     bunce: Emulator,
 ) -> None:
     stored = bunce.add_segment("VIP")
@@ -176,7 +176,7 @@ def test_an_edit_between_reading_the_list_and_the_adoption_is_sent(
     assert (fresh(row).status, fresh(row).name) == (Status.PENDING, "Edited")
 
 
-def test_a_row_that_was_resolved_otherwise_meanwhile_is_left_alone(
+def test_a_row_that_was_resolved_meanwhile_is_not_changed(
     bunce: Emulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bunce.add_segment("VIP")
@@ -194,7 +194,7 @@ def test_a_row_that_was_resolved_otherwise_meanwhile_is_left_alone(
     assert fresh(row).bunce_id == "of-its-own"
 
 
-def test_a_segment_that_another_row_takes_meanwhile_leaves_this_one_in_doubt_no_longer(
+def test_a_row_whose_match_another_row_takes_meanwhile_is_sent_again(
     bunce: Emulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stored = bunce.add_segment("VIP")
@@ -220,15 +220,15 @@ def test_a_row_that_is_not_in_bunce_is_to_be_sent_again(bunce: Emulator) -> None
     assert look() == 5, "two empty pages prove the end"
     row = fresh(row)
     assert (row.status, due(row)) == (Status.PENDING, True)
-    assert row.last_code == "read_timeout", "the cause stays"
+    assert row.last_code == "read_timeout", "the cause is kept"
     assert row.absent_at is not None
-    assert row.attempts == 1, "the backoff goes on where it was"
+    assert row.attempts == 1, "the backoff continues"
     assert decision(row) == Decision.ABSENT
     assert push(row.pk)
     assert fresh(row).status == Status.SYNCED
 
 
-def test_an_empty_bunce_resolves_the_doubt_too(bunce: Emulator) -> None:
+def test_an_empty_list_resolves_a_row_in_doubt_too(bunce: Emulator) -> None:
     row = doubtful()
     assert look() == 2
     assert fresh(row).status == Status.PENDING
@@ -243,7 +243,7 @@ def test_a_row_within_its_grace_period_is_not_considered(bunce: Emulator) -> Non
     assert (fresh(row).status, fresh(other).status) == (Status.IN_DOUBT, Status.PENDING)
 
 
-def test_only_the_attempts_in_question_are_decided(bunce: Emulator) -> None:
+def test_only_unresolved_creates_get_a_decision(bunce: Emulator) -> None:
     row = doubtful()
     record_calls(9000, outcome=Outcome.NOT_SENT, segment=row)
     record_calls(9000, outcome=Outcome.UNKNOWN, segment=row, decision=Decision.ABSENT)
@@ -255,7 +255,7 @@ def test_only_the_attempts_in_question_are_decided(bunce: Emulator) -> None:
     ]
 
 
-def test_a_row_refused_as_a_duplicate_of_its_own_is_adopted(bunce: Emulator) -> None:
+def test_a_row_refused_as_a_duplicate_of_its_own_segment_is_adopted(bunce: Emulator) -> None:
     bunce.set(unique_names=True)
     bunce.script(["lost_answer"])
     row = make()
@@ -268,7 +268,7 @@ def test_a_row_refused_as_a_duplicate_of_its_own_is_adopted(bunce: Emulator) -> 
 
 
 def refused_after_doubt(bunce: Emulator) -> Segment:
-    """A row whose name is taken in Bunce, and whose first create is not there."""
+    """Return a row whose name is taken in Bunce, and whose first create never arrived."""
     bunce.set(unique_names=True)
     bunce.script(["reset_before"])
     row = make()
@@ -298,7 +298,7 @@ def test_a_row_refused_after_doubt_and_edited_since_is_sent_again(bunce: Emulato
 
 
 @pytest.mark.parametrize("fault", ["lost_answer", "reset_before", "late_store", "html_502"])
-def test_whatever_became_of_a_create_there_is_one_segment_in_the_end(
+def test_every_outcome_of_a_create_ends_with_exactly_one_segment(
     bunce: Emulator, fault: str
 ) -> None:
     bunce.set_faults(Faults(late_seconds=0.1), script=[fault])

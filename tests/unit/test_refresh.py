@@ -38,7 +38,7 @@ pytestmark = pytest.mark.django_db
 
 
 def requested(bunce: Emulator | None = None, name: str = "VIP", **fields: Any) -> Segment:
-    """A synced row whose refresh was requested; it is in Bunce if ``bunce`` is given."""
+    """Create a synced row with a requested refresh; it is in Bunce if ``bunce`` is given."""
     if bunce is not None:
         fields.setdefault("bunce_id", bunce.add_segment(name).id)
     fields.setdefault("status", Status.SYNCED)
@@ -103,7 +103,7 @@ def test_a_segment_that_is_gone_needs_attention(bunce: Emulator) -> None:
     assert calls(row) == [(Operation.READ, Outcome.REJECTED)]
 
 
-def test_a_segment_that_is_there_again_is_synced_again(bunce: Emulator) -> None:
+def test_a_segment_that_reappears_is_synced_again(bunce: Emulator) -> None:
     row = requested(bunce, status=Status.REJECTED, last_code="not_found", last_error="Gone")
     run_refresh()
     row = fresh(row)
@@ -118,13 +118,13 @@ def test_a_waiting_row_keeps_waiting(bunce: Emulator) -> None:
     assert (row.bunce_name, row.refresh_requested_at) == ("VIP", None)
 
 
-def test_a_row_that_is_not_in_bunce_has_nothing_to_be_read(bunce: Emulator) -> None:
+def test_the_refresh_of_a_row_that_is_not_in_bunce_is_dropped(bunce: Emulator) -> None:
     row = requested(status=Status.PENDING)
     assert run_refresh() == 0
     assert (fresh(row).refresh_requested_at, bunce.served) == (None, 0)
 
 
-def test_a_row_linked_to_another_segment_meanwhile_is_left_alone(
+def test_a_row_linked_to_another_segment_meanwhile_is_not_changed(
     bunce: Emulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     row = requested(bunce)
@@ -138,7 +138,7 @@ def test_a_row_linked_to_another_segment_meanwhile_is_left_alone(
     assert fresh(row).refresh_requested_at is not None
 
 
-def test_a_row_deleted_meanwhile_is_no_error(
+def test_a_row_deleted_meanwhile_is_not_an_error(
     bunce: Emulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     row = requested(bunce)
@@ -147,11 +147,11 @@ def test_a_row_deleted_meanwhile_is_no_error(
     assert run_refresh() == 0
 
 
-# What goes wrong
+# Failures
 
 
 @pytest.mark.parametrize("fault", ["reset_before", "lost_answer", "hold_before"])
-def test_without_a_response_the_request_stays(
+def test_without_a_response_the_refresh_stays_requested(
     bunce: Emulator, settings: Settings, fault: str
 ) -> None:
     configure(settings, READ_TIMEOUT=0.2)
@@ -182,7 +182,7 @@ def test_an_error_response_is_shown_and_not_repeated_forever(
     ("fault", "reason"),
     [("limit_429", Reason.RATE_LIMITED), ("unauthorized", Reason.KEY_REFUSED)],
 )
-def test_a_refusal_that_is_not_about_the_segment_pauses_all_and_keeps_the_request(
+def test_a_refusal_unrelated_to_the_segment_pauses_all_requests_and_keeps_the_refresh(
     bunce: Emulator, fault: str, reason: str
 ) -> None:
     rows = [requested(bunce, f"Segment {number}") for number in range(3)]

@@ -33,11 +33,11 @@ def names(bunce: Emulator) -> list[str]:
     return sorted(segment.name for segment in bunce.segments)
 
 
-# Coming
+# Created rows
 
 
 @pytest.mark.django_db(transaction=True)
-def test_rows_of_raw_sql_wait_and_the_sweep_finds_them(
+def test_rows_inserted_by_raw_sql_are_found_by_the_sweep(
     broker_queue: BrokerQueue, bunce: Emulator
 ) -> None:
     with connection.cursor() as cursor:
@@ -61,7 +61,7 @@ def test_rows_made_in_bulk_are_found_by_the_sweep(
 
 
 @pytest.mark.django_db(transaction=True)
-def test_of_nested_transactions_only_what_is_committed_is_sent(
+def test_only_the_committed_rows_of_nested_transactions_are_sent(
     broker_queue: BrokerQueue, bunce: Emulator
 ) -> None:
     with transaction.atomic():
@@ -78,7 +78,7 @@ def test_of_nested_transactions_only_what_is_committed_is_sent(
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_row_created_and_edited_in_one_transaction_is_sent_once_as_it_is_in_the_end(
+def test_a_row_created_and_edited_in_one_transaction_is_sent_once_with_its_final_content(
     broker_queue: BrokerQueue, bunce: Emulator
 ) -> None:
     with transaction.atomic():
@@ -92,14 +92,14 @@ def test_a_row_created_and_edited_in_one_transaction_is_sent_once_as_it_is_in_th
 
 
 @pytest.mark.django_db
-def test_a_row_whose_transaction_is_not_committed_when_the_message_comes_early_is_left(
+def test_a_message_that_arrives_before_the_commit_sends_nothing(
     bunce: Emulator,
 ) -> None:
     tasks.push_segment(12345)
     assert bunce.served == 0
 
 
-# Going
+# Deleted rows
 
 
 @pytest.mark.django_db
@@ -121,7 +121,7 @@ def test_a_row_deleted_while_in_doubt_leaves_its_calls_and_an_unlinked_segment(
 
 
 @pytest.mark.django_db
-def test_a_new_row_with_the_content_of_a_deleted_one_in_doubt_is_a_segment_of_its_own(
+def test_a_new_row_with_the_content_of_a_deleted_one_in_doubt_gets_its_own_segment(
     bunce: Emulator, settings: Settings
 ) -> None:
     configure(settings, RATE_LIMIT=None)
@@ -162,7 +162,7 @@ class RouterToElsewhere:
 
 @pytest.fixture
 def elsewhere(tmp_path: Path, database_access: None, settings: Settings) -> Iterator[str]:
-    """A second database, migrated, which the router names."""
+    """Create and migrate a second database, which the router uses for all tables."""
     connections.settings[ELSEWHERE] = connections.configure_settings(
         {
             "default": {
@@ -183,7 +183,7 @@ def elsewhere(tmp_path: Path, database_access: None, settings: Settings) -> Iter
         del connections.settings[ELSEWHERE]
 
 
-def test_doubt_is_resolved_in_the_database_that_the_router_names(
+def test_a_row_in_doubt_is_resolved_in_the_database_that_the_router_names(
     elsewhere: str, broker_queue: BrokerQueue, bunce: Emulator, settings: Settings
 ) -> None:
     configure(settings, GRACE=0.001)

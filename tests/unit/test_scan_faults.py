@@ -50,13 +50,13 @@ def look() -> int:
     return run_reconcile(seconds=30)
 
 
-# What goes wrong on the way
+# Failures and pauses
 
 
 @pytest.mark.parametrize(
     "fault", ["cut_json", "error_after", "html_502", "lost_answer", "reset_before", "hold_after"]
 )
-def test_a_page_that_did_not_come_through_is_requested_again_later(
+def test_a_page_that_failed_is_requested_again_later(
     bunce: Emulator, monkeypatch: pytest.MonkeyPatch, settings: Settings, fault: str
 ) -> None:
     configure(settings, READ_TIMEOUT=0.2)
@@ -70,12 +70,12 @@ def test_a_page_that_did_not_come_through_is_requested_again_later(
     assert fresh(row).status == Status.IN_DOUBT
     assert state().scan_lease_until is None
     bunce.set_faults(None)
-    assert look() == 3, "and not from the beginning"
+    assert look() == 3, "it continues instead of restarting"
     assert fresh(row).status == Status.PENDING
 
 
 @pytest.mark.parametrize("shape", ["no_data", "not_object", "failed", "not_json", "null_data"])
-def test_an_answer_that_is_no_list_resolves_nothing(bunce: Emulator, shape: str) -> None:
+def test_a_response_without_a_list_resolves_nothing(bunce: Emulator, shape: str) -> None:
     row = doubtful()
     bunce.set_faults(Faults.from_mapping({"wrong_shape": 1.0, "shape": shape, "methods": ["GET"]}))
     look()
@@ -83,7 +83,7 @@ def test_an_answer_that_is_no_list_resolves_nothing(bunce: Emulator, shape: str)
     assert paused() == {Operation.LIST}
 
 
-def test_a_closed_rate_limiter_lets_no_page_through_and_keeps_the_place(
+def test_a_closed_rate_limiter_stops_the_scan_and_keeps_its_position(
     bunce: Emulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bunce.set(order="oldest")
@@ -95,7 +95,7 @@ def test_a_closed_rate_limiter_lets_no_page_through_and_keeps_the_place(
     assert (bunce.served, (state().scan or {})["position"]["page"]) == (1, 2)
 
 
-def test_a_429_for_a_page_closes_the_rate_limiter_for_everyone(bunce: Emulator) -> None:
+def test_a_429_for_a_page_closes_the_rate_limiter_for_all_requests(bunce: Emulator) -> None:
     bunce.set_faults(
         Faults.from_mapping({"limit_429": 1.0, "methods": ["GET"], "retry_seconds": 30})
     )
@@ -122,7 +122,7 @@ def test_a_second_process_does_not_scan_at_the_same_time(
     assert others == [0]
 
 
-def test_a_process_that_lost_the_scan_concludes_nothing_and_releases_nothing(
+def test_a_process_that_lost_the_lease_of_the_scan_decides_and_releases_nothing(
     bunce: Emulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     thief = uuid4()
@@ -138,7 +138,7 @@ def test_a_process_that_lost_the_scan_concludes_nothing_and_releases_nothing(
 
 
 @pytest.mark.django_db(transaction=True)
-def test_of_many_processes_one_scans(bunce: Emulator) -> None:
+def test_only_one_of_many_processes_scans(bunce: Emulator) -> None:
     fill(bunce, 2 * PAGE, age=900)
     row = doubtful()
     barrier = threading.Barrier(4)
@@ -151,11 +151,11 @@ def test_of_many_processes_one_scans(bunce: Emulator) -> None:
     assert fresh(row).status == Status.PENDING
 
 
-# However long the list
+# Memory
 
 
 def segments_in_memory() -> list[RemoteSegment]:
-    """Those that something still refers to."""
+    """Return the segments that are still referenced."""
     gc.collect()
     return [one for one in gc.get_objects() if type(one) is RemoteSegment]
 
@@ -167,7 +167,7 @@ def test_the_memory_in_use_does_not_grow_with_the_list(
     fill(bunce, 5 * PAGE, age=900)
     doubtful()
     use_page = list_scan.Walk.use_page
-    others = {id(one): one for one in segments_in_memory()}  # other tests' own; kept, so ids stay
+    others = {id(one): one for one in segments_in_memory()}  # kept so that ids are not reused
     held: list[int] = []
     kept: list[int] = []
 

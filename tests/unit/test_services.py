@@ -34,7 +34,7 @@ def one_in_each_state() -> dict[str, Segment]:
 
 
 def changed(rows: dict[str, Segment]) -> set[str]:
-    """The states whose rows are no longer as they were."""
+    """Return the states whose rows have changed."""
     return {
         status
         for status, row in rows.items()
@@ -64,7 +64,7 @@ def test_push_now_sends_rows_that_drifted(broker_queue: BrokerQueue) -> None:
     assert (fresh(drifted).status, due(drifted)) == (Status.PENDING, True)
 
 
-def test_retry_sends_rejected_rows_with_a_fresh_start(
+def test_retry_sends_rejected_rows_and_resets_their_attempts(
     broker_queue: BrokerQueue, django_capture_on_commit_callbacks: DjangoCaptureOnCommitCallbacks
 ) -> None:
     rows = one_in_each_state()
@@ -79,7 +79,7 @@ def test_retry_sends_rejected_rows_with_a_fresh_start(
     assert broker_queue.sent() == [("push_segment", [row.pk])]
 
 
-def test_check_requests_a_refresh_of_every_row_that_is_in_bunce(
+def test_refresh_is_requested_for_every_row_that_is_in_bunce(
     broker_queue: BrokerQueue,
     bunce: Emulator,
     django_capture_on_commit_callbacks: DjangoCaptureOnCommitCallbacks,
@@ -96,7 +96,7 @@ def test_check_requests_a_refresh_of_every_row_that_is_in_bunce(
     assert bunce.served == 0
 
 
-def test_check_of_rows_in_doubt_publishes_the_scan_but_does_not_cut_the_grace_period_short(
+def test_refresh_of_rows_in_doubt_publishes_a_scan_and_does_not_shorten_the_grace_period(
     broker_queue: BrokerQueue, django_capture_on_commit_callbacks: DjangoCaptureOnCommitCallbacks
 ) -> None:
     row = make(status=Status.IN_DOUBT, due_at=ago(-60))
@@ -118,13 +118,13 @@ def test_nothing_to_do_publishes_nothing(
     assert callbacks == []
 
 
-def test_only_the_rows_that_were_meant_are_marked(broker_queue: BrokerQueue) -> None:
+def test_only_the_selected_rows_are_marked(broker_queue: BrokerQueue) -> None:
     meant, other = make(status=Status.REJECTED), make(status=Status.REJECTED)
     assert retry(Segment.objects.filter(pk=meant.pk)) == 1
     assert fresh(other).status == Status.REJECTED
 
 
-def test_many_rows_ring_once(
+def test_many_rows_publish_one_message(
     broker_queue: BrokerQueue, django_capture_on_commit_callbacks: DjangoCaptureOnCommitCallbacks
 ) -> None:
     for _ in range(5):

@@ -1,4 +1,4 @@
-"""What the panel and the API's status show: counts, rate_limiter, sweep, and the last hour."""
+"""What the panel and the API's status show: counts, rate limiter, sweep, and the last hour."""
 
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
@@ -120,7 +120,7 @@ def test_a_paused_rate_limiter_says_why_and_until_when() -> None:
     assert rate_limiter.detail == "You have reached maximum request limit."
 
 
-def test_a_rate_limiter_whose_pause_is_over_is_probing_until_an_answer_opens_it() -> None:
+def test_a_rate_limiter_whose_pause_is_over_is_probing_until_a_response_opens_it() -> None:
     now = shared()
     shared(blocked_until=now - HOUR, blocked_reason="unreachable", blocked_since=now - HOUR)
     rate_limiter = get_status().rate_limiter
@@ -141,7 +141,7 @@ def test_a_sweep_is_late_after_three_intervals(seconds: int, late: bool) -> None
 
 
 @pytest.mark.parametrize(("ages", "late"), [((), True), ((5,), False), ((45, 5), True)])
-def test_a_worker_that_has_just_begun_is_not_missed_before_its_first_sweep(
+def test_the_first_sweep_of_a_worker_that_has_just_started_is_not_late(
     ages: tuple[float, ...], late: bool
 ) -> None:
     now = shared(swept_at=None)
@@ -150,7 +150,7 @@ def test_a_worker_that_has_just_begun_is_not_missed_before_its_first_sweep(
     assert get_status().sweep.late is late
 
 
-def test_a_scan_under_way_says_how_far_it_is() -> None:
+def test_a_scan_in_progress_shows_how_far_it_is() -> None:
     started = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
     shared(scan=Scan(started_at=started, kept_at=started, environment="", pages=17).to_json())
     scan = get_status().scan

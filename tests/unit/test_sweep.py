@@ -1,4 +1,4 @@
-"""The safety net: what it frees, what it finds, what it forgets, what it costs."""
+"""The sweep: what it finds, frees and deletes, and how many queries it takes."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_a_full_window_publishes_nothing(settings: Settings) -> None:
     assert sweep().workers["push"] == 0
 
 
-def test_a_limit_that_was_lowered_is_no_error(settings: Settings) -> None:
+def test_a_limit_that_was_lowered_is_not_an_error(settings: Settings) -> None:
     record_calls(*[20] * 50)
     configure(settings, RATE_LIMIT=10)
     make()
@@ -92,24 +92,24 @@ def test_rows_in_doubt_are_looked_up_once_their_grace_period_is_over() -> None:
     assert sweep().workers["reconcile"]
 
 
-def test_a_scan_that_was_begun_is_gone_on_with() -> None:
+def test_a_scan_in_progress_is_continued() -> None:
     set_state(scan={"started_at": "any"})
     assert sweep().workers["reconcile"]
 
 
-def test_a_requested_refresh_is_not_forgotten() -> None:
+def test_a_requested_refresh_is_found() -> None:
     row = make(status=Status.SYNCED)
     assert not sweep().workers["refresh"]
     Segment.objects.filter(pk=row.pk).update_sync_fields(refresh_requested_at=ago(0))
     assert sweep().workers["refresh"]
 
 
-def test_it_says_when_it_ran() -> None:
+def test_it_records_when_it_ran() -> None:
     sweep()
     assert -5 < seconds_until(state().swept_at) <= 0
 
 
-# What it frees and forgets
+# What it frees and deletes
 
 
 def test_it_frees_rows_of_workers_that_died(caplog: pytest.LogCaptureFixture) -> None:
@@ -142,7 +142,7 @@ def test_requests_of_workers_that_died_do_not_stay_under_way_forever(operation: 
     ]
 
 
-def test_it_forgets_requests_that_are_older_than_ledger_days(settings: Settings) -> None:
+def test_it_deletes_calls_that_are_older_than_ledger_days(settings: Settings) -> None:
     configure(settings, LEDGER_DAYS=7)
     day = 86400
     old, recent = record_calls(7 * day + 60, 7 * day - 60)
@@ -151,7 +151,7 @@ def test_it_forgets_requests_that_are_older_than_ledger_days(settings: Settings)
     assert old.pk is not None
 
 
-def test_it_forgets_some_at_a_time() -> None:
+def test_it_deletes_old_calls_in_batches() -> None:
     record_calls(*[40 * 86400.0 + number for number in range(PRUNE_BATCH + 5)])
     sweep()
     assert ApiCall.objects.count() == 5
@@ -159,7 +159,7 @@ def test_it_forgets_some_at_a_time() -> None:
     assert ApiCall.objects.count() == 0
 
 
-def test_it_forgets_idempotency_keys_that_lapsed() -> None:
+def test_it_deletes_expired_idempotency_keys() -> None:
     kept = IdempotencyKey.KEPT_FOR + timedelta(minutes=1), timedelta(hours=1)
     for number, age in enumerate(kept):
         IdempotencyKey.objects.create(
@@ -174,7 +174,7 @@ def test_it_forgets_idempotency_keys_that_lapsed() -> None:
 # Without a key, and on a new database
 
 
-def test_without_a_key_leases_are_freed_all_the_same(bunce: Emulator, settings: Settings) -> None:
+def test_leases_are_freed_even_without_a_key(bunce: Emulator, settings: Settings) -> None:
     row = make(status=Status.SENDING, lease_until=ago(1))
     configure(settings, API_KEY="")
     with pytest.raises(ConfigurationError):
@@ -199,7 +199,7 @@ def test_with_nothing_due_it_costs_a_few_queries_whatever_the_number_of_rows(
         make(status=Status.SYNCED)
     # The shared row twice and its mark; four impossible times; leases, in a transaction, and their
     # calls; paused operations three times; the shared row, old calls and keys; the window twice;
-    # due rows, rows in doubt, a scan under way, rows asked for.
+    # due rows, rows in doubt, a scan in progress, requested refreshes.
     with django_assert_num_queries(23):
         found = sweep()
     assert not any(found.workers.values())

@@ -1,4 +1,4 @@
-"""Only the sync writes the sync's columns, whatever path of Django or another app writes a row."""
+"""Only the sync writes its columns, whichever way Django or another app writes a row."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def unlimited(bunce: Emulator, settings: Settings) -> None:
 
 
 def sync(times: int = 1) -> None:
-    """Work until all is done."""
+    """Do all work that is due."""
     for _ in range(times):
         run_once(seconds=10)
 
@@ -49,12 +49,12 @@ def synced(name: str = "VIP", **fields: Any) -> Segment:
 
 
 def values(row: Segment) -> dict[str, Any]:
-    """All that the sync keeps of a row, apart from when it was last written."""
+    """Return the columns of a row that only the sync writes."""
     return dict(Segment.objects.filter(pk=row.pk).values(*Segment.SYNC_FIELDS).get())
 
 
 def load(fields: dict[str, Any], pk: int, model: str = "bunce_sync.segment") -> None:
-    """Do as ``loaddata`` does."""
+    """Load a row as ``loaddata`` does."""
     for loaded in serializers.deserialize("python", [{"model": model, "pk": pk, "fields": fields}]):
         loaded.save()
 
@@ -141,7 +141,7 @@ WRITES = [
 
 
 @pytest.mark.parametrize("write", WRITES)
-def test_an_old_state_of_a_synced_row_takes_nothing_back(
+def test_writing_a_stale_row_changes_none_of_the_syncs_columns(
     bunce: Emulator, write: Callable[[Segment], object]
 ) -> None:
     row = synced()
@@ -154,7 +154,7 @@ def test_an_old_state_of_a_synced_row_takes_nothing_back(
 
 
 @pytest.mark.parametrize("write", WRITES)
-def test_what_was_written_of_a_synced_row_is_pushed(
+def test_an_edit_of_a_synced_row_is_pushed_however_it_is_written(
     bunce: Emulator, write: Callable[[Segment], object]
 ) -> None:
     row = synced()
@@ -168,7 +168,7 @@ def test_what_was_written_of_a_synced_row_is_pushed(
 
 @pytest.mark.parametrize("status", [Status.SENDING, Status.IN_DOUBT])
 @pytest.mark.parametrize("write", WRITES)
-def test_a_row_under_way_stays_under_way(
+def test_writing_a_row_in_progress_does_not_change_its_state(
     write: Callable[[Segment], object], status: Status
 ) -> None:
     row = make(status=status)
@@ -179,7 +179,7 @@ def test_a_row_under_way_stays_under_way(
     assert fresh(row).name == "Edited"
 
 
-def test_a_fixture_can_be_loaded_again_and_again(bunce: Emulator) -> None:
+def test_a_fixture_can_be_loaded_repeatedly(bunce: Emulator) -> None:
     for _ in range(3):
         load({"name": "VIP"}, 1)
         sync()
@@ -187,7 +187,7 @@ def test_a_fixture_can_be_loaded_again_and_again(bunce: Emulator) -> None:
     assert len(bunce.segments) == 1
 
 
-def test_rows_read_before_they_were_synced_are_written_back_by_an_import(bunce: Emulator) -> None:
+def test_an_import_that_writes_stale_rows_back_creates_no_duplicates(bunce: Emulator) -> None:
     Segment.objects.bulk_create(Segment(name=f"Segment {number}") for number in range(5))
     rows = list(Segment.objects.all())
     sync()
@@ -200,7 +200,7 @@ def test_rows_read_before_they_were_synced_are_written_back_by_an_import(bunce: 
     assert set(Segment.objects.values_list("status", flat=True)) == {Status.SYNCED}
 
 
-def test_a_call_that_names_nothing_but_the_syncs_fields_is_refused() -> None:
+def test_a_write_of_only_the_syncs_fields_is_refused() -> None:
     row = make()
     for write in (
         lambda: Segment.objects.update(status=Status.SYNCED, bunce_id="abc"),
@@ -264,7 +264,7 @@ def test_a_new_row_starts_with_the_defaults_whatever_values_are_given(
         lambda **fields: Segment.objects.get_or_create(bunce_id="abc", defaults={"name": "VIP"}),
     ],
 )
-def test_an_id_of_the_callers_is_refused_since_dropping_it_would_create_a_duplicate(
+def test_an_id_from_the_caller_is_refused_since_dropping_it_would_create_a_duplicate(
     create: Callable[..., object],
 ) -> None:
     with pytest.raises(ValueError, match="do not set bunce_id"):
@@ -301,7 +301,7 @@ def copy_in_bulk(row: Segment) -> Segment:
 @pytest.mark.parametrize(
     "duplicate", [copy_by_the_key, copy_as_django_documents, copy_the_instance, copy_in_bulk]
 )
-def test_the_copy_of_a_row_is_a_segment_of_its_own(
+def test_a_copy_of_a_row_is_a_new_segment(
     duplicate: Callable[[Segment], Segment], status: Status
 ) -> None:
     row = make(status=status, attempts=3, last_code="cut")
@@ -354,7 +354,7 @@ class TestReversion:
         assert (fresh(row).status, fresh(row).bunce_id) == (Status.SYNCED, bunce_id)
         assert [segment.name for segment in bunce.segments] == ["First"]
 
-    def test_a_recovered_row_is_the_segment_it_was(self, bunce: Emulator) -> None:
+    def test_a_recovered_row_is_linked_to_its_segment_again(self, bunce: Emulator) -> None:
         with reversion.create_revision():
             row = Segment.objects.create(name="VIP")  # a version from before it was sent
         sync()
@@ -391,7 +391,9 @@ class TestSimpleHistory:
         assert (stored.status, stored.bunce_id, stored.name) == (Status.SYNCED, bunce_id, "First")
         assert [segment.name for segment in bunce.segments] == ["First"]
 
-    def test_a_deleted_row_that_is_saved_again_is_the_segment_it_was(self, bunce: Emulator) -> None:
+    def test_a_deleted_row_that_is_saved_again_is_linked_to_its_segment(
+        self, bunce: Emulator
+    ) -> None:
         row = Tracked.objects.create(name="VIP")
         sync()
         bunce_id = Segment.objects.get().bunce_id
@@ -437,7 +439,7 @@ def test_an_update_of_a_subclass_reaches_both_tables(bunce: Emulator) -> None:
     assert Vip.objects.get().owner == "Alan"
 
 
-def test_a_subclass_with_a_key_of_its_own_is_pushed(bunce: Emulator) -> None:
+def test_a_subclass_with_its_own_primary_key_is_pushed(bunce: Emulator) -> None:
     for number in range(3):
         make(f"Before {number}", status=Status.SYNCED)  # so that the two keys differ
     Numbered.objects.create(name="VIP", number=1)
@@ -461,7 +463,7 @@ def test_a_subclass_is_loaded_from_a_fixture(bunce: Emulator) -> None:
     assert [segment.name for segment in bunce.segments] == ["Edited"]
 
 
-def test_the_copy_of_a_subclass_is_a_segment_of_its_own() -> None:
+def test_a_copy_of_a_subclass_is_a_new_segment() -> None:
     row = Vip.objects.create(name="VIP", owner="Ada")
     sync()
     row = Vip.objects.get(pk=row.pk)
@@ -476,7 +478,7 @@ def test_the_copy_of_a_subclass_is_a_segment_of_its_own() -> None:
 
 
 class Audit:
-    """A receiver that serializes what was saved, as apps that keep a trail do."""
+    """A receiver that serializes what was saved, as audit apps do."""
 
     def __init__(self) -> None:
         self.seen: list[dict[str, Any]] = []
@@ -525,11 +527,11 @@ def test_a_receiver_sees_that_an_edit_requeued_the_row(audit: Audit) -> None:
     assert stale.bunce_id == row.bunce_id
 
 
-# The second line: the call log
+# The second safeguard: the call log
 
 
 def lose_the_id(row: Segment, **fields: Any) -> None:
-    """Take the id away past everything that guards it."""
+    """Remove the id, bypassing everything that protects it."""
     blank = {"bunce_id": None, "status": Status.PENDING, "due_at": ago(0)}
     Segment.objects.filter(pk=row.pk).update_sync_fields(**blank | fields)
 
@@ -545,7 +547,7 @@ def test_a_row_that_lost_its_id_gets_it_back_from_the_call_log(
     assert "was sent before" in caplog.text
 
 
-def test_so_does_one_whose_create_was_found_in_the_list(bunce: Emulator) -> None:
+def test_a_row_whose_create_was_found_in_the_list_gets_its_id_back_too(bunce: Emulator) -> None:
     bunce.script(["lost_answer"])
     row = Segment.objects.create(name="VIP")
     sync()
@@ -559,7 +561,7 @@ def test_so_does_one_whose_create_was_found_in_the_list(bunce: Emulator) -> None
     assert len(bunce.segments) == 1
 
 
-def test_another_row_with_the_key_of_a_deleted_one_is_a_segment_of_its_own(
+def test_a_new_row_with_the_key_of_a_deleted_one_is_a_new_segment(
     bunce: Emulator,
 ) -> None:
     row = synced()
@@ -571,7 +573,7 @@ def test_another_row_with_the_key_of_a_deleted_one_is_a_segment_of_its_own(
     assert fresh(row).bunce_id == bunce.segments[1].id
 
 
-def test_an_id_that_another_row_holds_by_now_is_not_taken_from_it(bunce: Emulator) -> None:
+def test_an_id_that_another_row_now_has_is_not_taken_from_it(bunce: Emulator) -> None:
     row = synced()
     lose_the_id(row)
     other = make("Other", status=Status.SYNCED, bunce_id=row.bunce_id)
@@ -597,7 +599,7 @@ def test_calls_that_gave_a_row_its_id_are_kept_while_the_row_exists(
     assert not ApiCall.objects.exists()
 
 
-def test_the_calls_that_are_kept_hold_up_no_others(
+def test_calls_that_are_kept_do_not_prevent_the_deletion_of_others(
     bunce: Emulator, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     configure(settings, LEDGER_DAYS=1)
@@ -619,7 +621,7 @@ def put_back(text: str) -> None:
         loaded.save()
 
 
-def test_a_row_put_back_from_before_an_unknown_create_is_in_doubt_again(bunce: Emulator) -> None:
+def test_a_row_restored_from_before_an_unknown_create_is_in_doubt_again(bunce: Emulator) -> None:
     row = Segment.objects.create(name="VIP")
     old = serializers.serialize("json", [fresh(row)])
     bunce.script(["lost_answer"])
@@ -648,7 +650,7 @@ def test_a_row_restored_while_its_create_is_under_way_is_not_sent_again(bunce: E
     assert len(bunce.segments) == 1
 
 
-def test_a_synced_row_put_back_with_older_content_is_pushed(bunce: Emulator) -> None:
+def test_a_synced_row_restored_with_older_content_is_pushed(bunce: Emulator) -> None:
     row = synced("First")
     old = serializers.serialize("json", [fresh(row)])
     row.name = "Second"
@@ -661,7 +663,7 @@ def test_a_synced_row_put_back_with_older_content_is_pushed(bunce: Emulator) -> 
     assert [(one.id, one.name) for one in bunce.segments] == [(row.bunce_id, "First")]
 
 
-def test_a_fixture_that_says_synced_without_an_id_is_sent(bunce: Emulator) -> None:
+def test_a_row_loaded_as_synced_without_an_id_is_sent(bunce: Emulator) -> None:
     load({"name": "VIP", "status": Status.SYNCED}, 7)
     sync()
     assert fresh(Segment(pk=7)).bunce_id == bunce.segments[0].id
@@ -701,19 +703,19 @@ def test_all_customers_requested_too_late_is_shown(bunce: Emulator) -> None:
     assert fresh(row).problem_code == ""
 
 
-# Content that changes on its way
+# Content that changes in transit
 
 
 @pytest.mark.parametrize(
     ("here", "there"),
     [("a\0b", "ab"), ("a\r\nb", "a\nb"), ("a\rb", "a\nb"), ("Cafe\u0301", "Café"), (" x ", "x")],
 )
-def test_what_is_lost_on_the_way_does_not_make_another_content(here: str, there: str) -> None:
+def test_content_that_changes_in_transit_has_the_same_fingerprints(here: str, there: str) -> None:
     assert digests_of(here, here) == digests_of(there, there)
 
 
 @pytest.mark.skipif(connection.vendor != "sqlite", reason="the others refuse NUL, or keep it")
-def test_a_name_with_nul_whose_answer_was_lost_is_recognised(bunce: Emulator) -> None:
+def test_a_name_with_nul_whose_response_was_lost_is_recognized(bunce: Emulator) -> None:
     bunce.script(["lost_answer"])
     row = Segment.objects.create(name="a\0b")
     sync()
@@ -748,7 +750,7 @@ IMPOSSIBLE = {
 
 @pytest.mark.parametrize("column", ["updated_at", "synced_at", "bunce_created_at"])
 @pytest.mark.skipif(connection.vendor == "sqlite", reason="its times are read as text")
-def test_a_row_in_doubt_with_an_impossible_time_keeps_no_other_in_doubt(
+def test_a_row_in_doubt_with_an_impossible_time_does_not_keep_others_in_doubt(
     bunce: Emulator, column: str
 ) -> None:
     bunce.script(["lost_answer", "lost_answer"])
@@ -769,7 +771,9 @@ def test_a_row_in_doubt_with_an_impossible_time_keeps_no_other_in_doubt(
 
 @pytest.mark.skipif(connection.vendor != "sqlite", reason="the others keep text that can be read")
 @pytest.mark.parametrize("column", ["name", "description"])
-def test_a_row_whose_text_cannot_be_read_stops_no_other(bunce: Emulator, column: str) -> None:
+def test_a_row_whose_text_cannot_be_read_does_not_block_others(
+    bunce: Emulator, column: str
+) -> None:
     bad, good = make("Bad"), make("Good")
     with connection.cursor() as cursor:
         cursor.execute(
@@ -787,7 +791,7 @@ def test_a_row_that_failed_more_often_than_can_be_counted_is_sent(bunce: Emulato
 
 
 @pytest.mark.parametrize("number", range(4))
-def test_a_row_with_an_impossible_time_stops_no_other_and_is_sent(
+def test_a_row_with_an_impossible_time_is_sent_and_does_not_block_others(
     bunce: Emulator, number: int
 ) -> None:
     times = IMPOSSIBLE[connection.vendor]
@@ -804,13 +808,13 @@ def test_a_row_with_an_impossible_time_stops_no_other_and_is_sent(
     assert {fresh(one).status for one in (row, other)} == {Status.SYNCED}
 
 
-def test_a_lease_without_end_is_ended(bunce: Emulator) -> None:
+def test_a_lease_that_is_impossibly_long_is_freed(bunce: Emulator) -> None:
     row = make(status=Status.SENDING, lease_until=ago(-400 * 86400))
     sync()
     assert fresh(row).status == Status.IN_DOUBT
 
 
-def test_an_internal_error_at_one_row_postpones_that_row_and_stops_no_other(
+def test_an_internal_error_postpones_its_row_and_does_not_block_others(
     bunce: Emulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bad, good = make("Bad"), make("Good")

@@ -1,4 +1,4 @@
-"""The Celery tasks, whose messages may be lost, doubled or late."""
+"""The Celery tasks, whose messages may be lost, duplicated or late."""
 
 from __future__ import annotations
 
@@ -51,14 +51,14 @@ def broker_queue(bunce: Emulator, settings: Settings) -> BrokerQueue:
 
 
 @pytest.mark.parametrize("task", [push_segment, sweep, work], ids=lambda task: task.name)
-def test_each_task_is_one_that_leases_and_the_sweep_make_safe(task: object) -> None:
+def test_tasks_have_no_results_retries_or_late_acknowledgement(task: object) -> None:
     assert task in current_app.tasks.values()
     assert getattr(task, "ignore_result", None) is True
     assert getattr(task, "acks_late", None) is False
     assert not hasattr(task, "autoretry_for")
 
 
-def test_queue_and_expiry_come_from_the_settings_as_they_are_now(
+def test_queue_and_expiry_come_from_the_current_settings(
     broker_queue: BrokerQueue, settings: Settings
 ) -> None:
     configure(settings, SWEEP_INTERVAL=7)
@@ -87,7 +87,7 @@ def test_the_named_segment_is_pushed_and_then_whatever_else_is_due(bunce: Emulat
     assert fresh(older).status == Status.SYNCED
 
 
-def test_a_segment_that_does_not_exist_is_one_line_in_the_log(
+def test_a_segment_that_does_not_exist_is_logged_in_one_line(
     bunce: Emulator, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.INFO, "bunce_sync"):
@@ -238,7 +238,7 @@ def test_the_key_is_in_no_log_line_no_row_and_no_message(
     assert "do_not_show" not in repr(settings.BUNCE_SYNC["BASE_URL"])
 
 
-def test_messages_hold_nothing_but_ids(broker_queue: BrokerQueue) -> None:
+def test_messages_contain_only_ids(broker_queue: BrokerQueue) -> None:
     publisher.publish(push_segment, make("A name").pk)
     [message] = broker_queue.messages()
     assert "A name" not in str(message)
@@ -250,7 +250,7 @@ def test_a_long_call_log_does_not_delay_the_tasks(bunce: Emulator) -> None:
     assert len(bunce.segments) == 1
 
 
-def test_what_a_task_raises_could_be_pickled() -> None:
+def test_the_exceptions_of_tasks_can_be_pickled() -> None:
     for error in (
         exceptions.Rejected("No", code="rejected", http_status=400),
         exceptions.RateLimited("Enough", retry_after=7.0),

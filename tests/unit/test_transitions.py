@@ -1,4 +1,4 @@
-"""What an answer means and what it makes of a row, without database, network or clock."""
+"""What a response means and how it changes a row, without database, network or clock."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def claim(**changes: Any) -> Claim:
 
 
 def row(**changes: Any) -> Segment:
-    """The row of that claim, under its lease."""
+    """Return the row of the claim, under its lease."""
     values: dict[str, Any] = {
         "pk": 7,
         "name": "VIP",
@@ -102,17 +102,17 @@ SAYS_FAILED = exceptions.UnusableResponse("taken", code="says_failed", http_stat
         (exceptions.NoContent(http_status=204), Outcome.UNKNOWN, Outcome.CONFIRMED),
         (SAYS_FAILED, Outcome.UNKNOWN, Outcome.REJECTED),
         (exceptions.NoResponse(), Outcome.UNKNOWN, Outcome.UNKNOWN),
-        (RuntimeError("a slip of ours"), Outcome.UNKNOWN, Outcome.UNKNOWN),
+        (RuntimeError("an internal error"), Outcome.UNKNOWN, Outcome.UNKNOWN),
     ],
 )
-def test_each_error_of_a_sent_request_has_its_meaning(
+def test_each_error_of_a_sent_request_has_its_outcome(
     error: Exception, create: Outcome, update: Outcome
 ) -> None:
     assert result_of(error, sent=True, operation=Operation.CREATE).outcome == create
     assert result_of(error, sent=True, operation=Operation.UPDATE).outcome == update
 
 
-def test_a_404_is_about_the_address_where_no_id_is_part_of_it() -> None:
+def test_a_404_for_a_path_without_an_id_means_that_the_address_is_wrong() -> None:
     found = {
         operation: result_of(
             exceptions.NotFound(http_status=404), sent=True, operation=operation
@@ -127,7 +127,7 @@ def test_a_404_is_about_the_address_where_no_id_is_part_of_it() -> None:
     }
 
 
-def test_an_error_of_ours_is_named_without_its_text_which_could_hold_anything() -> None:
+def test_an_internal_error_is_recorded_without_its_text() -> None:
     result = result_of(RuntimeError("sk_live_secret"), sent=False, operation=Operation.CREATE)
     assert (result.outcome, result.code, result.detail) == (
         Outcome.NOT_SENT,
@@ -136,7 +136,7 @@ def test_an_error_of_ours_is_named_without_its_text_which_could_hold_anything() 
     )
 
 
-def test_what_an_answer_leaves_out_stays_as_it_was_known() -> None:
+def test_fields_that_a_response_leaves_out_keep_their_known_values() -> None:
     under = claim(bunce_id=BUNCE_ID)
     linked = row(bunce_id=BUNCE_ID, bunce_name="VIP", bunce_type="manual", bunce_created_at=NOW)
     partial = RemoteSegment(id=BUNCE_ID, name="", left_out=frozenset({"name", "description"}))
@@ -169,7 +169,7 @@ def test_what_was_not_sent_waits_for_its_backoff(bunce_id: str | None) -> None:
     assert timedelta(seconds=4) <= changes["due_at"] - NOW <= timedelta(seconds=8)
 
 
-def test_a_permit_that_got_too_old_costs_no_wait() -> None:
+def test_an_expired_permit_causes_no_backoff() -> None:
     assert after(Outcome.NOT_SENT, code="permit_expired")["due_at"] == NOW
 
 
@@ -190,7 +190,7 @@ def test_an_update_of_unknown_outcome_is_repeated() -> None:
     assert changes["due_at"] > NOW
 
 
-def test_a_create_of_unknown_outcome_is_an_update_once_a_late_answer_has_linked_the_row() -> None:
+def test_a_create_of_unknown_outcome_becomes_an_update_if_the_row_is_linked_by_now() -> None:
     changes = after(Outcome.UNKNOWN, of=row(bunce_id=BUNCE_ID))
     assert changes["status"] == Status.PENDING
 
@@ -203,7 +203,9 @@ def test_a_refusal_rejects_the_row(status: int) -> None:
 
 @pytest.mark.parametrize("code", ["rejected", "conflict"])
 @pytest.mark.parametrize("name", ["VIP", "edited since"])
-def test_a_refusal_after_doubt_is_looked_up_since_it_may_be_our_own(code: str, name: str) -> None:
+def test_a_refusal_after_doubt_is_looked_up_since_our_own_segment_may_cause_it(
+    code: str, name: str
+) -> None:
     changes = after(
         Outcome.REJECTED, of=row(name=name), under=claim(has_unresolved_create=True), code=code
     )
@@ -219,7 +221,7 @@ def test_a_refusal_that_no_earlier_create_can_have_caused_rejects_after_doubt_to
 
 
 @pytest.mark.parametrize("bunce_id", [None, BUNCE_ID])
-def test_a_refusal_that_others_get_as_well_costs_the_row_nothing_but_time(
+def test_a_refusal_that_other_rows_share_costs_the_row_no_attempt(
     bunce_id: str | None,
 ) -> None:
     changes = after(
@@ -234,7 +236,7 @@ def test_a_refusal_that_others_get_as_well_costs_the_row_nothing_but_time(
     assert (changes["last_code"], changes["last_error"]) == ("forbidden", "The limit of your plan")
 
 
-def test_an_update_that_was_confirmed_without_content_took_effect_and_is_looked_at() -> None:
+def test_an_update_confirmed_without_content_is_synced_and_refreshed() -> None:
     changes = after(
         Outcome.CONFIRMED,
         of=row(bunce_id=BUNCE_ID),
@@ -245,7 +247,7 @@ def test_an_update_that_was_confirmed_without_content_took_effect_and_is_looked_
     assert changes["refresh_requested_at"] == NOW
 
 
-def test_an_update_answered_with_nonsense_is_looked_at_before_it_is_sent_again() -> None:
+def test_an_update_with_an_unreadable_response_is_refreshed_before_it_is_sent_again() -> None:
     changes = after(
         of=row(bunce_id=BUNCE_ID), under=claim(bunce_id=BUNCE_ID, attempts=1), code="not_json"
     )
@@ -260,7 +262,7 @@ def test_what_bunce_stored_differently_is_shown() -> None:
     assert changes["shown_digest"] == listed_fingerprint("Vip", None)
 
 
-def test_what_an_answer_leaves_out_is_not_taken_for_a_difference() -> None:
+def test_fields_that_a_response_leaves_out_are_not_a_difference() -> None:
     described = claim(description="The best")
     partial = RemoteSegment(id=BUNCE_ID, name="VIP", left_out=frozenset({"description"}))
     changes = after(
@@ -280,7 +282,7 @@ def test_a_refused_row_that_was_edited_meanwhile_is_retried_with_its_new_content
 
 
 @pytest.mark.parametrize("doubted", [True, False])
-def test_a_refused_create_of_a_row_that_a_late_answer_linked_becomes_an_update(
+def test_a_refused_create_of_a_row_that_a_late_response_linked_becomes_an_update(
     doubted: bool,
 ) -> None:
     changes = after(
@@ -292,7 +294,7 @@ def test_a_refused_create_of_a_row_that_a_late_answer_linked_becomes_an_update(
     assert changes["status"] == Status.PENDING
 
 
-# Late answers: the lease ran out while the request was on its way.
+# Late responses: the lease expired while the request was in flight.
 
 
 @pytest.mark.parametrize("status", [Status.PENDING, Status.IN_DOUBT, Status.REJECTED])
@@ -302,7 +304,7 @@ def test_a_late_success_is_adopted_by_a_row_without_segment(status: Status) -> N
     assert (changes["status"], changes["bunce_id"]) == (Status.SYNCED, BUNCE_ID)
 
 
-def test_a_late_success_during_anothers_create_leaves_the_status_to_that_one() -> None:
+def test_a_late_success_during_another_workers_create_keeps_the_status() -> None:
     changes = after(Outcome.CONFIRMED, segment=REMOTE, of=row(lease_token=uuid4()))
     assert changes["bunce_id"] == BUNCE_ID
     assert "status" not in changes
@@ -329,7 +331,7 @@ def test_a_create_confirmed_under_its_lease_with_another_id_ends_at_rest_and_is_
     assert changes["lease_token"] is None
 
 
-def test_a_late_update_that_crossed_another_is_sent_once_more() -> None:
+def test_a_late_update_that_may_have_overwritten_a_newer_one_is_sent_again() -> None:
     newer = row(
         status=Status.SYNCED,
         name="Newer",
@@ -342,12 +344,12 @@ def test_a_late_update_that_crossed_another_is_sent_once_more() -> None:
     assert changes == {"status": Status.PENDING, "due_at": NOW}
 
 
-def test_a_late_answer_to_what_is_synced_anyway_changes_nothing() -> None:
+def test_a_late_response_for_a_synced_row_changes_nothing() -> None:
     same = row(status=Status.SYNCED, bunce_id=BUNCE_ID, lease_token=None, lease_until=None)
     assert after(Outcome.CONFIRMED, segment=REMOTE, of=same) == {}
 
 
-# Adoption and looks into Bunce
+# Adoption and refreshes
 
 
 def test_an_adopted_row_is_synced_unless_it_was_edited_while_in_doubt() -> None:
@@ -357,7 +359,7 @@ def test_an_adopted_row_is_synced_unless_it_was_edited_while_in_doubt() -> None:
     assert (edited["status"], edited["bunce_id"]) == (Status.PENDING, BUNCE_ID)
 
 
-def test_a_type_longer_than_its_column_is_cut() -> None:
+def test_a_type_longer_than_its_column_is_truncated() -> None:
     remote = RemoteSegment(id=BUNCE_ID, name="VIP", type="x" * 300)
     assert len(after(Outcome.CONFIRMED, segment=remote)["bunce_type"]) == 100
 
@@ -430,7 +432,7 @@ def test_what_bunce_showed_after_the_push_is_not_drift() -> None:
     stored = listed_fingerprint("Vip", None)
     at_rest = row(status=Status.SYNCED, bunce_id=BUNCE_ID, shown_digest=stored)
     remote = RemoteSegment(id=BUNCE_ID, name="Vip")
-    for _ in range(2):  # the same at each look
+    for _ in range(2):  # the same at each refresh
         changes = seen(at_rest, Result(Outcome.CONFIRMED), remote)
         assert changes["last_code"] == "stored_differently"
         for name, value in changes.items():
@@ -469,7 +471,7 @@ def test_a_refresh_confirms_no_update_while_other_content_may_be_in_flight(
     assert "status" not in seen(waiting, Result(Outcome.CONFIRMED), REMOTE)
 
 
-def test_backoff_doubles_with_jitter_and_stays_at_an_hour() -> None:
+def test_backoff_doubles_with_jitter_up_to_an_hour() -> None:
     for attempts in (0, 1, 5, 12, 1000):
         longest = min(2.0**attempts if attempts < 20 else BACKOFF_CAP, BACKOFF_CAP)
         waits = {backoff(attempts).total_seconds() for _ in range(50)}

@@ -3,7 +3,7 @@
    The page polls with the ETag of what it shows: every two seconds after a change, less and less
    often while nothing changes, and not at all in a hidden tab. Times come from the database: each
    response contains its current time, from which the page counts with the browser's monotonic
-   clock. So a wrong clock of the browser does not matter. */
+   clock. So it does not matter if the browser's clock is wrong. */
 
 "use strict";
 
@@ -86,7 +86,7 @@
         interval = Math.min(interval * BACKOFF, MAX_INTERVAL);
         tick();
       } catch {
-        failures += 1; // the site does not respond, or with an error
+        failures += 1; // the site does not respond, or responds with an error
         if (failures >= MAX_FAILURES) {
           showOutdated(texts.unreachable.replace("{time}", clock.text));
         }
@@ -173,7 +173,7 @@
     return element.querySelector("[data-bunce-status]");
   }
 
-  /* Whether an element of the page as first loaded shows this HTML, apart from counting times. */
+  /* Whether an element of the page as first loaded shows this HTML, apart from running times. */
   function shows(element, html) {
     const copies = [element.cloneNode(true), element.cloneNode(false)];
     copies[1].innerHTML = html;

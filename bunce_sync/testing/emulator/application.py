@@ -1,4 +1,4 @@
-"""The emulated service without its network: who may call, what fails, what is logged."""
+"""The emulated service without its network: authentication, faults and logging."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class LoggedRequest:
 
 
 class Application:
-    """Bunce's behaviour and data. All of it may be used from any thread; lists are snapshots.
+    """Bunce's behaviour and data. All methods are thread-safe; lists are snapshots.
 
     Args:
         options: how Bunce behaves.
@@ -159,9 +159,9 @@ class Application:
             return self._limiter.recent(seconds)
 
     def worst_window(self, seconds: float = 60.0) -> int:
-        """Return the most counted requests from one address within any ``seconds``.
+        """Return the highest number of counted requests from one address in any ``seconds``.
 
-        Counted are all requests with an accepted key, at their arrival, also those that the
+        All requests with an accepted key count, from their arrival, including those that the
         limit refused.
         """
         with self._changed:
@@ -203,7 +203,7 @@ class Application:
         """Wait until a predicate is true; it is called after every request, and regularly.
 
         Args:
-            predicate: is given this emulator; it may make requests.
+            predicate: called with this emulator; it may make requests.
             timeout: in seconds.
 
         Raises:

@@ -68,7 +68,7 @@ class Connection:
             self._writer.close()
 
     def abort(self, *, reset: bool = False) -> None:
-        """Close at once and drop what is not sent yet.
+        """Close at once and drop unsent data.
 
         Args:
             reset: close with an RST, so that the client sees a connection reset.
@@ -141,7 +141,7 @@ class Connection:
         await self._writer.drain()
 
     async def _deliver(self, response: Response) -> None:
-        """Deliver a response in another way than the right one; nothing follows it."""
+        """Deliver a response in a faulty way; nothing follows it on the connection."""
         body = response.body
         match response.delivery:
             case Delivery.RESET:

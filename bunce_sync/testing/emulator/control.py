@@ -22,7 +22,7 @@ _SHOWN_DUPLICATES = 50
 class ControlPages:
     """Pages about the emulator itself.
 
-    They need no key, are not logged and do not count for the rate limit:
+    They need no key, are not logged and do not count towards the rate limit:
 
     ``GET /``: the front page;
     ``GET /health``: 200 if it runs;

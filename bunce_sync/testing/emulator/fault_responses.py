@@ -82,7 +82,7 @@ class FaultPlan:
 
 
 def response_instead(fault: str, plan: FaultPlan) -> Response:
-    """Return the response to a call that is not carried out, or only later."""
+    """Return the response to a call that is not carried out, or is carried out later."""
     faults = plan.faults
     match fault:
         case "reset_before":

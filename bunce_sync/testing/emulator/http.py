@@ -50,7 +50,7 @@ class Request:
 
 
 class Delivery(Enum):
-    """How a response is delivered, or not."""
+    """How a response is delivered, if at all."""
 
     SEND = auto()
     HOLD = auto()  # send nothing for some seconds, then close the connection
@@ -81,7 +81,7 @@ class Response:
 
 
 class HttpError(Exception):
-    """A request is refused; ``response`` is what the client gets."""
+    """A refused request; ``response`` is what the client gets."""
 
     def __init__(self, status: int, message: str, headers: Headers = ()) -> None:
         super().__init__(message)

@@ -61,8 +61,8 @@ class Options:
             ``nested``: rows in ``data.data`` and ``meta`` inside ``data``;
             ``ignore_page``: every page is the first one;
             ``clamp``: a page past the end is the last one again.
-        page_cap: the most rows of a page, whatever ``per_page`` says; None for no cap.
-        max_per_page: a greater ``per_page`` is refused with 422 "per_page must be at most …";
+        page_cap: the maximum number of rows on a page, whatever ``per_page`` says; None for no cap.
+        max_per_page: a larger ``per_page`` is refused with 422 "per_page must be at most …";
             None accepts any and returns at most 100 rows.
         hide_every: lists leave out every N-th segment, in the order of storing. Pages become
             shorter, totals still count it, and it can be read by its id. None hides nothing.
@@ -142,7 +142,7 @@ class Faults:
         error_after: stored, then 500.
         cut_json: stored; the response ends in the middle of its body.
         wrong_shape: stored; a successful response in an undocumented shape, see ``shape``.
-        trickle: stored; the body is sent one byte each ``trickle_seconds``.
+        trickle: stored; the body is sent one byte every ``trickle_seconds``.
         too_large: stored; the correct response after ``large_bytes`` of whitespace.
         no_content: stored, then 204 without a body; a refused call keeps its response.
         methods: the HTTP methods that can get faults.

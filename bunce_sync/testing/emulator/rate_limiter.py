@@ -62,7 +62,7 @@ class RateLimiter:
         return max(block_seconds, free)
 
     def worst_window(self, seconds: float) -> int:
-        """Return the most requests from one address within any ``seconds``, also refused ones."""
+        """Return the most requests of one address in any ``seconds``, including refused ones."""
         return max((_worst(times, seconds) for times in self._arrivals.values()), default=0)
 
     def recent(self, seconds: float) -> int:

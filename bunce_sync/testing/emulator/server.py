@@ -33,7 +33,7 @@ class MissingExtraError(ImportError):
 class Emulator(Application):
     """A local Bunce, in memory only.
 
-    All of it may be used from any thread. As a context manager it starts and stops::
+    All methods are thread-safe. As a context manager it starts and stops::
 
         with Emulator() as bunce:
             requests.get(f"{bunce.base_url}/segments", headers={"X-Authorization": "sk_test_x"})

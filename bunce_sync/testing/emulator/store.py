@@ -134,7 +134,7 @@ class Store:
         self._replace(self.segments[segment_id], all_customers=True, customers_count=len(members))
 
     def remove_customers(self, segment_id: str, keys: Iterable[str]) -> None:
-        """Take customers, named by customer_id or email, out of a segment; ignore unknown ones."""
+        """Remove customers, given by customer_id or email, from a segment; ignore unknown ones."""
         members = self._members[segment_id]
         for key in keys:
             found = self._by_customer_id.get(key) or self._by_email.get(key)
