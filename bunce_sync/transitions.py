@@ -196,7 +196,8 @@ def _after_success(
             return duplicate
         # The row's own segment has what Bunce showed of it last.
         held = listed_fingerprint(row.bunce_name, row.bunce_description)
-        sent_digest = row.content_fingerprint if held == row.listed_fingerprint else ""
+        is_current = held == row.listed_fingerprint and _list_shows_updates(row)
+        sent_digest = row.content_fingerprint if is_current else ""
         return _confirmed(row, sent_digest, held, now) | duplicate
     values = confirmed_values(remote)
     linked_now = row.bunce_id is None
@@ -220,6 +221,11 @@ def _after_success(
         # Two updates crossed, and it is unknown which one Bunce kept.
         return {"status": Status.PENDING, "due_at": now}
     return {}
+
+
+def _list_shows_updates(row: Row) -> bool:
+    """Return whether Bunce's list shows every field of an update, and so proves one."""
+    return {*row.UPDATE_FIELDS} <= {*LISTED_FIELDS}
 
 
 def _create_only_fields_differ(row: Row, content: Mapping[str, Any]) -> bool:
@@ -343,8 +349,7 @@ def _compare(row: Row, remote: RemoteSegment, *, now: Moment) -> Values:
     shown = _listed_digest(remote, row.bunce_name, row.bunce_description)
     local = row.listed_fingerprint
     unedited = row.content_fingerprint == row.sent_digest
-    list_shows_all = {*row.UPDATE_FIELDS} <= {*LISTED_FIELDS}
-    if row.status == Status.PENDING and unedited and shown == local and list_shows_all:
+    if row.status == Status.PENDING and unedited and shown == local and _list_shows_updates(row):
         # The update of unknown outcome took effect.
         return _confirmed(row, row.sent_digest, row.listed_digest, now) | {"shown_digest": shown}
     gone_before = row.status == Status.REJECTED and row.last_code == "not_found"

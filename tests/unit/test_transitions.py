@@ -8,7 +8,7 @@ from uuid import uuid4
 
 import pytest
 
-from bunce_sync import exceptions
+from bunce_sync import exceptions, transitions
 from bunce_sync.client import RemoteSegment
 from bunce_sync.fingerprint import listed_fingerprint
 from bunce_sync.models import ApiCall, Segment
@@ -329,6 +329,15 @@ def test_a_create_confirmed_under_its_lease_with_another_id_ends_at_rest_and_is_
     assert (changes["status"], changes["bunce_duplicate_id"]) == (Status.SYNCED, BUNCE_ID)
     assert "bunce_id" not in changes
     assert changes["lease_token"] is None
+
+
+def test_what_the_list_does_not_show_confirms_no_update(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transitions, "LISTED_FIELDS", ("name",))
+    linked = row(bunce_id=OTHER_ID, bunce_name="VIP")
+    changes = after(Outcome.CONFIRMED, segment=REMOTE, of=linked)
+    assert (changes["status"], changes["bunce_duplicate_id"]) == (Status.PENDING, BUNCE_ID)
+    waiting = row(status=Status.PENDING, lease_token=None, lease_until=None, bunce_id=BUNCE_ID)
+    assert "status" not in seen(waiting, Result(Outcome.CONFIRMED), REMOTE)
 
 
 def test_a_late_update_that_may_have_overwritten_a_newer_one_is_sent_again() -> None:
