@@ -23,9 +23,6 @@ MIX = Faults(
 )
 
 
-#: Seconds allowed for the backoff of a failed update; of 2,000 rows one may well fail five times.
-BACKOFF = 40 if LONG else 15
-
 #: In the short form unique names are tested on one stack only.
 KINDS = [
     *((stack, False) for stack in STACKS),
@@ -60,7 +57,7 @@ def test_the_last_edit_of_each_row_reaches_bunce_despite_faults_of_updates_and_r
     trial.save(rows(100))
     # Some of them while their creates are under way or in doubt.
     trial.edit(" edited")
-    trial.rest(slack=BACKOFF)
+    trial.rest(slack=10)
     assert all(one.name.endswith(" edited") for one in trial.bunce.segments)
 
 

@@ -6,9 +6,8 @@ from pathlib import Path
 import pytest
 
 from bunce_sync.testing.emulator import Faults
-from bunce_sync.transitions import REFRESH_FIRST
 from tests.faults.conftest import STACKS
-from tests.faults.test_bunce_fails import BACKOFF, MIX
+from tests.faults.test_bunce_fails import MIX
 from tests.faults.trial import LONG, REST_LIMIT, SEEDS, Trial, rows
 
 ODD = Faults(
@@ -39,7 +38,7 @@ def test_unusual_responses_and_pages_leave_exactly_one_segment_for_each_row(
         trial.site.start_worker(beat=beat, processes=2)
     trial.save(rows(100))
     trial.edit(" edited")
-    trial.rest(slack=BACKOFF + REFRESH_FIRST.total_seconds() + 10)
+    trial.rest(slack=10)
     assert all(one.name.endswith(" edited") for one in trial.bunce.segments)
 
 
@@ -54,5 +53,5 @@ def test_rows_written_back_with_stale_values_keep_their_segments(
     trial.insert(rows(200))
     trial.site.shell(WRITER.read_text(), seconds=REST_LIMIT)
     trial.note_fault()
-    trial.rest(slack=BACKOFF)
+    trial.rest(slack=10)
     assert all(one.description == "written back" for one in trial.bunce.segments)

@@ -13,7 +13,7 @@ import pytest
 from django.db.models import Q, QuerySet
 
 from bunce_sync import transitions
-from bunce_sync.models import Segment
+from bunce_sync.models import ApiCall, Segment
 from bunce_sync.testing.emulator import Emulator
 from tests.faults import report
 from tests.site import Process, Site, eventually
@@ -119,9 +119,27 @@ class Trial:
         last = max([self.last_fault, *(one.at for one in self.bunce.requests if one.fault)])
         self.verdict()
         if last:
-            assert ended - last <= REST + slack, (
-                f"at rest {ended - last:.1f} s after the last fault"
+            allowed = REST + self.longest_delay() + slack
+            assert ended - last <= allowed, (
+                f"at rest {ended - last:.1f} s after the last fault; {allowed:.1f} s are allowed"
             )
+
+    def longest_delay(self) -> float:
+        """Return the longest retry delay that any row of the trial can have had, in seconds.
+
+        It doubles with each consecutive failure of a row; an unreadable response to an update is
+        followed by a read first.
+        """
+        longest = 0
+        failures: Counter[int | None] = Counter()
+        calls = self.site.calls.filter(operation__in=("create", "update")).order_by("id")
+        for row, outcome in calls.values_list("segment_id", "outcome"):
+            failures[row] = 0 if outcome == ApiCall.Outcome.CONFIRMED else failures[row] + 1
+            longest = max(longest, failures[row])
+        if not longest:
+            return 0.0
+        backoff: float = transitions.BACKOFF_BASE * 2**longest
+        return max(backoff, transitions.REFRESH_FIRST.total_seconds())
 
     def verdict(self, *, synced: bool = True) -> None:
         """Compare the rows with Bunce one to one, and add the result to the report."""
