@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from django.db.models import TextChoices
 from django.utils.translation import gettext_lazy as _
 
@@ -31,6 +33,10 @@ class Outcome(TextChoices):
     UNKNOWN = "unknown", _("Outcome unknown")
     ABANDONED = "abandoned", _("Worker lost")
     DUPLICATE = "duplicate", _("Duplicate")
+
+
+#: The outcomes of requests that may have reached Bunce although it confirmed nothing.
+UNRESOLVED: Final = (Outcome.UNKNOWN, Outcome.ABANDONED)
 
 
 class Decision(TextChoices):

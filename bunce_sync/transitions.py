@@ -174,7 +174,7 @@ def _after_refusal(row: Row, claim: Claim, result: Result, *, now: Moment) -> Va
         # Perhaps refused as a duplicate of our own earlier create, which did arrive.
         return {"status": Status.IN_DOUBT, "due_at": now}
     edited = row.content_fingerprint != claim.sent_digest or (
-        claim.creates and _create_only_fields_differ(row, claim.content)
+        claim.creates and create_only_fields_differ(row, claim.content)
     )
     if edited or row.bunce_id != claim.bunce_id:
         # The refused content is outdated: the row was edited, or a late response to an earlier
@@ -228,9 +228,15 @@ def _list_shows_updates(row: Row) -> bool:
     return {*row.UPDATE_FIELDS} <= {*LISTED_FIELDS}
 
 
-def _create_only_fields_differ(row: Row, content: Mapping[str, Any]) -> bool:
-    names = set(row.CREATE_FIELDS) - set(row.UPDATE_FIELDS)
-    return any(getattr(row, name) != content[name] for name in names)
+def create_only_fields_differ(row: Row, content: Mapping[str, Any]) -> bool:
+    """Return whether a create sent other values of fields that ``sent_digest`` does not cover.
+
+    Args:
+        content: the content of the create; fields that it lacks do not differ.
+    """
+    return any(
+        name in content and getattr(row, name) != content[name] for name in row.CREATE_ONLY_FIELDS
+    )
 
 
 def _shown_values(row: Row, claim: Claim, remote: RemoteSegment) -> Values:
@@ -362,6 +368,11 @@ def _compare(row: Row, remote: RemoteSegment, *, now: Moment) -> Values:
         first = row.shown_digest in ("", shown)
         values["last_code"] = "stored_differently" if first else "drift"
     return values
+
+
+def without_duplicate() -> Values:
+    """Return the values of a row whose second segment is gone or belongs to another row."""
+    return {"bunce_duplicate_id": None}
 
 
 def after_failed_refresh(error: Exception) -> Values:

@@ -33,7 +33,6 @@ BAR_GAP: Final = 16
 MIN_BAR_HEIGHT: Final = 8
 #: Requests in a bucket that fill the chart's height, unless a bucket has more.
 MIN_SCALE: Final = 5
-OUTCOMES: Final = ("accepted", "rejected", "failed")
 
 
 def panel(status: SyncStatus, admin_name: str, *, with_times: bool = False) -> SafeString:
@@ -109,7 +108,7 @@ def _usage_width(usage: Usage) -> int:
 def _chart(hour: Sequence[Bucket]) -> dict[str, Any]:
     """Return the stacked bars, the totals and a text alternative of the last hour's requests."""
     scale = max([MIN_SCALE, *(sum(_counts(bucket).values()) for bucket in hour)])
-    totals = [(kind, sum(getattr(bucket, kind) for bucket in hour)) for kind in OUTCOMES]
+    totals = [(kind, sum(getattr(bucket, kind) for bucket in hour)) for kind in messages.CHART]
     descriptions = [_describe(bucket) for bucket in hour if any(_counts(bucket).values())]
     return {
         "width": CHART_WIDTH,
@@ -125,7 +124,7 @@ def _chart(hour: Sequence[Bucket]) -> dict[str, Any]:
 
 
 def _counts(bucket: Bucket) -> dict[str, int]:
-    return {kind: getattr(bucket, kind) for kind in OUTCOMES}
+    return {kind: getattr(bucket, kind) for kind in messages.CHART}
 
 
 def _bars(position: int, bucket: Bucket, scale: int, buckets: int) -> Iterator[dict[str, Any]]:

@@ -45,6 +45,8 @@ class Segment(models.Model):
     CREATE_FIELDS: ClassVar = ("name", "description", "add_all_customers")
     #: The fields that an update sends.
     UPDATE_FIELDS: ClassVar = ("name", "description")
+    #: The fields that only a create sends, so that no update can correct them.
+    CREATE_ONLY_FIELDS: ClassVar = frozenset(CREATE_FIELDS) - frozenset(UPDATE_FIELDS)
     #: The fields that only the sync writes. A new row starts with their defaults.
     SYNC_FIELDS: ClassVar = frozenset(
         {

@@ -148,30 +148,25 @@ class SegmentQuerySet(QuerySet["Segment"]):
         at_rest = self.filter(pk__in=keys, status__in=transitions.AT_REST).order_by()
         rows = list(at_rest.only(*self.model.CREATE_FIELDS, "sent_digest", "bunce_id"))
         changed = {row.pk for row in rows if row.content_fingerprint != row.sent_digest}
-        changed |= self._differing_from_create([row for row in rows if row.pk not in changed])
+        changed |= self._differing_from_create(row for row in rows if row.pk not in changed)
         if changed:
             at_rest.filter(pk__in=changed).update_sync_fields(
                 **transitions.requeued(now=DatabaseNow())
             )
 
-    def _differing_from_create(self, rows: Sequence[Segment]) -> set[int]:
-        """Return those without a Bunce id whose last create sent another value of a field.
-
-        This concerns the fields that only a create sends: ``sent_digest`` does not cover them.
-        """
+    def _differing_from_create(self, rows: Iterable[Segment]) -> set[int]:
+        """Return the rows without a Bunce id that differ from their last create."""
         unlinked = {row.pk: row for row in rows if row.bunce_id is None}
         if not unlinked:
             return set()
         creates = ApiCall.objects.using(self.write_alias).filter(
             segment_id__in=[*unlinked], operation=ApiCall.Operation.CREATE
         )
-        last = dict(creates.order_by("pk").values_list("segment_id", "body"))
-        create_only = {*self.model.CREATE_FIELDS} - {*self.model.UPDATE_FIELDS}
+        bodies = dict(creates.order_by("pk").values_list("segment_id", "body"))
         return {
             pk
-            for pk, row in unlinked.items()
-            for name, sent in (last.get(pk) or {}).items()
-            if name in create_only and sent != getattr(row, name)
+            for pk, body in bodies.items()
+            if pk and transitions.create_only_fields_differ(unlinked[pk], body or {})
         }
 
     @property

@@ -140,7 +140,7 @@ def get_status() -> SyncStatus:
     return SyncStatus(
         now=now,
         counts=count_segments(),
-        due={kind.name: kind.due().order_by().count() for kind in KINDS},
+        due={kind.name: kind.count_due() for kind in KINDS},
         usage=Usage(requests.used, _setting("RATE_LIMIT"), _setting("RATE_WINDOW")),
         rate_limiter=_rate_limiter(state, now),
         configuration_problem=configuration_problem,

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
-from bunce_sync.models import SegmentQuerySet
 from bunce_sync.sync.circuit_breaker import OperationPaused, OperationRows
 from bunce_sync.sync.rate_limiter import NoPermit
 
@@ -66,7 +65,6 @@ class Kind:
     Attributes:
         name: one word.
         label: what is done with a segment, as an infinitive for people.
-        due: returns the segments that the kind could work on now.
         workers_needed: returns for how many workers there is work, given how many permits can be
             expected until the next sweep.
         run: does some of it within a budget.
@@ -77,12 +75,15 @@ class Kind:
 
     name: str
     label: StrPromise
-    due: Callable[[], SegmentQuerySet]
     workers_needed: Callable[[int], int]
     run: Callable[[Budget], Progress]
     operations: tuple[OperationRows, ...]
     report: str
     noun: str
+
+    def count_due(self) -> int:
+        """Return how many segments this kind could work on now."""
+        return sum(rows.waiting().order_by().count() for rows in self.operations)
 
 
 @dataclass(frozen=True, slots=True)

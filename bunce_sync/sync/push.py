@@ -31,7 +31,7 @@ from django.db.models.functions import Coalesce
 from django.utils.translation import gettext_lazy as _
 
 from bunce_sync import database, transitions
-from bunce_sync.choices import Decision, Operation, Outcome, Status
+from bunce_sync.choices import UNRESOLVED, Decision, Operation, Outcome, Status
 from bunce_sync.client import RemoteSegment, RequestRecord
 from bunce_sync.conf import conf
 from bunce_sync.exceptions import ConfigurationError
@@ -55,8 +55,6 @@ OLDEST = 100
 PERMITS_PER_WORKER = 10
 #: The fields a claim reads. No times: a row whose times cannot be read is sent as well.
 CLAIMED = (*Segment.CREATE_FIELDS, "bunce_id", "status", "attempts", "sent_digest", "listed_digest")
-#: The outcomes of requests that may have reached Bunce.
-UNRESOLVED = (Outcome.UNKNOWN, Outcome.ABANDONED, Outcome.UNDER_WAY)
 #: The fields that recording a result reads.
 RECORDED = (
     *Segment.CREATE_FIELDS,
@@ -97,11 +95,9 @@ class Push(Attempt[RemoteSegment]):
         self.claim = replace(self.claim, token=uuid.uuid4())
         # Name and description are compared again when recording. A field that only a create sends
         # cannot be corrected by an update, so it must not have changed.
-        create_only = {*Segment.CREATE_FIELDS} - {*Segment.UPDATE_FIELDS}
+        unchanged = self.row.content(Segment.CREATE_ONLY_FIELDS)
         due = database.segments().due()
-        due = due.filter(
-            pk=self.row.pk, bunce_id=self.row.bunce_id, **self.row.content(create_only)
-        )
+        due = due.filter(pk=self.row.pk, bunce_id=self.row.bunce_id, **unchanged)
         values = transitions.claimed(
             self.claim, now=DatabaseNow(), lease=timedelta(seconds=conf.LEASE)
         )
@@ -188,7 +184,7 @@ class Push(Attempt[RemoteSegment]):
         creates = database.calls().filter(
             segment_id=self.row.pk,
             operation=Operation.CREATE,
-            outcome__in=(Outcome.UNKNOWN, Outcome.ABANDONED),
+            outcome__in=UNRESOLVED,
         )
         return creates.exclude(pk=self.call.pk).exists()
 
@@ -334,7 +330,7 @@ def _earlier_creates(pk: Any) -> QuerySet[ApiCall]:
 
     Every claim checks this, so it is a simpler query than the next, and may return more.
     """
-    arrived = (Outcome.CONFIRMED, Outcome.DUPLICATE, *UNRESOLVED)
+    arrived = (Outcome.CONFIRMED, Outcome.DUPLICATE, Outcome.UNDER_WAY, *UNRESOLVED)
     return database.calls().filter(segment_id=pk, operation=Operation.CREATE, outcome__in=arrived)
 
 
@@ -344,7 +340,7 @@ def _unexpected_creates(pk: int) -> QuerySet[ApiCall]:
     The row existed when they were made, so it is not another one that got the same key.
     """
     created_at = database.segments().filter(pk=pk).values("created_at")
-    unresolved = Q(outcome__in=UNRESOLVED, decision="")
+    unresolved = Q(outcome__in=(Outcome.UNDER_WAY, *UNRESOLVED), decision="")
     confirmed = Q(outcome=Outcome.CONFIRMED) | Q(decision=Decision.ADOPTED)
     return _earlier_creates(pk).filter(
         unresolved | (confirmed & ~Q(bunce_id="")), started_at__gte=Subquery(created_at)
@@ -422,7 +418,6 @@ UPDATES: Final = _rows_of(Operation.UPDATE)
 PUSH: Final = Kind(
     name="push",
     label=_("to send"),
-    due=lambda: database.segments().due(),
     workers_needed=workers_needed,
     run=run,
     operations=(CREATES, UPDATES),

@@ -18,7 +18,7 @@ from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.utils.translation import gettext_lazy as _
 
 from bunce_sync import database, transitions
-from bunce_sync.choices import Decision, Operation, Outcome, Status
+from bunce_sync.choices import UNRESOLVED, Decision, Operation, Outcome, Status
 from bunce_sync.client import RemoteSegment
 from bunce_sync.conf import conf
 from bunce_sync.fingerprint import listed_fingerprint
@@ -35,7 +35,6 @@ logger = logging.getLogger(__name__)
 #: How far apart the attempt and Bunce's time of creation may lie: the time zone of ``created_at``
 #: is not documented.
 NEAR = timedelta(days=1)
-DOUBTFUL = (Outcome.UNKNOWN, Outcome.ABANDONED)
 
 
 class Reconciliation:
@@ -163,7 +162,7 @@ def _adopt(row: Segment, remote: RemoteSegment) -> Adoption:
             # It may be recorded as the second segment of another row; now it is this row's own.
             others = segments.filter(bunce_duplicate_id=remote.id)
             if keys := list(others.values_list("pk", flat=True)):
-                segments.filter(pk__in=keys).update_sync_fields(bunce_duplicate_id=None)
+                segments.filter(pk__in=keys).update_sync_fields(**transitions.without_duplicate())
     except IntegrityError:
         if not database.segments().filter(bunce_id=remote.id).exists():
             raise  # it must not count as absent, or it would be created again
@@ -212,7 +211,7 @@ def _doubtful_calls(segment_ids: Iterable[int]) -> QuerySet[ApiCall]:
     return database.calls().filter(
         segment_id__in=segment_ids,
         operation=Operation.CREATE,
-        outcome__in=DOUBTFUL,
+        outcome__in=UNRESOLVED,
         decision="",
     )
 
@@ -238,7 +237,7 @@ def _was_disturbed(scan: Scan) -> bool:
     answered = Q(started_at__gte=scan.started_at - timedelta(seconds=conf.request_deadline))
     unanswered = Q(
         started_at__gte=scan.started_at - timedelta(seconds=conf.GRACE),
-        outcome__in=(*DOUBTFUL, Outcome.UNDER_WAY),
+        outcome__in=(*UNRESOLVED, Outcome.UNDER_WAY),
     )
     updates = database.calls().filter(operation=Operation.UPDATE)
     return updates.filter(answered | unanswered).exclude(outcome=Outcome.NOT_SENT).exists()
@@ -254,7 +253,6 @@ LISTS: Final = OperationRows(
 RECONCILE: Final = Kind(
     name="reconcile",
     label=_("to look up in Bunce's list"),
-    due=lambda: database.segments().checkable(),
     workers_needed=workers_needed,
     run=run,
     operations=(LISTS,),

@@ -123,7 +123,7 @@ def _save(
             current, result, remote, now=DatabaseNow(), reads_work=reads_work
         )
         if duplicate_gone and current.bunce_duplicate_id == row.bunce_duplicate_id:
-            values |= {"bunce_duplicate_id": None}
+            values |= transitions.without_duplicate()
         if values:
             database.segments().filter(pk=row.pk).update_sync_fields(**values)
     return True
@@ -172,7 +172,6 @@ READS: Final = OperationRows(
 REFRESH: Final = Kind(
     name="refresh",
     label=_("to refresh"),
-    due=lambda: database.segments().refresh_requested(),
     workers_needed=workers_needed,
     run=run,
     operations=(READS,),

@@ -171,7 +171,7 @@ class TestStatus:
         few = count()
         for _ in range(60):
             call(segment)
-        assert count() == few <= 14
+        assert count() == few <= 15
 
 
 @pytest.mark.parametrize(

@@ -77,7 +77,7 @@ def test_the_number_of_queries_is_small_and_does_not_grow_with_the_rows(rows: in
         connection,
     ) as queries:
         get_status()
-    assert len(queries) == 8
+    assert len(queries) == 9
 
 
 def test_due_segments_are_counted_by_kind_of_work() -> None:

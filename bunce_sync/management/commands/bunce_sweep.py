@@ -160,15 +160,17 @@ def _report(done: RunResult, status: SyncStatus) -> str:
         ]
         text = ", ".join(parts)
         lines = [f"{text[0].upper()}{text[1:]}."]
+    elif reason := _why_nothing(status):
+        lines = [f"Nothing was sent: {reason}"]
     else:
-        lines = [_why_nothing(status)]
+        lines = ["No request succeeded. The admin shows the errors; the next sweep retries."]
     if done.freed:
         lines.append(f"Took {_number(done.freed, 'segment')} back from workers that stopped.")
     return "\n".join([*lines, _segments(status)])
 
 
 def _why_nothing(status: SyncStatus) -> str:
-    """Return why no request was made, or that none succeeded."""
+    """Return why no request was made; empty if segments are due and nothing blocks them."""
     if status.rate_limiter.state == "paused":
         reason = SyncState.Reason(status.rate_limiter.reason).label
         until = (
@@ -177,19 +179,17 @@ def _why_nothing(status: SyncStatus) -> str:
             else ""
         )
         detail = f" ({status.rate_limiter.detail})" if status.rate_limiter.detail else ""
-        return f"Nothing was sent: {reason}{detail}{until}."
+        return f"{reason}{detail}{until}."
     paused = [_paused(one) for one in status.operations if _is_needed(one)]
     waiting = (status.counts[Status.PENDING], status.counts[Status.IN_DOUBT], *status.due.values())
     if not any(waiting) and not paused:
-        return "Nothing was sent: no segment is waiting."
+        return "no segment is waiting."
     if status.usage.limit is not None and status.usage.used >= status.usage.limit:
         limit = f"the limit of {status.usage.limit} requests in {status.usage.seconds:g} s"
-        return " ".join([f"Nothing was sent: {limit} is used up.", *paused])
-    if paused:
-        return f"Nothing was sent: {' '.join(paused)}"
-    if any(status.due.values()):
-        return "No request succeeded. The admin shows the errors; the next sweep retries."
-    return "Nothing was sent: no segment is due yet."
+        return " ".join([f"{limit} is used up.", *paused])
+    if paused or any(status.due.values()):
+        return " ".join(paused)
+    return "no segment is due yet."
 
 
 def _is_needed(paused: PausedOperation) -> bool:
