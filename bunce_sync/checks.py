@@ -7,6 +7,8 @@ import ipaddress
 from typing import Any
 from urllib.parse import urlsplit
 
+from celery import Celery
+from celery.exceptions import QueueNotFound
 from django.apps import apps
 from django.conf import settings as django_settings
 from django.core import checks
@@ -15,6 +17,8 @@ from django.db import router
 
 from bunce_sync.conf import SETTINGS, conf, raw_settings
 from bunce_sync.exceptions import ConfigurationError
+from bunce_sync.routing import celery_app, destination, unimported_module, worker_queues
+from bunce_sync.tasks import SWEEP
 
 SQLITE = "django.db.backends.sqlite3"
 POSTGRESQL = "django.db.backends.postgresql"
@@ -155,6 +159,70 @@ def check_database(**kwargs: Any) -> list[CheckMessage]:
             )
         )
     return messages
+
+
+def check_celery(**kwargs: Any) -> list[CheckMessage]:
+    """W013: an application that is not imported. W014, W015: queues. W016: no sweep by beat."""
+    if _unusable("QUEUE"):
+        return []
+    if module := unimported_module():
+        package = module.partition(".")[0]
+        return [
+            checks.Warning(
+                f"{package} does not import the Celery application in {module}, so this process"
+                " cannot wake a worker: segments wait for the next sweep.",
+                hint=f"Add to {package}/__init__.py: from .celery import app as celery_app",
+                id="bunce_sync.W013",
+            )
+        ]
+    app = celery_app()
+    if app is None:
+        return []
+    return [*_check_queue(app), *_check_beat(app)]
+
+
+def _check_queue(app: Celery) -> list[CheckMessage]:
+    routed = ""
+    try:
+        routed = destination(app, "") or ""
+        queue = destination(app, conf.QUEUE)
+    except QueueNotFound as error:
+        listed = ", ".join(map(repr, worker_queues(app)))
+        return [
+            checks.Warning(
+                f"Celery refuses to send the app's tasks: {str(error).rstrip('.')}, and"
+                " task_create_missing_queues is off. Segments wait for the next sweep.",
+                hint=f"Add the queue to CELERY_TASK_QUEUES, or use one of {listed}.",
+                id="bunce_sync.W014",
+            )
+        ]
+    default = app.conf.task_default_queue
+    if not conf.QUEUE or routed in (default, queue, ""):
+        return []
+    return [
+        checks.Warning(
+            f"The app's tasks go to the queue {queue!r} of BUNCE_SYNC['QUEUE'], but the site's"
+            f" CELERY_TASK_ROUTES name {routed!r} for them.",
+            hint="Remove one of the two, and start a worker that consumes the other's queue.",
+            id="bunce_sync.W015",
+        )
+    ]
+
+
+def _check_beat(app: Celery) -> list[CheckMessage]:
+    app.finalize()
+    entries = (app.conf.beat_schedule or {}).values()
+    if any(entry.get("task") == SWEEP for entry in entries):
+        return []
+    return [
+        checks.Warning(
+            f"Beat's schedule has no entry for the task {SWEEP}: it was replaced after the app had"
+            " added the entry. Segments whose message is lost are never sent.",
+            hint="Set CELERY_BEAT_SCHEDULE in the settings, or add to app.conf.beat_schedule"
+            " instead of replacing it.",
+            id="bunce_sync.W016",
+        )
+    ]
 
 
 def check_managers(**kwargs: Any) -> list[CheckMessage]:

@@ -54,3 +54,11 @@ class Reason(TextChoices):
     KEY_REFUSED = "key_refused", _("Bunce refused the API key")
     UNREACHABLE = "unreachable", _("Bunce is not responding")
     CLOCK = "clock", _("The database's clock jumped")
+
+
+class Sweeper(TextChoices):
+    """What ran a sweep, which says when the next one is due."""
+
+    WORKER = "worker", _("A Celery worker")
+    LOOP = "loop", _("bunce_sweep --loop")
+    CRON = "cron", _("bunce_sweep")

@@ -59,12 +59,6 @@ def _text(value: Any) -> str:
     return value.strip()
 
 
-def _name(value: Any) -> str:
-    if not _text(value):
-        raise ValueError("must not be empty")
-    return _text(value)
-
-
 def _key(value: Any) -> str:
     text = _text(value)
     if not all("!" <= character <= "~" for character in text):
@@ -150,7 +144,7 @@ class Conf:
     RATE_WINDOW = Setting(60.0, _seconds)
     SWEEP_INTERVAL = Setting(10.0, _seconds)
     PAGE_SIZE = Setting(100, _page_size)
-    QUEUE = Setting("bunce", _name)
+    QUEUE = Setting("", _text, example="bunce")
     LEDGER_DAYS = Setting(30, _count)
 
     def check(self) -> None:
@@ -161,6 +155,13 @@ class Conf:
         """
         for key in SETTINGS:
             getattr(self, key)
+
+    def usable(self, key: str) -> Any:
+        """Return a setting, or its default if its value is invalid."""
+        try:
+            return getattr(self, key)
+        except ConfigurationError:
+            return SETTINGS[key].default
 
     @property
     def base_url(self) -> str:

@@ -16,6 +16,8 @@ from typing import Any
 from celery import Celery, Task
 from kombu import Producer
 
+from bunce_sync.routing import celery_app
+
 logger = logging.getLogger(__name__)
 
 #: Seconds for each step of communication with the broker.
@@ -73,7 +75,9 @@ class Publisher:
         Returns:
             Whether the broker accepted the message. If not, the next sweep sends it again.
         """
-        app: Celery = task.app
+        app = celery_app()
+        if app is None:  # there is no broker to wait for
+            return False
         if app.conf.task_always_eager:
             task.apply_async(args)
             return True
@@ -86,8 +90,8 @@ class Publisher:
             self._paused_until = time.monotonic() + PAUSE_SECONDS
             # Without the error's text, which may contain the broker's URL with a password.
             logger.warning(
-                "The Celery broker cannot be reached (%s). Segments wait in the database and are"
-                " picked up by the sweep. Next attempt in %.0f s.",
+                "Celery could not send a message (%s). Segments wait in the database and are picked"
+                " up by the sweep. Next attempt in %.0f s.",
                 type(error).__name__,
                 PAUSE_SECONDS,
             )
@@ -111,7 +115,10 @@ class Publisher:
         Returns:
             Whether the broker accepted a message.
         """
-        if task.app.conf.task_always_eager:
+        app = celery_app()
+        if app is None:
+            return False
+        if app.conf.task_always_eager:
             return self.publish(task, *args)  # no worker would recheck the database
         now = time.monotonic()
         passed, self._tokens_at = now - self._tokens_at, now

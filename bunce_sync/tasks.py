@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from celery import Task, shared_task
+from celery import Celery, Task, shared_task
 
 from bunce_sync.conf import conf
 from bunce_sync.exceptions import ConfigurationError
@@ -27,17 +27,20 @@ TIME_BUDGET = 5.0
 #: Seconds after which a worker that finds nothing more looks once again: the publisher does not
 #: send a message for each of the rows that are saved in quick succession.
 RECHECK_DELAY = 2 / MESSAGES_PER_SECOND
+#: The name of the task that beat starts.
+SWEEP = "bunce_sync.sweep"
 
 
 class BunceTask(Task):  # type: ignore[type-arg]  # Task is generic in the stubs alone
-    """A task on the app's own queue whose message is worthless when it is old."""
+    """A task whose message is worthless when it is old."""
 
     ignore_result = True
     acks_late = False
 
     def apply_async(self, *args: Any, **options: Any) -> Any:
         """As Celery's; queue and expiry come from the settings as they are now."""
-        options.setdefault("queue", conf.QUEUE)
+        if conf.QUEUE:
+            options.setdefault("queue", conf.QUEUE)
         options.setdefault("expires", conf.SWEEP_INTERVAL)
         return super().apply_async(*args, **options)
 
@@ -79,7 +82,24 @@ def work(kind: str) -> None:
         PUSH.run(Budget(TIME_BUDGET))
 
 
-@shared_task(name="bunce_sync.sweep", base=BunceTask)
+class SweepTask(BunceTask):
+    """The task that beat starts, in every Celery application that has this app's tasks."""
+
+    @classmethod
+    def on_bound(cls, app: Celery) -> None:
+        """Add the task to beat's schedule, unless the site has scheduled it."""
+        schedule = app.conf.beat_schedule
+        if any(entry.get("task") == SWEEP for entry in schedule.values()):
+            return
+        interval = conf.usable("SWEEP_INTERVAL")
+        # No changes to the site's dict. While no worker runs, sweeps must not pile up.
+        app.conf.beat_schedule = {
+            **schedule,
+            SWEEP: {"task": SWEEP, "schedule": interval, "options": {"expires": interval}},
+        }
+
+
+@shared_task(name=SWEEP, base=SweepTask)
 def sweep() -> None:
     """Repair what crashed workers left, and wake workers for all work that is due."""
     found = sweep_module.sweep()

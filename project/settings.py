@@ -103,18 +103,6 @@ BUNCE_SYNC: dict[str, Any] = {
 }
 
 
-def _valid(key: str) -> Any:
-    """Return the value of a setting, or its default if the value is invalid."""
-    setting = SETTINGS[key]
-    try:
-        return setting.parse(BUNCE_SYNC[key])
-    except (KeyError, TypeError, ValueError):
-        return setting.default
-
-
-_QUEUE = _valid("QUEUE")
-_SWEEP_INTERVAL = _valid("SWEEP_INTERVAL")
-
 CELERY_BROKER_URL, CELERY_BROKER_TRANSPORT, CELERY_BROKER_TRANSPORT_OPTIONS = env.broker(
     env.text("CELERY_BROKER_URL", "filesystem://localhost"), folder=BASE_DIR / ".celery"
 )
@@ -126,16 +114,10 @@ CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_ACKS_LATE = False
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_WORKER_CANCEL_LONG_RUNNING_TASKS_ON_CONNECTION_LOSS = False
-# A worker started without -Q consumes all queues listed here.
-CELERY_TASK_QUEUES = {name: {"exchange": name, "routing_key": name} for name in ("celery", _QUEUE)}
-CELERY_TASK_ROUTES = {"bunce_sync.*": {"queue": _QUEUE}}
-CELERY_BEAT_SCHEDULE = {
-    "bunce_sync.sweep": {
-        "task": "bunce_sync.sweep",
-        "schedule": _SWEEP_INTERVAL,
-        # While no worker runs, sweeps must not pile up: all of them would do the same work.
-        "options": {"expires": _SWEEP_INTERVAL},
-    },
-}
+if _queue := BUNCE_SYNC.get("QUEUE"):
+    # A worker started without -Q consumes all queues listed here.
+    CELERY_TASK_QUEUES = {
+        name: {"exchange": name, "routing_key": name} for name in ("celery", _queue)
+    }
 # An interval needs no state between runs, so beat keeps no file that a crash could corrupt.
 CELERY_BEAT_SCHEDULER = "celery.beat.Scheduler"

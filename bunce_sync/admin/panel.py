@@ -19,7 +19,7 @@ from bunce_sync.status.presenters import (
     StatusMessage,
     format_time,
     reasons_to_wait,
-    worker_command,
+    start_command,
 )
 from bunce_sync.status.status import SyncStatus, Usage
 from bunce_sync.sync.work import KINDS
@@ -46,7 +46,7 @@ def panel(status: SyncStatus, admin_name: str, *, with_times: bool = False) -> S
     changelist = reverse("admin:bunce_sync_segment_changelist", current_app=admin_name)
     swept_at = format_time(status.sweep.at, status.now)
     context = {
-        "notices": [_notice(message) for message in reasons_to_wait(status)],
+        "notices": [_notice(message, start_command(status)) for message in reasons_to_wait(status)],
         "tiles": [_tile(name, status.counts[name], changelist) for name in TILES],
         "usage": status.usage,
         "usage_text": _usage_text(status.usage),
@@ -62,9 +62,9 @@ def panel(status: SyncStatus, admin_name: str, *, with_times: bool = False) -> S
     return render_to_string("bunce_sync/admin/panel.html", context)
 
 
-def _notice(message: StatusMessage) -> dict[str, Any]:
-    """Return a notice; a command in its action gets a button that copies it."""
-    action, command, _rest = message.action.partition(worker_command())
+def _notice(message: StatusMessage, command: str) -> dict[str, Any]:
+    """Return a notice; if its action contains the command, that gets a button that copies it."""
+    action, command, _rest = message.action.partition(command)
     return {
         "message": message,
         "icon": icon("rejected" if message.urgent else "paused"),

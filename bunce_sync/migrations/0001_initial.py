@@ -433,6 +433,18 @@ class Migration(migrations.Migration):
                 ("resumed_at", models.DateTimeField(null=True)),
                 ("clock_epoch", models.PositiveIntegerField(default=0)),
                 ("swept_at", models.DateTimeField(null=True)),
+                (
+                    "swept_by",
+                    models.CharField(
+                        choices=[
+                            ("worker", "A Celery worker"),
+                            ("loop", "bunce_sweep --loop"),
+                            ("cron", "bunce_sweep"),
+                        ],
+                        default="worker",
+                        max_length=8,
+                    ),
+                ),
                 ("scan", models.JSONField(null=True)),
                 ("scan_lease_until", models.DateTimeField(null=True)),
                 ("scan_token", models.UUIDField(null=True)),

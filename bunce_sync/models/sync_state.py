@@ -30,6 +30,9 @@ class SyncState(models.Model):
     resumed_at = models.DateTimeField(null=True)
     clock_epoch = models.PositiveIntegerField(default=0)
     swept_at = models.DateTimeField(null=True)
+    swept_by = models.CharField(
+        max_length=8, choices=choices.Sweeper, default=choices.Sweeper.WORKER
+    )
     scan = models.JSONField(null=True)
     scan_lease_until = models.DateTimeField(null=True)
     scan_token = models.UUIDField(null=True)

@@ -319,13 +319,25 @@ BAD_SETTING = MessageTemplate(
 )
 NEVER_SWEPT = MessageTemplate(
     summary=_("No worker has run yet."),
-    cause=_("A Celery worker with beat sends the segments, and none has run a sweep so far."),
+    cause=_(
+        "A Celery worker with beat sends the segments, or the command bunce_sweep. Neither has"
+        " run so far."
+    ),
     action=_("Start one: %(command)s"),
 )
 SWEEP_LATE = MessageTemplate(
-    summary=_("No worker is running."),
-    cause=_("The last sweep ran at %(time)s. One should run every %(seconds)s s."),
-    action=_("Start one: %(command)s"),
+    summary=_("No worker is running, or all are busy."),
+    cause=_(
+        "The last sweep ran at %(time)s. One should run every %(seconds)s s, started by beat. If"
+        " other tasks keep the workers busy, give the app a queue (BUNCE_SYNC['QUEUE']) and a"
+        " worker of its own."
+    ),
+    action=_("Start a worker: %(command)s"),
+)
+COMMAND_LATE = MessageTemplate(
+    summary=_("Nothing is sent: bunce_sweep is not running."),
+    cause=_("It last ran at %(time)s. No Celery worker has run a sweep since."),
+    action=_("Start it, or check the cron job or service that runs it: %(command)s"),
 )
 RATE_LIMITER_PAUSED: Final = {
     Reason.RATE_LIMITED: MessageTemplate(

@@ -10,18 +10,25 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import get_args
 
-from celery import current_app
+from celery.exceptions import QueueNotFound
 from django.utils import formats, timezone
 
-from bunce_sync.choices import Decision, Operation, Reason, Status
+from bunce_sync.choices import Decision, Operation, Reason, Status, Sweeper
+from bunce_sync.conf import conf
 from bunce_sync.models import ApiCall, Segment
+from bunce_sync.routing import (
+    CRON_COMMAND,
+    LOOP_COMMAND,
+    celery_app,
+    destination,
+    worker_command,
+)
 from bunce_sync.status import messages
 from bunce_sync.status.messages import MessageTemplate, Permission, Step, Steps, Text
 from bunce_sync.status.status import (
     PausedOperation,
     RateLimiterStatus,
     SyncStatus,
-    queue_name,
 )
 
 
@@ -242,17 +249,22 @@ def problems_to_fix(status: SyncStatus) -> list[StatusMessage]:
     elif status.key_missing:
         problems.append(_render(messages.NO_KEY, urgent=True))
     if status.sweep.late:
-        template = messages.NEVER_SWEPT if status.sweep.at is None else messages.SWEEP_LATE
+        template = messages.NEVER_SWEPT if status.sweep.at is None else _late_sweep(status)
         problems.append(
             _render(
                 template,
                 urgent=True,
                 time=format_time(status.sweep.at, status.now),
                 seconds=f"{status.sweep.interval:g}",
-                command=worker_command(),
+                command=start_command(status),
             )
         )
     return problems
+
+
+def _late_sweep(status: SyncStatus) -> MessageTemplate:
+    by_command = status.sweep.by in (Sweeper.LOOP, Sweeper.CRON)
+    return messages.COMMAND_LATE if by_command else messages.SWEEP_LATE
 
 
 def describe_rate_limiter(limiter: RateLimiterStatus, now: datetime) -> StatusMessage | None:
@@ -315,16 +327,19 @@ def _next_probe(paused: PausedOperation, status: SyncStatus) -> Text:
     return _fill(messages.OPERATION_NEXT, until=format_time(paused.until, status.now))
 
 
-def worker_command() -> str:
-    """Return the command that starts a worker with beat for this site and the app's queue.
-
-    Without ``-Q`` a worker consumes the site's ``task_queues``, or only its default queue.
-    """
-    command = f"celery -A {current_app.main or 'yourproject'} worker -B"
-    listed = current_app.conf.task_queues or {current_app.conf.task_default_queue: None}
-    names = [str(getattr(queue, "name", queue)) for queue in listed]
-    own = queue_name()
-    return command if own in names else f"{command} -Q {','.join([*names, own])}"
+def start_command(status: SyncStatus) -> str:
+    """Return the command that starts what is missing: a worker with beat, or the sweeps."""
+    match status.sweep.by:
+        case Sweeper.LOOP:
+            return LOOP_COMMAND
+        case Sweeper.CRON:
+            return CRON_COMMAND
+    try:
+        app = celery_app()
+        queue = destination(app, conf.usable("QUEUE")) if app else None
+    except QueueNotFound:  # reported by a system check
+        queue = None
+    return worker_command(queue)
 
 
 # ── Calls ─────────────────────────────────────────────────────────────────────────────────────

@@ -5,18 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 from bunce_sync import database
-from bunce_sync.conf import SETTINGS, conf
+from bunce_sync.choices import Sweeper
+from bunce_sync.conf import conf
 from bunce_sync.exceptions import ConfigurationError
 from bunce_sync.models import SyncState
 from bunce_sync.status.counts import Bucket, count_requests, count_segments
 from bunce_sync.sync import list_scan, rate_limiter, shared_state
 from bunce_sync.sync.work import KINDS
 
-#: A sweep is late after this many intervals: then no worker with beat is running.
+#: A sweep is late after this many intervals: then no worker with beat is running, or all are busy.
 LATE_INTERVALS: Final = 3
+#: Seconds after which a sweep of a cron job is late, if that is longer: cron runs it once a minute.
+CRON_LATE: Final = 150.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,13 +87,15 @@ class Sweep:
         at: when it ran; None before the first.
         age: seconds since then.
         late: whether the next one is overdue.
-        interval: seconds between two sweeps.
+        interval: seconds between two sweeps; those of a cron job are as far apart as its runs.
+        by: a ``Sweeper`` value; empty before the first.
     """
 
     at: datetime | None
     age: float | None
     late: bool
     interval: float
+    by: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +146,7 @@ def get_status() -> SyncStatus:
         now=now,
         counts=count_segments(),
         due={kind.name: kind.count_due() for kind in KINDS},
-        usage=Usage(requests.used, _setting("RATE_LIMIT"), _setting("RATE_WINDOW")),
+        usage=Usage(requests.used, conf.usable("RATE_LIMIT"), conf.usable("RATE_WINDOW")),
         rate_limiter=_rate_limiter(state, now),
         configuration_problem=configuration_problem,
         key_missing=not configuration_problem and not conf.API_KEY,
@@ -154,14 +159,8 @@ def get_status() -> SyncStatus:
 
 def call_log_days() -> int:
     """Return for how many days the call log keeps calls."""
-    days: int = _setting("LEDGER_DAYS")
+    days: int = conf.usable("LEDGER_DAYS")
     return days
-
-
-def queue_name() -> str:
-    """Return the name of the app's Celery queue."""
-    name: str = _setting("QUEUE")
-    return name
 
 
 def _configuration_problem() -> str:
@@ -172,18 +171,12 @@ def _configuration_problem() -> str:
     return ""
 
 
-def _setting(key: str) -> Any:
-    """Return a setting, or its default if its value cannot be used: the status is shown anyway."""
-    try:
-        return getattr(conf, key)
-    except ConfigurationError:
-        return SETTINGS[key].default
-
-
 def _window() -> timedelta:
     """Return for how long a request counts, as the rate limiter counts it."""
     return timedelta(
-        seconds=_setting("RATE_WINDOW") + rate_limiter.PERMIT_SECONDS + rate_limiter.TRANSIT_SECONDS
+        seconds=conf.usable("RATE_WINDOW")
+        + rate_limiter.PERMIT_SECONDS
+        + rate_limiter.TRANSIT_SECONDS
     )
 
 
@@ -218,8 +211,10 @@ def _paused_operations(now: datetime) -> tuple[PausedOperation, ...]:
 
 
 def _sweep(state: SyncState, now: datetime, *, first_request: datetime | None) -> Sweep:
-    interval: float = _setting("SWEEP_INTERVAL")
-    tolerance = timedelta(seconds=LATE_INTERVALS * interval)
+    interval: float = conf.usable("SWEEP_INTERVAL")
+    seconds = LATE_INTERVALS * interval
+    by_cron = state.swept_at is not None and state.swept_by == Sweeper.CRON
+    tolerance = timedelta(seconds=max(seconds, CRON_LATE) if by_cron else seconds)
     if state.swept_at is None:
         # Beat sweeps for the first time one interval after its start, so a worker that made its
         # first request only now is not late.
@@ -231,6 +226,7 @@ def _sweep(state: SyncState, now: datetime, *, first_request: datetime | None) -
         age=max(age.total_seconds(), 0.0),
         late=age > tolerance,
         interval=interval,
+        by=state.swept_by,
     )
 
 

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from django.db.models import Q
 
 from bunce_sync import database, transitions
-from bunce_sync.choices import Operation, Outcome, Status
+from bunce_sync.choices import Operation, Outcome, Status, Sweeper
 from bunce_sync.conf import conf
 from bunce_sync.functions import DatabaseNow
 from bunce_sync.models import IdempotencyKey
@@ -68,18 +68,19 @@ class RunResult:
         return sum(self.requests_by_kind.values())
 
 
-def run_once(*, seconds: float) -> RunResult:
+def run_once(*, seconds: float, by: Sweeper = Sweeper.LOOP) -> RunResult:
     """Sweep, then do some of each kind of work, in this process and without Celery.
 
     Any number of processes may do this at once, beside workers too.
 
     Args:
         seconds: how long each kind of work may take.
+        by: what runs it, for the status.
 
     Raises:
         ConfigurationError: the key is missing or a setting cannot be used; nothing was sent.
     """
-    found = sweep()
+    found = sweep(by=by)
     # Pushes first: they are what a person waits for.
     requests = {
         kind.name: kind.run(Budget(seconds)).requests
@@ -89,15 +90,18 @@ def run_once(*, seconds: float) -> RunResult:
     return RunResult(requests, found.freed)
 
 
-def sweep() -> SweepResult:
+def sweep(*, by: Sweeper = Sweeper.WORKER) -> SweepResult:
     """Repair all rows and find work, with a few short queries whatever the number of rows.
+
+    Args:
+        by: what runs it, for the status.
 
     Raises:
         ConfigurationError: the key is missing or a setting cannot be used. Leases were freed all
             the same; nothing can be sent.
     """
     clock.check(window=rate_limiter.counted_window())
-    database.sync_state().update(swept_at=DatabaseNow())
+    database.sync_state().update(swept_at=DatabaseNow(), swept_by=by)
     repair_times()
     freed = free_leases()
     circuit_breaker.requeue_refused(*OPERATIONS)

@@ -181,11 +181,11 @@ def test_a_loop_survives_database_errors(bunce: Emulator, monkeypatch: pytest.Mo
     add("A")
     broken = iter([True, False])
 
-    def work(*, seconds: float) -> RunResult:
+    def work(**arguments: Any) -> RunResult:
         if next(broken, False):
             with connection.cursor() as cursor:
                 cursor.execute("SELECT nothing FROM nowhere")
-        return really_run_once(seconds=seconds)
+        return really_run_once(**arguments)
 
     monkeypatch.setattr(bunce_sweep, "run_once", work)
     output = sweep("--loop", "--max-seconds", "1")

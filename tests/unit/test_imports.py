@@ -22,7 +22,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("models", "migrations"),
     ("database",),
     ("sync",),
-    ("publisher", "tasks"),
+    ("routing", "publisher", "tasks"),
     ("services", "status"),
     ("checks", "signals", "admin", "api", "management", "apps"),
 )

@@ -4,15 +4,13 @@ import re
 from datetime import UTC, datetime, timedelta
 from itertools import product
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from kombu import Queue
 
 from bunce_sync import exceptions
 from bunce_sync.models import ApiCall, Segment, SyncState
-from bunce_sync.status import messages, presenters
+from bunce_sync.status import messages
 from bunce_sync.status.presenters import (
     StatusMessage,
     describe_decision,
@@ -21,7 +19,6 @@ from bunce_sync.status.presenters import (
     describe_segment,
     problems_to_fix,
     reasons_to_wait,
-    worker_command,
 )
 from bunce_sync.status.status import PausedOperation, RateLimiterStatus, Sweep, SyncStatus, Usage
 
@@ -52,6 +49,9 @@ def everything(**changes: Any) -> SyncStatus:
     return SyncStatus(**values | changes)
 
 
+COMMAND = "celery -A project worker -B"
+
+
 def segment(status: str = "pending", code: str = "", **values: Any) -> Segment:
     return Segment(
         name="VIP",
@@ -73,7 +73,7 @@ def documented_codes() -> set[str]:
 
 def assert_complete(message: StatusMessage) -> None:
     for part in (message.summary, message.cause, message.action):
-        assert part.endswith((".", worker_command())), message
+        assert part.endswith((".", COMMAND)), message
         assert "%(" not in part, message
         assert part == part.strip(), message
 
@@ -129,13 +129,13 @@ def test_no_probe_is_announced_while_no_worker_can_send_it() -> None:
     late = Sweep(NOW, 99.0, True, 10.0)
     assert [
         message.summary for message in reasons_to_wait(everything(rate_limiter=probing, sweep=late))
-    ] == ["No worker is running."]
+    ] == ["No worker is running, or all are busy."]
     paused_limiter = RateLimiterStatus("paused", "rate_limited", LATER, NOW)
     assert [
         message.summary
         for message in reasons_to_wait(everything(rate_limiter=paused_limiter, sweep=late))
     ] == [
-        "No worker is running.",
+        "No worker is running, or all are busy.",
         "Paused until 12:03:21 at Bunce's request.",
     ]
     [message] = reasons_to_wait(everything(rate_limiter=probing))
@@ -273,7 +273,7 @@ def test_a_refresh_that_no_worker_can_do_does_not_say_that_there_is_nothing_to_d
     row = segment("synced", bunce_id="a1", refresh_requested_at=NOW)
     message = describe_segment(row, everything(sweep=Sweep(NOW, 99.0, True, 10.0)))
     assert "nothing to do" not in message.action
-    assert "No worker is running." in message.action
+    assert "No worker is running, or all are busy." in message.action
 
 
 @pytest.mark.parametrize(
@@ -465,7 +465,7 @@ def test_a_requested_refresh_is_mentioned() -> None:
             "Nothing is sent: a setting is invalid.",
         ),
         ({"sweep": Sweep(None, None, True, 10.0)}, "No worker has run yet."),
-        ({"sweep": Sweep(NOW, 99.0, True, 10.0)}, "No worker is running."),
+        ({"sweep": Sweep(NOW, 99.0, True, 10.0)}, "No worker is running, or all are busy."),
     ],
 )
 def test_problems_to_fix_are_shown_everywhere(changes: dict[str, Any], what: str) -> None:
@@ -483,19 +483,16 @@ def test_the_command_that_starts_a_worker_is_the_sites_own() -> None:
 
 
 @pytest.mark.parametrize(
-    ("queues", "options"),
+    ("by", "command"),
     [
-        (None, " -Q celery,bunce"),
-        ([Queue("mail"), Queue("bunce")], ""),
-        ({"mail": {}}, " -Q mail,bunce"),
+        ("worker", COMMAND),
+        ("loop", "python manage.py bunce_sweep --loop"),
+        ("cron", "python manage.py bunce_sweep --max-seconds 50"),
     ],
 )
-def test_the_command_names_the_queue_unless_each_worker_consumes_it(
-    monkeypatch: pytest.MonkeyPatch, queues: Any, options: str
-) -> None:
-    conf = SimpleNamespace(task_queues=queues, task_default_queue="celery")
-    monkeypatch.setattr(presenters, "current_app", SimpleNamespace(main="project", conf=conf))
-    assert worker_command() == f"celery -A project worker -B{options}"
+def test_the_command_starts_what_ran_the_last_sweep(by: str, command: str) -> None:
+    [message] = problems_to_fix(everything(sweep=Sweep(NOW, 99.0, True, 10.0, by)))
+    assert message.action.endswith(f": {command}")
 
 
 def test_every_outcome_and_decision_of_a_call_has_a_sentence() -> None:

@@ -67,12 +67,6 @@ def test_each_setting_of_the_app_is_read_from_its_variable() -> None:
     }
 
 
-@pytest.mark.parametrize("interval", ["often", "nan", "inf", "-1", "0"])
-def test_an_invalid_number_does_not_keep_the_settings_from_loading(interval: str) -> None:
-    settings = read(BUNCE_SWEEP_INTERVAL=interval)
-    assert settings["CELERY_BEAT_SCHEDULE"]["bunce_sync.sweep"]["schedule"] == 10
-
-
 def test_an_invalid_number_is_passed_on_to_the_system_check() -> None:
     assert read(BUNCE_GRACE="soon", BUNCE_LEASE="-1")["BUNCE_SYNC"] == {
         "GRACE": "soon",
@@ -83,13 +77,7 @@ def test_an_invalid_number_is_passed_on_to_the_system_check() -> None:
 def test_a_worker_without_a_queue_option_consumes_the_apps_queue_too() -> None:
     settings = read(BUNCE_QUEUE="segments")
     assert set(settings["CELERY_TASK_QUEUES"]) == {"celery", "segments"}
-    assert settings["CELERY_TASK_ROUTES"] == {"bunce_sync.*": {"queue": "segments"}}
-
-
-def test_a_sweep_that_no_worker_took_expires_before_the_next() -> None:
-    sweep = read(BUNCE_SWEEP_INTERVAL="4")["CELERY_BEAT_SCHEDULE"]["bunce_sync.sweep"]
-    assert sweep["schedule"] == 4
-    assert sweep["options"] == {"expires": 4}
+    assert settings["BUNCE_SYNC"]["QUEUE"] == "segments"
 
 
 def test_without_debug_the_secret_key_is_required() -> None:

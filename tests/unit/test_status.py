@@ -5,14 +5,17 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
+from django.core.management import call_command
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from pytest_django import Settings
 
+from bunce_sync import tasks
 from bunce_sync.functions import DatabaseNow
 from bunce_sync.models import ApiCall, Segment, SyncState
 from bunce_sync.status.counts import BUCKETS
 from bunce_sync.status.status import get_status
+from bunce_sync.sync import sweep
 from bunce_sync.sync.list_scan import Scan
 from tests.unit.core import make
 
@@ -138,6 +141,22 @@ def test_a_sweep_is_late_after_three_intervals(seconds: int, late: bool) -> None
     assert sweep.late is late
     assert sweep.age is not None
     assert seconds <= sweep.age < seconds + 4
+
+
+@pytest.mark.parametrize(("seconds", "late"), [(75, False), (140, False), (160, True)])
+def test_a_cron_job_sweeps_every_minute(seconds: int, late: bool) -> None:
+    call_command("bunce_sweep", "--max-seconds", "50", verbosity=0)
+    assert get_status().sweep.by == "cron"
+    SyncState.objects.update(swept_at=DatabaseNow() - timedelta(seconds=seconds))
+    assert get_status().sweep.late is late
+
+
+def test_the_last_sweep_says_what_ran_it() -> None:
+    call_command("bunce_sweep", "--loop", "--max-seconds", "0.1", verbosity=0)
+    assert get_status().sweep.by == "loop"
+    sweep.run_once(seconds=0.1)
+    tasks.sweep()
+    assert get_status().sweep.by == "worker"
 
 
 @pytest.mark.parametrize(("ages", "late"), [((), True), ((5,), False), ((45, 5), True)])

@@ -17,6 +17,7 @@ from django.db import DatabaseError, InterfaceError
 from django.db.models import Min
 
 from bunce_sync import database
+from bunce_sync.choices import Sweeper
 from bunce_sync.conf import conf
 from bunce_sync.exceptions import ConfigurationError
 from bunce_sync.models import ApiCall, Segment, SyncState
@@ -44,6 +45,7 @@ class Command(BaseCommand):
     _ends: float
     _stop: threading.Event
     _quiet: bool
+    _sweeper: Sweeper
     _last: str
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -63,6 +65,7 @@ class Command(BaseCommand):
             CommandError: a setting is missing or wrong, or the database cannot be used.
         """
         self._ends = time.monotonic() + options["max_seconds"]
+        self._sweeper = Sweeper.LOOP if options["loop"] else Sweeper.CRON
         with _stop_on_signals() as self._stop:
             if options["loop"]:
                 self._loop()
@@ -106,7 +109,7 @@ class Command(BaseCommand):
         """RunResult until nothing is due, time is up or a shutdown is requested."""
         done = RunResult({})
         while not self._stop.is_set() and (left := self._ends - time.monotonic()) > 0:
-            part = run_once(seconds=min(TIME_BUDGET, left))
+            part = run_once(seconds=min(TIME_BUDGET, left), by=self._sweeper)
             done += part
             if not part.requests:
                 break

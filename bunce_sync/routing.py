@@ -1,0 +1,102 @@
+"""What the site's Celery application does with this app's tasks.
+
+Which application it is, which queue their messages go to, and which command starts a worker that
+consumes it. Nothing here connects to the broker.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from functools import lru_cache
+from importlib.util import find_spec
+
+from celery import Celery
+from celery.app import app_or_default
+
+#: Celery's application of last resort, in a process that created none.
+FALLBACK = "default"
+#: Where ``celery -A package`` looks for an application.
+APP_NAMES = ("app", "celery", "celery_app")
+#: For -A, if the package is not known.
+UNKNOWN_PACKAGE = "yourproject"
+#: The commands that do the work of beat and the workers, continuously or for a cron job.
+LOOP_COMMAND = "python manage.py bunce_sweep --loop"
+CRON_COMMAND = "python manage.py bunce_sweep --max-seconds 50"
+TASK = "bunce_sync.push_segment"
+
+
+def celery_app() -> Celery | None:
+    """Return the Celery application of this process, or None if the site has not created one.
+
+    Without one, Celery uses an application without settings, whose broker is a RabbitMQ server on
+    this host.
+    """
+    app: Celery = app_or_default()
+    configured = app.main != FALLBACK or app.conf.broker_url or app.conf.task_always_eager
+    return app if configured else None
+
+
+def unimported_module() -> str:
+    """Return the module of a Celery application that this process did not import; empty if none.
+
+    Celery's guide for Django puts the application into the module ``celery`` of the project.
+    """
+    package = os.environ.get("DJANGO_SETTINGS_MODULE", "").partition(".")[0]
+    name = f"{package}.celery"
+    try:
+        exists = bool(package) and find_spec(name) is not None
+    except (ImportError, ValueError):  # the settings are in a single module, not in a package
+        return ""
+    return name if exists and celery_app() is None else ""
+
+
+def destination(app: Celery, queue: str) -> str | None:
+    """Return the queue that messages go to; None if the site routes by exchange alone.
+
+    Args:
+        app: the site's application.
+        queue: the setting ``QUEUE``; if it is empty, the site's routes decide.
+
+    Raises:
+        celery.exceptions.QueueNotFound: ``task_create_missing_queues`` is off, and the queue is
+            not among ``task_queues``.
+    """
+    # Its own set of queues: a look-up adds a missing queue, which a worker would then consume.
+    router = app.amqp.Router(app.amqp.Queues(app.conf.task_queues))
+    route = router.route({"queue": queue} if queue else {}, TASK)
+    found = route.get("queue")
+    return None if found is None else str(found.name)
+
+
+def worker_queues(app: Celery) -> list[str]:
+    """Return the queues that a worker consumes if it is started without ``-Q``."""
+    return [str(name) for name in app.amqp.Queues(app.conf.task_queues)]
+
+
+def worker_command(queue: str | None) -> str:
+    """Return the command that starts a worker with beat, or the sweeps if there is no Celery.
+
+    Args:
+        queue: the one that messages go to; None if unknown.
+    """
+    app = celery_app()
+    if app is None:
+        module = unimported_module()
+        if module:
+            return f"celery -A {module.partition('.')[0]} worker -B"
+        return LOOP_COMMAND
+    names = worker_queues(app)
+    option = "" if queue is None or queue in names else f" -Q {','.join([*names, queue])}"
+    return f"celery -A {_package(app)} worker -B{option}"
+
+
+@lru_cache(maxsize=1)
+def _package(app: Celery) -> str:
+    """Return what ``celery -A`` needs to find the application."""
+    holders = [
+        name.removesuffix(".celery")
+        for name, module in list(sys.modules.items())
+        if any(getattr(module, "__dict__", {}).get(key) is app for key in APP_NAMES)
+    ]
+    return min(holders, key=len, default=app.main or UNKNOWN_PACKAGE)
