@@ -135,7 +135,7 @@ class Publisher:
             self._paused_until = 0.0
             self._tokens, self._tokens_at = float(BURST), time.monotonic()
         for _since, producer in idle:
-            _discard(producer)
+            discard(producer)
 
     def _publish(self, task: Task[Any, Any], args: tuple[Any, ...]) -> None:
         producer = self._take()
@@ -150,13 +150,13 @@ class Publisher:
                     raise
             else:
                 return
-        self._send(task, args, _connect(task.app))
+        self._send(task, args, connect(task.app))
 
     def _send(self, task: Task[Any, Any], args: tuple[Any, ...], producer: Producer) -> None:
         try:
             task.apply_async(args, producer=producer, retry=False)
         except BaseException:
-            _discard(producer)
+            discard(producer)
             raise
         with self._lock:
             self._idle.append((time.monotonic(), producer))
@@ -167,11 +167,12 @@ class Publisher:
                 since, producer = self._idle.pop()
                 if time.monotonic() - since < IDLE_SECONDS:
                     return producer
-                _discard(producer)
+                discard(producer)
         return None
 
 
-def _connect(app: Celery) -> Producer:
+def connect(app: Celery) -> Producer:
+    """Return a producer on a connection of its own, which is opened when it is first used."""
     driver = app.connection_for_write().transport.driver_type  # lazy: nothing is opened
     limits: dict[str, Any] = {"redis": _REDIS, "amqp": _AMQP}.get(driver, {})
     connection = app.connection_for_write(
@@ -180,7 +181,8 @@ def _connect(app: Celery) -> Producer:
     return Producer(connection, auto_declare=False)
 
 
-def _discard(producer: Producer) -> None:
+def discard(producer: Producer) -> None:
+    """Close a producer's connection without waiting for the broker."""
     connection = producer.connection
     try:
         if connection is not None:

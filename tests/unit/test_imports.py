@@ -24,6 +24,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("sync",),
     ("routing", "publisher", "tasks"),
     ("services", "status"),
+    ("doctor", "sandbox_probe"),
     ("checks", "signals", "admin", "api", "management", "apps"),
 )
 #: Outside the layers: the emulator and the pytest plugin, and the command that starts the emulator.

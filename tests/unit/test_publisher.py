@@ -103,13 +103,13 @@ def test_a_connection_is_reused_unless_it_was_idle_for_too_long(
     queue: BrokerQueue, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made: list[object] = []
-    connect = publisher_module._connect
+    connect = publisher_module.connect
 
     def count_and_connect(app: Celery) -> Producer:
         made.append(app)
         return connect(app)
 
-    monkeypatch.setattr(publisher_module, "_connect", count_and_connect)
+    monkeypatch.setattr(publisher_module, "connect", count_and_connect)
     assert publish()
     assert publish()
     assert len(made) == 1

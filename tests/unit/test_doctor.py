@@ -1,0 +1,293 @@
+"""What ``bunce_doctor`` finds: each line is made to fail, and names the fix."""
+
+from __future__ import annotations
+
+import io
+import json
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+from celery import Celery, current_app
+from django.core.management import CommandError, call_command
+from django.db import DatabaseError, connection
+from django.db.migrations.recorder import MigrationRecorder
+from pytest_django import Settings
+
+from bunce_sync import doctor
+from bunce_sync.doctor import Finding, examine
+from bunce_sync.models import ApiCall, OperationState, SyncState
+from bunce_sync.publisher import publisher
+from bunce_sync.sync import shared_state
+from bunce_sync.testing.emulator import Emulator, Faults
+
+from .core import Operation, Reason, ago, configure, make, set_state
+
+pytestmark = pytest.mark.django_db
+
+#: Long enough for nothing: no worker takes the messages of these tests.
+NO_TIME = 0.0
+
+
+@pytest.fixture(autouse=True)
+def clean(bunce: Emulator) -> None:
+    publisher.reset()
+
+
+def lines(name: str) -> list[Finding]:
+    return [finding for finding in examine(NO_TIME) if finding.name == name]
+
+
+def line(name: str) -> Finding:
+    [finding] = lines(name)
+    return finding
+
+
+def assert_found(name: str, level: str, summary: str, fix: str = "") -> None:
+    finding = line(name)
+    assert (finding.level, finding.name) == (level, name)
+    assert summary in finding.summary
+    assert fix in finding.fix
+    if level in ("warn", "fail"):
+        assert finding.fix, "a problem has a fix"
+
+
+def test_in_order_every_line_but_the_worker_passes() -> None:
+    found = {finding.name: finding.level for finding in examine(NO_TIME)}
+    assert found.pop("worker") == "fail"
+    assert found.pop("beat") == "skip"
+    assert set(found.values()) == {"pass"}
+    assert {"settings", "api_key", "database", "celery", "migrations", "clock"} <= found.keys()
+    assert {"bunce", "key", "broker", "limiter", "rows"} <= found.keys()
+
+
+# Settings
+
+
+def test_an_invalid_setting(settings: Settings) -> None:
+    configure(settings, PAGE_SIZE="many")
+    assert_found("settings", "fail", "PAGE_SIZE", "100")
+    assert_found("bunce", "skip", "settings do not allow")
+
+
+def test_no_api_key(settings: Settings) -> None:
+    configure(settings, API_KEY="")
+    assert_found("api_key", "fail", "not set", "Bunce's dashboard")
+
+
+def test_a_key_of_the_other_kind(settings: Settings) -> None:
+    configure(settings, API_KEY="sk_test_1", ENV="live", BASE_URL="https://api.bunce.so/v1")
+    found = [finding for finding in doctor._checks() if finding.name == "api_key"]
+    [finding] = found
+    assert (finding.level, "test key" in finding.summary) == ("fail", True)
+    assert "other key" in finding.fix
+
+
+def test_an_address_without_encryption(settings: Settings) -> None:
+    configure(settings, API_KEY="sk_live_1", BASE_URL="http://api.bunce.so/v1")
+    [finding] = [finding for finding in doctor._checks() if finding.name == "address"]
+    assert (finding.level, "unencrypted" in finding.summary) == ("fail", True)
+    assert "https://" in finding.fix
+
+
+def test_a_database_with_wrong_options(settings: Settings) -> None:
+    settings.USE_TZ = False
+    [finding] = [finding for finding in doctor._checks() if finding.name == "database"]
+    assert (finding.level, "USE_TZ" in finding.fix) == ("fail", True)
+
+
+# Database and host
+
+
+def test_a_migration_that_is_missing() -> None:
+    MigrationRecorder(connection).migration_qs.filter(app="bunce_sync").delete()
+    assert_found("migrations", "fail", "0001_initial", "manage.py migrate")
+    assert "bunce" not in {finding.name for finding in examine(NO_TIME)}
+
+
+def test_a_database_that_does_not_run(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*args: object) -> None:
+        raise DatabaseError("secret")
+
+    monkeypatch.setattr(connection, "cursor", refuse)
+    [finding] = [doctor._migrations()]
+    assert (finding.level, "DATABASES" in finding.fix) == ("fail", True)
+    assert "secret" not in finding.summary
+
+
+@pytest.mark.parametrize(("seconds", "words"), [(90, "behind"), (-90, "ahead of")])
+def test_a_clock_that_is_off(seconds: int, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = shared_state.now
+
+    def shifted() -> datetime:
+        return real() + timedelta(seconds=seconds)
+
+    monkeypatch.setattr(shared_state, "now", shifted)
+    [finding] = [finding for finding in doctor._host() if finding.name == "clock"]
+    assert (finding.level, "NTP" in finding.fix) == ("warn", True)
+    assert f"90 s {words} the database's" in finding.summary
+
+
+# Bunce
+
+
+@pytest.mark.parametrize(
+    ("address", "summary", "fix"),
+    [
+        ("http://127.0.0.1:9/v1", "refused the connection", "that the server runs"),
+        ("http://nothing.localhost.invalid:80/v1", "could not be resolved", "getent hosts"),
+    ],
+)
+def test_a_host_that_cannot_be_reached(
+    settings: Settings, address: str, summary: str, fix: str
+) -> None:
+    configure(settings, BASE_URL=address)
+    assert_found("bunce", "fail", summary, fix)
+    assert_found("key", "skip", "could not be asked")
+
+
+def test_a_server_that_does_not_speak_tls(settings: Settings, bunce: Emulator) -> None:
+    configure(settings, BASE_URL=bunce.base_url.replace("http://", "https://"))
+    assert_found("bunce", "fail", "secure connection", "REQUESTS_CA_BUNDLE")
+
+
+def test_a_wrong_path(settings: Settings, bunce: Emulator) -> None:
+    configure(settings, BASE_URL=bunce.base_url.replace("/v1", "/v2"))
+    assert_found("bunce", "fail", "404", "/v1")
+
+
+def test_a_server_that_does_not_answer(settings: Settings, bunce: Emulator) -> None:
+    bunce.set_faults(Faults(reset_before=1.0, methods=frozenset({"GET"})))
+    assert_found("bunce", "fail", "connection broke", "another service or proxy")
+
+
+def test_a_key_that_bunce_refuses(bunce: Emulator) -> None:
+    bunce.set(key="sk_test_other")
+    assert_found("key", "fail", "refuses the API key", "dashboard")
+
+
+def test_a_key_without_rights(bunce: Emulator) -> None:
+    bunce.set_faults(Faults(forbidden=1.0, methods=frozenset({"GET"})))
+    assert_found("key", "fail", "lacks a permission", "right to read and write")
+
+
+def test_the_request_is_logged_and_limited() -> None:
+    assert line("key").level == "pass"
+    [call] = ApiCall.objects.all()
+    assert (call.operation, call.path) == ("list", "/segments?page=1&per_page=1")
+
+
+def test_while_requests_are_paused_none_is_made(bunce: Emulator) -> None:
+    set_state(blocked_until=ago(-300), blocked_reason=Reason.RATE_LIMITED, blocked_since=ago(1))
+    assert_found("bunce", "skip", "paused", "")
+    assert bunce.served == 0
+    assert_found("limiter", "warn", "Paused until", "automatically")
+
+
+# Celery
+
+
+def test_a_broker_that_does_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CELERY_BROKER_URL", "redis://:secret@127.0.0.1:9/0")
+    assert_found("broker", "fail", "127.0.0.1:9", "CELERY_BROKER_URL")
+    assert "secret" not in line("broker").summary
+    assert_found("worker", "skip", "without a broker")
+
+
+def test_no_worker() -> None:
+    assert_found("worker", "fail", "No worker", "celery -A project worker -B")
+    assert_found("beat", "skip", "Without a worker")
+
+
+def test_no_worker_but_the_command(bunce: Emulator) -> None:
+    call_command("bunce_sweep", verbosity=0)
+    assert_found("worker", "warn", "bunce_sweep runs", "bunce_sweep --max-seconds 50")
+
+
+def test_messages_that_celery_refuses(site_app: Celery) -> None:
+    site_app.conf.update(
+        task_routes={"bunce_sync.*": {"queue": "sync"}}, task_create_missing_queues=False
+    )
+    assert_found("celery", "warn", "'sync'", "CELERY_TASK_QUEUES")
+    assert_found("worker", "fail", "could not send", "“celery”")
+
+
+def test_eager_tasks(site_app: Celery) -> None:
+    site_app.conf.task_always_eager = True
+    assert_found("worker", "warn", "task_always_eager", "outside tests")
+
+
+def test_a_site_without_celery(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "celery_app", lambda: None)
+    assert_found("worker", "fail", "bunce_sweep is not running", "Run it as a service")
+    call_command("bunce_sweep", verbosity=0)
+    assert_found("worker", "pass", "bunce_sweep runs")
+
+
+@pytest.fixture
+def site_app() -> Any:
+    app: Any = current_app
+    changed = ("task_routes", "task_create_missing_queues", "task_always_eager")
+    before = {key: app.conf[key] for key in changed}
+    yield app
+    app.conf.update(before)
+    for name in ("router", "queues"):
+        app.amqp.__dict__.pop(name, None)
+    publisher.reset()
+
+
+# The sync
+
+
+def test_an_operation_that_is_paused() -> None:
+    OperationState.objects.create(
+        operation=Operation.CREATE, code="forbidden", since=ago(60), blocked_until=ago(-60)
+    )
+    found = [finding for finding in lines("limiter") if finding.level != "pass"]
+    assert [finding.level for finding in found] == ["fail"]
+    assert found[0].fix
+
+
+def test_rows_that_are_overdue_or_refused() -> None:
+    make("Old", due_at=ago(600))
+    make("No", status="rejected")
+    summaries = [(finding.level, finding.summary) for finding in lines("rows")]
+    assert summaries == [
+        ("warn", "1 segments have been due for more than 60 s."),
+        ("warn", "1 segments need attention."),
+    ]
+
+
+# The command
+
+
+def run(*options: str) -> str:
+    out = io.StringIO()
+    call_command("bunce_doctor", "--worker-seconds", "0", *options, stdout=out, no_color=True)
+    return out.getvalue()
+
+
+def test_the_exit_code_says_whether_something_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(CommandError, match="Not everything works: worker"):
+        run()
+    monkeypatch.setattr(doctor, "celery_app", lambda: None)
+    SyncState.objects.update_or_create(pk=1, defaults={"swept_at": shared_state.now()})
+    printed = run()
+    assert "pass  key         Bunce accepts the API key.\n" in printed
+    report = json.loads(run("--json"))
+    assert report["ok"] is True
+    assert report["findings"][0] == {
+        "name": "settings",
+        "level": "pass",
+        "summary": "BUNCE_SYNC is valid.",
+        "fix": "",
+    }
+
+
+def test_lines_fit_a_terminal(settings: Settings, capsys: pytest.CaptureFixture[str]) -> None:
+    configure(settings, BASE_URL="http://127.0.0.1:9/v1")
+    with pytest.raises(CommandError):
+        call_command("bunce_doctor", "--worker-seconds", "0", no_color=True)
+    printed = capsys.readouterr().out
+    assert max(map(len, printed.splitlines())) <= 100
+    assert "→ " in printed
