@@ -20,6 +20,7 @@ SELECTED = (
     "models",
     "indexes",
     "api_lists",
+    "doctor",
 )
 
 

@@ -128,6 +128,25 @@ def test_a_clock_that_is_off(seconds: int, words: str, monkeypatch: pytest.Monke
     assert f"90 s {words} the database's" in finding.summary
 
 
+def database_knows(zone: str) -> bool:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT CONVERT_TZ('2026-01-01', 'UTC', %s)", [zone])
+        return cursor.fetchone()[0] is not None
+
+
+@pytest.mark.skipif(connection.vendor != "mysql", reason="only MySQL has tables of time zones")
+@pytest.mark.parametrize("zone", ["UTC", "Africa/Lagos"])
+def test_time_zones_that_the_database_does_not_know(settings: Settings, zone: str) -> None:
+    settings.TIME_ZONE = zone
+    found = [finding for finding in doctor._host() if finding.name == "time_zones"]
+    if zone == "UTC":
+        assert found == []
+    elif database_knows(zone):
+        assert found[0].level == "pass"
+    else:
+        assert (found[0].level, "mysql_tzinfo_to_sql" in found[0].fix) == ("warn", True)
+
+
 # Bunce
 
 
