@@ -17,6 +17,7 @@ class BunceSyncConfig(AppConfig):
         post_save.connect(signals.publish_on_commit, dispatch_uid="bunce_sync.publish_on_commit")
         django_checks.register(checks.check_settings, "bunce_sync")
         django_checks.register(checks.check_key, "bunce_sync")
+        django_checks.register(checks.check_key_for_deployment, "bunce_sync", deploy=True)
         django_checks.register(checks.check_address, "bunce_sync")
         django_checks.register(checks.check_times, "bunce_sync")
         django_checks.register(checks.check_database, "bunce_sync")

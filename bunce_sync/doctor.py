@@ -109,7 +109,7 @@ def examine(worker_seconds: float = WORKER_SECONDS) -> Iterator[Finding]:
 
 def _checks() -> Iterator[Finding]:
     """Yield what the system checks report, or that they report nothing."""
-    messages = checks.run_checks(tags=["bunce_sync"], include_deployment_checks=True)
+    messages = checks.run_checks(tags=["bunce_sync"])
     lines: dict[str, list[checks.CheckMessage]] = {"settings": [], **{name: [] for name in CHECKED}}
     for message in messages:
         number = int(re.sub(r"\D", "", str(message.id).rpartition(".")[2]) or 0)
