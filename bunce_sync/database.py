@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from django.db import connections, router, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.migrations.executor import MigrationExecutor
 from django.db.models import QuerySet
 
 from bunce_sync.models import ApiCall, IdempotencyKey, OperationState, Segment, SyncState
@@ -31,6 +32,19 @@ def atomic() -> transaction.Atomic:
         RuntimeError: it is entered inside another transaction.
     """
     return transaction.atomic(using=alias(), durable=True)
+
+
+def missing_migrations() -> list[str]:
+    """Return the names of the app's migrations that are not applied.
+
+    Raises:
+        django.db.DatabaseError: the database cannot be used.
+    """
+    executor = MigrationExecutor(connection())
+    leaves = [
+        key for key in executor.loader.graph.leaf_nodes() if key[0] == Segment._meta.app_label
+    ]
+    return [str(migration) for migration, _ in executor.migration_plan(leaves)]
 
 
 def segments() -> SegmentQuerySet:

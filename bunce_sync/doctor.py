@@ -17,7 +17,6 @@ from celery import Celery
 from celery.exceptions import QueueNotFound
 from django.core import checks
 from django.db import DatabaseError
-from django.db.migrations.executor import MigrationExecutor
 from django.utils import timezone
 
 from bunce_sync import database, publisher, tasks
@@ -136,9 +135,7 @@ def _checks() -> Iterator[Finding]:
 
 def _migrations() -> Finding:
     try:
-        executor = MigrationExecutor(database.connection())
-        mine = [key for key in executor.loader.graph.leaf_nodes() if key[0] == "bunce_sync"]
-        missing = [f"{migration}" for migration, _ in executor.migration_plan(mine)]
+        missing = database.missing_migrations()
     except DatabaseError as error:
         return Finding(
             "migrations",

@@ -84,6 +84,8 @@ class Attempt(ABC, Generic[T]):
             if result.code != PERMIT_EXPIRED:
                 break
             # Connecting outlasted the permit. The connection is open now, so try again at once.
+        if result is not None:
+            budget.outcomes[result.outcome] += 1
         return result
 
     def reserve(self, budget: Budget) -> bool:

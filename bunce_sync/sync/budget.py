@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
+from bunce_sync.choices import Outcome
 from bunce_sync.sync.circuit_breaker import OperationPaused, OperationRows
 from bunce_sync.sync.rate_limiter import NoPermit
 
@@ -26,11 +28,15 @@ class Budget:
     Args:
         seconds: after which no new attempt begins.
         wait_seconds: how long to wait for slots in all; 0 takes only permits valid at once.
+
+    Attributes:
+        outcomes: how the requests ended, for reports.
     """
 
     def __init__(self, seconds: float, *, wait_seconds: float = WAIT_SECONDS) -> None:
         self._ends = time.monotonic() + seconds
         self.wait_left = wait_seconds
+        self.outcomes: Counter[Outcome] = Counter()
 
     @property
     def out_of_time(self) -> bool:
@@ -69,7 +75,7 @@ class Kind:
             expected until the next sweep.
         run: does some of it within a budget.
         operations: the segments for which its requests are made.
-        report: a sentence's part about its requests, with %s for their number and noun.
+        report: a sentence's part about confirmed requests, with %s for their number and noun.
         noun: what one request is about, in the singular.
     """
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -47,25 +48,26 @@ class RunResult:
     """What a sweep and the work after it did in this process.
 
     Attributes:
-        requests_by_kind: requests of each kind of work by name, counted as in ``Progress``.
+        requests: counted as in ``Progress``; none at all means that there is nothing more to do.
+        outcomes: how the requests ended, for each kind of work by name.
         freed: rows whose lease had ended.
     """
 
-    requests_by_kind: Mapping[str, int]
+    requests: int
+    outcomes: Mapping[str, Counter[Outcome]]
     freed: int = 0
 
     def __add__(self, other: RunResult) -> RunResult:
-        kinds = {**self.requests_by_kind, **other.requests_by_kind}
-        total = {
-            kind: self.requests_by_kind.get(kind, 0) + other.requests_by_kind.get(kind, 0)
-            for kind in kinds
+        outcomes = {
+            kind.name: Counter(self.outcomes.get(kind.name))
+            + Counter(other.outcomes.get(kind.name))
+            for kind in KINDS
         }
-        return RunResult(total, self.freed + other.freed)
+        return RunResult(self.requests + other.requests, outcomes, self.freed + other.freed)
 
-    @property
-    def requests(self) -> int:
-        """All requests. None at all means that there is nothing more to do now."""
-        return sum(self.requests_by_kind.values())
+    def outcomes_of(self, kind: str) -> Counter[Outcome]:
+        """Return how the requests of one kind of work ended."""
+        return self.outcomes.get(kind, Counter())
 
 
 def run_once(*, seconds: float, by: Sweeper = Sweeper.LOOP) -> RunResult:
@@ -81,13 +83,15 @@ def run_once(*, seconds: float, by: Sweeper = Sweeper.LOOP) -> RunResult:
         ConfigurationError: the key is missing or a setting cannot be used; nothing was sent.
     """
     found = sweep(by=by)
+    requests = 0
+    outcomes = {}
     # Pushes first: they are what a person waits for.
-    requests = {
-        kind.name: kind.run(Budget(seconds)).requests
-        for kind in reversed(KINDS)
-        if found.workers[kind.name]
-    }
-    return RunResult(requests, found.freed)
+    for kind in reversed(KINDS):
+        if found.workers[kind.name]:
+            budget = Budget(seconds)
+            requests += kind.run(budget).requests
+            outcomes[kind.name] = budget.outcomes
+    return RunResult(requests, outcomes, found.freed)
 
 
 def sweep(*, by: Sweeper = Sweeper.WORKER) -> SweepResult:

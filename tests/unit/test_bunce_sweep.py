@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
-from django.db import connection
+from django.db import OperationalError, connection
 from pytest_django import Settings
 
 from bunce_sync.functions import DatabaseNow
@@ -27,9 +27,22 @@ def quick(settings: Settings, bunce: Emulator) -> None:
     settings.BUNCE_SYNC = {**settings.BUNCE_SYNC, "SWEEP_INTERVAL": 0.1}
 
 
-def sweep(*arguments: Any, **options: Any) -> str:
+def sweep(*arguments: Any, fails: str = "", **options: Any) -> str:
+    """Run the command and return its output.
+
+    Args:
+        fails: what it says when it exits with 1; empty if it exits with 0.
+    """
     output = StringIO()
-    call_command("bunce_sweep", *arguments, stdout=output, stderr=output, **options)
+    try:
+        call_command("bunce_sweep", *arguments, stdout=output, stderr=output, **options)
+    except CommandError as error:
+        if not fails:
+            raise
+        assert fails in str(error)
+        assert error.returncode == 1
+    else:
+        assert not fails
     return output.getvalue()
 
 
@@ -53,8 +66,10 @@ def test_it_reports_that_nothing_is_due(bunce: Emulator) -> None:
 def test_a_closed_rate_limiter_is_given_as_the_reason(bunce: Emulator) -> None:
     bunce.set(key="sk_test_another")
     add("A")
-    sweep()
-    output = sweep()
+    output = sweep(fails="1 request to Bunce failed")
+    assert "Other requests: key refused: 1. The admin shows the reasons." in output
+    assert "Sent" not in output
+    output = sweep(fails="Requests to Bunce are paused: Bunce refused the API key.")
     assert "Nothing was sent: Bunce refused the API key (Unauthorized" in output
     assert "next retry at" in output
     assert "Segments: 0 synced, 1 waiting." in output
@@ -92,7 +107,8 @@ def test_a_paused_operation_is_given_as_the_reason_if_a_segment_waits_for_it(
     )
     make("A", **values)
     until = f"{now + timedelta(seconds=45):%H:%M:%S} UTC"
-    assert f"Nothing was sent: {what} (Not allowed); next retry at {until}." in sweep()
+    output = sweep(fails="paused, see above")
+    assert f"Nothing was sent: {what} (Not allowed); next retry at {until}." in output
     assert bunce.served == 0
 
 
@@ -120,7 +136,7 @@ def test_a_row_in_doubt_is_searched_for_once_its_grace_period_is_over(
     settings.BUNCE_SYNC = {**settings.BUNCE_SYNC, "GRACE": 600}
     add("A")
     bunce.script(["lost_answer"])
-    assert "1 being checked with Bunce" in sweep()
+    assert "1 being checked with Bunce" in sweep(fails="1 request to Bunce failed")
     Segment.objects.update_sync_fields(due_at=DatabaseNow())  # ten minutes later
     output = sweep()
     assert "Read 1 page of Bunce's list" in output
@@ -139,7 +155,25 @@ def test_a_refresh_that_fails_is_not_reported_as_idle(bunce: Emulator) -> None:
     sweep()
     Segment.objects.update_sync_fields(refresh_requested_at=DatabaseNow())
     bunce.script(["lost_answer"], method="GET")
-    assert "No request succeeded." in sweep()
+    output = sweep(fails="1 request to Bunce failed")
+    assert "Other requests: outcome unknown: 1." in output
+    assert "Refreshed" not in output
+
+
+def test_a_refused_connection_sends_nothing(bunce: Emulator, settings: Settings) -> None:
+    settings.BUNCE_SYNC = {**settings.BUNCE_SYNC, "BASE_URL": "http://127.0.0.1:9/v1"}
+    add("A")
+    output = sweep(fails="1 request to Bunce failed. The admin shows the reasons.")
+    assert "Other requests: not sent: 1." in output
+    assert "Sent" not in output
+    assert "1 waiting" in output
+
+
+def test_a_pause_that_bunce_asks_for_is_no_failure(bunce: Emulator) -> None:
+    add("A")
+    bunce.script(["limit_429"])
+    assert "Other requests: pause requested: 1." in sweep()
+    assert "Nothing was sent: Bunce asked for a pause" in sweep()
 
 
 def test_refused_segments_are_counted_as_needing_attention(bunce: Emulator) -> None:
@@ -171,10 +205,20 @@ def test_without_a_key_it_fails_and_says_what_to_do(bunce: Emulator, settings: S
 def test_a_database_without_tables_is_an_error_with_a_hint(bunce: Emulator) -> None:
     call_command("migrate", "bunce_sync", "zero", verbosity=0)
     try:
-        with pytest.raises(CommandError, match=r"`manage.py migrate` has been run"):
-            sweep()
+        sweep(fails="Run `python manage.py migrate`")
     finally:
         call_command("migrate", verbosity=0)
+
+
+@pytest.mark.parametrize("words", ["database or disk is full", "disk I/O error"])
+def test_another_database_error_does_not_ask_for_a_migration(
+    bunce: Emulator, monkeypatch: pytest.MonkeyPatch, words: str
+) -> None:
+    def work(**arguments: Any) -> RunResult:
+        raise OperationalError(words)
+
+    monkeypatch.setattr(bunce_sweep, "run_once", work)
+    sweep(fails=f"The database cannot be used: {words}. Segments keep waiting.")
 
 
 def test_a_loop_survives_database_errors(bunce: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ import math
 import signal
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -17,10 +18,9 @@ from django.db import DatabaseError, InterfaceError
 from django.db.models import Min
 
 from bunce_sync import database
-from bunce_sync.choices import Sweeper
+from bunce_sync.choices import Operation, Outcome, Reason, Status, Sweeper
 from bunce_sync.conf import conf
 from bunce_sync.exceptions import ConfigurationError
-from bunce_sync.models import ApiCall, Segment, SyncState
 from bunce_sync.status.messages import OPERATION_PAUSED
 from bunce_sync.status.status import PausedOperation, SyncStatus, get_status
 from bunce_sync.sync.sweep import RunResult, run_once
@@ -30,8 +30,10 @@ from bunce_sync.sync.work import KINDS, OPERATIONS
 TIME_BUDGET = 1.0
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
-Status = Segment.Status
-Operation = ApiCall.Operation
+#: The outcomes of requests that did what they were made for, and of those that failed. Bunce's
+#: refusal of a segment is an answer, and a request for a pause is part of the pace.
+CONFIRMED = (Outcome.CONFIRMED, Outcome.DUPLICATE)
+FAILED = (Outcome.NOT_SENT, Outcome.KEY_REFUSED, Outcome.UNKNOWN, Outcome.ABANDONED)
 
 
 class Command(BaseCommand):
@@ -39,7 +41,9 @@ class Command(BaseCommand):
 
     help = (
         "Send due segments to Bunce, check those in doubt and refresh those requested, without"
-        " Celery: once, or repeatedly with --loop. Safe to run beside workers and itself."
+        " Celery: once, or repeatedly with --loop. Safe to run beside workers and itself. Exit code"
+        " 1 if requests failed or are paused because of a failure, if a setting is wrong, or if the"
+        " database cannot be used; segments that Bunce refuses and its rate limit are no failures."
     )
 
     _ends: float
@@ -89,25 +93,26 @@ class Command(BaseCommand):
             self._stop.wait(min(interval, max(0.0, self._ends - time.monotonic())))
 
     def _work_and_report(self, *, only_changes: bool = False) -> None:
+        """Work, print a report, and without ``--loop`` fail if something failed."""
         try:
-            text = _report(self._work(), get_status())
+            done, status = self._work(), get_status()
+            text = _report(done, status)
         except ConfigurationError as error:
             raise CommandError(
                 f"Nothing is sent to Bunce: {error} Segments keep waiting. Correct BUNCE_SYNC in"
                 " the settings; `manage.py check` shows details."
             ) from error
         except (DatabaseError, InterfaceError) as error:
-            raise CommandError(
-                f"The database cannot be used: {_first_line(error)} Check that it is running"
-                " and that `manage.py migrate` has been run. No segment is lost."
-            ) from error
+            raise CommandError(_describe_database_error(error)) from error
         if not (only_changes and text == self._last):
             self._say(text)
         self._last = text
+        if not only_changes and (failure := _failure(done, status)):
+            raise CommandError(failure)
 
     def _work(self) -> RunResult:
         """RunResult until nothing is due, time is up or a shutdown is requested."""
-        done = RunResult({})
+        done = RunResult(0, {})
         while not self._stop.is_set() and (left := self._ends - time.monotonic()) > 0:
             part = run_once(seconds=min(TIME_BUDGET, left), by=self._sweeper)
             done += part
@@ -155,27 +160,64 @@ def _interval() -> float:
 
 def _report(done: RunResult, status: SyncStatus) -> str:
     """Return what was done, or why nothing was, and the number of segments in each state."""
-    if done.requests:
-        parts = [
-            kind.report % _number(requests, kind.noun)
-            for kind in reversed(KINDS)
-            if (requests := done.requests_by_kind.get(kind.name, 0))
-        ]
+    lines = []
+    if parts := [
+        kind.report % _number(count, kind.noun)
+        for kind in reversed(KINDS)
+        if (count := sum(done.outcomes_of(kind.name)[outcome] for outcome in CONFIRMED))
+    ]:
         text = ", ".join(parts)
-        lines = [f"{text[0].upper()}{text[1:]}."]
-    elif reason := _why_nothing(status):
-        lines = [f"Nothing was sent: {reason}"]
-    else:
-        lines = ["No request succeeded. The admin shows the errors; the next sweep retries."]
+        lines.append(f"{text[0].upper()}{text[1:]}.")
+    total = sum((done.outcomes_of(kind.name) for kind in KINDS), Counter())
+    others = [
+        f"{outcome.label.lower()}: {total[outcome]}"
+        for outcome in Outcome
+        if total[outcome] and outcome not in CONFIRMED
+    ]
+    if others:
+        lines.append(f"Other requests: {', '.join(others)}. The admin shows the reasons.")
+    if not lines:
+        reason = _why_nothing(status) or "what is due could not be claimed; the log says why."
+        lines.append(f"Nothing was sent: {reason}")
     if done.freed:
         lines.append(f"Took {_number(done.freed, 'segment')} back from workers that stopped.")
     return "\n".join([*lines, _segments(status)])
 
 
+def _failure(done: RunResult, status: SyncStatus) -> str:
+    """Return what failed, for the exit code; empty if all is in order."""
+    failed = sum(done.outcomes_of(kind.name)[outcome] for kind in KINDS for outcome in FAILED)
+    if failed:
+        return f"{_number(failed, 'request')} to Bunce failed. The admin shows the reasons."
+    limiter = status.rate_limiter
+    if limiter.state != "open" and limiter.reason != Reason.RATE_LIMITED and _is_waiting(status):
+        return f"Requests to Bunce are paused: {Reason(limiter.reason).label}."
+    if any(_is_needed(paused) for paused in status.operations):
+        return "Requests that segments wait for are paused, see above."
+    return ""
+
+
+def _is_waiting(status: SyncStatus) -> bool:
+    return any(
+        (status.counts[Status.PENDING], status.counts[Status.IN_DOUBT], *status.due.values())
+    )
+
+
+def _describe_database_error(error: Exception) -> str:
+    """Return what is wrong with the database, and what to do."""
+    try:
+        missing = database.missing_migrations()
+    except (DatabaseError, InterfaceError):
+        missing = []  # the error below is why
+    if missing:
+        return "Tables are missing or outdated. Run `python manage.py migrate`. No segment is lost."
+    return f"The database cannot be used: {_first_line(error)} Segments keep waiting."
+
+
 def _why_nothing(status: SyncStatus) -> str:
     """Return why no request was made; empty if segments are due and nothing blocks them."""
     if status.rate_limiter.state == "paused":
-        reason = SyncState.Reason(status.rate_limiter.reason).label
+        reason = Reason(status.rate_limiter.reason).label
         until = (
             f"; next retry at {status.rate_limiter.until:%H:%M:%S} UTC"
             if status.rate_limiter.until
@@ -184,8 +226,7 @@ def _why_nothing(status: SyncStatus) -> str:
         detail = f" ({status.rate_limiter.detail})" if status.rate_limiter.detail else ""
         return f"{reason}{detail}{until}."
     paused = [_paused(one) for one in status.operations if _is_needed(one)]
-    waiting = (status.counts[Status.PENDING], status.counts[Status.IN_DOUBT], *status.due.values())
-    if not any(waiting) and not paused:
+    if not _is_waiting(status) and not paused:
         return "no segment is waiting."
     if status.usage.limit is not None and status.usage.used >= status.usage.limit:
         limit = f"the limit of {status.usage.limit} requests in {status.usage.seconds:g} s"
