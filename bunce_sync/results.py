@@ -101,6 +101,8 @@ def result_of(error: Exception, *, sent: bool, operation: Operation) -> Result:
             outcome = Outcome.KEY_REFUSED
         case exceptions.NotFound() if operation in (Operation.CREATE, Operation.LIST):
             outcome, code = Outcome.REJECTED, NO_SUCH_ADDRESS
+        case exceptions.Conflict() if operation in (Operation.READ, Operation.LIST):
+            outcome, code = Outcome.REJECTED, exceptions.Rejected.code  # a read has no content
         case exceptions.Rejected():
             outcome = Outcome.REJECTED
         case exceptions.NoContent() if operation == Operation.UPDATE:

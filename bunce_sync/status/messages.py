@@ -130,7 +130,7 @@ CAUSES: Final[Mapping[str, Text]] = {
         "Bunce responded that this address does not exist. BUNCE_SYNC['BASE_URL'] or"
         " BUNCE_SYNC['ENV'] is probably wrong."
     ),
-    "rejected": _("Bunce does not accept this content."),
+    "rejected": _("Bunce does not accept this request."),
     "conflict": _("Bunce found the content invalid or in conflict with existing data."),
     "not_found": _(
         "Bunce has no segment with this id: it was removed there, or the API key belongs to"

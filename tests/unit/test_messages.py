@@ -9,7 +9,10 @@ from typing import Any
 import pytest
 
 from bunce_sync import exceptions
+from bunce_sync.choices import Operation
+from bunce_sync.client.responses import RawResponse, read_json
 from bunce_sync.models import ApiCall, Segment, SyncState
+from bunce_sync.results import result_of
 from bunce_sync.status import messages
 from bunce_sync.status.presenters import (
     StatusMessage,
@@ -506,3 +509,18 @@ def test_every_outcome_and_decision_of_a_call_has_a_sentence() -> None:
 
 def test_an_unknown_code_is_named() -> None:
     assert "a_code_of_tomorrow" in describe_problem("a_code_of_tomorrow")
+
+
+STATUSES = [*range(300, 309), *range(400, 432), 451, 499, 500, 502, 503, 504, 520, 599]
+
+
+@pytest.mark.parametrize("operation", ["read", "list"])
+@pytest.mark.parametrize("status", STATUSES)
+def test_no_refusal_of_a_read_speaks_of_content(status: int, operation: str) -> None:
+    with pytest.raises(exceptions.BunceError) as caught:
+        read_json(RawResponse(status, {}, b"{}"))
+    result = result_of(caught.value, sent=True, operation=Operation(operation))
+    sentence = describe_problem(result.code)
+    assert "content" not in sentence, sentence
+    if operation == "list":
+        assert "segment with this id" not in sentence
