@@ -24,6 +24,12 @@ from bunce_sync.tasks import SWEEP
 HOSTS = {"api.bunce.so": "sk_live_", "sandbox.api.bunce.so": "sk_test_"}
 
 
+#: Top-level domains that are reserved for private networks and tests.
+PRIVATE_DOMAINS = ("internal", "local", "test", "localhost")
+#: From bunce-api's "Basics": requests that an address may make, and in how many seconds.
+BUNCE_LIMIT = 500
+BUNCE_WINDOW = 60
+
 NO_KEY = "The Bunce API key is not set, so segments are not sent to Bunce."
 NO_KEY_HINT = (
     "Set BUNCE_SYNC['API_KEY'] to the secret key from Bunce's dashboard, and read it from the"
@@ -81,11 +87,14 @@ def check_address(**kwargs: Any) -> list[CheckMessage]:
     messages: list[CheckMessage] = []
     parts = urlsplit(conf.base_url)
     host = parts.hostname or ""
-    if parts.scheme != "https" and not _is_loopback(host):
+    # An emulator in the same private network, such as one of Docker Compose, has no certificate.
+    harmless = conf.API_KEY.startswith("sk_test_") and _is_private(host)
+    if parts.scheme != "https" and not _is_loopback(host) and not harmless:
         messages.append(
             Error(
                 f"{conf.base_url} is not HTTPS: the API key would be sent unencrypted.",
-                hint="Use https://. Only a server on this machine may use http://.",
+                hint="Use https://. Only a server on this machine, or with a test key one in the"
+                " same private network, may use http://.",
                 id="bunce_sync.E005",
             )
         )
@@ -123,6 +132,51 @@ def check_times(**kwargs: Any) -> list[CheckMessage]:
             id="bunce_sync.E007",
         )
     ]
+
+
+def check_minimums(**kwargs: Any) -> list[CheckMessage]:
+    """W017: values that are too small for a server across the internet.
+
+    For one on this machine, such as the emulator in tests, small values are right.
+    """
+    if _unusable(*SETTINGS) or _is_loopback(urlsplit(conf.base_url).hostname or ""):
+        return []
+    deadline = conf.request_deadline
+    minimums = {
+        "CONNECT_TIMEOUT": (0.5, "connections to Bunce often take longer, and would fail."),
+        "READ_TIMEOUT": (
+            2.0,
+            "Bunce often takes longer to respond, and each such create has to be looked up.",
+        ),
+        "GRACE": (
+            deadline,
+            "Bunce may work on a create as long as a request may take; looked up before that, it"
+            " seems to be missing and is created twice.",
+        ),
+        "SWEEP_INTERVAL": (1.0, "more frequent sweeps only load the database."),
+    }
+    messages: list[CheckMessage] = [
+        checks.Warning(
+            f"BUNCE_SYNC[{key!r}] is {getattr(conf, key):g} s: {reason}",
+            hint=f"Set it to at least {least:g}, or leave it out ({SETTINGS[key].default:g}).",
+            id="bunce_sync.W017",
+        )
+        for key, (least, reason) in minimums.items()
+        if getattr(conf, key) < least
+    ]
+    limit, seconds = conf.RATE_LIMIT, conf.RATE_WINDOW
+    known = urlsplit(conf.base_url).hostname in HOSTS
+    if known and (limit is None or limit / seconds > BUNCE_LIMIT / BUNCE_WINDOW):
+        messages.append(
+            checks.Warning(
+                f"BUNCE_SYNC allows more requests than Bunce's {BUNCE_LIMIT} in {BUNCE_WINDOW} s:"
+                " Bunce locks the address out for a minute whenever there are more.",
+                hint=f"Remove RATE_LIMIT and RATE_WINDOW, or set them to {BUNCE_LIMIT} and"
+                f" {BUNCE_WINDOW} or less, unless Bunce has agreed to more.",
+                id="bunce_sync.W017",
+            )
+        )
+    return messages
 
 
 def check_database(**kwargs: Any) -> list[CheckMessage]:
@@ -292,6 +346,15 @@ def _no_key() -> bool:
 def _unusable(*keys: str) -> bool:
     """Whether another check reports one of these settings."""
     return any(_problem(key) for key in keys)
+
+
+def _is_private(host: str) -> bool:
+    """Whether a name or address has a meaning only in a private network."""
+    try:
+        return ipaddress.ip_address(host).is_private
+    except ValueError:
+        # One word is the name of a service or host beside this one, in Compose or Kubernetes.
+        return "." not in host or host.rpartition(".")[2] in PRIVATE_DOMAINS
 
 
 def _is_loopback(host: str) -> bool:

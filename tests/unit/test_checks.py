@@ -24,6 +24,7 @@ from bunce_sync.conf import SETTINGS
 from tests.neighbours.models import Vip
 
 GOOD = {"API_KEY": "sk_live_1"}
+TEST = {"API_KEY": "sk_test_1"}
 
 
 def found(settings: Settings, values: object, *, debug: bool = False) -> list[CheckMessage]:
@@ -56,7 +57,7 @@ def test_valid_settings_give_no_message(settings: Settings) -> None:
         (GOOD | {"RATE_LIMIT": "many"}, ["E003"]),
         (GOOD | {"RATE_WINDOW": 0}, ["E003"]),
         (GOOD | {"RATE_WINDOW": None}, ["E003"]),
-        (GOOD | {"RATE_LIMIT": None}, []),
+        (GOOD | {"RATE_LIMIT": None}, ["W017"]),
         (GOOD | {"ENV": "staging"}, ["E003"]),
         ({"API_KEY": 7}, ["E003"]),
         ({"API_KEY": "sk live"}, ["E003"]),
@@ -68,6 +69,13 @@ def test_valid_settings_give_no_message(settings: Settings) -> None:
         (GOOD | {"BASE_URL": "http://127.0.0.1:8790/v1"}, []),
         (GOOD | {"BASE_URL": "http://[::1]:8790/v1"}, []),
         (GOOD | {"BASE_URL": "http://bunce.localhost/v1"}, []),
+        (GOOD | {"BASE_URL": "http://bunce:8790/v1"}, ["E005"]),
+        (TEST | {"BASE_URL": "http://bunce:8790/v1"}, []),
+        (TEST | {"BASE_URL": "http://10.0.0.7:8790/v1"}, []),
+        (TEST | {"BASE_URL": "http://host.docker.internal:8790/v1"}, []),
+        (TEST | {"BASE_URL": "http://bunce.example.com/v1"}, ["E005"]),
+        (TEST | {"BASE_URL": "http://8.8.8.8/v1"}, ["E005"]),
+        ({"API_KEY": "other", "BASE_URL": "http://bunce:8790/v1"}, ["E005"]),
         (GOOD | {"ENV": "sandbox"}, ["E006"]),
         (GOOD | {"BASE_URL": "https://SANDBOX.api.bunce.so/v1"}, ["E006"]),
         ({"API_KEY": "sk_test_1"}, ["E006"]),
@@ -75,7 +83,7 @@ def test_valid_settings_give_no_message(settings: Settings) -> None:
         (GOOD | {"BASE_URL": "https://elsewhere.example.com/v1"}, []),
         (GOOD | {"LEASE": 27}, ["E007"]),
         (GOOD | {"LEASE": 28}, []),
-        (GOOD | {"READ_TIMEOUT": 600}, ["E007"]),
+        (GOOD | {"READ_TIMEOUT": 600}, ["E007", "W017"]),
         (GOOD | {"LEASE": 0}, ["E003"]),
         (GOOD | {"LEASE": 1, "READ_TIMEOUT": "x"}, ["E003"]),
     ],
@@ -179,6 +187,33 @@ def test_the_hint_for_an_invalid_value_shows_a_valid_one(
 def test_several_mistakes_are_all_reported(settings: Settings) -> None:
     values = {"API_KEY": "sk_test_1", "LEASE": 1, "PAGE": 5, "GRACE": None}
     assert sorted(ids(found(settings, values))) == ["E002", "E003", "E006", "E007"]
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"GRACE": 0.001}, ["'GRACE'] is 0.001 s"]),
+        ({"GRACE": 22}, ["created twice"]),
+        ({"GRACE": 23}, []),
+        ({"READ_TIMEOUT": 60}, []),
+        ({"CONNECT_TIMEOUT": 0.01}, ["'CONNECT_TIMEOUT'"]),
+        ({"READ_TIMEOUT": 0.01}, ["'READ_TIMEOUT'"]),
+        ({"SWEEP_INTERVAL": 0.001}, ["'SWEEP_INTERVAL'"]),
+        ({"RATE_LIMIT": None}, ["locks the address out"]),
+        ({"RATE_LIMIT": 501}, ["locks the address out"]),
+        ({"RATE_WINDOW": 0.001}, ["locks the address out"]),
+        ({"RATE_LIMIT": 100, "RATE_WINDOW": 12}, []),
+    ],
+)
+def test_values_that_are_too_small_for_the_internet_are_reported(
+    settings: Settings, values: dict[str, object], words: list[str]
+) -> None:
+    messages = found(settings, GOOD | values)
+    assert [str(one.id) for one in messages] == ["bunce_sync.W017" for _ in words]
+    for message, part in zip(messages, words, strict=True):
+        assert part in message.msg
+    local = GOOD | values | {"BASE_URL": "http://127.0.0.1:8790/v1", "API_KEY": "sk_test_1"}
+    assert found(settings, local) == []
 
 
 @pytest.mark.parametrize("debug", [True, False])
