@@ -15,8 +15,8 @@ NEWEST_PYTHON ?= python3.13
 OLDEST = Django==5.2 celery==5.4.0 requests==2.32.2 urllib3==2.0.7 djangorestframework==3.16.0 \
 	drf-spectacular==0.28.0 django-filter==25.1 h11==0.16.0
 TESTED_WITH = 'celery[redis]' dj-database-url 'psycopg[binary]' PyMySQL django-reversion \
-	django-simple-history greenlet hypothesis \
-	jsonschema pytest pytest-django pytest-randomly pytest-xdist
+	django-simple-history freezegun greenlet hypothesis \
+	jsonschema requests-mock responses time-machine pytest pytest-django pytest-randomly pytest-xdist
 
 .PHONY: help demo test faults bench screenshots versions lint fmt requirements clean
 .DEFAULT_GOAL := help

@@ -150,8 +150,7 @@ def check_minimums(**kwargs: Any) -> list[CheckMessage]:
         ),
         "GRACE": (
             deadline,
-            "Bunce may work on a create as long as a request may take; looked up before that, it"
-            " seems to be missing and is created twice.",
+            "a create that Bunce is still working on would seem missing, and be created twice.",
         ),
         "SWEEP_INTERVAL": (1.0, "more frequent sweeps only load the database."),
     }

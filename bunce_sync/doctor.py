@@ -19,7 +19,7 @@ from django.core import checks
 from django.db import DatabaseError
 from django.utils import timezone
 
-from bunce_sync import database, publisher, tasks
+from bunce_sync import clocks, database, publisher, tasks
 from bunce_sync.choices import Outcome, Status, Sweeper
 from bunce_sync.client import BunceClient, Position, RequestRecord
 from bunce_sync.conf import conf
@@ -158,8 +158,8 @@ def _host() -> Iterator[Finding]:
 
     All times of the sync are the database's. Celery compares those of two hosts: a message expires.
     """
-    before = time.time()
-    ahead = (before + time.time()) / 2 - shared_state.now().timestamp()
+    before = clocks.wall()
+    ahead = (before + clocks.wall()) / 2 - shared_state.now().timestamp()
     if abs(ahead) > CLOCK_TOLERANCE:
         direction = "ahead of" if ahead > 0 else "behind"
         yield Finding(
@@ -341,7 +341,7 @@ def _workers(before: Sweep, seconds: float) -> Iterator[Finding]:
             "See the lines “broker” and “celery”.",
         )
         return
-    began = time.monotonic()
+    began = clocks.monotonic()
     if not _swept_after(asked_at, seconds):
         by_command = not before.late and before.by in (Sweeper.LOOP, Sweeper.CRON)
         yield Finding(
@@ -354,7 +354,7 @@ def _workers(before: Sweep, seconds: float) -> Iterator[Finding]:
         )
         yield Finding("beat", "skip", "Without a worker it cannot be told whether beat runs.")
         return
-    took = time.monotonic() - began
+    took = clocks.monotonic() - began
     yield Finding("worker", "pass", f"A worker took a message from {queue!r} in {took:.1f} s.")
     yield _beat(beats=not before.late and before.by == Sweeper.WORKER)
 
@@ -376,10 +376,10 @@ def _beat(*, beats: bool) -> Finding:
 
 def _swept_after(moment: datetime, seconds: float) -> bool:
     """Return whether a worker sweeps after a moment, waiting for some seconds."""
-    ends = time.monotonic() + seconds
+    ends = clocks.monotonic() + seconds
     swept = database.sync_state().filter(swept_by=Sweeper.WORKER, swept_at__gt=moment)
     while not swept.exists():
-        if time.monotonic() > ends:
+        if clocks.monotonic() > ends:
             return False
         time.sleep(POLL_SECONDS)
     return True

@@ -10,12 +10,12 @@ from __future__ import annotations
 import logging
 import os
 import threading
-import time
 from typing import Any
 
 from celery import Celery, Task
 from kombu import Producer
 
+from bunce_sync import clocks
 from bunce_sync.routing import celery_app
 
 logger = logging.getLogger(__name__)
@@ -55,7 +55,7 @@ class Publisher:
 
     def __init__(self) -> None:
         self._paused_until = 0.0
-        self._tokens, self._tokens_at = float(BURST), time.monotonic()
+        self._tokens, self._tokens_at = float(BURST), clocks.monotonic()
         self._reset_connections()
         # A child must neither use nor close its parent's sockets, and another thread of the parent
         # may have held the lock, which would never be released in the child.
@@ -81,13 +81,13 @@ class Publisher:
         if app.conf.task_always_eager:
             task.apply_async(args)
             return True
-        if time.monotonic() < self._paused_until:
+        if clocks.monotonic() < self._paused_until:
             return False
-        started = time.monotonic()
+        started = clocks.monotonic()
         try:
             self._publish(task, args)
         except Exception as error:  # noqa: BLE001 - each transport has its own errors
-            self._paused_until = time.monotonic() + PAUSE_SECONDS
+            self._paused_until = clocks.monotonic() + PAUSE_SECONDS
             # Without the error's text, which may contain the broker's URL with a password.
             logger.warning(
                 "Celery could not send a message (%s). Segments wait in the database and are picked"
@@ -96,8 +96,8 @@ class Publisher:
                 PAUSE_SECONDS,
             )
             return False
-        if (took := time.monotonic() - started) > PUBLISH_SECONDS:
-            self._paused_until = time.monotonic() + PAUSE_SECONDS
+        if (took := clocks.monotonic() - started) > PUBLISH_SECONDS:
+            self._paused_until = clocks.monotonic() + PAUSE_SECONDS
             logger.warning(
                 "The Celery broker took %.1f s for one message. No messages are sent for %.0f s;"
                 " segments wait in the database and are picked up by the sweep.",
@@ -120,7 +120,7 @@ class Publisher:
             return False
         if app.conf.task_always_eager:
             return self.publish(task, *args)  # no worker would recheck the database
-        now = time.monotonic()
+        now = clocks.monotonic()
         passed, self._tokens_at = now - self._tokens_at, now
         self._tokens = min(BURST, self._tokens + passed * MESSAGES_PER_SECOND)
         if self._tokens < 1:
@@ -133,20 +133,20 @@ class Publisher:
         with self._lock:
             idle, self._idle = self._idle, []
             self._paused_until = 0.0
-            self._tokens, self._tokens_at = float(BURST), time.monotonic()
+            self._tokens, self._tokens_at = float(BURST), clocks.monotonic()
         for _since, producer in idle:
             discard(producer)
 
     def _publish(self, task: Task[Any, Any], args: tuple[Any, ...]) -> None:
         producer = self._take()
-        began = time.monotonic()
+        began = clocks.monotonic()
         if producer is not None:
             try:
                 self._send(task, args, producer)
             except Exception:
                 # Most likely the connection was closed while idle, so try a new one; but not if
                 # the broker did not respond in time.
-                if time.monotonic() - began >= STEP_SECONDS:
+                if clocks.monotonic() - began >= STEP_SECONDS:
                     raise
             else:
                 return
@@ -159,13 +159,13 @@ class Publisher:
             discard(producer)
             raise
         with self._lock:
-            self._idle.append((time.monotonic(), producer))
+            self._idle.append((clocks.monotonic(), producer))
 
     def _take(self) -> Producer | None:
         with self._lock:
             while self._idle:
                 since, producer = self._idle.pop()
-                if time.monotonic() - since < IDLE_SECONDS:
+                if clocks.monotonic() - since < IDLE_SECONDS:
                     return producer
                 discard(producer)
         return None

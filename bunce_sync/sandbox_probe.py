@@ -13,6 +13,7 @@ from typing import Any, Final
 from urllib.parse import quote, urlsplit
 from uuid import uuid4
 
+from bunce_sync import clocks
 from bunce_sync.choices import Outcome
 from bunce_sync.client import (
     BunceClient,
@@ -160,8 +161,8 @@ def _zone(created: RemoteSegment, asked_at: datetime) -> Finding:
 
 def _listed(created: RemoteSegment) -> Finding:
     """Return how soon a new segment is in the list: reconciliation waits for GRACE seconds."""
-    began = time.monotonic()
-    while (waited := time.monotonic() - began) < LIST_SECONDS:
+    began = clocks.monotonic()
+    while (waited := clocks.monotonic() - began) < LIST_SECONDS:
         position: Position | None = Position(per_page=min(conf.PAGE_SIZE, 100))
         for _ in range(PAGES):
             page = _list(position)[0] if position else None

@@ -12,13 +12,13 @@ import http.client
 import io
 import socket
 import ssl
-import time
 from contextvars import ContextVar
 from typing import Any
 
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.response import HTTPResponse
 
+from .. import clocks
 from ..exceptions import NotSent, PermitExpired
 from .request_record import Instant, RequestRecord
 
@@ -51,7 +51,7 @@ class Call:
         self, record: RequestRecord, *, connect_timeout: float, read_timeout: float
     ) -> None:
         self.record = record
-        self._deadline = time.monotonic() + connect_timeout + read_timeout
+        self._deadline = clocks.monotonic() + connect_timeout + read_timeout
         self._read_timeout = read_timeout
         self._wait = connect_timeout
         self.active = Instant()
@@ -63,7 +63,7 @@ class Call:
 
     def timeout(self) -> float:
         """Return the seconds to wait for the next byte; zero or less after the deadline."""
-        return min(self._wait, self._deadline - time.monotonic())
+        return min(self._wait, self._deadline - clocks.monotonic())
 
     def touch(self) -> None:
         """Record activity on the connection."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+from .. import clocks
 
 
 class Instant:
@@ -16,12 +16,12 @@ class Instant:
     __slots__ = ("_monotonic", "_wall")
 
     def __init__(self) -> None:
-        self._monotonic = time.monotonic()
-        self._wall = time.time()
+        self._monotonic = clocks.monotonic()
+        self._wall = clocks.wall()
 
     def age(self) -> float:
         """Return the seconds since this moment."""
-        return max(time.monotonic() - self._monotonic, time.time() - self._wall)
+        return max(clocks.monotonic() - self._monotonic, clocks.wall() - self._wall)
 
 
 class RequestRecord:

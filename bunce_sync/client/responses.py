@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from .. import clocks
 from ..exceptions import (
     BunceError,
     Conflict,
@@ -220,7 +221,9 @@ def parse_retry_after(headers: Mapping[str, str]) -> float | None:
     if re.fullmatch(r"[0-9]{1,9}(\.[0-9]{0,9})?", value):
         seconds = float(value)
     elif moment := _http_date(value):
-        now = _http_date(headers.get("Date", "")) or dt.datetime.now(dt.UTC)
+        now = _http_date(headers.get("Date", "")) or dt.datetime.fromtimestamp(
+            clocks.wall(), dt.UTC
+        )
         seconds = (moment - now).total_seconds()
     else:
         seconds = 0.0

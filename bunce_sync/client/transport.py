@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import time
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
@@ -16,7 +15,7 @@ from requests.auth import AuthBase
 from requests.cookies import RequestsCookieJar
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
-from .. import __version__
+from .. import __version__, clocks
 from ..exceptions import BunceError, ConfigurationError, NotSent, PermitExpired, UnusableResponse
 from .connection import Call, PlainConnection, TLSConnection, current_call
 from .errors import no_response_error, not_sent_error
@@ -87,14 +86,14 @@ class Transport:
             UnusableResponse: a success that is too large to be read (``too_large``).
         """
         content = None if body is None else json.dumps(body).encode()
-        started = time.monotonic()
+        started = clocks.monotonic()
         call = Call(record, connect_timeout=self._connect_timeout, read_timeout=self._read_timeout)
         token = current_call.set(call)
         try:
             outcome = self._attempt(call, query, content)
         finally:
             current_call.reset(token)
-            record.duration = time.monotonic() - started
+            record.duration = clocks.monotonic() - started
         if isinstance(outcome, BunceError):
             # Raised here and not where it occurred: exceptions of requests hold the headers with
             # the key, so neither they nor their frames may be attached to ours.

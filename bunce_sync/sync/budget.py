@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
+from bunce_sync import clocks
 from bunce_sync.choices import Outcome
 from bunce_sync.sync.circuit_breaker import OperationPaused, OperationRows
 from bunce_sync.sync.rate_limiter import NoPermit
@@ -34,13 +35,13 @@ class Budget:
     """
 
     def __init__(self, seconds: float, *, wait_seconds: float = WAIT_SECONDS) -> None:
-        self._ends = time.monotonic() + seconds
+        self._ends = clocks.monotonic() + seconds
         self.wait_left = wait_seconds
         self.outcomes: Counter[Outcome] = Counter()
 
     @property
     def out_of_time(self) -> bool:
-        return time.monotonic() >= self._ends
+        return clocks.monotonic() >= self._ends
 
     def wait(self, seconds: float) -> None:
         """Sleep until a slot."""

@@ -8,14 +8,13 @@ compares the steps of that clock with its own monotonic one, which cannot be set
 from __future__ import annotations
 
 import logging
-import time
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from django.db import transaction
 from django.db.models import F
 
-from bunce_sync import database
+from bunce_sync import clocks, database
 from bunce_sync.choices import Reason, Status
 from bunce_sync.conf import conf
 from bunce_sync.models import SegmentQuerySet, SyncState
@@ -66,7 +65,7 @@ class Reading:
     """One reading of the database's clock. Create it right before the query."""
 
     def __init__(self) -> None:
-        self.before = time.monotonic()
+        self.before = clocks.monotonic()
 
     def jump(self, now: datetime, epoch: int) -> float:
         """Return by how many seconds the clock jumped since the last reading; 0 if it did not.
@@ -77,7 +76,7 @@ class Reading:
         """
         alias = database.alias()
         last = _seen.get(alias)
-        current = _Seen(now, self.before, time.monotonic(), epoch)
+        current = _Seen(now, self.before, clocks.monotonic(), epoch)
         _seen[alias] = current
         if last is None or last.epoch != epoch:
             return 0.0

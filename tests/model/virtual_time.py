@@ -45,6 +45,6 @@ class VirtualTime:
             patch.object(DatabaseNow, "as_sqlite", literal("%s")),
             patch.object(DatabaseNow, "as_mysql", literal("CAST(%s AS DATETIME(6))")),
             patch.object(DatabaseNow, "as_postgresql", literal("(%s || '+00')::timestamptz")),
-            patch.object(clock, "time", self),
+            patch.object(clock, "clocks", self),
         ):
             yield

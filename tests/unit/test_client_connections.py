@@ -16,6 +16,7 @@ from greenlet import (  # type: ignore[import-untyped]  # it has no annotations
     greenlet,
 )
 
+from bunce_sync import clocks
 from bunce_sync.client import BunceClient, RequestRecord, connection, shared_client
 from bunce_sync.exceptions import NotSent, PermitExpired
 
@@ -35,15 +36,15 @@ def test_connection_is_kept_for_the_next_request() -> None:
         assert (server.connections, len(server.requests)) == (1, 3)
 
 
-@pytest.mark.parametrize("clock", ["time.monotonic", "time.time"])
+@pytest.mark.parametrize("clock", ["monotonic", "wall"])
 def test_connection_that_was_idle_for_too_long_is_not_reused(
     monkeypatch: pytest.MonkeyPatch, clock: str
 ) -> None:
     with RawServer(responding(CREATED)) as server, client_of(server) as client:
         client.create_segment({"name": "Gold"})
         with monkeypatch.context() as later:
-            real = getattr(time, clock.partition(".")[2])
-            later.setattr(clock, lambda: real() + connection.IDLE_LIMIT + 0.1)
+            real = getattr(clocks, clock)
+            later.setattr(clocks, clock, lambda: real() + connection.IDLE_LIMIT + 0.1)
             client.create_segment({"name": "Gold"})
         assert server.connections == 2
 
@@ -55,10 +56,12 @@ def test_request_that_is_not_sent_does_not_extend_an_idle_connection(
         client.create_segment({"name": "Gold"})
         start = time.monotonic()
         for later in (0.6, 1.2):
-            monkeypatch.setattr("time.monotonic", lambda at=start + later: at)
+            monkeypatch.setattr("bunce_sync.clocks.monotonic", lambda at=start + later: at)
             with pytest.raises(PermitExpired):
                 client.create_segment({"name": "Gold"}, record=RequestRecord(send_within=-1))
-        monkeypatch.setattr("time.monotonic", lambda: start + connection.IDLE_LIMIT + 0.1)
+        monkeypatch.setattr(
+            "bunce_sync.clocks.monotonic", lambda: start + connection.IDLE_LIMIT + 0.1
+        )
         client.create_segment({"name": "Gold"})
         assert server.connections == 2
 

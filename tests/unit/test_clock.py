@@ -54,7 +54,7 @@ class Monotonic:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 1000.0
-        monkeypatch.setattr(clock, "time", SimpleNamespace(monotonic=lambda: self.now))
+        monkeypatch.setattr(clock, "clocks", SimpleNamespace(monotonic=lambda: self.now))
 
     def jump(self, *, database: float, query: float = 0.0, epoch: int = 0) -> float:
         """Read the database's clock, which shows so many seconds since it began."""

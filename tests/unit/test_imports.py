@@ -16,7 +16,7 @@ PACKAGE = "bunce_sync"
 
 #: From the ground up: a module imports only from its own layer and those before it.
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("conf", "exceptions", "choices", "fingerprint", "functions"),
+    ("clocks", "conf", "exceptions", "choices", "fingerprint", "functions"),
     ("client",),
     ("results", "transitions"),
     ("models", "migrations"),
@@ -156,7 +156,7 @@ def test_the_client_knows_only_http() -> None:
             assert not within(name, "django", "celery", "kombu", "rest_framework"), module
             own = inside(name)
             assert own is None or within(
-                own, "client", "exceptions", "fingerprint", "__version__"
+                own, "client", "clocks", "exceptions", "fingerprint", "__version__"
             ), module
 
 

@@ -43,7 +43,7 @@ def queue(bunce: Emulator, settings: Settings) -> BrokerQueue:
 
 
 class Clock:
-    """Stands in for the module ``time`` of the publisher."""
+    """Stands in for the module ``clocks`` of the publisher."""
 
     def __init__(self) -> None:
         self.now = time.monotonic()
@@ -55,7 +55,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(publisher_module, "time", clock)
+    monkeypatch.setattr(publisher_module, "clocks", clock)
     return clock
 
 

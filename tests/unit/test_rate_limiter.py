@@ -15,6 +15,7 @@ import pytest
 from django.db import transaction
 from pytest_django import Settings
 
+from bunce_sync import clocks
 from bunce_sync.models import ApiCall, Segment, SyncState
 from bunce_sync.results import LINKED_ELSEWHERE, PERMIT_EXPIRED, Result
 from bunce_sync.sync import circuit_breaker, rate_limiter, shared_state
@@ -557,16 +558,16 @@ def test_a_permit_does_not_expire_while_its_worker_waits_for_the_lock(
     # Without a limit, only a probe needs the lock.
     set_state(blocked_until=ago(1), blocked_reason=Reason.UNREACHABLE)
     lock = shared_state.lock
-    later = time.monotonic() + 5
+    later = clocks.monotonic() + 5
 
     def lock_late() -> None:
         lock()
-        monkeypatch.setattr("time.monotonic", lambda: later)
+        monkeypatch.setattr("bunce_sync.clocks.monotonic", lambda: later)
 
     monkeypatch.setattr(shared_state, "lock", lock_late)
     given = permit()
     assert given.is_probe
-    assert time.monotonic() == later, "the lock was taken"
+    assert clocks.monotonic() == later, "the lock was taken"
     assert not given.record.too_late
 
 

@@ -6,7 +6,6 @@ import argparse
 import math
 import signal
 import threading
-import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +16,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DatabaseError, InterfaceError
 from django.db.models import Min
 
-from bunce_sync import database
+from bunce_sync import clocks, database
 from bunce_sync.choices import Operation, Outcome, Reason, Status, Sweeper
 from bunce_sync.conf import conf
 from bunce_sync.exceptions import ConfigurationError
@@ -68,7 +67,7 @@ class Command(BaseCommand):
         Raises:
             CommandError: a setting is missing or wrong, or the database cannot be used.
         """
-        self._ends = time.monotonic() + options["max_seconds"]
+        self._ends = clocks.monotonic() + options["max_seconds"]
         self._sweeper = Sweeper.LOOP if options["loop"] else Sweeper.CRON
         with _stop_on_signals() as self._stop:
             if options["loop"]:
@@ -82,7 +81,7 @@ class Command(BaseCommand):
         """RunResult repeatedly, and wait for a database that is unavailable."""
         interval = _interval()
         self._say(f"Sweeping every {interval:g} s. Press Ctrl-C to stop.")
-        while not self._stop.is_set() and time.monotonic() < self._ends:
+        while not self._stop.is_set() and clocks.monotonic() < self._ends:
             try:
                 self._work_and_report(only_changes=True)
             except CommandError as error:
@@ -90,7 +89,7 @@ class Command(BaseCommand):
                     raise
                 self.stderr.write(f"{error} Retrying in {interval:g} s.")
                 database.connection().close()
-            self._stop.wait(min(interval, max(0.0, self._ends - time.monotonic())))
+            self._stop.wait(min(interval, max(0.0, self._ends - clocks.monotonic())))
 
     def _work_and_report(self, *, only_changes: bool = False) -> None:
         """Work, print a report, and without ``--loop`` fail if something failed."""
@@ -113,7 +112,7 @@ class Command(BaseCommand):
     def _work(self) -> RunResult:
         """RunResult until nothing is due, time is up or a shutdown is requested."""
         done = RunResult(0, {})
-        while not self._stop.is_set() and (left := self._ends - time.monotonic()) > 0:
+        while not self._stop.is_set() and (left := self._ends - clocks.monotonic()) > 0:
             part = run_once(seconds=min(TIME_BUDGET, left), by=self._sweeper)
             done += part
             if not part.requests:

@@ -9,12 +9,13 @@ import random
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from threading import Condition, RLock
-from time import monotonic, time
 from typing import Any, Self
 
 from .api import PREFIX, SegmentsApi
+from .clock import monotonic
+from .clock import now as current_time
 from .fault_responses import LIMIT_MESSAGE, FaultPlan, response_after, response_instead
 from .http import Delivery, HttpError, Request, Response, Router, Routes
 from .options import FAULTS_BEFORE, Faults, Options
@@ -374,7 +375,7 @@ class Application:
         self._requests.append(
             LoggedRequest(
                 at=monotonic(),
-                time=datetime.fromtimestamp(time(), UTC),
+                time=current_time(),
                 method=request.method,
                 path=request.path,
                 query=request.query,

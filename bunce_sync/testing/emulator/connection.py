@@ -8,12 +8,12 @@ from contextlib import suppress
 from email.utils import formatdate
 from functools import lru_cache
 from socket import SO_LINGER, SOL_SOCKET
-from time import time
 from urllib.parse import unquote
 
 import h11
 
 from .application import Application
+from .clock import now as current_time
 from .http import Delivery, HttpError, Request, Response, phrase
 
 MAX_HEAD = 64 * 1024
@@ -117,7 +117,7 @@ class Connection:
     def _head(self, response: Response, *, padding: int = 0, close: bool = False) -> bytes:
         if response.status is None:
             raise ValueError(f"{response.delivery} needs a status")
-        headers = [("Date", _http_date(int(time())))]
+        headers = [("Date", _http_date(int(current_time().timestamp())))]
         if response.status != 204:  # HTTP forbids both headers there
             length = len(response.body) + padding
             headers += [("Content-Type", response.content_type), ("Content-Length", str(length))]

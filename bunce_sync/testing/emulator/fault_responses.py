@@ -7,10 +7,11 @@ import random
 from collections import Counter, deque
 from collections.abc import Iterable
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from email.utils import format_datetime
 from typing import get_args
 
+from .clock import now as current_time
 from .http import HTML, Delivery, Headers, Response, dump, failure, proxy_page
 from .options import FAULT_NAMES, SCRIPT_METHODS, Faults, RetryAfter, Shape
 
@@ -149,7 +150,7 @@ def _retry_after(plan: FaultPlan) -> Headers:
     if kind == "rubbish":
         return (("Retry-After", "soon"),)
     if kind == "date":
-        moment = datetime.now(UTC) + timedelta(seconds=min(seconds, _FARTHEST_DATE))
+        moment = current_time() + timedelta(seconds=min(seconds, _FARTHEST_DATE))
         return (("Retry-After", format_datetime(moment, usegmt=True)),)
     return (("Retry-After", str(seconds)),)
 

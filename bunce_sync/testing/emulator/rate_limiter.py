@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable
-from time import monotonic
+
+from .clock import monotonic
 
 _KEPT_ARRIVALS = 1_000_000
 

@@ -9,6 +9,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
+from .clock import now as current_time
+
 CUSTOMER_FIELDS = ("customer_id", "email", "first_name", "last_name", "phone_no", "devices")
 
 
@@ -79,7 +81,7 @@ class Store:
         """
         if unique and self._names[name]:
             raise NameTakenError(name)
-        moment = (created_at or datetime.now(UTC)).astimezone(UTC).replace(microsecond=0)
+        moment = (created_at or current_time()).astimezone(UTC).replace(microsecond=0)
         members = set(self.customers) if all_customers else set()
         segment = StoredSegment(
             id=str(uuid.uuid4()),
@@ -168,7 +170,7 @@ class Store:
         return [group for group in groups.values() if len(group) > 1]
 
     def _replace(self, segment: StoredSegment, **changes: object) -> StoredSegment:
-        now = datetime.now(UTC).replace(microsecond=0)
+        now = current_time().replace(microsecond=0)
         changed = replace(segment, updated_at=now, **changes)  # type: ignore[arg-type]  # own fields
         self.segments[segment.id] = changed
         return changed
