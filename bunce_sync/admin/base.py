@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import django
 from django.apps import apps
 from django.contrib import admin
 
@@ -20,3 +21,5 @@ else:
 class ModelAdmin(Base):
     #: For the templates, as ``cl.model_admin.unfold``.
     unfold = UNFOLD
+    #: Whether the object tools (the button "Add") are part of the content and float beside the title.
+    tools_in_content = not UNFOLD and django.VERSION < (6, 1)
