@@ -21,5 +21,6 @@ else:
 class ModelAdmin(Base):
     #: For the templates, as ``cl.model_admin.unfold``.
     unfold = UNFOLD
-    #: Whether the object tools (the button "Add") are part of the content and float beside the title.
+    #: Whether the object tools (the button "Add") are part of the content: they float beside the
+    #: title. From Django 6.1 they are outside.
     tools_in_content = not UNFOLD and django.VERSION < (6, 1)

@@ -172,28 +172,25 @@ def time(at: datetime | None, *, seconds: bool = False) -> SafeString:
 
 
 def column(
-    label: messages.Text, **options: Any
+    label: Any, ordering: str | None = None
 ) -> Callable[[Callable[[Any, Any], SafeString | str]], Callable[[Any, Any], SafeString]]:
     """Return a decorator for a method of a ``ModelAdmin`` that returns a cell of a list.
 
-    The cell contains the heading as well, which is shown where rows are cards.
-
-    Args:
-        options: as for ``admin.display``.
+    The cell contains its heading as well, which is shown where rows are cards.
     """
 
     def decorate(
         content: Callable[[Any, Any], SafeString | str],
     ) -> Callable[[Any, Any], SafeString]:
-        @admin.display(description=label, **options)
         @wraps(content)
         def show(model_admin: Any, row: Any) -> SafeString:
-            heading = capfirst(str(label))
             return format_html(
-                '<span class="bunce-heading">{}</span> {}', heading, content(model_admin, row)
+                '<span class="bunce-heading">{}</span> {}',
+                capfirst(str(label)),
+                content(model_admin, row),
             )
 
-        return show
+        return admin.display(show, description=label, ordering=ordering)
 
     return decorate
 
