@@ -11,14 +11,18 @@ INSTALLED = .venv/.installed
 
 # Versions for `make versions`: the oldest that pyproject.toml allows, and the newest.
 OLDEST_PYTHON ?= python3.11
-NEWEST_PYTHON ?= python3.13
+# The newest Django needs Python 3.12; pyenv's versions count even if they are not activated.
+NEWEST_PYTHON ?= $(shell for python in python3.13 python3.12 \
+	$$(ls -d "$${PYENV_ROOT:-$$HOME/.pyenv}"/versions/3.1[2-9].*/bin/python 2>/dev/null | sort -rV); do \
+	"$$python" -c 'import sys; sys.exit(sys.version_info < (3, 12))' 2>/dev/null && echo "$$python" && break; done)
 OLDEST = Django==5.2 celery==5.4.0 requests==2.32.2 urllib3==2.0.7 djangorestframework==3.16.0 \
 	drf-spectacular==0.28.0 django-filter==25.1 h11==0.16.0
 TESTED_WITH = 'celery[redis]' dj-database-url 'psycopg[binary]' PyMySQL django-reversion \
 	django-simple-history freezegun greenlet hypothesis \
 	jsonschema requests-mock responses time-machine pytest pytest-django pytest-randomly pytest-xdist
+NEWEST = axe-playwright-python django-unfold playwright --upgrade --upgrade-strategy eager
 
-.PHONY: help demo test faults bench screenshots versions lint fmt requirements clean
+.PHONY: help demo test browsers faults bench screenshots versions lint fmt requirements clean
 .DEFAULT_GOAL := help
 
 help: ## List the targets
@@ -30,6 +34,10 @@ demo: $(INSTALLED) ## Run site, worker and a local Bunce; PORT and EMULATOR_PORT
 test: $(INSTALLED) ## Run all tests, with all services that respond; PYTEST_ARGS sets the options
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
+browsers: ## Run the browser tests on the newest versions; NEWEST_PYTHON sets the interpreter
+	$(call install,newest,$(NEWEST_PYTHON),$(NEWEST))
+	.venv/newest/bin/python -m pytest tests/browser $(PYTEST_ARGS)
+
 # The trials wait most of the time; those of the long form do not.
 faults: PYTEST_ARGS = -n $(if $(FAULTS_LONG),2,4) --maxschedchunk 1
 faults: $(INSTALLED) ## Run the fault tests and print their report; FAULTS_LONG=1 for the long form, FAULTS_SEEDS times
@@ -38,18 +46,21 @@ faults: $(INSTALLED) ## Run the fault tests and print their report; FAULTS_LONG=
 bench: $(INSTALLED) ## Run the benchmarks (half an hour); BENCH selects one, with its options
 	@$(BIN)/python -m benchmarks $(BENCH)
 
-screenshots: $(INSTALLED) ## Update the screenshots in docs/images
-	SCREENSHOTS=1 $(BIN)/python -m pytest tests/browser/test_looks.py -k pictures
+screenshots: ## Update the screenshots in docs/images, with the newest versions
+	$(call install,newest,$(NEWEST_PYTHON),$(NEWEST))
+	SCREENSHOTS=1 .venv/newest/bin/python -m pytest tests/browser/test_looks.py -k pictures
 
 versions: ## Run the unit tests on the oldest and the newest versions; OLDEST_PYTHON, NEWEST_PYTHON
-	$(call try,oldest,$(OLDEST_PYTHON),$(OLDEST))
-	$(call try,newest,$(NEWEST_PYTHON),)
+	$(call install,oldest,$(OLDEST_PYTHON),$(OLDEST))
+	.venv/oldest/bin/python -m pytest tests/unit -q -n 2
+	$(call install,newest,$(NEWEST_PYTHON),$(NEWEST))
+	.venv/newest/bin/python -m pytest tests/unit -q -n 2
 
-define try
+define install
+	@test -n '$(2)' || { echo "Python 3.12 or newer is required. Use: make NEWEST_PYTHON=python3.12" >&2; exit 1; }
 	$(2) -m venv .venv/$(1)
 	.venv/$(1)/bin/python -m pip install --quiet --disable-pip-version-check '.[api,testing]' $(TESTED_WITH) $(3)
 	.venv/$(1)/bin/python -m pip list --disable-pip-version-check | grep -iE '^(celery|django|djangorestframework|requests|urllib3) '
-	.venv/$(1)/bin/python -m pytest tests/unit -q -n 2
 endef
 
 lint: $(INSTALLED) ## Check style, types, migrations and Django's system checks

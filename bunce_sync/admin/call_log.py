@@ -57,7 +57,7 @@ class ApiCallAdmin(ModelAdmin):
     """The calls of all segments, including deleted ones."""
 
     list_display = (
-        *("when", "operation", "segment_cell", "outcome_cell", "status_cell"),
+        *("when", "operation_cell", "segment_cell", "outcome_cell", "status_cell"),
         *("duration", "message_cell"),
     )
     list_filter = ("outcome", "operation")
@@ -110,11 +110,15 @@ class ApiCallAdmin(ModelAdmin):
             return queryset.filter(segment_id=segment.pk), False
         return queryset.filter(bunce_id__in=bunce_ids) if term else queryset, False
 
-    @admin.display(description=_("when"))
+    @cells.column(_("when"))
     def when(self, call: ApiCall) -> SafeString:
         return cells.time(call.started_at, seconds=True)
 
-    @admin.display(description=_("segment"))
+    @cells.column(_("operation"))
+    def operation_cell(self, call: ApiCall) -> str:
+        return call.get_operation_display()
+
+    @cells.column(_("segment"))
     def segment_cell(self, call: ApiCall) -> SafeString | str:
         if call.segment_id is None:
             return cells.EMPTY
@@ -127,19 +131,19 @@ class ApiCallAdmin(ModelAdmin):
         )
         return format_html('<a href="{}">{}</a>', address, call.segment)
 
-    @admin.display(description=_("outcome"))
+    @cells.column(_("outcome"))
     def outcome_cell(self, call: ApiCall) -> SafeString:
         label = call.get_outcome_display()
         return format_html('<span class="bunce-outcome {}">{}</span>', css_class(call), label)
 
-    @admin.display(description=_("status"))
+    @cells.column(_("status"))
     def status_cell(self, call: ApiCall) -> SafeString | str:
         return str(call.http_status) if call.http_status else cells.EMPTY
 
-    @admin.display(description=_("duration"))
+    @cells.column(_("duration"))
     def duration(self, call: ApiCall) -> SafeString | str:
         return format_duration(call.duration_ms) or cells.EMPTY
 
-    @admin.display(description=_("message"))
+    @cells.column(_("message"))
     def message_cell(self, call: ApiCall) -> SafeString | str:
         return Truncator(call.message).chars(MESSAGE_LENGTH) or cells.EMPTY

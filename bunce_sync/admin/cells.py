@@ -7,13 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from functools import cache
+from functools import cache, wraps
 from typing import Any, Final
 
+from django.contrib import admin
 from django.db.models import QuerySet, Subquery
 from django.utils import formats, timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString, mark_safe
+from django.utils.text import capfirst
 
 from bunce_sync.choices import Operation, Status
 from bunce_sync.functions import DatabaseNow
@@ -157,7 +159,7 @@ def type_label(segment: Segment) -> SafeString:
 
 
 def time(at: datetime | None, *, seconds: bool = False) -> SafeString:
-    """Return date and time in the site's time zone."""
+    """Return date and time in the site's time zone, as short as a column needs them."""
     if at is None:
         return EMPTY
     local = timezone.localtime(at)
@@ -165,8 +167,32 @@ def time(at: datetime | None, *, seconds: bool = False) -> SafeString:
         '<time class="bunce-time" datetime="{}"><span>{}</span> <span>{}</span></time>',
         at.isoformat(),
         formats.date_format(local, "SHORT_DATE_FORMAT"),
-        formats.time_format(local, "H:i:s" if seconds else "TIME_FORMAT"),
+        formats.time_format(local, "H:i:s" if seconds else "H:i"),
     )
+
+
+def column(
+    label: Any, ordering: str | None = None
+) -> Callable[[Callable[[Any, Any], SafeString | str]], Callable[[Any, Any], SafeString]]:
+    """Return a decorator for a method of a ``ModelAdmin`` that returns a cell of a list.
+
+    The cell contains its heading as well, which is shown where rows are cards.
+    """
+
+    def decorate(
+        content: Callable[[Any, Any], SafeString | str],
+    ) -> Callable[[Any, Any], SafeString]:
+        @wraps(content)
+        def show(model_admin: Any, row: Any) -> SafeString:
+            return format_html(
+                '<span class="bunce-heading">{}</span> {}',
+                capfirst(str(label)),
+                content(model_admin, row),
+            )
+
+        return admin.display(show, description=label, ordering=ordering)
+
+    return decorate
 
 
 def _row_badge(row: Any) -> SafeString:

@@ -25,6 +25,8 @@ from bunce_sync.status.status import SyncStatus, Usage
 from bunce_sync.sync.work import KINDS
 
 TILES: Final = (*(Status.PENDING, Status.SENDING, Status.IN_DOUBT, Status.REJECTED, Status.SYNCED),)
+#: The list's parameter by which a tile filters.
+STATUS_FILTER: Final = "status__exact"
 #: Widths and heights are in the units of the drawings.
 USAGE_WIDTH: Final = 1000
 CHART_WIDTH: Final = 1200
@@ -35,11 +37,14 @@ MIN_BAR_HEIGHT: Final = 8
 MIN_SCALE: Final = 5
 
 
-def panel(status: SyncStatus, admin_name: str, *, with_times: bool = False) -> SafeString:
+def panel(
+    status: SyncStatus, admin_name: str, *, chosen: str = "", with_times: bool = False
+) -> SafeString:
     """Return the panel as HTML.
 
     Args:
         admin_name: of the admin site, for the links.
+        chosen: the status by which the list is filtered. Its tile removes the filter.
         with_times: whether to include the time of the last sweep, for browsers without script. An
             update leaves it out, so that it differs only if something other than the time changed.
     """
@@ -47,7 +52,9 @@ def panel(status: SyncStatus, admin_name: str, *, with_times: bool = False) -> S
     swept_at = format_time(status.sweep.at, status.now)
     context = {
         "notices": [_notice(message, start_command(status)) for message in reasons_to_wait(status)],
-        "tiles": [_tile(name, status.counts[name], changelist) for name in TILES],
+        "tiles": [
+            _tile(name, status.counts[name], changelist, chosen=name == chosen) for name in TILES
+        ],
         "usage": status.usage,
         "usage_text": _usage_text(status.usage),
         "usage_width": _usage_width(status.usage),
@@ -73,14 +80,15 @@ def _notice(message: StatusMessage, command: str) -> dict[str, Any]:
     }
 
 
-def _tile(status: Status, count: int, changelist: str) -> dict[str, Any]:
+def _tile(status: Status, count: int, changelist: str, *, chosen: bool) -> dict[str, Any]:
     return {
         "status": status.value,
         "label": status.label,
         "count": formats.number_format(count, use_l10n=True, force_grouping=True),
         "empty": not count,
         "icon": icon(status.value),
-        "url": f"{changelist}?status__exact={status.value}",
+        "chosen": chosen,
+        "url": changelist if chosen else f"{changelist}?{STATUS_FILTER}={status.value}",
     }
 
 

@@ -98,7 +98,7 @@ def test_a_hidden_tab_does_not_poll_and_polls_at_once_when_shown(
 
 
 def test_a_change_is_announced_to_screen_readers(polls: Polls, person: Person, site: Site) -> None:
-    announcer = person.page.locator("[aria-live=polite]")
+    announcer = person.page.get_by_role("status")
     expect(announcer).to_have_text("")
     site.segments.update_sync_fields(status="synced", bunce_id="b-1")
     expect(announcer).to_have_text("VIP: Synced.")
@@ -109,7 +109,7 @@ def test_a_page_without_responses_shows_its_last_update_and_recovers(
 ) -> None:
     age = person.panel.get_by_text("Last sweep by a worker")
     notice = person.page.locator("[data-bunce-outdated]")
-    announcer = person.page.locator("[aria-live=polite]")
+    announcer = person.page.get_by_role("status")
     expect(age).to_be_visible()
     person.page.route(POLL, lambda route: route.abort(), times=1)
     polls.wait_for(5)
@@ -138,7 +138,7 @@ def fails(status: int | None) -> Callable[[Route], None]:
 def test_a_notice_is_announced_when_it_appears_and_when_it_disappears(
     polls: Polls, person: Person, site: Site
 ) -> None:
-    announcer = person.page.locator("[aria-live=polite]")
+    announcer = person.page.get_by_role("status")
     state = SyncState.objects.using(site.alias)
     until = timezone.now() + timedelta(minutes=9)
     state.update(blocked_until=until, blocked_reason="rate_limited")
@@ -184,7 +184,7 @@ def test_an_id_can_be_copied_with_the_keyboard(site: Site, person: Person) -> No
     person.page.keyboard.press("Tab")
     expect(person.page.get_by_role("button", name="Copy the Bunce id b-1")).to_be_focused()
     person.page.keyboard.press("Enter")
-    expect(person.page.locator("[aria-live=polite]")).to_have_text("Copied")
+    expect(person.page.get_by_role("status")).to_have_text("Copied")
     copied = person.page.get_by_role("button", name="Copied")
     expect(copied).to_be_focused()
     expect(copied.locator("svg:visible")).to_have_count(1)
