@@ -59,6 +59,6 @@ class Reason(TextChoices):
 class Sweeper(TextChoices):
     """What ran a sweep, which says when the next one is due."""
 
-    WORKER = "worker", _("A Celery worker")
-    LOOP = "loop", _("bunce_sweep --loop")
-    CRON = "cron", _("bunce_sweep")
+    WORKER = "worker"
+    LOOP = "loop"
+    CRON = "cron"

@@ -59,7 +59,8 @@ class Publisher:
         self._reset_connections()
         # A child must neither use nor close its parent's sockets, and another thread of the parent
         # may have held the lock, which would never be released in the child.
-        os.register_at_fork(after_in_child=self._reset_connections)
+        if hasattr(os, "register_at_fork"):  # not on Windows, which does not fork
+            os.register_at_fork(after_in_child=self._reset_connections)
 
     def _reset_connections(self) -> None:
         self._lock = threading.Lock()

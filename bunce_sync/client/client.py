@@ -289,4 +289,5 @@ def _replace_lock() -> None:
     _lock = threading.Lock()
 
 
-os.register_at_fork(after_in_child=_replace_lock)
+if hasattr(os, "register_at_fork"):  # not on Windows, which does not fork
+    os.register_at_fork(after_in_child=_replace_lock)

@@ -437,9 +437,9 @@ class Migration(migrations.Migration):
                     "swept_by",
                     models.CharField(
                         choices=[
-                            ("worker", "A Celery worker"),
-                            ("loop", "bunce_sweep --loop"),
-                            ("cron", "bunce_sweep"),
+                            ("worker", "Worker"),
+                            ("loop", "Loop"),
+                            ("cron", "Cron"),
                         ],
                         default="worker",
                         max_length=8,
