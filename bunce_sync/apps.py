@@ -19,6 +19,7 @@ class BunceSyncConfig(AppConfig):
         django_checks.register(checks.check_key, "bunce_sync")
         django_checks.register(checks.check_key_for_deployment, "bunce_sync", deploy=True)
         django_checks.register(checks.check_address, "bunce_sync")
+        django_checks.register(checks.check_proxy, "bunce_sync")
         django_checks.register(checks.check_times, "bunce_sync")
         django_checks.register(checks.check_minimums, "bunce_sync")
         django_checks.register(checks.check_database, "bunce_sync")

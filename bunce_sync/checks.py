@@ -15,6 +15,7 @@ from django.core import checks
 from django.core.checks import CheckMessage, Error
 from django.db import connections, router
 
+from bunce_sync.client import is_loopback, proxy_for
 from bunce_sync.conf import SETTINGS, conf, raw_settings
 from bunce_sync.exceptions import ConfigurationError
 from bunce_sync.routing import celery_app, destination, unimported_module, worker_queues
@@ -89,7 +90,7 @@ def check_address(**kwargs: Any) -> list[CheckMessage]:
     host = parts.hostname or ""
     # An emulator in the same private network, such as one of Docker Compose, has no certificate.
     harmless = conf.API_KEY.startswith("sk_test_") and _is_private(host)
-    if parts.scheme != "https" and not _is_loopback(host) and not harmless:
+    if parts.scheme != "https" and not is_loopback(host) and not harmless:
         messages.append(
             Error(
                 f"{conf.base_url} is not HTTPS: the API key would be sent unencrypted.",
@@ -117,6 +118,21 @@ def check_address(**kwargs: Any) -> list[CheckMessage]:
     return messages
 
 
+def check_proxy(**kwargs: Any) -> list[CheckMessage]:
+    """W018: a SOCKS proxy, whose connections cannot tell whether a request was sent."""
+    if _unusable("BASE_URL", "ENV") or not proxy_for(conf.base_url).lower().startswith("socks"):
+        return []
+    return [
+        checks.Warning(
+            "The environment sets a SOCKS proxy for Bunce. SOCKS proxies are not supported, so"
+            " nothing is sent.",
+            hint="Set HTTPS_PROXY to an HTTP proxy, which takes precedence over ALL_PROXY, or add"
+            f" {urlsplit(conf.base_url).hostname} to NO_PROXY.",
+            id="bunce_sync.W018",
+        )
+    ]
+
+
 def check_times(**kwargs: Any) -> list[CheckMessage]:
     """E007: the lease is shorter than a request can take."""
     if _unusable("LEASE", "CONNECT_TIMEOUT", "READ_TIMEOUT"):
@@ -139,7 +155,7 @@ def check_minimums(**kwargs: Any) -> list[CheckMessage]:
 
     For one on this machine, such as the emulator in tests, small values are right.
     """
-    if _unusable(*SETTINGS) or _is_loopback(urlsplit(conf.base_url).hostname or ""):
+    if _unusable(*SETTINGS) or is_loopback(urlsplit(conf.base_url).hostname or ""):
         return []
     deadline = conf.request_deadline
     minimums = {
@@ -354,12 +370,3 @@ def _is_private(host: str) -> bool:
     except ValueError:
         # One word is the name of a service or host beside this one, in Compose or Kubernetes.
         return "." not in host or host.rpartition(".")[2] in PRIVATE_DOMAINS
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost" or host.endswith(".localhost"):
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

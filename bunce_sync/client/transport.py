@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import ipaddress
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -13,6 +14,7 @@ import urllib3
 from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase
 from requests.cookies import RequestsCookieJar
+from requests.utils import get_environ_proxies, select_proxy
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 from .. import __version__, clocks
@@ -121,6 +123,7 @@ class Transport:
             if call.held_back:
                 response.raw.release_conn()
                 return PermitExpired("the permit expired while connecting")
+            record.sent = True  # already, unless a library answered in place of our connection
             record.http_status = response.status_code
             try:
                 return self._read(response)
@@ -129,6 +132,10 @@ class Transport:
         except BunceError as error:
             return error
         except WIRE_ERRORS as error:
+            if not (call.handled or isinstance(error, ValueError)):
+                # A library has replaced requests' adapter, as those that mock or cache responses
+                # do. Whether it sent the request is not known.
+                record.sent = True
             if record.sent:
                 return no_response_error(error, http_status=record.http_status, redact=self.redact)
             return not_sent_error(error, address=self.address, redact=self.redact)
@@ -184,10 +191,12 @@ class _Session(requests.Session):
     def __init__(self, base_url: str, auth: _KeyAuth) -> None:
         super().__init__()
         self.auth = auth
-        # The proxy and certificates from the environment, looked up once: requests would search
-        # the environment for each request, which takes a fifth of its time.
+        # The certificates and the proxy from the environment, looked up once: requests would
+        # search the environment for each request, which takes a fifth of its time.
         found = self.merge_environment_settings(base_url, {}, None, None, None)
-        self.proxies, self.verify = found["proxies"], found["verify"]
+        self.verify = found["verify"]
+        proxy = proxy_for(base_url)
+        self.proxies = {urlsplit(base_url).scheme: proxy} if proxy else {}
         self.trust_env = False
         self.headers.update(
             {
@@ -230,6 +239,11 @@ class _Adapter(HTTPAdapter):
         super().init_poolmanager(*args, **kwargs)
         _use_our_pools(self.poolmanager)
 
+    def get_connection_with_tls_context(self, *args: Any, **kwargs: Any) -> Any:
+        """Return the pool of our connections; requests' adapter calls this before it sends."""
+        current_call.get().handled = True
+        return super().get_connection_with_tls_context(*args, **kwargs)
+
     def proxy_manager_for(self, proxy: str, **kwargs: Any) -> urllib3.ProxyManager:
         if proxy.lower().startswith("socks"):
             # Their connections cannot report whether a request was sent.
@@ -241,6 +255,27 @@ class _Adapter(HTTPAdapter):
 
 def _use_our_pools(manager: urllib3.PoolManager) -> None:
     manager.pool_classes_by_scheme = {"http": _PlainPool, "https": _TLSPool}
+
+
+def proxy_for(base_url: str) -> str:
+    """Return the URL of the proxy that requests to a server go through; empty if there is none.
+
+    It comes from ``HTTP_PROXY``, ``HTTPS_PROXY``, ``ALL_PROXY`` and ``NO_PROXY``, as for requests,
+    except that a server on this machine is never reached through a proxy.
+    """
+    if is_loopback(urlsplit(base_url).hostname or ""):
+        return ""
+    return select_proxy(base_url, get_environ_proxies(base_url, no_proxy=None)) or ""
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether a name or address means this machine."""
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _check_url(base_url: str) -> tuple[str, str]:

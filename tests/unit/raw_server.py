@@ -192,10 +192,11 @@ def over_tls(script: Script) -> Script:
 
 
 def make_certificate(folder: Path) -> tuple[Path, ssl.SSLContext]:
-    """Return a self-signed certificate for 127.0.0.1 and a server context that uses it."""
+    """Return a self-signed certificate for 127.0.0.1 and bunce.example, and a server context that uses it."""
     certificate, key = folder / "certificate.pem", folder / "key.pem"
     words = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2"
-    subject = ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]
+    names = "subjectAltName=IP:127.0.0.1,DNS:bunce.example"
+    subject = ["-subj", "/CN=127.0.0.1", "-addext", names]
     files = ["-keyout", str(key), "-out", str(certificate)]
     subprocess.run(["openssl", *words.split(), *subject, *files], check=True, capture_output=True)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

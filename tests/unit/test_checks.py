@@ -216,6 +216,33 @@ def test_values_that_are_too_small_for_the_internet_are_reported(
     assert found(settings, local) == []
 
 
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({"ALL_PROXY": "socks5h://proxy:1080"}, ["W018"]),
+        ({"HTTPS_PROXY": "SOCKS5://user:secret@proxy:1080"}, ["W018"]),
+        ({"ALL_PROXY": "socks5h://proxy:1080", "HTTPS_PROXY": "http://proxy:3128"}, []),
+        ({"ALL_PROXY": "socks5h://proxy:1080", "NO_PROXY": "api.bunce.so"}, []),
+        ({"HTTPS_PROXY": "http://proxy:3128"}, []),
+        ({"HTTP_PROXY": "socks5://proxy:1080"}, []),
+    ],
+)
+def test_a_socks_proxy_is_reported(
+    settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+    environment: dict[str, str],
+    expected: list[str],
+) -> None:
+    for name in ("ALL_PROXY", "HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    messages = found(settings, GOOD)
+    assert ids(messages) == expected
+    assert "secret" not in "".join(f"{one.msg} {one.hint}" for one in messages)
+
+
 @pytest.mark.parametrize("debug", [True, False])
 def test_a_missing_key_stops_nothing_but_a_deployment(settings: Settings, debug: bool) -> None:
     [warning] = found(settings, {}, debug=debug)

@@ -188,7 +188,7 @@ def test_complete_request_through_a_tunnel(
 
     server = serve(proxy, tls=trusted)
     monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{server.port}")
-    outcome, record = create("https://127.0.0.1:9/v1")
+    outcome, record = create("https://bunce.example:9/v1")
     assert outcome.id == SEGMENT["id"]
     assert record.sent is True
 
@@ -202,6 +202,17 @@ def test_plain_proxy_may_have_passed_the_request_on(
     assert isinstance(outcome, NoResponse)
     assert record.sent is True
     assert server.requests[0].startswith(b"POST http://bunce.example/v1/segments ")
+
+
+@pytest.mark.parametrize("name", ["HTTP_PROXY", "ALL_PROXY", "all_proxy"])
+def test_a_server_on_this_machine_is_not_reached_through_a_proxy(
+    serve: Callable[..., RawServer], monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    server = serve(responding(CREATED))
+    monkeypatch.setenv(name, "http://127.0.0.1:9")
+    for host in ("127.0.0.1", "localhost"):
+        outcome, _ = create(server.url.replace("127.0.0.1", host))
+        assert outcome.id == SEGMENT["id"]
 
 
 JSON_LINE = "Content-Type: application/json"
@@ -311,7 +322,7 @@ def test_permit_of_an_earlier_request_is_not_used_up_by_a_later_tunnel(
     server = serve(proxy, lambda peer: peer.request(), tls=trusted)
     monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{server.port}")
     first, second = RequestRecord(send_within=-1), RequestRecord()
-    with BunceClient(base_url="https://127.0.0.1:9/v1", api_key=KEY) as client:
+    with BunceClient(base_url="https://bunce.example:9/v1", api_key=KEY) as client:
         with pytest.raises(PermitExpired):
             client.create_segment({"name": "Gold"}, record=first)
         with pytest.raises(NotSent) as caught:

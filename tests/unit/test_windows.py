@@ -12,8 +12,8 @@ from tests.site import ROOT
 #: Run first in a new process: remove what only Unix has.
 UNIX_ONLY = """
 import os, signal, sys, time
-for name in ("fork", "register_at_fork", "getuid", "geteuid", "getgid", "uname", "killpg", "getpgid",
-             "setsid", "statvfs"):
+for name in ("fork", "register_at_fork", "getuid", "geteuid", "getgid", "uname", "killpg",
+             "getpgid", "setsid", "statvfs"):
     if hasattr(os, name):
         delattr(os, name)
 for name in ("SIGALRM", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGQUIT", "setitimer", "pthread_sigmask"):
