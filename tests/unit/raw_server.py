@@ -192,7 +192,7 @@ def over_tls(script: Script) -> Script:
 
 
 def make_certificate(folder: Path) -> tuple[Path, ssl.SSLContext]:
-    """Return a self-signed certificate for 127.0.0.1 and bunce.example, and a server context that uses it."""
+    """Return a self-signed certificate for 127.0.0.1 and bunce.example, and a server context."""
     certificate, key = folder / "certificate.pem", folder / "key.pem"
     words = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2"
     names = "subjectAltName=IP:127.0.0.1,DNS:bunce.example"
