@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from datetime import datetime
-from typing import Any
+from typing import Any, Final, cast
 
 from django.contrib import admin
 from django.contrib.admin.utils import unquote
 from django.contrib.admin.views.main import SEARCH_VAR
 from django.core.exceptions import PermissionDenied
+from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.template.loader import render_to_string
@@ -20,8 +22,10 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
+from bunce_sync import database
 from bunce_sync.admin import cells, live
 from bunce_sync.admin.actions import TEXTS, SegmentActionsMixin
+from bunce_sync.admin.edit_form import EditForm
 from bunce_sync.admin.timeline import timeline
 from bunce_sync.fingerprint import normalize
 from bunce_sync.models import Segment
@@ -30,6 +34,9 @@ from bunce_sync.status import messages
 from bunce_sync.status.messages import Permission
 from bunce_sync.status.presenters import describe_segment, is_paused, paused_until
 from bunce_sync.status.status import SyncStatus, call_log_days, get_status
+
+#: The attribute of a request that saves the change page.
+SAVING: Final = "bunce_sync_saving"
 
 
 class ChangeViewMixin(SegmentActionsMixin):
@@ -60,7 +67,32 @@ class ChangeViewMixin(SegmentActionsMixin):
     ) -> Any:
         if obj is not None and obj.all_customers_fixed:
             kwargs["help_texts"] = {"added_all_customers": messages.FIXED_AFTER_SENDING}
+        if change:
+            form = kwargs.get("form", self.form)
+            kwargs["form"] = type(form.__name__, (EditForm, form), {})
         return super().get_form(request, obj, change=change, **kwargs)
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Segment]:
+        queryset = super().get_queryset(request)
+        if getattr(request, SAVING, False):
+            # The row that is compared with the page must not change before it is saved.
+            rows: Any = queryset.using(database.alias())
+            return cast("QuerySet[Segment]", rows.locked())
+        return queryset
+
+    def _changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        """As in Django, within whose transaction it runs; a row that is saved is locked."""
+        setattr(request, SAVING, request.method == "POST")
+        return cast("HttpResponse", super()._changeform_view(request, *args, **kwargs))  # type: ignore[misc]  # not in the stubs
+
+    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
+        """Save the fields that were edited; without any the row is left as it is."""
+        columns = {field.name for field in obj._meta.concrete_fields}
+        edited = [name for name in form.changed_data if name in columns]
+        if not change:
+            super().save_model(request, obj, form, change)
+        elif edited:
+            obj.save(update_fields=edited)
 
     def render_change_form(
         self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any
@@ -72,7 +104,9 @@ class ChangeViewMixin(SegmentActionsMixin):
                 segment = self.get_object(request, str(segment.pk)) or segment
             context |= {
                 "fragments": self._fragments(request, segment, status),
-                "live": live.page_context(status, self._url("live", segment)),
+                "live": live.page_context(
+                    status, self._url("live", segment), content=_content(segment)
+                ),
                 "segment_actions": self._actions(request, segment),
             }
         return super().render_change_form(request, context, *args, **kwargs)
@@ -94,7 +128,15 @@ class ChangeViewMixin(SegmentActionsMixin):
         status = get_status()
         fragments = self._fragments(request, segment, status)
         by_id = {f"bunce-{name}": fragment for name, fragment in fragments.items()}
-        return live.respond(request, by_id, status)
+        content = {"content": _content(segment), "values": self._form_values(request, segment)}
+        return live.respond(request, by_id, status, **content)
+
+    def _form_values(self, request: HttpRequest, segment: Segment) -> list[tuple[str, str, str]]:
+        """Return what the form of the page would show now."""
+        if not self.has_change_permission(request, segment):
+            return []
+        form = self.get_form(request, segment, change=True)(instance=segment)
+        return [*form.shown_values()]
 
     def _fragments(
         self, request: HttpRequest, segment: Segment, status: SyncStatus
@@ -163,6 +205,16 @@ class ChangeViewMixin(SegmentActionsMixin):
     def _url(self, view: str, segment: Segment) -> str:
         name = f"admin:bunce_sync_segment_{view}"
         return reverse(name, args=[segment.pk], current_app=self.admin_site.name)
+
+
+def _content(segment: Segment) -> str:
+    """Return a digest of what people may edit, to notice that it has changed."""
+    values = [field.value_to_string(segment) for field in _editable_fields(segment)]
+    return hashlib.sha256(json.dumps(values).encode()).hexdigest()[:16]
+
+
+def _editable_fields(segment: Segment) -> list[Any]:
+    return [field for field in segment._meta.concrete_fields if field.editable]
 
 
 def _remote_fields(segment: Segment) -> list[dict[str, Any]]:

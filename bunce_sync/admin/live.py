@@ -10,7 +10,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from typing import Final
+from typing import Any, Final
 
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
@@ -27,20 +27,25 @@ MAX_ROWS: Final = 200
 PLACEHOLDER: Final = re.compile(r"%\((\w+)\)s")
 
 
-def page_context(status: SyncStatus, url: str) -> dict[str, str]:
+def page_context(status: SyncStatus, url: str, *, content: str = "") -> dict[str, str]:
     """Return what the template ``live.html`` passes to the script.
 
     Args:
         url: to poll.
+        content: a digest of what the page shows for editing.
     """
-    return {"url": url, "texts": _texts(), **_clock(status)}
+    return {"url": url, "texts": _texts(), "content": content, **_clock(status)}
 
 
 def respond(
-    request: HttpRequest, fragments: Mapping[str, str], status: SyncStatus
+    request: HttpRequest, fragments: Mapping[str, str], status: SyncStatus, **data: Any
 ) -> HttpResponseBase:
-    """Return fragments of HTML by element id, or 304 if the page has them already."""
-    body = json.dumps({"fragments": fragments}, sort_keys=True).encode()
+    """Return fragments of HTML by element id, or 304 if the page has them already.
+
+    Args:
+        data: other values for the script, as JSON.
+    """
+    body = json.dumps({"fragments": fragments, **data}, sort_keys=True).encode()
     etag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
     full = HttpResponse(body, content_type="application/json", headers={"ETag": etag})
     response = get_conditional_response(request, etag=etag, response=full) or full
@@ -72,5 +77,8 @@ def _texts() -> str:
         "unreachable": messages.SITE_UNREACHABLE,
         "resumed": messages.RESUMED,
         "unsaved": messages.UNSAVED,
+        "changedNow": messages.CHANGED_NOW,
+        "changedBeside": messages.CHANGED_BESIDE,
+        "changedReload": messages.CHANGED_RELOAD,
     }
     return json.dumps({name: PLACEHOLDER.sub(r"{\1}", str(text)) for name, text in texts.items()})

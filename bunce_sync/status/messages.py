@@ -508,6 +508,18 @@ SITE_UNREACHABLE = _(
 RESUMED = _("Requests have resumed.")
 UNSAVED = _("There are unsaved changes. Save them first; saving also sends the segment.")
 
+# Two people, one segment. The first two are for the page that is saved, the others for an open one.
+CHANGED_MEANWHILE = _(
+    "Nothing was saved yet: the segment was changed while this page was open. Check the new values,"
+    " and save again to keep your changes."
+)
+CHANGED_TO = _("%(label)s: “%(before)s” is now “%(after)s”.")
+SAVING_REPLACES = _("Saving replaces it with yours.")
+EMPTY_VALUE = _("(empty)")
+CHANGED_NOW = _("Changed while this page was open, and updated here:")
+CHANGED_BESIDE = _("Changed while this page was open; your unsaved change is kept:")
+CHANGED_RELOAD = _("This segment was changed while this page was open. Reload the page to see it.")
+
 # ── The actions of the admin ──────────────────────────────────────────────────────────────────
 
 PUSH_NOW, RETRY, REFRESH = _("Push now"), _("Retry"), _("Refresh from Bunce")

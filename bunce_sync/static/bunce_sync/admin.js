@@ -73,8 +73,12 @@
           return; // until the tab is shown again
         }
         if (response.status === 200) {
-          const { fragments } = await response.json();
+          const { fragments, content, values } = await response.json();
           etag = response.headers.get("ETag");
+          if (content && content !== root.dataset.bunceContent) {
+            root.dataset.bunceContent = content;
+            showChanges(root, values, texts);
+          }
           if (replaceFragments(fragments, texts)) interval = MIN_INTERVAL / BACKOFF;
         } else if (response.status !== 304) {
           throw new Error(`status ${response.status}`);
@@ -243,6 +247,53 @@
     return done;
   }
 
+  // ── Two people, one segment ──────────────────────────────────────────────────────────────────
+
+  /* Show what was changed while the page was open. Fields without unsaved edits take the new value;
+     for the others the page that is saved will ask. Each value is [label, hidden field, text]. */
+  function showChanges(root, values, texts) {
+    const form = document.getElementById("segment_form");
+    const updated = [];
+    const kept = [];
+    for (const [label, name, text] of values) {
+      const hidden = form?.elements.namedItem(name);
+      if (!hidden || unixLines(hidden.value) === unixLines(text)) continue;
+      const field = form.elements.namedItem(name.slice("initial-".length));
+      if (valueOf(field) === unixLines(hidden.value)) {
+        if (field.type === "checkbox") field.checked = text === "True";
+        else field.value = text;
+        hidden.value = text;
+        if (form.bunceSaved) {
+          form.bunceSaved[name] = valueOf(hidden);
+          form.bunceSaved[field.name] = valueOf(field);
+        }
+        updated.push(label);
+      } else {
+        kept.push(label);
+      }
+    }
+    const notice = root.querySelector("[data-bunce-changed]");
+    if (!notice) return;
+    const parts = [];
+    if (updated.length) parts.push(`${texts.changedNow} ${updated.join(", ")}.`);
+    if (kept.length) parts.push(`${texts.changedBeside} ${kept.join(", ")}.`);
+    if (!values.length) parts.push(texts.changedReload);
+    if (!parts.length) return; // saved in this tab, or changed back
+    notice.textContent = parts.join(" ");
+    notice.hidden = false;
+    announce(notice.textContent);
+  }
+
+  function valueOf(field) {
+    if (!field) return null;
+    if (field.type === "checkbox") return field.checked ? "True" : "False";
+    return unixLines(field.value);
+  }
+
+  function unixLines(text) {
+    return text.replaceAll("\r\n", "\n");
+  }
+
   // ── Unsaved changes ──────────────────────────────────────────────────────────────────────────
 
   /* The action buttons do not submit the segment's form, so they would discard unsaved changes. */
@@ -252,10 +303,12 @@
     if (!form || !notice) return;
     // After a failed save, what the form contains is not saved.
     const failed = document.querySelector(".errornote, .errorlist");
-    const saved = failed ? null : snapshot(form);
+    form.bunceSaved = failed ? null : entries(form);
     for (const action of document.querySelectorAll("form[data-bunce-action]")) {
       action.addEventListener("submit", (event) => {
-        if (snapshot(form) === saved) return;
+        if (form.bunceSaved && JSON.stringify(entries(form)) === JSON.stringify(form.bunceSaved)) {
+          return;
+        }
         event.preventDefault();
         notice.textContent = JSON.parse(root.dataset.bunceTexts).unsaved;
         notice.hidden = false;
@@ -263,7 +316,12 @@
     }
   }
 
-  function snapshot(form) {
-    return JSON.stringify([...new FormData(form)].filter(([, value]) => typeof value === "string"));
+  /* The values of a form's fields by name, all of them in the order of the form. */
+  function entries(form) {
+    const values = {};
+    for (const field of form.elements) {
+      if (field.name && field.type !== "file") values[field.name] = valueOf(field);
+    }
+    return values;
   }
 })();
