@@ -113,7 +113,7 @@ class SegmentActionsMixin(ModelAdmin):
             path(
                 f"<path:object_id>/{action.name}/",
                 self.admin_site.admin_view(self._action_view(action)),
-                name=f"bunce_sync_segment_{action.name}",
+                name=self.url_name(action.name),
             )
             for action in ACTIONS
         ]
@@ -127,10 +127,9 @@ class SegmentActionsMixin(ModelAdmin):
             if segment is not None:
                 run_action(request, action, [segment.pk])
             # For a deleted segment, the change view shows Django's message.
-            name, args = "bunce_sync_segment_change", [object_id]
-            if not self.has_view_or_change_permission(request, segment):
-                name, args = "index", []
-            return redirect(reverse(f"admin:{name}", args=args, current_app=self.admin_site.name))
+            if self.has_view_or_change_permission(request, segment):
+                return redirect(self.url("change", object_id))
+            return redirect(reverse("admin:index", current_app=self.admin_site.name))
 
         return require_POST(view)
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import django
 from django.apps import apps
 from django.contrib import admin
+from django.urls import reverse
 
 UNFOLD = apps.is_installed("unfold")
 
@@ -24,3 +25,12 @@ class ModelAdmin(Base):
     #: Whether the object tools (the button "Add") are part of the content: they float beside the
     #: title. From Django 6.1 they are outside.
     tools_in_content = not UNFOLD and django.VERSION < (6, 1)
+
+    def url_name(self, view: str) -> str:
+        """Return the name of a view's URL; a site may register a subclass of the model, too."""
+        return f"{self.opts.app_label}_{self.opts.model_name}_{view}"
+
+    def url(self, view: str, *args: Any) -> str:
+        """Return the URL of a view of this model in this admin site."""
+        name = f"admin:{self.url_name(view)}"
+        return reverse(name, args=args, current_app=self.admin_site.name)

@@ -124,6 +124,8 @@ class ApiCallAdmin(ModelAdmin):
             return cells.EMPTY
         if call.segment is None:
             return f"{call.segment_id}"
+        if not self.admin_site.is_registered(Segment):
+            return str(call.segment)
         address = reverse(
             "admin:bunce_sync_segment_change",
             args=[call.segment_id],

@@ -28,7 +28,7 @@ from bunce_sync.admin.actions import TEXTS, SegmentActionsMixin
 from bunce_sync.admin.edit_form import EditForm
 from bunce_sync.admin.timeline import timeline
 from bunce_sync.fingerprint import normalize
-from bunce_sync.models import Segment
+from bunce_sync.models import ApiCall, Segment
 from bunce_sync.services import ACTIONS
 from bunce_sync.status import messages
 from bunce_sync.status.messages import Permission
@@ -105,7 +105,7 @@ class ChangeViewMixin(SegmentActionsMixin):
             context |= {
                 "fragments": self._fragments(request, segment, status),
                 "live": live.page_context(
-                    status, self._url("live", segment), content=_content(segment)
+                    status, self.url("live", segment.pk), content=_content(segment)
                 ),
                 "segment_actions": self._actions(request, segment),
             }
@@ -114,7 +114,7 @@ class ChangeViewMixin(SegmentActionsMixin):
     def get_urls(self) -> list[URLPattern]:
         view = self.admin_site.admin_view(self.live_view)
         return [
-            path("<path:object_id>/live/", view, name="bunce_sync_segment_live"),
+            path("<path:object_id>/live/", view, name=self.url_name("live")),
             *super().get_urls(),
         ]
 
@@ -184,7 +184,7 @@ class ChangeViewMixin(SegmentActionsMixin):
             {
                 "name": action.name,
                 "label": TEXTS[action.name].label,
-                "url": self._url(action.name, segment),
+                "url": self.url(action.name, segment.pk),
                 "applies": action.applies(segment),
             }
             for action in ACTIONS
@@ -193,18 +193,17 @@ class ChangeViewMixin(SegmentActionsMixin):
     def _timeline(self, request: HttpRequest, segment: Segment, now: datetime) -> dict[str, Any]:
         if not request.user.has_perm("bunce_sync.view_apicall"):
             return {"forbidden": True}
-        call_log = reverse("admin:bunce_sync_apicall_changelist", current_app=self.admin_site.name)
+        call_log = ""  # a custom admin site may have none
+        if self.admin_site.is_registered(ApiCall):
+            name = "admin:bunce_sync_apicall_changelist"
+            call_log = reverse(name, current_app=self.admin_site.name)
         return {
             **timeline(segment, now),
             "no_calls": messages.NO_CALLS % {"n": call_log_days()},
-            "call_log_url": f"{call_log}?{SEARCH_VAR}={segment.pk}",
+            "call_log_url": call_log and f"{call_log}?{SEARCH_VAR}={segment.pk}",
             "copy_icon": cells.icon("copy"),
             "copied_icon": cells.icon("synced"),
         }
-
-    def _url(self, view: str, segment: Segment) -> str:
-        name = f"admin:bunce_sync_segment_{view}"
-        return reverse(name, args=[segment.pk], current_app=self.admin_site.name)
 
 
 def _content(segment: Segment) -> str:

@@ -51,8 +51,9 @@ class DeleteViewMixin(ModelAdmin):
         except SegmentsBusy as error:  # Django's transaction was rolled back
             _show_busy(request, error)
             can_view = self.has_view_or_change_permission(request)
-            page = "admin:bunce_sync_segment_changelist" if can_view else "admin:index"
-            return redirect(reverse(page, current_app=self.admin_site.name))
+            if can_view:
+                return redirect(self.url("changelist"))
+            return redirect(reverse("admin:index", current_app=self.admin_site.name))
 
     def delete_model(self, request: HttpRequest, obj: Segment) -> None:
         services.delete_segments(self.model._default_manager.filter(pk=obj.pk))

@@ -9,7 +9,7 @@ from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
-from django.urls import URLPattern, path, reverse
+from django.urls import URLPattern, path
 from django.utils.http import urlencode
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
@@ -47,17 +47,15 @@ class ListViewMixin(ModelAdmin):
         context = getattr(response, "context_data", None)
         if context and "cl" in context:
             status = get_status()
-            site = self.admin_site.name
-            url = reverse("admin:bunce_sync_segment_live_list", current_app=site)
             chosen = request.GET.get(STATUS_FILTER, "")
             query = f"?{urlencode({STATUS_FILTER: chosen})}" if chosen else ""
-            context["panel"] = panel(status, site, chosen=chosen, with_times=True)
-            context["live"] = live.page_context(status, url + query)
+            context["panel"] = panel(status, self.url("changelist"), chosen=chosen, with_times=True)
+            context["live"] = live.page_context(status, self.url("live_list") + query)
         return response
 
     def get_urls(self) -> list[URLPattern]:
         view = self.admin_site.admin_view(self.live_list_view)
-        return [path("live/", view, name="bunce_sync_segment_live_list"), *super().get_urls()]
+        return [path("live/", view, name=self.url_name("live_list")), *super().get_urls()]
 
     def live_list_view(self, request: HttpRequest) -> HttpResponseBase:
         """Return the panel, and the cells of the rows in the parameter ``ids``.
@@ -75,7 +73,7 @@ class ListViewMixin(ModelAdmin):
             }
         status = get_status()
         chosen = request.GET.get(STATUS_FILTER, "")
-        fragments["bunce-panel"] = panel(status, self.admin_site.name, chosen=chosen)
+        fragments["bunce-panel"] = panel(status, self.url("changelist"), chosen=chosen)
         return live.respond(request, fragments, status)
 
     @cells.column(_("status"))

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from django.template.loader import render_to_string
-from django.urls import reverse
 from django.utils import formats, timezone
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
@@ -38,17 +37,16 @@ MIN_SCALE: Final = 5
 
 
 def panel(
-    status: SyncStatus, admin_name: str, *, chosen: str = "", with_times: bool = False
+    status: SyncStatus, changelist: str, *, chosen: str = "", with_times: bool = False
 ) -> SafeString:
     """Return the panel as HTML.
 
     Args:
-        admin_name: of the admin site, for the links.
+        changelist: the URL of the list of segments.
         chosen: the status by which the list is filtered. Its tile removes the filter.
         with_times: whether to include the time of the last sweep, for browsers without script. An
             update leaves it out, so that it differs only if something other than the time changed.
     """
-    changelist = reverse("admin:bunce_sync_segment_changelist", current_app=admin_name)
     swept_at = format_time(status.sweep.at, status.now)
     context = {
         "notices": [_notice(message, start_command(status)) for message in reasons_to_wait(status)],

@@ -107,7 +107,7 @@ def test_a_change_is_announced_to_screen_readers(polls: Polls, person: Person, s
 def test_a_page_without_responses_shows_its_last_update_and_recovers(
     polls: Polls, person: Person, site: Site
 ) -> None:
-    age = person.panel.get_by_text("Last sweep by a worker")
+    age = person.panel.get_by_text("Last sweep")
     notice = person.page.locator("[data-bunce-outdated]")
     announcer = person.page.get_by_role("status")
     expect(age).to_be_visible()

@@ -132,7 +132,7 @@ def test_without_a_worker_the_panel_says_how_to_start_one(site: Site, person: Pe
     person.arrive_as_admin()
     person.open_list()
     person.mark()
-    expect(person.panel).to_contain_text("Last sweep by a worker")
+    expect(person.panel).to_contain_text("Last sweep")
     expect(person.panel).to_contain_text("s ago")
     expect(person.panel).not_to_contain_text("No worker")
     worker.stop()
