@@ -122,7 +122,7 @@ def check_times(**kwargs: Any) -> list[CheckMessage]:
 
 
 def check_database(**kwargs: Any) -> list[CheckMessage]:
-    """E008, E010: times in the wrong zone. W009: SQLite with deferred transactions."""
+    """E008, E010: times in the wrong zone. E021: no commits. W009: SQLite, deferred transactions."""
     messages: list[CheckMessage] = []
     if not django_settings.USE_TZ:
         messages.append(
@@ -141,6 +141,16 @@ def check_database(**kwargs: Any) -> list[CheckMessage]:
                 " the time of the database's clock.",
                 hint="Remove TIME_ZONE from its entry in DATABASES, to store times in UTC.",
                 id="bunce_sync.E010",
+            )
+        )
+    if not database.get("AUTOCOMMIT", True):
+        messages.append(
+            Error(
+                f"The database {alias!r} has AUTOCOMMIT = False: Django then commits nothing by"
+                " itself, so requests to Bunce would be made without a record of them.",
+                hint="Remove AUTOCOMMIT from its entry in DATABASES, or route the app's models to"
+                " another alias of the same database without it.",
+                id="bunce_sync.E021",
             )
         )
     mode = database.get("OPTIONS", {}).get("transaction_mode") or ""

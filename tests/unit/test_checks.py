@@ -149,6 +149,16 @@ def test_the_hint_for_an_invalid_value_shows_a_valid_one(
     assert str(message.hint) == f"Set it to something like {example}, or leave it out."
 
 
+def test_a_database_that_django_never_commits_to_is_an_error(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database = {"ENGINE": "django.db.backends.postgresql", "NAME": "x", "AUTOCOMMIT": False}
+    monkeypatch.setitem(settings.DATABASES, "default", database)
+    [message] = found(settings, GOOD)
+    assert message.id == "bunce_sync.E021"
+    assert "'default'" in message.msg
+
+
 def test_several_mistakes_are_all_reported(settings: Settings) -> None:
     values = {"API_KEY": "sk_test_1", "LEASE": 1, "PAGE": 5, "GRACE": None}
     assert sorted(ids(found(settings, values))) == ["E002", "E003", "E006", "E007"]
