@@ -122,7 +122,7 @@ def check_times(**kwargs: Any) -> list[CheckMessage]:
 
 
 def check_database(**kwargs: Any) -> list[CheckMessage]:
-    """E008, E010: times in the wrong zone. E021: no commits. W009: SQLite, deferred transactions."""
+    """E008, E010: times in the wrong zone. E021: no commits. W009: SQLite without write lock."""
     messages: list[CheckMessage] = []
     if not django_settings.USE_TZ:
         messages.append(
