@@ -218,6 +218,23 @@ def check_migrations(**kwargs: Any) -> list[CheckMessage]:
     ]
 
 
+def check_tenants(**kwargs: Any) -> list[CheckMessage]:
+    """W022: django-tenants with the app's tables in the schema of each tenant."""
+    names = {"bunce_sync", "bunce_sync.apps.BunceSyncConfig"}
+    if names.isdisjoint(getattr(django_settings, "TENANT_APPS", ())):
+        return []
+    return [
+        checks.Warning(
+            "bunce_sync is in TENANT_APPS: Celery tasks run in the public schema, so they do not"
+            " send the segments of tenants; and each tenant would have a rate limit of its own,"
+            " while Bunce counts the requests of all of them.",
+            hint="Move it to SHARED_APPS. All tenants then share the segments and one Bunce"
+            " account.",
+            id="bunce_sync.W022",
+        )
+    ]
+
+
 def _problem(key: str) -> str:
     try:
         getattr(conf, key)

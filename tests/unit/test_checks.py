@@ -290,3 +290,11 @@ def test_a_site_with_one_database_never_sees_the_warning_about_migrations(
     for alias in set(settings.DATABASES) - {"default"}:
         monkeypatch.delitem(settings.DATABASES, alias)
     assert "W012" not in ids(found(settings, GOOD))
+
+
+@pytest.mark.parametrize("name", ["bunce_sync", "bunce_sync.apps.BunceSyncConfig"])
+def test_tables_in_the_schema_of_each_tenant_are_reported(settings: Settings, name: str) -> None:
+    settings.TENANT_APPS = ["django.contrib.auth"]
+    assert "W022" not in ids(found(settings, GOOD))
+    settings.TENANT_APPS = ["django.contrib.auth", name]
+    assert "W022" in ids(found(settings, GOOD))
