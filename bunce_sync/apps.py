@@ -26,3 +26,4 @@ class BunceSyncConfig(AppConfig):
         django_checks.register(checks.check_migrations, "bunce_sync")
         django_checks.register(checks.check_managers, "bunce_sync")
         django_checks.register(checks.check_celery, "bunce_sync")
+        django_checks.register(checks.check_tenants, "bunce_sync")

@@ -195,7 +195,7 @@ def check_minimums(**kwargs: Any) -> list[CheckMessage]:
 
 
 def check_database(**kwargs: Any) -> list[CheckMessage]:
-    """E008, E010: times in the wrong zone. W009: SQLite with deferred transactions."""
+    """E008, E010: times in the wrong zone. E019: no commits. W009: SQLite without write lock."""
     messages: list[CheckMessage] = []
     if not django_settings.USE_TZ:
         messages.append(
@@ -215,6 +215,16 @@ def check_database(**kwargs: Any) -> list[CheckMessage]:
                 " the time of the database's clock.",
                 hint="Remove TIME_ZONE from its entry in DATABASES, to store times in UTC.",
                 id="bunce_sync.E010",
+            )
+        )
+    if not database.get("AUTOCOMMIT", True):
+        messages.append(
+            Error(
+                f"The database {alias!r} has AUTOCOMMIT = False: Django then commits nothing by"
+                " itself, so requests to Bunce would be made without a record of them.",
+                hint="Remove AUTOCOMMIT from its entry in DATABASES, or route the app's models to"
+                " another alias of the same database without it.",
+                id="bunce_sync.E019",
             )
         )
     mode = database.get("OPTIONS", {}).get("transaction_mode") or ""
@@ -342,6 +352,23 @@ def check_migrations(**kwargs: Any) -> list[CheckMessage]:
             hint="Add an allow_migrate() to a router in DATABASE_ROUTERS that returns"
             f" db == {home!r} for app_label 'bunce_sync'. For a replica, set TEST['MIRROR'].",
             id="bunce_sync.W012",
+        )
+    ]
+
+
+def check_tenants(**kwargs: Any) -> list[CheckMessage]:
+    """W020: django-tenants with the app's tables in the schema of each tenant."""
+    names = {"bunce_sync", "bunce_sync.apps.BunceSyncConfig"}
+    if names.isdisjoint(getattr(django_settings, "TENANT_APPS", ())):
+        return []
+    return [
+        checks.Warning(
+            "bunce_sync is in TENANT_APPS: Celery tasks run in the public schema, so they do not"
+            " send the segments of tenants; and each tenant would have a rate limit of its own,"
+            " while Bunce counts the requests of all of them.",
+            hint="Move it to SHARED_APPS. All tenants then share the segments and one Bunce"
+            " account.",
+            id="bunce_sync.W020",
         )
     ]
 

@@ -6,6 +6,9 @@ and the sync never reads from a replica that lags behind.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from django.db import connections, router, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.migrations.executor import MigrationExecutor
@@ -13,6 +16,9 @@ from django.db.models import QuerySet
 
 from bunce_sync.models import ApiCall, IdempotencyKey, OperationState, Segment, SyncState
 from bunce_sync.models.segment_queryset import SegmentQuerySet
+
+#: ``psycopg.IsolationLevel.READ_COMMITTED``, without importing psycopg.
+_PSYCOPG_READ_COMMITTED = 2
 
 
 def alias() -> str:
@@ -25,13 +31,37 @@ def connection() -> BaseDatabaseWrapper:
     return connections[alias()]
 
 
-def atomic() -> transaction.Atomic:
-    """Return a durable transaction: it commits at its end.
+@contextmanager
+def atomic() -> Iterator[None]:
+    """Open a durable transaction, which commits at its end, with READ COMMITTED isolation.
 
     Raises:
         RuntimeError: it is entered inside another transaction.
     """
-    return transaction.atomic(using=alias(), durable=True)
+    with transaction.atomic(using=alias(), durable=True):
+        if not _reads_committed() and len(connection().atomic_blocks) == 1:  # not in a TestCase
+            with connection().cursor() as cursor:
+                cursor.execute("SET TRANSACTION ISOLATION LEVEL READ COMMITTED")
+        yield
+
+
+def _reads_committed() -> bool:
+    """Return whether the database's settings leave transactions at READ COMMITTED.
+
+    Any other level would keep the snapshot a transaction began with. All permits lock and write
+    the same row, so nearly every one would fail (PostgreSQL), or count the window without the
+    permits of others (MySQL).
+    """
+    options = connection().settings_dict["OPTIONS"]
+    match connection().vendor:
+        case "postgresql":
+            level = options.get("isolation_level", _PSYCOPG_READ_COMMITTED)
+            defaults = options.get("options") or ""
+            return level == _PSYCOPG_READ_COMMITTED and "transaction_isolation" not in defaults
+        case "mysql":
+            level = options.get("isolation_level", "read committed")
+            return (level or "").lower() == "read committed"
+    return True
 
 
 def missing_migrations() -> list[str]:

@@ -29,6 +29,9 @@ TIME_BUDGET = 5.0
 RECHECK_DELAY = 2 / MESSAGES_PER_SECOND
 #: The name of the task that beat starts.
 SWEEP = "bunce_sync.sweep"
+#: Seconds after which Celery ends a task that hangs. It replaces the site's own time limits, which
+#: may be shorter than a request: ended in the middle of one, a create would be in doubt.
+TIME_LIMIT = 3600
 
 
 class BunceTask(Task):  # type: ignore[type-arg]  # Task is generic in the stubs alone
@@ -38,10 +41,16 @@ class BunceTask(Task):  # type: ignore[type-arg]  # Task is generic in the stubs
     acks_late = False
 
     def apply_async(self, *args: Any, **options: Any) -> Any:
-        """As Celery's; queue and expiry come from the settings as they are now."""
+        """As Celery's; queue and expiry come from the settings as they are now.
+
+        The time limits are in the message, which outranks settings, options of the worker and
+        ``task_annotations``.
+        """
         if conf.QUEUE:
             options.setdefault("queue", conf.QUEUE)
         options.setdefault("expires", conf.SWEEP_INTERVAL)
+        options.setdefault("time_limit", TIME_LIMIT)
+        options.setdefault("soft_time_limit", TIME_LIMIT)
         return super().apply_async(*args, **options)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:

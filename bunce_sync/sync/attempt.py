@@ -7,6 +7,7 @@ Every request is an ``Attempt``. No transaction is open while a request is: ``re
 from __future__ import annotations
 
 import logging
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import replace
@@ -31,6 +32,9 @@ T = TypeVar("T")
 
 #: The length of ``ApiCall.path``; an id of 255 unusual characters is longer once it is quoted.
 PATH_LENGTH = 300
+#: Seconds before each further attempt to record a result: the server may restart, or a transaction
+#: of the site may hold the row for longer than the site's lock timeout.
+RECORD_PAUSES = (0.0, 1.0, 5.0)
 
 
 class Attempt(ABC, Generic[T]):
@@ -142,13 +146,18 @@ class Attempt(ABC, Generic[T]):
         Returns:
             The result as recorded.
         """
-        try:
-            result = self._record(result)
-        except (OperationalError, InterfaceError):
-            # The connection broke, perhaps at the commit. Bunce's response is known only here, so
-            # try again on a new connection; if that fails, the lease ends and the sweep repairs.
-            logger.warning("Recording the result of %s once more, on a new connection", self.path)
-            database.connection().close()
+        for pause in RECORD_PAUSES:
+            try:
+                result = self._record(result)
+                break
+            except (OperationalError, InterfaceError):
+                # The connection broke, perhaps at the commit, or a lock was not available. Bunce's
+                # response is known only here, so try again on a new connection; if that keeps
+                # failing, the lease ends and the sweep repairs.
+                logger.warning("Recording the result of %s again, on a new connection", self.path)
+                database.connection().close()
+                time.sleep(pause)
+        else:
             result = self._record(result)
         if result.shared:
             circuit_breaker.requeue_refused(self.rows)

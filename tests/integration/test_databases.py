@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 
 import pytest
 
@@ -23,16 +24,32 @@ SELECTED = (
     "doctor",
 )
 
+#: Those with concurrent transactions.
+CONCURRENT = ("locks", "push", "rate_limiter")
+
 
 @pytest.mark.parametrize("server", ["postgres", "mariadb"])
 def test_the_unit_tests_that_depend_on_the_database_pass_on_a_server(
     request: pytest.FixtureRequest, server: str
 ) -> None:
-    url: str = request.getfixturevalue(f"{server}_database")
+    run_unit_tests(SELECTED, request.getfixturevalue(f"{server}_database"))
+
+
+@pytest.mark.parametrize("server", ["postgres", "mariadb"])
+def test_concurrent_transactions_work_when_the_site_uses_a_higher_isolation_level(
+    request: pytest.FixtureRequest, server: str
+) -> None:
+    url = request.getfixturevalue(f"{server}_database")
+    run_unit_tests(CONCURRENT, url, "--ds=tests.integration.isolation_settings")
+
+
+def run_unit_tests(names: Sequence[str], url: str, *options: str) -> None:
+    """Run files of unit tests on another database."""
     done = subprocess.run(
         [
             *(sys.executable, "-m", "pytest", "-q", "-p", "no:xdist", "-p", "no:cacheprovider"),
-            *(f"tests/unit/test_{name}.py" for name in SELECTED),
+            *options,
+            *(f"tests/unit/test_{name}.py" for name in names),
         ],
         cwd=ROOT,
         env={**os.environ, "DATABASE_URL": url},

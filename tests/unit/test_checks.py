@@ -184,6 +184,15 @@ def test_the_hint_for_an_invalid_value_shows_a_valid_one(
     assert str(message.hint) == f"Set it to something like {example}, or leave it out."
 
 
+def test_a_database_that_django_never_commits_to_is_an_error(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_database(monkeypatch, settings, "django.db.backends.postgresql", AUTOCOMMIT=False)
+    [message] = found(settings, GOOD)
+    assert message.id == "bunce_sync.E019"
+    assert "'default'" in message.msg
+
+
 def test_several_mistakes_are_all_reported(settings: Settings) -> None:
     values = {"API_KEY": "sk_test_1", "LEASE": 1, "PAGE": 5, "GRACE": None}
     assert sorted(ids(found(settings, values))) == ["E002", "E003", "E006", "E007"]
@@ -368,3 +377,11 @@ def test_a_site_with_one_database_never_sees_the_warning_about_migrations(
     for alias in set(settings.DATABASES) - {"default"}:
         monkeypatch.delitem(settings.DATABASES, alias)
     assert "W012" not in ids(found(settings, GOOD))
+
+
+@pytest.mark.parametrize("name", ["bunce_sync", "bunce_sync.apps.BunceSyncConfig"])
+def test_tables_in_the_schema_of_each_tenant_are_reported(settings: Settings, name: str) -> None:
+    settings.TENANT_APPS = ["django.contrib.auth"]
+    assert "W020" not in ids(found(settings, GOOD))
+    settings.TENANT_APPS = ["django.contrib.auth", name]
+    assert "W020" in ids(found(settings, GOOD))

@@ -14,6 +14,7 @@ from bunce_sync import services
 from bunce_sync.client.responses import read_segment
 from bunce_sync.models import ApiCall, Segment
 from bunce_sync.results import Result
+from bunce_sync.sync import attempt
 from bunce_sync.sync.budget import Budget
 from bunce_sync.sync.push import Push, push
 from bunce_sync.sync.sweep import free_leases
@@ -343,15 +344,17 @@ def test_a_create_whose_segment_was_linked_to_another_row_is_in_doubt(
 # Database errors while recording
 
 
-def failing_once(monkeypatch: pytest.MonkeyPatch, name: str, error: Exception) -> Callable[[], int]:
-    """Let a method of ``Push`` fail the first time; return a counter of its calls."""
+def failing(
+    monkeypatch: pytest.MonkeyPatch, name: str, error: Exception, *, failures: int = 1
+) -> Callable[[], int]:
+    """Let a method of ``Push`` fail the first times; return a counter of its calls."""
     original = getattr(Push, name)
     times = 0
 
     def stand_in(*args: Any, **kwargs: Any) -> Any:
         nonlocal times
         times += 1
-        if times == 1:
+        if times <= failures:
             raise error
         return original(*args, **kwargs)
 
@@ -365,9 +368,20 @@ def test_a_result_is_recorded_on_a_new_connection_when_the_first_broke(
 ) -> None:
     row = make()
     worker = Worker.claims(row).sends()
-    times = failing_once(monkeypatch, "_record", OperationalError("the server closed it"))
+    times = failing(monkeypatch, "_record", OperationalError("the server closed it"))
     assert worker.records().status == Status.SYNCED
     assert times() == 2
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_result_is_recorded_when_the_database_works_again_after_some_seconds(
+    bunce: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attempt, "RECORD_PAUSES", (0.0,) * len(attempt.RECORD_PAUSES))
+    worker = Worker.claims(make()).sends()
+    timeout = OperationalError("canceling statement due to lock timeout")
+    failing(monkeypatch, "_record", timeout, failures=len(attempt.RECORD_PAUSES))
+    assert worker.records().status == Status.SYNCED
 
 
 def test_recording_twice_changes_nothing(bunce: Emulator) -> None:
@@ -382,7 +396,7 @@ def test_a_result_that_the_database_refuses_for_another_reason_is_an_error(
     bunce: Emulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     worker = Worker.claims(make()).sends()
-    failing_once(monkeypatch, "_record", IntegrityError("some constraint"))
+    failing(monkeypatch, "_record", IntegrityError("some constraint"))
     with pytest.raises(IntegrityError):
         worker.records()
     assert Segment.objects.get().status == Status.SENDING, "in doubt when its lease expires"

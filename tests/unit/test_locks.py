@@ -1,4 +1,4 @@
-"""Workers skip rows that another transaction has locked."""
+"""Workers skip rows that another transaction has locked, and see what others commit."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from contextlib import contextmanager
 import pytest
 from django.db import connection, transaction
 
+from bunce_sync import database
 from bunce_sync.models import Segment
 from bunce_sync.sync.sweep import sweep
 from bunce_sync.testing.emulator import Emulator
@@ -79,3 +80,16 @@ def test_a_row_in_doubt_that_is_held_is_resolved_by_the_next_scan(bunce: Emulato
         assert [fresh(row).status for row in rows] == [Status.IN_DOUBT, Status.PENDING]
     run_reconcile(seconds=60)
     assert fresh(rows[0]).status == Status.PENDING
+
+
+def test_a_transaction_of_the_sync_sees_what_others_commit_meanwhile(db: None) -> None:
+    rows = [make("Read"), make("Written")]
+
+    def names() -> set[str]:
+        return set(database.segments().values_list("name", flat=True))
+
+    with database.atomic():
+        before = names()
+        in_threads([lambda: Segment.objects.filter(pk=rows[1].pk).update(name="Changed")])
+        assert (before, names()) == ({"Read", "Written"}, {"Read", "Changed"})
+        Segment.objects.filter(pk=rows[1].pk).update(description="And can be written")

@@ -15,7 +15,7 @@ import pytest
 from django.db import transaction
 from pytest_django import Settings
 
-from bunce_sync import clocks
+from bunce_sync import clocks, database
 from bunce_sync.models import ApiCall, Segment, SyncState
 from bunce_sync.results import LINKED_ELSEWHERE, PERMIT_EXPIRED, Result
 from bunce_sync.sync import circuit_breaker, rate_limiter, shared_state
@@ -71,7 +71,7 @@ def limited(bunce: Emulator, settings: Settings) -> None:
 def permit(
     operation: Operation = Operation.CREATE, *, max_wait: float = 0.0, must_wait: bool = False
 ) -> Permit:
-    with transaction.atomic():
+    with database.atomic():
         return rate_limiter.take_permit(operation, max_wait=max_wait, must_wait=must_wait)
 
 

@@ -77,6 +77,15 @@ def test_the_caller_can_set_another_expiry(broker_queue: BrokerQueue) -> None:
     assert (expires - datetime.now(UTC)).total_seconds() > 600
 
 
+def test_the_message_carries_time_limits_that_outrank_those_of_the_site(
+    broker_queue: BrokerQueue,
+) -> None:
+    for task, arguments in TASKS:
+        publisher.publish(task, *arguments)
+    limits = [headers["timelimit"] for _, _, headers in broker_queue.messages()]
+    assert limits == [[tasks.TIME_LIMIT, tasks.TIME_LIMIT]] * len(TASKS)
+
+
 # push_segment
 
 
