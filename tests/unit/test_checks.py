@@ -35,7 +35,7 @@ def found(settings: Settings, values: object, *, debug: bool = False) -> list[Ch
 
 
 def ids(messages: list[CheckMessage]) -> list[str]:
-    return [str(message.id).removeprefix("bunce_sync.") for message in messages]
+    return sorted(str(message.id).removeprefix("bunce_sync.") for message in messages)
 
 
 def test_valid_settings_give_no_message(settings: Settings) -> None:
