@@ -24,9 +24,10 @@ DEFAULTS = {
     "PAGE_SIZE": 100,
     "QUEUE": "bunce",
     "LEDGER_DAYS": 30,
+    "DESCRIPTION_MAX_LENGTH": 10_000,
 }
 TIMES = ["CONNECT_TIMEOUT", "READ_TIMEOUT", "LEASE", "GRACE", "RATE_WINDOW", "SWEEP_INTERVAL"]
-COUNTS = ["RATE_LIMIT", "PAGE_SIZE", "LEDGER_DAYS"]
+COUNTS = ["RATE_LIMIT", "PAGE_SIZE", "LEDGER_DAYS", "DESCRIPTION_MAX_LENGTH"]
 
 
 def given(settings: Settings, key: str, value: object) -> Any:
