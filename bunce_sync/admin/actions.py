@@ -63,6 +63,7 @@ def run_action(request: HttpRequest, action: SegmentAction, ids: Sequence[int]) 
     for start in range(0, len(ids), BATCH_SIZE):
         with transaction.atomic(using=database.alias()):
             batch = database.segments().filter(pk__in=ids[start : start + BATCH_SIZE])
+            batch = batch.without_long_fields()
             segments = [segment for segment in batch if action.applies(segment)]
             if not segments:
                 continue

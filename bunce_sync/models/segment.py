@@ -56,6 +56,8 @@ class Segment(models.Model):
     )
     #: The fields that no caller can set: the sync's, and the time of the last write.
     PROTECTED_FIELDS: ClassVar = SYNC_FIELDS | {"updated_at"}
+    #: The columns that can be long. Only what shows or sends them loads them.
+    LONG_FIELDS: ClassVar = ("description", "bunce_description", "bunce_conditions")
     #: The codes of synced rows whose content in Bunce differs; a push would replace it.
     DIFFERING: ClassVar = ("drift", "stored_differently")
     #: The condition for rows whose ``problem_code`` is not empty.

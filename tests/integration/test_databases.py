@@ -20,6 +20,8 @@ SELECTED = (
     "models",
     "indexes",
     "api_lists",
+    "texts",
+    "lookups",
 )
 
 
