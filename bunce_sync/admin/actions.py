@@ -87,7 +87,8 @@ def run_action(request: HttpRequest, action: SegmentAction, ids: Sequence[int]) 
 class SegmentActionsMixin(ModelAdmin):
     """The actions of the list, and the views behind the buttons of the change page.
 
-    All require ``push_segment``, even a refresh: it uses up part of the shared rate limit.
+    All require ``push_segment``, even a refresh: it uses up part of the shared rate limit. All also
+    require that the user may see the segment.
     """
 
     actions: tuple[str, ...] = ("push_selected", "retry_selected", "refresh_selected")
@@ -122,16 +123,21 @@ class SegmentActionsMixin(ModelAdmin):
 
     def _action_view(self, action: SegmentAction) -> Callable[..., HttpResponse]:
         def view(request: HttpRequest, object_id: str) -> HttpResponse:
+            segment = self.get_object(request, unquote(object_id))
             if not self.has_push_permission(request):
                 raise PermissionDenied
-            segment = self.get_object(request, unquote(object_id))
+            # As for the list's actions: nobody acts on a segment that they may not see.
+            if not self.has_view_or_change_permission(request, segment):
+                raise PermissionDenied
             if segment is not None:
                 run_action(request, action, [segment.pk])
             # For a deleted segment, the change view shows Django's message.
-            name, args = "bunce_sync_segment_change", [object_id]
-            if not self.has_view_or_change_permission(request, segment):
-                name, args = "index", []
-            return redirect(reverse(f"admin:{name}", args=args, current_app=self.admin_site.name))
+            page = reverse(
+                "admin:bunce_sync_segment_change",
+                args=[object_id],
+                current_app=self.admin_site.name,
+            )
+            return redirect(page)
 
         return require_POST(view)
 

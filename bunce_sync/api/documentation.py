@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from functools import cache
 from importlib.resources import files
@@ -20,10 +21,11 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from bunce_sync.api.base import ApiView
+from bunce_sync.validators import description_max_length
 
 
 class SchemaView(ApiView):
-    """The committed OpenAPI description, with this site's URL and authentication.
+    """The committed OpenAPI description, with this site's URL, authentication and settings.
 
     It is not generated for each request: drf-spectacular would have to replace the site's own
     settings meanwhile, for all threads.
@@ -39,7 +41,10 @@ class SchemaView(ApiView):
             extension = OpenApiAuthenticationExtension.get_match(authenticator)
             if extension and isinstance(extension.name, str):
                 schemes[extension.name] = extension.get_security_definition(AutoSchema())
-        description = committed_description()
+        description = copy.deepcopy(committed_description())
+        for name, component in description["components"]["schemas"].items():
+            if name.endswith("WriteRequest"):
+                component["properties"]["description"]["maxLength"] = description_max_length()
         return Response(
             {
                 **description,
