@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from django.conf import settings as django_settings
 
 from bunce_sync.exceptions import ConfigurationError
+from bunce_sync.fingerprint import MAX_TEXT_LENGTH
 
 T = TypeVar("T")
 
@@ -50,6 +51,12 @@ def _count_or_none(value: Any) -> int | None:
 def _page_size(value: Any) -> int:
     if _count(value) > 1000:
         raise ValueError("must be at most 1000")
+    return int(value)
+
+
+def _text_length(value: Any) -> int:
+    if _count(value) > MAX_TEXT_LENGTH:
+        raise ValueError(f"must be at most {MAX_TEXT_LENGTH}")
     return int(value)
 
 
@@ -146,6 +153,7 @@ class Conf:
     PAGE_SIZE = Setting(100, _page_size)
     QUEUE = Setting("", _text, example="bunce")
     LEDGER_DAYS = Setting(30, _count)
+    DESCRIPTION_MAX_LENGTH = Setting(10_000, _text_length)
 
     def check(self) -> None:
         """Read every setting, so that an invalid one raises before any work starts.

@@ -16,12 +16,23 @@ from typing import Any
 #: The fields that a create sends and Bunce's list returns, by which a create is recognised there.
 LISTED_FIELDS = ("name", "description")
 
+#: The most characters of a text that the database keeps, whichever way it got there.
+MAX_TEXT_LENGTH = 50_000
+
 SURROGATE = re.compile(r"[\ud800-\udfff]")
 
 
 def clean(text: str) -> str:
     """Return text that every database can store: without NUL and without lone surrogates."""
     return SURROGATE.sub("\N{REPLACEMENT CHARACTER}", text.replace("\0", ""))
+
+
+def shorten(text: str) -> str:
+    """Return text that the database can keep; the end of a longer one becomes an ellipsis.
+
+    No segment of ours can have such a long text, so its fingerprint differs from all of ours.
+    """
+    return text if len(text) <= MAX_TEXT_LENGTH else f"{text[: MAX_TEXT_LENGTH - 1]}\u2026"
 
 
 def normalize(text: str) -> str:

@@ -102,8 +102,10 @@ def delete_segments(segments: SegmentQuerySet) -> int:
     """
     with transaction.atomic(using=database.alias()):
         # While the rows are locked, no worker can claim them. SQLite locks the whole database.
-        keys = [row.pk for row in segments]
-        rows = list(database.segments().filter(pk__in=keys).locked().order_by("pk"))
+        keys = list(segments.values_list("pk", flat=True))
+        rows = list(
+            database.segments().filter(pk__in=keys).without_long_fields().locked().order_by("pk")
+        )
         if busy := [row for row in rows if not can_delete(row)]:
             raise SegmentsBusy(busy)
         # Use the caller's model, so that rows of a subclass are deleted too.

@@ -2,6 +2,7 @@
 
 segment      ``SegmentAdmin``, put together from the mixins in the modules below
 list_view    the list: columns, search, the status panel above it
+change_list  which columns lists load, and what they do with unusable parameters
 change_view  the change page: content here and in Bunce, status, timeline of API calls
 actions      "Push now", "Retry" and "Refresh from Bunce", as buttons and as list actions
 delete_view  deletion of segments that have no unresolved request

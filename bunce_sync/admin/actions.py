@@ -20,7 +20,7 @@ from django.db import transaction
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
-from django.urls import URLPattern, path, reverse
+from django.urls import URLPattern, path
 from django.utils import translation
 from django.views.decorators.http import require_POST
 
@@ -63,6 +63,7 @@ def run_action(request: HttpRequest, action: SegmentAction, ids: Sequence[int]) 
     for start in range(0, len(ids), BATCH_SIZE):
         with transaction.atomic(using=database.alias()):
             batch = database.segments().filter(pk__in=ids[start : start + BATCH_SIZE])
+            batch = batch.without_long_fields()
             segments = [segment for segment in batch if action.applies(segment)]
             if not segments:
                 continue
@@ -86,7 +87,8 @@ def run_action(request: HttpRequest, action: SegmentAction, ids: Sequence[int]) 
 class SegmentActionsMixin(ModelAdmin):
     """The actions of the list, and the views behind the buttons of the change page.
 
-    All require ``push_segment``, even a refresh: it uses up part of the shared rate limit.
+    All require ``push_segment``, even a refresh: it uses up part of the shared rate limit. All also
+    require that the user may see the segment.
     """
 
     actions: tuple[str, ...] = ("push_selected", "retry_selected", "refresh_selected")
@@ -121,15 +123,16 @@ class SegmentActionsMixin(ModelAdmin):
 
     def _action_view(self, action: SegmentAction) -> Callable[..., HttpResponse]:
         def view(request: HttpRequest, object_id: str) -> HttpResponse:
+            segment = self.get_object(request, unquote(object_id))
             if not self.has_push_permission(request):
                 raise PermissionDenied
-            segment = self.get_object(request, unquote(object_id))
+            # As for the list's actions: nobody acts on a segment that they may not see.
+            if not self.has_view_or_change_permission(request, segment):
+                raise PermissionDenied
             if segment is not None:
                 run_action(request, action, [segment.pk])
             # For a deleted segment, the change view shows Django's message.
-            if self.has_view_or_change_permission(request, segment):
-                return redirect(self.url("change", object_id))
-            return redirect(reverse("admin:index", current_app=self.admin_site.name))
+            return redirect(self.url("change", object_id))
 
         return require_POST(view)
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from django.contrib import admin
 from django.core.paginator import Paginator
-from django.db.models import QuerySet
+from django.db.models import Prefetch, QuerySet
 from django.forms import Media
 from django.http import HttpRequest
 from django.urls import reverse
@@ -17,7 +17,7 @@ from django.utils.text import Truncator
 from django.utils.translation import gettext_lazy as _
 
 from bunce_sync.admin import cells
-from bunce_sync.admin.base import ModelAdmin
+from bunce_sync.admin.change_list import LeanListMixin
 from bunce_sync.admin.timeline import css_class, format_duration
 from bunce_sync.models import ApiCall, Segment
 
@@ -53,8 +53,10 @@ class CappedPaginator(CallPaginator):
 
 
 @admin.register(ApiCall)
-class ApiCallAdmin(ModelAdmin):
+class ApiCallAdmin(LeanListMixin):
     """The calls of all segments, including deleted ones."""
+
+    long_fields = ("body",)
 
     list_display = (
         *("when", "operation_cell", "segment_cell", "outcome_cell", "status_cell"),
@@ -91,7 +93,8 @@ class ApiCallAdmin(ModelAdmin):
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         # Not select_related: filtered by segment, Django would make it an inner join, which loses
         # the calls of deleted segments.
-        return super().get_queryset(request).prefetch_related("segment")
+        segments = Prefetch("segment", Segment.objects.only("name"))
+        return super().get_queryset(request).prefetch_related(segments)
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
@@ -105,9 +108,9 @@ class ApiCallAdmin(ModelAdmin):
         if term.isdecimal() and len(term) < 19:
             return queryset.filter(segment_id=int(term)), False
         bunce_ids = (term, term.lower())
-        segment = Segment.objects.using(queryset.db).filter(bunce_id__in=bunce_ids).first()
-        if segment is not None:
-            return queryset.filter(segment_id=segment.pk), False
+        segments = Segment.objects.using(queryset.db).filter(bunce_id__in=bunce_ids)
+        if pk := segments.values_list("pk", flat=True).first():
+            return queryset.filter(segment_id=pk), False
         return queryset.filter(bunce_id__in=bunce_ids) if term else queryset, False
 
     @cells.column(_("when"))

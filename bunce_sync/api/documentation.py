@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from functools import cache
 from importlib.resources import files
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 from urllib.parse import urlsplit
 
 from django.apps import apps
@@ -20,10 +21,19 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from bunce_sync.api.base import ApiView
+from bunce_sync.validators import description_max_length
+
+#: The static files of the page.
+ASSETS: Final = {
+    "icon": "drf_spectacular_sidecar/swagger-ui-dist/favicon-32x32.png",
+    "style": "drf_spectacular_sidecar/swagger-ui-dist/swagger-ui.css",
+    "bundle": "drf_spectacular_sidecar/swagger-ui-dist/swagger-ui-bundle.js",
+    "script": "bunce_sync/api_docs.js",
+}
 
 
 class SchemaView(ApiView):
-    """The committed OpenAPI description, with this site's URL and authentication.
+    """The committed OpenAPI description, with this site's URL, authentication and settings.
 
     It is not generated for each request: drf-spectacular would have to replace the site's own
     settings meanwhile, for all threads.
@@ -39,7 +49,10 @@ class SchemaView(ApiView):
             extension = OpenApiAuthenticationExtension.get_match(authenticator)
             if extension and isinstance(extension.name, str):
                 schemes[extension.name] = extension.get_security_definition(AutoSchema())
-        description = committed_description()
+        description = copy.deepcopy(committed_description())
+        for name, component in description["components"]["schemas"].items():
+            if name.endswith("WriteRequest"):
+                component["properties"]["description"]["maxLength"] = description_max_length()
         return Response(
             {
                 **description,
@@ -67,7 +80,8 @@ class DocsView(ApiView):
             "bunce_sync/api_docs.html",
             {
                 "title": gettext_lazy("Bunce segments"),
-                "assets": apps.is_installed("drf_spectacular_sidecar"),
+                "installed": apps.is_installed("drf_spectacular_sidecar"),
+                "assets": _assets(),
                 "schema_url": self.reverse("schema"),
                 "csrf_header": settings.CSRF_HEADER_NAME.removeprefix("HTTP_").replace("_", "-"),
             },
@@ -76,12 +90,22 @@ class DocsView(ApiView):
         return page
 
 
+def _assets() -> dict[str, str]:
+    """Return the URLs of the page's static files; none if the site does not have them."""
+    if not apps.is_installed("drf_spectacular_sidecar"):
+        return {}
+    try:
+        return {name: static(path) for name, path in ASSETS.items()}
+    except ValueError:  # a storage with a manifest, for which nothing was collected
+        return {}
+
+
 def content_security_policy() -> str:
     """Return the page's policy: requests to this site only, static files from their host.
 
     Swagger UI's icons are ``data:`` URLs.
     """
-    parts = urlsplit(static("bunce_sync/api_docs.js"))
+    parts = urlsplit(_assets().get("script", ""))
     scheme = f"{parts.scheme}://" if parts.scheme else ""
     assets = f"'self' {scheme}{parts.netloc}" if parts.netloc else "'self'"
     return (

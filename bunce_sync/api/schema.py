@@ -17,6 +17,7 @@ from drf_spectacular.utils import OpenApiExample, OpenApiParameter, extend_schem
 from bunce_sync.api.idempotency import HEADER, MAX_LENGTH, PATTERN, REPLAYED
 from bunce_sync.api.problems import MEDIA_TYPE
 from bunce_sync.api.serializers import MAX_ROWS, SegmentSerializer
+from bunce_sync.validators import CONTROL, INVISIBLE, description_max_length
 
 DESCRIPTION = """\
 Create segments, read the state of their sync, and have them sent to Bunce.
@@ -27,8 +28,12 @@ the progress.
 * **Creates are safe to repeat** with an `Idempotency-Key`: for 24 hours the same key and body give
   the same segment. Repeat a request after a timeout or a 409 `idempotency_key_in_use`.
 * **Edits are safe** with `If-Match`: send the `ETag` that you read. The response is 412 if
-  anything changed since, including the status. An `ETag` that starts with `W/` was weakened on the
-  way, for example by compression (Django's GZipMiddleware); send it without the `W/`.
+  somebody edited the segment since (`name`, `description`, `add_all_customers`). What a worker
+  records, such as the status, does not matter. To poll for that, send the `ETag` in
+  `If-None-Match`: the response is 304 until anything in the segment changes. An `ETag` that starts
+  with `W/` was weakened on the way, for example by compression (Django's GZipMiddleware); send it
+  without the `W/`.
+* **Responses to writes** show a segment only to users who may view segments.
 * **Errors** are `application/problem+json` (RFC 9457): `code` is for programs, `detail` for
   people, and `errors` lists the messages of each field.
 * **Unknown and read-only fields** of a body are refused, unknown query parameters are ignored.
@@ -45,7 +50,7 @@ DESCRIPTIONS = {
     406: "Only application/json is supported.",
     409: "The segment's state does not allow it, or a request with the same key is in progress.",
     410: "The segment created with this key has been deleted since.",
-    412: "The segment has changed since the `ETag` in `If-Match` was read.",
+    412: "The segment was edited since the `ETag` in `If-Match` was read.",
     413: "The body is larger than the site allows.",
     415: "Only application/json is supported.",
     422: "The `Idempotency-Key` was used with a different body.",
@@ -77,9 +82,9 @@ PROBLEM = {
     },
 }
 
-#: Text without the characters that no database stores; and text that is not only whitespace.
-STORABLE = r"^[^\u0000]*$"
-NOT_BLANK = r"^[^\u0000]*[^\s\u0000][^\u0000]*$"
+#: Text without control characters; and text with a visible character as well.
+STORABLE = f"^[^{CONTROL}]*$"
+VISIBLE = f"^[^{CONTROL}]*[^{INVISIBLE}][^{CONTROL}]*$"
 
 
 def _response_header(name: str, description: str, *statuses: int) -> OpenApiParameter:
@@ -104,13 +109,13 @@ IF_MATCH = OpenApiParameter(
     "If-Match",
     str,
     OpenApiParameter.HEADER,
-    description="The `ETag` that was read. The response is 412 if the segment has changed since.",
+    description="The `ETag` that was read. The response is 412 if the segment was edited since.",
 )
 IF_NONE_MATCH = OpenApiParameter(
     "If-None-Match",
     str,
     OpenApiParameter.HEADER,
-    description="The `ETag` of a cached response. The response is 304 if it is still current.",
+    description="The `ETag` of a cached response. The response is 304 if nothing has changed.",
 )
 ETAG = _response_header("ETag", "The version of the segment.", 200, 201, 304)
 LOCATION = _response_header("Location", "The URL of the segment.", 201)
@@ -163,11 +168,12 @@ def postprocess_schema(result: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
         for field in component.get("properties", {}).values():
             if field.get("oneOf") == [{}, {"type": "null"}]:
                 del field["oneOf"]  # null is valid for both, so never for exactly one
-        if name.endswith("Request"):
+        if name.endswith("Request") or name == "SegmentId":
             component["additionalProperties"] = False
         if name.endswith("WriteRequest"):
-            component["properties"]["name"]["pattern"] = NOT_BLANK
+            component["properties"]["name"]["pattern"] = VISIBLE
             component["properties"]["description"]["pattern"] = STORABLE
+            component["properties"]["description"]["maxLength"] = description_max_length()
         if name == "BulkRequest":
             component["properties"]["segments"] |= {"minItems": 1, "maxItems": MAX_ROWS}
     created = result["paths"]["/segments/"]["post"]["responses"]["201"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Final
@@ -15,7 +16,7 @@ from django.utils.http import parse_etags, quote_etag
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from django_filters.rest_framework import DjangoFilterBackend
-from drf_spectacular.utils import extend_schema, extend_schema_view
+from drf_spectacular.utils import OpenApiResponse, extend_schema, extend_schema_view
 from rest_framework.decorators import action
 from rest_framework.mixins import ListModelMixin
 from rest_framework.renderers import JSONRenderer
@@ -31,9 +32,11 @@ from bunce_sync.api.idempotency import REPLAYED, Created, create_once
 from bunce_sync.api.pagination import IdPagination, SegmentPagination
 from bunce_sync.api.problems import Conflict, Gone, PreconditionFailed
 from bunce_sync.api.serializers import (
+    CREATED,
     ApiCallSerializer,
     BulkResponseSerializer,
     BulkSerializer,
+    SegmentIdSerializer,
     SegmentSerializer,
     SegmentWriteSerializer,
 )
@@ -99,11 +102,14 @@ class SegmentViewSet(ApiView, ListModelMixin, SegmentGenericViewSet):
         summary="Create a segment",
         request=SegmentWriteSerializer,
         parameters=[schema.IDEMPOTENCY_KEY, schema.ETAG, schema.LOCATION, schema.REPLAYED_HEADER],
-        responses={201: SegmentSerializer},
+        responses={201: CREATED},
         examples=[schema.SEGMENT_EXAMPLE],
     )
     def create(self, request: Request, **kwargs: Any) -> Response:
-        """Store a segment. A worker then creates it in Bunce."""
+        """Store a segment. A worker then creates it in Bunce.
+
+        A user who may not view segments gets only its `id`, and no `ETag`.
+        """
         serializer = SegmentWriteSerializer(data=request.data)
         serializer.is_valid(raise_exception=True)
         fields = serializer.validated_data
@@ -111,7 +117,10 @@ class SegmentViewSet(ApiView, ListModelMixin, SegmentGenericViewSet):
             request, ["create", fields], lambda: [services.create_segment(**fields).pk]
         )
         [segment] = self._created_segments(created)
-        response = self._respond(segment, 201)
+        if self._may_view():
+            response = self._respond(segment, 201)
+        else:
+            response = Response(SegmentIdSerializer(segment).data, 201)
         response["Location"] = self.reverse("segment-detail", id=segment.pk)
         return _marked_as_replay(response, created)
 
@@ -128,13 +137,15 @@ class SegmentViewSet(ApiView, ListModelMixin, SegmentGenericViewSet):
 
         If a segment is invalid, none is stored, and `errors` names every invalid field of every
         segment, such as `segments.3.name`. Correct them and send the whole request again.
+        A user who may not view segments gets only the `id` of each.
         """
         serializer = BulkSerializer(data=request.data)
         serializer.is_valid(raise_exception=True)
         rows = serializer.validated_data["segments"]
         created = create_once(request, ["bulk", rows], lambda: services.create_segments(rows))
         segments = self._created_segments(created)
-        body = BulkResponseSerializer({"count": len(segments), "segments": segments}).data
+        shown: Any = SegmentSerializer if self._may_view() else SegmentIdSerializer
+        body = {"count": len(segments), "segments": shown(segments, many=True).data}
         return _marked_as_replay(Response(body, 201), created)
 
     @extend_schema(
@@ -153,16 +164,22 @@ class SegmentViewSet(ApiView, ListModelMixin, SegmentGenericViewSet):
         summary="Edit a segment",
         request=SegmentWriteSerializer(partial=True),
         parameters=[schema.ID, schema.IF_MATCH, schema.ETAG],
-        responses={200: SegmentSerializer},
+        responses={
+            200: SegmentSerializer,
+            204: OpenApiResponse(description="Changed. The user may not view segments."),
+        },
     )
     def partial_update(self, request: Request, **kwargs: Any) -> Response:
-        """Change some fields. A worker sends what changed to Bunce."""
+        """Change some fields. A worker sends what changed to Bunce.
+
+        A user who may not view segments gets 204 without a body.
+        """
         with transaction.atomic(using=database.alias()):
             segment = self._object_to_change()
             serializer = SegmentWriteSerializer(segment, data=request.data, partial=True)
             serializer.is_valid(raise_exception=True)
             serializer.save()
-        return self._respond(segment)
+        return self._respond(segment) if self._may_view() else Response(status=204)
 
     @extend_schema(
         summary="Delete a segment here",
@@ -238,24 +255,35 @@ class SegmentViewSet(ApiView, ListModelMixin, SegmentGenericViewSet):
             raise Gone(_("A segment created with this Idempotency-Key has been deleted since."))
         return [segments[pk] for pk in created.ids]
 
+    def _may_view(self) -> bool:
+        """Return whether a response to a write may show the segment."""
+        return bool(self.request.user.has_perms(self.required_permissions["retrieve"]))
+
     def _object_to_change(self) -> Segment:
-        """Return the segment, locked and checked against ``If-Match``."""
+        """Return the segment, locked and checked against the request's preconditions."""
         segment = self.get_object()
         request = self.request._request  # noqa: SLF001 - Django's own request
         header = request.headers.get("If-Match")
-        # Django ignores a header without a valid tag, such as one without quotes.
-        unusable = header is not None and not parse_etags(header)
-        if unusable or get_conditional_response(request, etag=self._respond(segment)["ETag"]):
+        if header is not None:
+            failed = not _matches(header, segment)
+        else:  # If-None-Match
+            etag = self._respond(segment)["ETag"]
+            failed = get_conditional_response(request, etag=etag) is not None
+        if failed:
             raise PreconditionFailed(
-                _("The segment has changed since this ETag was read, or the ETag is invalid.")
+                _("The segment was edited since this ETag was read, or the ETag is invalid.")
             )
         return segment
 
     def _respond(self, segment: Segment, status: int = 200) -> Response:
-        """Return the segment, with an ETag that changes with anything in it."""
+        """Return the segment, with an ETag of two parts: its content, and all that is shown.
+
+        ``If-Match`` compares the first: what a worker records must not refuse an edit.
+        ``If-None-Match`` compares both, so that a client sees what a worker records.
+        """
         body = SegmentSerializer(segment).data
-        digest = hashlib.sha256(JSONRenderer().render(body)).hexdigest()
-        return Response(body, status, headers={"ETag": quote_etag(digest[:32])})
+        etag = f"{_content_digest(segment)}.{_digest(JSONRenderer().render(body))}"
+        return Response(body, status, headers={"ETag": quote_etag(etag)})
 
 
 def segments_on_primary() -> SegmentQuerySet:
@@ -275,6 +303,23 @@ def state_conflict(segment: Segment, reason: str | Promise | None = None) -> Con
         f"segment_{segment.status}",
         wait=None if seconds is None else max(1, math.ceil(seconds)),
     )
+
+
+def _matches(if_match: str, segment: Segment) -> bool:
+    """Return whether ``If-Match`` allows a change of the segment."""
+    tags = parse_etags(if_match)  # none, if the header is not valid
+    # A weak tag never matches, as RFC 9110 requires.
+    contents = [tag.strip('"').partition(".")[0] for tag in tags if tag.startswith('"')]
+    return tags == ["*"] or _content_digest(segment) in contents
+
+
+def _content_digest(segment: Segment) -> str:
+    """Return the digest of what people can edit."""
+    return _digest(json.dumps(segment.content(Segment.CREATE_FIELDS)).encode())
+
+
+def _digest(value: bytes) -> str:
+    return hashlib.sha256(value).hexdigest()[:32]
 
 
 def _marked_as_replay(response: Response, created: Created) -> Response:

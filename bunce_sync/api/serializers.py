@@ -5,9 +5,10 @@ from __future__ import annotations
 import copy
 import itertools
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from django.utils.translation import gettext as _
+from drf_spectacular.utils import PolymorphicProxySerializer, extend_schema_field
 from rest_framework import serializers
 from rest_framework.exceptions import ValidationError
 from rest_framework.settings import api_settings
@@ -157,11 +158,32 @@ class BulkSerializer(StrictSerializer):
     segments = SegmentWriteSerializer(many=True)
 
 
+class SegmentIdSerializer(Serializer):
+    """A created segment for a user who may not view segments."""
+
+    id = serializers.IntegerField()
+
+
+#: The description of a created segment, which depends on the user's permissions.
+CREATED: Final = PolymorphicProxySerializer(
+    "CreatedSegment", [SegmentSerializer, SegmentIdSerializer], resource_type_field_name=None
+)
+
+
+@extend_schema_field(
+    PolymorphicProxySerializer(
+        CREATED.component_name, CREATED.serializers, resource_type_field_name=None, many=True
+    )
+)
+class _CreatedField(serializers.ListField):
+    pass
+
+
 class BulkResponseSerializer(Serializer):
     """The created segments, in the order of the request."""
 
     count = serializers.IntegerField()
-    segments = SegmentSerializer(many=True)
+    segments = _CreatedField()
 
 
 class ApiCallSerializer(CallModelSerializer):

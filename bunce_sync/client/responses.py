@@ -30,7 +30,7 @@ from ..exceptions import (
     Unavailable,
     UnusableResponse,
 )
-from ..fingerprint import clean
+from ..fingerprint import MAX_TEXT_LENGTH, clean, shorten
 from .redaction import Redact, one_line, redact_keys
 from .types import RemoteSegment
 
@@ -372,7 +372,7 @@ def _segment(segment_id: str, data: dict[str, Any]) -> RemoteSegment:
 
 
 def _text(value: Any) -> str | None:
-    return clean(value) if isinstance(value, str) else None
+    return shorten(clean(value)) if isinstance(value, str) else None
 
 
 def _count(value: Any) -> int | None:
@@ -386,11 +386,15 @@ def _count(value: Any) -> int | None:
 
 
 def _storable(value: Any) -> Any:
-    """Return a JSON value that every database can store; ``None`` if it is nested too deeply."""
+    """Return a JSON value that every database can store.
+
+    ``None`` if it is nested too deeply, or longer as JSON than ``MAX_TEXT_LENGTH``.
+    """
     try:
-        return _clean(value, MAX_DEPTH)
+        cleaned = _clean(value, MAX_DEPTH)
     except RecursionError:
         return None
+    return cleaned if len(json.dumps(cleaned)) <= MAX_TEXT_LENGTH else None
 
 
 def _clean(value: Any, depth: int) -> Any:

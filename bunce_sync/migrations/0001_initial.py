@@ -6,7 +6,7 @@ import django.db.models.lookups
 from django.db import migrations, models
 
 import bunce_sync.functions
-import bunce_sync.models.segment
+import bunce_sync.validators
 
 
 class Migration(migrations.Migration):
@@ -93,13 +93,24 @@ class Migration(migrations.Migration):
                     "name",
                     models.CharField(
                         max_length=255,
-                        validators=[bunce_sync.models.segment.validate_not_blank],
+                        validators=[
+                            bunce_sync.validators.validate_visible,
+                            bunce_sync.validators.validate_characters,
+                        ],
                         verbose_name="name",
                     ),
                 ),
                 (
                     "description",
-                    models.TextField(blank=True, null=True, verbose_name="description"),
+                    models.TextField(
+                        blank=True,
+                        null=True,
+                        validators=[
+                            bunce_sync.validators.validate_description_length,
+                            bunce_sync.validators.validate_characters,
+                        ],
+                        verbose_name="description",
+                    ),
                 ),
                 (
                     "add_all_customers",
@@ -338,7 +349,6 @@ class Migration(migrations.Migration):
                     models.Index(fields=["name", "id"], name="bunce_segment_name"),
                     models.Index(fields=["bunce_type"], name="bunce_segment_type"),
                     models.Index(
-                        condition=models.Q(("bunce_duplicate_id__isnull", False)),
                         fields=["bunce_duplicate_id"],
                         name="bunce_segment_duplicate",
                     ),
@@ -354,7 +364,23 @@ class Migration(migrations.Migration):
                             )
                         ),
                         name="bunce_segment_name_not_blank",
-                        violation_error_message="Enter a name that is not only whitespace.",
+                        violation_error_message="Enter a name with at least one visible character.",
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            django.db.models.lookups.LessThanOrEqual(
+                                django.db.models.functions.text.Length("name"), 255
+                            ),
+                            models.Q(
+                                ("description__isnull", True),
+                                django.db.models.lookups.LessThanOrEqual(
+                                    django.db.models.functions.text.Length("description"), 50000
+                                ),
+                                _connector="OR",
+                            ),
+                        ),
+                        name="bunce_segment_texts_bounded",
+                        violation_error_message="The name or the description is too long.",
                     ),
                     models.CheckConstraint(
                         condition=models.Q(("bunce_id", ""), _negated=True),

@@ -2,32 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, ClassVar, TypeAlias
 
 from django.core.exceptions import ValidationError
 from django.db import models, transaction
 from django.db.models import Q
 from django.db.models.functions import Length, Trim
-from django.db.models.lookups import GreaterThan
+from django.db.models.lookups import GreaterThan, LessThanOrEqual
 from django.utils.translation import gettext_lazy as _
 
 from bunce_sync import choices, transitions
-from bunce_sync.fingerprint import listed_fingerprint, sent_fingerprint
+from bunce_sync.fingerprint import MAX_TEXT_LENGTH, listed_fingerprint, sent_fingerprint
 from bunce_sync.functions import DatabaseNow
 from bunce_sync.models.api_call import ApiCall
 from bunce_sync.models.segment_queryset import SegmentQuerySet, only_the_sync_writes
+from bunce_sync.validators import (
+    validate_characters,
+    validate_description_length,
+    validate_visible,
+)
 
-
-def validate_not_blank(value: str) -> None:
-    """Refuse a name that is only whitespace.
-
-    Raises:
-        ValidationError: the name is only whitespace.
-    """
-    if not value.strip():
-        # Not the code "blank": Django's fields replace its message with their own.
-        raise ValidationError(_("Enter a name that is not only whitespace."), code="only_spaces")
+#: The most characters of a name.
+NAME_LENGTH = 255
 
 
 class Segment(models.Model):
@@ -59,6 +56,8 @@ class Segment(models.Model):
     )
     #: The fields that no caller can set: the sync's, and the time of the last write.
     PROTECTED_FIELDS: ClassVar = SYNC_FIELDS | {"updated_at"}
+    #: The columns that can be long. Only what shows or sends them loads them.
+    LONG_FIELDS: ClassVar = ("description", "bunce_description", "bunce_conditions")
     #: The codes of synced rows whose content in Bunce differs; a push would replace it.
     DIFFERING: ClassVar = ("drift", "stored_differently")
     #: The condition for rows whose ``problem_code`` is not empty.
@@ -68,8 +67,15 @@ class Segment(models.Model):
         | Q(bunce_all_customers=False, add_all_customers=True)
     )
 
-    name = models.CharField(_("name"), max_length=255, validators=[validate_not_blank])
-    description = models.TextField(_("description"), null=True, blank=True)  # noqa: DJ001 - Bunce's own shape
+    name = models.CharField(
+        _("name"), max_length=NAME_LENGTH, validators=[validate_visible, validate_characters]
+    )
+    description = models.TextField(  # noqa: DJ001 - Bunce's own shape
+        _("description"),
+        null=True,
+        blank=True,
+        validators=[validate_description_length, validate_characters],
+    )
     add_all_customers = models.BooleanField(
         _("add all customers"),
         default=False,
@@ -188,17 +194,24 @@ class Segment(models.Model):
             models.Index(fields=["name", "id"], name="bunce_segment_name"),
             # Filtering by a rare type would otherwise read the whole table.
             models.Index(fields=["bunce_type"], name="bunce_segment_type"),
-            models.Index(
-                fields=["bunce_duplicate_id"],
-                name="bunce_segment_duplicate",
-                condition=Q(bunce_duplicate_id__isnull=False),
-            ),
+            # Not a partial index, which MariaDB and MySQL lack: rows without a value cost little.
+            models.Index(fields=["bunce_duplicate_id"], name="bunce_segment_duplicate"),
         ]
         constraints = [
             models.CheckConstraint(
                 name="bunce_segment_name_not_blank",
                 condition=Q(GreaterThan(Length(Trim("name")), 0)),
-                violation_error_message=_("Enter a name that is not only whitespace."),
+                violation_error_message=_("Enter a name with at least one visible character."),
+            ),
+            # For writes that call no validator. SQLite does not enforce the length of a column.
+            models.CheckConstraint(
+                name="bunce_segment_texts_bounded",
+                condition=Q(LessThanOrEqual(Length("name"), NAME_LENGTH))
+                & (
+                    Q(description__isnull=True)
+                    | Q(LessThanOrEqual(Length("description"), MAX_TEXT_LENGTH))
+                ),
+                violation_error_message=_("The name or the description is too long."),
             ),
             models.CheckConstraint(
                 name="bunce_segment_id_not_empty",
@@ -407,15 +420,30 @@ class Segment(models.Model):
                 return "all_customers"
         return self.last_code
 
+    def clean_fields(self, exclude: Collection[str] | None = None) -> None:
+        """Strip the texts before they are measured, as forms and serializers do.
+
+        Raises:
+            ValidationError: a field is not valid.
+        """
+        self._strip()
+        super().clean_fields(exclude)
+
+    def _strip(self) -> None:
+        for name in ("name", "description"):
+            value = getattr(self, name)
+            if isinstance(value, str):
+                setattr(self, name, value.strip())
+        self.description = self.description or None
+
     def clean(self) -> None:
-        """Strip the editable fields, and refuse a change that Bunce's API does not offer.
+        """Strip the texts, and refuse a change that Bunce's API does not offer.
 
         Raises:
             ValidationError: ``add_all_customers`` changed after the create was sent.
         """
         super().clean()
-        self.name = (self.name or "").strip()
-        self.description = (self.description or "").strip() or None
+        self._strip()
         if self.pk and not self._state.adding:
             rows = Segment.objects.using(self._state.db).filter(pk=self.id)
             before = rows.only("add_all_customers", "bunce_id", "status").first()

@@ -15,8 +15,8 @@ from bunce_sync.models.api_call import ApiCall
 if TYPE_CHECKING:
     from bunce_sync.models.segment import Segment
 
-#: How many rows ``update()`` writes and compares at a time.
-BATCH = 10_000
+#: How many rows ``update()`` writes and compares at a time: it loads their descriptions.
+BATCH = 1_000
 
 
 class SegmentQuerySet(QuerySet["Segment"]):
@@ -43,6 +43,10 @@ class SegmentQuerySet(QuerySet["Segment"]):
     def refresh_requested(self) -> SegmentQuerySet:
         """Return rows with a requested refresh."""
         return self.filter(refresh_requested_at__isnull=False)
+
+    def without_long_fields(self) -> SegmentQuerySet:
+        """Return the rows without their long texts, which are loaded when they are read."""
+        return self.defer(*self.model.LONG_FIELDS)
 
     def locked(self) -> SegmentQuerySet:
         """Lock the rows until the transaction ends, where the database locks rows."""

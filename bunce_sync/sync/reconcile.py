@@ -35,6 +35,8 @@ logger = logging.getLogger(__name__)
 #: How far apart the attempt and Bunce's time of creation may lie: the time zone of ``created_at``
 #: is not documented.
 NEAR = timedelta(days=1)
+#: Rows with their descriptions that are loaded at a time.
+CHUNK = 500
 
 
 class Reconciliation:
@@ -190,14 +192,18 @@ def _resolve_absent(scan: Scan) -> None:
         rows.filter(Q(last_code__in=REFUSED_CONTENT) | failed).values_list("pk", flat=True)
     )
     # Rows that change alike are updated together.
-    groups: dict[tuple[Any, ...], list[Segment]] = defaultdict(list)
-    for row in rows.only(*Segment.UPDATE_FIELDS, "sent_digest", "attempts"):
-        edited = row.content_fingerprint != row.sent_digest
-        groups[edited, row.pk in refused, row.attempts].append(row)
-    for (_edited, is_refused, _attempts), alike in groups.items():
-        values = transitions.after_absence(alike[0], refused=is_refused, now=now)
-        keys = [row.pk for row in alike]
-        database.segments().filter(pk__in=keys).update_sync_fields(**values)
+    groups: dict[tuple[Any, ...], list[int]] = defaultdict(list)
+    changes: dict[tuple[Any, ...], dict[str, Any]] = {}
+    # One after the other: together, the descriptions of many rows fill the memory.
+    found = rows.only(*Segment.UPDATE_FIELDS, "sent_digest", "attempts")
+    for row in found.iterator(chunk_size=CHUNK):
+        is_refused = row.pk in refused
+        group = (row.content_fingerprint != row.sent_digest, is_refused, row.attempts)
+        groups[group].append(row.pk)
+        if group not in changes:
+            changes[group] = transitions.after_absence(row, refused=is_refused, now=now)
+    for group, keys in groups.items():
+        database.segments().filter(pk__in=keys).update_sync_fields(**changes[group])
     _doubtful_calls(absent).update(decision=Decision.ABSENT, decided_at=now)
     logger.info("%d segments in doubt are not in Bunce", len(absent))
 

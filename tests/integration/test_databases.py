@@ -22,6 +22,8 @@ SELECTED = (
     "indexes",
     "api_lists",
     "doctor",
+    "texts",
+    "lookups",
 )
 
 #: Those with concurrent transactions.

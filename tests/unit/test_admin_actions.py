@@ -167,12 +167,13 @@ class TestOneSegment:
         assert response.status_code == 302
         assert "/login/" in response.headers["Location"]
 
-    def test_without_view_permission_the_redirect_goes_to_the_index(self) -> None:
+    @pytest.mark.parametrize("action", ["push", "retry", "refresh"])
+    def test_requires_the_permission_to_see_the_segment(self, action: str) -> None:
         segment = row("rejected")
-        response = person("push_segment").post(page(segment, "retry"))
-        assert response.headers["Location"] == "/admin/"
+        user = person("push_segment", "add_segment", "delete_segment")
+        assert user.post(page(segment, action)).status_code == 403
         segment.refresh_from_db()
-        assert segment.status == "pending"
+        assert (segment.status, segment.refresh_requested_at) == ("rejected", None)
 
     def test_a_deleted_segment_is_reported(self, client: Client) -> None:
         response = client.post(f"{LIST}4711/push/", follow=True)

@@ -94,7 +94,7 @@ def test_the_number_of_queries_does_not_grow_and_none_counts_the_table(
         call(row("synced", f"S{number}"))
         call(segment)
     many = made()
-    assert len(many) == few <= 8
+    assert len(many) == few <= 8 + 2  # a savepoint, since the test is in a transaction
     assert all("LIMIT 10001" in sql for sql in many if "COUNT(" in sql)
 
 

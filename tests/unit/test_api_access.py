@@ -24,7 +24,7 @@ OPERATIONS = [
     ("POST", "segments/", 201, {"add_segment"}),
     ("POST", "segments/bulk/", 201, {"add_segment"}),
     ("GET", "segments/{id}/", 200, {"view_segment"}),
-    ("PATCH", "segments/{id}/", 200, {"change_segment"}),
+    ("PATCH", "segments/{id}/", 204, {"change_segment"}),
     ("DELETE", "segments/{id}/", 204, {"delete_segment"}),
     ("GET", "segments/{id}/calls/", 200, {"view_segment", "view_apicall"}),
     ("POST", "segments/{id}/push/", 202, {"view_segment", "push_segment"}),
@@ -89,6 +89,31 @@ def test_each_of_the_required_permissions_is_needed(
         assert list(Segment.objects.values_list("name", "description")) == [("VIP", None)] * (
             number + 1
         )
+
+
+@each_operation
+def test_only_a_user_who_may_view_segments_sees_one(
+    method: str, path: str, status: int, needed: set[str]
+) -> None:
+    """The others' responses to writes contain the new ids, and nothing of what is stored."""
+    segment = Segment.objects.create(name="VIP", description="A secret of the site")
+    Segment.objects.filter(pk=segment.pk).update_sync_fields(status="rejected", last_error="Secret")
+    client = client_for(user_with(*({*ALL} - {"view_segment"})))
+    body = "" if method in ("GET", "DELETE") else json.dumps(BODIES.get(path, {}))
+    for sent in (body, body and "{}"):
+        address = f"/api/{path.format(id=segment.pk)}"
+        response = client.generic(method, address, sent, content_type=JSON)
+        shown = response.content.lower()
+        assert "ETag" not in response
+        for text in (b"secret", b"vip", b"status_", b"bunce_id", b"description"):
+            assert text not in shown or response.status_code >= 400, shown
+        if "view_segment" in needed:
+            is_problem(response, 403, "permission_denied")
+        elif response.status_code == 201:
+            created = Segment.objects.latest("pk")
+            one = {"id": created.pk}
+            expected = {"count": 1, "segments": [one]} if "bulk" in path else one
+            assert response.json() == expected
 
 
 @each_operation

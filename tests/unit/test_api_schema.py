@@ -160,6 +160,17 @@ def test_without_its_assets_the_page_says_what_to_do(client: APIClient) -> None:
 
 
 @pytest.mark.django_db
+def test_where_no_static_file_was_collected_the_page_says_what_to_do(client: APIClient) -> None:
+    storage = "django.contrib.staticfiles.storage.ManifestStaticFilesStorage"
+    with override_settings(DEBUG=False, STORAGES={"staticfiles": {"BACKEND": storage}}):
+        response = get(client, "docs/")
+    page = response.content.decode()
+    assert "collectstatic" in page
+    assert "<script" not in page
+    assert "default-src 'none'" in response["Content-Security-Policy"]
+
+
+@pytest.mark.django_db
 def test_responses_match_the_description(client: APIClient) -> None:
     made = described()
     seen: dict[str, set[int]] = {}

@@ -364,7 +364,7 @@ def test_all_customers_can_be_added_at_once_or_with_the_create(
     api("POST", f"/segments/{segment['id']}/customers", {"customers": [{"customer_id": "c1"}]})
 
     full = api.create(add_all_customers=True)
-    assert (full["all_customers"], full["customers_count"]) == (1, 1)
+    assert (full["all_customers"], full["customers_count"], full["type"]) == (1, 1, "automatic")
 
     filled = api.create()
     assert api("POST", f"/segments/{filled['id']}/all-customers", {}).json()["data"] is None

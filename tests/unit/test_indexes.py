@@ -7,8 +7,10 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 
 import pytest
+from django.apps import apps
 from django.contrib.admin import site
 from django.contrib.auth.models import User
+from django.core import checks
 from django.db import connection
 from django.http import QueryDict
 from django.test import RequestFactory
@@ -140,6 +142,12 @@ def test_lists_are_ordered_by_an_index() -> None:
     for name, work in ORDERED.items():
         *_, sql = statements(work)  # the admin counts the rows first
         assert not sorts(plan(sql)), f"{name}: {plan(sql)}"
+
+
+def test_the_database_supports_all_indexes_and_constraints() -> None:
+    app = apps.get_app_config("bunce_sync")
+    found = checks.run_checks(app_configs=[app], databases=[connection.alias])
+    assert [each for each in found if not str(each.id).startswith("bunce_sync.")] == []
 
 
 @pytest.mark.usefixtures("many_rows")

@@ -37,8 +37,8 @@ def messages(error: ValidationError, field: str) -> list[str]:
     ("name", "message"),
     [
         ("", "This field cannot be blank."),
-        ("   ", "Enter a name that is not only whitespace."),
-        ("\u00a0\t", "Enter a name that is not only whitespace."),
+        ("   ", "This field cannot be blank."),
+        ("\u00a0\t", "This field cannot be blank."),
         ("x" * 256, "Ensure this value has at most 255 characters (it has 256)."),
     ],
 )

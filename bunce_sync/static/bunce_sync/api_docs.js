@@ -2,6 +2,9 @@
 (() => {
   "use strict";
   const place = document.getElementById("api-docs");
+  if (!window.SwaggerUIBundle) {
+    return; // The page says why.
+  }
   const { schema, csrfHeader, csrfToken } = place.dataset;
   window.SwaggerUIBundle({
     url: schema,

@@ -231,13 +231,14 @@ class Application:
         name: str,
         description: str | None = None,
         *,
-        type: str = "manual",  # noqa: A002 - Bunce's field name
+        type: str | None = None,  # noqa: A002 - Bunce's field name
         all_customers: bool = False,
         created_at: datetime | None = None,
     ) -> StoredSegment:
         """Store a segment as a person would in Bunce's dashboard.
 
         Args:
+            type: ``automatic`` or ``manual``; if it is None, it depends on ``all_customers``.
             created_at: an aware datetime; now if it is None.
 
         Raises:

@@ -66,13 +66,15 @@ class Store:
         description: str | None = None,
         *,
         all_customers: bool = False,
-        type: str = "manual",  # noqa: A002 - Bunce's field name
+        type: str | None = None,  # noqa: A002 - Bunce's field name
         created_at: datetime | None = None,
         unique: bool = False,
     ) -> StoredSegment:
         """Store a segment.
 
         Args:
+            type: if it is None, ``automatic`` with all customers, as in Bunce's own example of a
+                create, or else ``manual``.
             created_at: an aware datetime; now if it is None.
             unique: whether to refuse a name that is in use.
 
@@ -87,7 +89,7 @@ class Store:
             id=str(uuid.uuid4()),
             name=name,
             description=description,
-            type=type,
+            type=type or ("automatic" if all_customers else "manual"),
             all_customers=all_customers,
             customers_count=len(members),
             created_at=moment,

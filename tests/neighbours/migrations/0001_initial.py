@@ -6,7 +6,7 @@ from django.conf import settings
 from django.db import migrations, models
 
 import bunce_sync.functions
-import bunce_sync.models.segment
+import bunce_sync.validators
 
 
 class Migration(migrations.Migration):
@@ -74,13 +74,24 @@ class Migration(migrations.Migration):
                     "name",
                     models.CharField(
                         max_length=255,
-                        validators=[bunce_sync.models.segment.validate_not_blank],
+                        validators=[
+                            bunce_sync.validators.validate_visible,
+                            bunce_sync.validators.validate_characters,
+                        ],
                         verbose_name="name",
                     ),
                 ),
                 (
                     "description",
-                    models.TextField(blank=True, null=True, verbose_name="description"),
+                    models.TextField(
+                        blank=True,
+                        null=True,
+                        validators=[
+                            bunce_sync.validators.validate_description_length,
+                            bunce_sync.validators.validate_characters,
+                        ],
+                        verbose_name="description",
+                    ),
                 ),
                 (
                     "add_all_customers",
@@ -160,7 +171,7 @@ class Migration(migrations.Migration):
                     "bunce_duplicate_id",
                     models.CharField(
                         editable=False,
-                        help_text="Created by a request whose response arrived when the row was linked already.",
+                        help_text="Created by a request whose response arrived after the row was already linked.",
                         max_length=255,
                         null=True,
                         verbose_name="second segment in Bunce",
