@@ -7,8 +7,10 @@ from django.db import connection
 from django.utils import translation
 from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
+from pytest_django import Settings
 
 from bunce_sync.sync import clock
+from bunce_sync.testing.local_bunce import LocalBunce
 
 pytest_plugins = ["bunce_sync.testing.pytest_plugin", "tests.fixtures", "tests.faults.report"]
 
@@ -32,6 +34,14 @@ def django_db_modify_db_settings(
     if connection.vendor == "sqlite":
         name = tmp_path_factory.mktemp("database") / "test.sqlite3"
         connection.settings_dict["TEST"]["NAME"] = str(name)
+
+
+@pytest.fixture
+def bunce(bunce: LocalBunce, settings: Settings) -> LocalBunce:
+    """The fixture for sites, with the rate limits that apply in production."""
+    settings.BUNCE_SYNC = {**settings.BUNCE_SYNC, "RATE_LIMIT": 500}
+    bunce.set(rate_limit=500)
+    return bunce
 
 
 @pytest.fixture(autouse=True)

@@ -101,7 +101,7 @@ def test_a_port_in_use_is_reported_in_one_line() -> None:
 def test_without_h11_the_command_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "h11", None)
     monkeypatch.delitem(sys.modules, "bunce_sync.testing.emulator.connection", raising=False)
-    with pytest.raises(CommandError, match=r"pip install 'bunce-sync\[testing\]'"):
+    with pytest.raises(CommandError, match=r"pip install 'django-bunce-sync\[testing\]'"):
         call_command("bunce_emulator", port=0)
 
 
@@ -136,7 +136,7 @@ def test_a_failed_start_restores_the_signal_handlers() -> None:
 def test_the_plugin_imports_nothing_until_it_is_used() -> None:
     program = (
         "import sys, bunce_sync.testing.pytest_plugin; "
-        "late = ('django', 'h11', 'asyncio', 'bunce_sync.testing.emulator'); "
+        "late = ('django', 'h11', 'asyncio', 'bunce_sync.conf', 'bunce_sync.testing.emulator'); "
         "print([name for name in late if name in sys.modules])"
     )
     ran = subprocess.run(
@@ -156,7 +156,7 @@ def test_the_settings_point_at_an_empty_bunce(bunce, round):
     assert settings.BUNCE_SYNC["API_KEY"].startswith("sk_test_")
     assert settings.BUNCE_SYNC["LEASE"] == 7
     assert bunce.segments == []
-    assert bunce.options == Options()
+    assert bunce.options == Options(rate_limit=None)
     bunce.add_segment("A")
     bunce.set(unique_names=True)
 

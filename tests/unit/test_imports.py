@@ -175,13 +175,13 @@ def test_models_know_neither_the_client_nor_the_sync() -> None:
             assert not within(name, "celery", *HTTP), module
 
 
-def test_testing_is_independent_and_only_its_command_imports_it() -> None:
+def test_the_emulator_is_independent_and_only_its_command_imports_testing() -> None:
     for module, name in everywhere():
         own = inside(name)
-        if within(module, "testing"):
-            assert own is None or within(own, "testing"), f"{module} imports {name}"
+        if within(module, "testing.emulator"):
+            assert own is None or within(own, "testing.emulator"), f"{module} imports {name}"
             assert not within(name, "django", "celery", "requests"), f"{module} imports {name}"
-        elif module not in STARTERS:
+        elif module not in STARTERS and not within(module, "testing"):
             assert not within(own or "", "testing"), f"{module} imports {name}"
 
 

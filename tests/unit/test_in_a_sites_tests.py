@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
+from unittest import TestCase as PlainTestCase
+from unittest import mock
 
 import pytest
 from celery import current_app
-from django.test import TestCase, TransactionTestCase
+from django.conf import settings as django_settings
+from django.test import TestCase, TransactionTestCase, override_settings
 from pytest_django import Settings
 
+from bunce_sync import services
 from bunce_sync.models import Segment
 from bunce_sync.publisher import BURST, publisher
+from bunce_sync.testing import running_bunce
 from bunce_sync.testing.emulator import Emulator
+from bunce_sync.testing.local_bunce import LocalBunce
 from tests.neighbours.models import Tracked, Vip
 
 from .core import Status, configure
@@ -96,3 +105,116 @@ class RealCommits(TransactionTestCase):
         row.save()
         row.refresh_from_db()
         assert (row.status, row.bunce_description) == (Status.SYNCED, "Edited")
+
+
+# The local Bunce, and work() in place of the workers
+
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class LocalBunceTests:
+    """What holds in each kind of test case."""
+
+    bunce: LocalBunce
+
+    def setUp(self) -> None:
+        self.bunce = self.enterContext(running_bunce())  # type: ignore[attr-defined]
+
+    def test_work_sends_creates_and_edits(self) -> None:
+        row = Segment.objects.create(name="VIP")
+        self.bunce.work()
+        row.refresh_from_db()
+        assert (row.status, row.bunce_id) == (Status.SYNCED, self.bunce.segments[0].id)
+        row.name = "Edited"
+        row.save()
+        self.bunce.work()
+        assert [segment.name for segment in self.bunce.segments] == ["Edited"]
+
+    def test_work_does_the_other_kinds_of_work_too(self) -> None:
+        row = Segment.objects.create(name="VIP")
+        self.bunce.work()
+        services.refresh(Segment.objects.all())
+        self.bunce.work()
+        row.refresh_from_db()
+        assert row.refresh_requested_at is None
+        assert [request.method for request in self.bunce.requests] == ["POST", "GET"]
+
+    def test_work_leaves_what_is_not_due(self) -> None:
+        self.bunce.script(["reset_before", "bad_request"])
+        doubtful = Segment.objects.create(name="In doubt")
+        self.bunce.work()
+        refused = Segment.objects.create(name="Refused")
+        self.bunce.work()
+        for row, status in ((doubtful, Status.IN_DOUBT), (refused, Status.REJECTED)):
+            row.refresh_from_db()
+            assert row.status == status
+        assert len(self.bunce.requests) == 2
+
+    def test_with_nothing_to_do_work_makes_no_request(self) -> None:
+        self.bunce.work()
+        assert self.bunce.requests == []
+
+
+class InTestCase(LocalBunceTests, TestCase):
+    """A transaction that is rolled back."""
+
+
+class InTransactionTestCase(LocalBunceTests, TransactionTestCase):
+    """Real commits."""
+
+
+class InEagerTestCase(LocalBunceTests, TransactionTestCase):
+    """Real commits, after which tasks run at once."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.addCleanup(setattr, current_app.conf, "task_always_eager", False)
+        current_app.conf.task_always_eager = True
+
+
+class WithoutDatabase(PlainTestCase):
+    """The settings, which ``unittest`` alone can check."""
+
+    def test_the_settings_point_to_bunce_and_are_restored(self) -> None:
+        before = dict(django_settings.BUNCE_SYNC)
+        with running_bunce(unique_names=True) as bunce:
+            assert bunce.options.unique_names
+            changed = {"BASE_URL": bunce.base_url, "API_KEY": mock.ANY, "RATE_LIMIT": None}
+            during = dict(django_settings.BUNCE_SYNC)
+            assert during == {**before, **changed}
+        after = dict(django_settings.BUNCE_SYNC)
+        assert after == before
+
+    def test_work_refuses_to_send_elsewhere(self) -> None:
+        message = r"nothing was sent.*settings\.BUNCE_SYNC"
+        replaced = override_settings(BUNCE_SYNC={"API_KEY": "sk_live_x"})
+        with running_bunce() as bunce, replaced, pytest.raises(RuntimeError, match=message):
+            bunce.work()
+
+
+@pytest.mark.django_db
+def test_the_fixture_sends_more_than_a_minute_allows_in_production() -> None:
+    Segment.objects.bulk_create(Segment(name=f"Segment {number}") for number in range(510))
+    with running_bunce() as bunce:
+        bunce.work()
+        assert len(bunce.segments) == 510
+
+
+def test_without_the_extra_it_is_imported_and_says_what_to_install() -> None:
+    program = """
+import sys
+sys.modules.update(h11=None, pytest=None)
+from bunce_sync.testing import running_bunce
+from django.conf import settings
+settings.configure()
+try:
+    with running_bunce():
+        pass
+except ImportError as error:
+    print(error)
+"""
+    ran = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert "pip install 'django-bunce-sync[testing]'" in ran.stdout

@@ -24,7 +24,7 @@ _THREAD_SECONDS = 10.0
 
 
 class MissingExtraError(ImportError):
-    """The emulator needs h11. Install it with: pip install 'bunce-sync[testing]'"""
+    """The emulator needs h11. Install it with: pip install 'django-bunce-sync[testing]'"""
 
     def __init__(self) -> None:
         super().__init__(self.__doc__)
