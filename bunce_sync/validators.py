@@ -12,8 +12,7 @@ from typing import Final
 from django.core.exceptions import ValidationError
 from django.utils.translation import gettext_lazy as _
 
-from bunce_sync.conf import SETTINGS, conf
-from bunce_sync.exceptions import ConfigurationError
+from bunce_sync.conf import conf
 
 #: Control characters other than tab, line feed and carriage return, for a regular expression.
 CONTROL: Final = r"\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f"
@@ -41,8 +40,13 @@ def validate_visible(value: str) -> None:
     Raises:
         ValidationError: the name has no visible character.
     """
-    if not _VISIBLE.search(value):
+    if not is_visible(value):
         raise ValidationError(_("Enter a name with at least one visible character."), "invisible")
+
+
+def is_visible(text: str) -> bool:
+    """Return whether a text has a visible character."""
+    return _VISIBLE.search(text) is not None
 
 
 def validate_characters(value: str) -> None:
@@ -75,8 +79,6 @@ def validate_description_length(value: str) -> None:
 
 
 def description_max_length() -> int:
-    """Return the setting, or its default if the value cannot be used: the checks report that."""
-    try:
-        return conf.DESCRIPTION_MAX_LENGTH
-    except ConfigurationError:
-        return SETTINGS["DESCRIPTION_MAX_LENGTH"].default  # type: ignore[no-any-return]  # an int
+    """Return the setting, or its default if its value is invalid."""
+    limit: int = conf.usable("DESCRIPTION_MAX_LENGTH")
+    return limit

@@ -27,7 +27,14 @@ class ListViewMixin(LeanListMixin):
 
     long_fields = Segment.LONG_FIELDS
 
-    list_display = ("name", "badge", "bunce_id_cell", "type_cell", "created_cell", "updated_cell")
+    list_display = (
+        "name_cell",
+        "badge",
+        "bunce_id_cell",
+        "type_cell",
+        "created_cell",
+        "updated_cell",
+    )
     # No date_hierarchy: on SQLite its query takes 0.35 s with 100,000 segments.
     # No filter by status: the panel's tiles filter by it.
     list_filter = (ProblemFilter, TypeFilter, "add_all_customers", "bunce_created_at")
@@ -37,7 +44,7 @@ class ListViewMixin(LeanListMixin):
     search_fields = ("name", "description", "bunce_id")
     search_help_text = _("Name, description or Bunce id")
     #: The columns that an index can sort.
-    sortable_by = ("name", "updated_cell")
+    sortable_by = ("name_cell", "updated_cell")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Segment]:
         return cells.with_pauses(super().get_queryset(request))
@@ -77,6 +84,10 @@ class ListViewMixin(LeanListMixin):
         chosen = request.GET.get(STATUS_FILTER, "")
         fragments["bunce-panel"] = panel(status, self.url("changelist"), chosen=chosen)
         return live.respond(request, fragments, status)
+
+    @admin.display(description=_("name"), ordering="name")
+    def name_cell(self, row: Segment) -> str:
+        return str(row)
 
     @cells.column(_("status"))
     def badge(self, row: Segment) -> SafeString:

@@ -18,6 +18,7 @@ from bunce_sync.functions import DatabaseNow
 from bunce_sync.models.api_call import ApiCall
 from bunce_sync.models.segment_queryset import SegmentQuerySet, only_the_sync_writes
 from bunce_sync.validators import (
+    is_visible,
     validate_characters,
     validate_description_length,
     validate_visible,
@@ -237,7 +238,8 @@ class Segment(models.Model):
         ]
 
     def __str__(self) -> str:
-        return self.name
+        # Code may store a name of which nothing can be seen, and it could not be clicked.
+        return self.name if is_visible(self.name) else f"#{self.pk}"
 
     def save(self, *args: Any, update_fields: Iterable[str] | None = None, **kwargs: Any) -> None:
         """Save the editable fields. ``_save_table`` makes a changed row at rest pending.

@@ -267,3 +267,10 @@ def test_no_filter_needs_the_database_to_know_time_zones(
             html(client, query)
     converts = ("CONVERT_TZ", "AT TIME ZONE", "django_datetime_")
     assert not [one for one in captured if any(word in one["sql"] for word in converts)]
+
+
+def test_a_name_of_which_nothing_can_be_seen_has_a_link(client: Client) -> None:
+    segment = row(name="\u200b\ufeff")
+    address = f"{LIST}{segment.pk}/change/"
+    assert f'<a href="{address}">#{segment.pk}</a>' in html(client)
+    assert f"#{segment.pk}" in client.get(address).content.decode()
