@@ -29,6 +29,7 @@ from .types import RemoteSegment
 DEFAULT_PER_PAGE: Final = 100
 MAX_PER_PAGE: Final = 1000
 MAX_PAGES: Final = 100_000
+MAX_CURSOR_LENGTH: Final = 4000
 
 MAX_REPEATS: Final = 3
 """How often the same rows may be repeated after an empty page."""
@@ -305,7 +306,7 @@ def _cursor(places: list[Mapping[str, Any]]) -> tuple[str | None, bool]:
     given = next((one for one in named if one), None)
     if given is None:
         return None, bool(named)
-    if isinstance(given, str) and clean(given) == given:
+    if isinstance(given, str) and clean(given) == given and len(given) <= MAX_CURSOR_LENGTH:
         return given, False
     if isinstance(given, int) and not isinstance(given, bool):
         return str(given), False

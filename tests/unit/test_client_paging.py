@@ -243,7 +243,7 @@ def test_null_cursor_beside_numbered_pages_does_not_end_the_list() -> None:
     assert read(numbered(35, cap=10, next_page_cursor=None))[0] == all_ids(35)
 
 
-@pytest.mark.parametrize("cursor", [True, 1.5, ["a"], {"a": 1}, "\ud800", "a\0"])
+@pytest.mark.parametrize("cursor", [True, 1.5, ["a"], {"a": 1}, "\ud800", "a\0", "a" * 4001])
 def test_cursor_that_cannot_be_read_is_refused(cursor: object) -> None:
     def server(page: int, asked: str | None, per_page: int) -> Content:
         return {"data": rows(0, 5), "meta": {"next_page_cursor": cursor if asked else "a"}}
