@@ -22,7 +22,7 @@ TESTED_WITH = 'celery[redis]' dj-database-url 'psycopg[binary]' PyMySQL django-r
 	jsonschema requests-mock responses time-machine pytest pytest-django pytest-randomly pytest-xdist
 NEWEST = axe-playwright-python django-unfold playwright --upgrade --upgrade-strategy eager
 
-.PHONY: help demo test browsers faults bench screenshots versions lint fmt requirements clean
+.PHONY: help demo test browsers faults bench screenshots versions lint fmt requirements release clean
 .DEFAULT_GOAL := help
 
 help: ## List the targets
@@ -80,8 +80,15 @@ requirements: $(INSTALLED) ## Update the pins in requirements.txt from pyproject
 		--universal --python-version 3.11 --no-annotate --quiet \
 		--custom-compile-command "make requirements" --output-file requirements.txt
 
+release: $(INSTALLED) ## Build wheel and sdist into dist/, check them, and print the command that uploads
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check twine
+	rm -rf dist
+	$(BIN)/python -m build --outdir dist
+	$(BIN)/python -m twine check --strict dist/*
+	@echo "Built and checked, not uploaded. To upload: $(BIN)/python -m twine upload dist/*"
+
 clean: ## Remove everything that the other targets created
-	rm -rf .venv .celery .*_cache .hypothesis test-results
+	rm -rf .venv .celery .*_cache .hypothesis dist test-results
 
 # Runs again whenever the pins change. pip is quiet, but still shows errors.
 $(INSTALLED): requirements.txt

@@ -200,7 +200,7 @@ class _Session(requests.Session):
         self.trust_env = False
         self.headers.update(
             {
-                "User-Agent": f"bunce-sync/{__version__} (+requests/{requests.__version__})",
+                "User-Agent": f"django-bunce-sync/{__version__} (+requests/{requests.__version__})",
                 "Accept": "application/json",
                 "Accept-Encoding": "gzip, deflate",
                 "Content-Type": "application/json",

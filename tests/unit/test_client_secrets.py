@@ -69,7 +69,7 @@ def test_credentials_of_a_netrc_file_are_not_sent(
     ):
         client.create_segment({"name": "Gold"})
         assert b"\r\nAuthorization" not in server.requests[0]
-        assert b"User-Agent: bunce-sync/" in server.requests[0]
+        assert b"User-Agent: django-bunce-sync/" in server.requests[0]
 
 
 def after_request(answer: bytes) -> Script:
