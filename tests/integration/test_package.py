@@ -1,0 +1,198 @@
+"""The package: its contents, and that the README's steps alone make a new site push a segment."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import tarfile
+import venv
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+import bunce_sync
+from bunce_sync.testing.emulator import Emulator
+from tests.site import ROOT, Broker, eventually
+
+README = (ROOT / "README.md").read_text()
+BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+#: The first line of a block that belongs into a file, such as "# mysite/settings.py, at the end".
+FILE = re.compile(r"# (mysite/\S+\.py)\b.*\n")
+
+
+@pytest.fixture(scope="module")
+def dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Build wheel and sdist as ``make release`` does."""
+    folder = tmp_path_factory.mktemp("dist")
+    run(sys.executable, "-m", "build", "--outdir", str(folder), cwd=ROOT)
+    return folder
+
+
+def run(*command: str, cwd: Path, env: dict[str, str] | None = None) -> str:
+    done = subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{command}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+    return done.stdout
+
+
+def test_the_wheel_contains_the_app_and_nothing_else(dist: Path) -> None:
+    [wheel] = dist.glob("*.whl")
+    names = set(zipfile.ZipFile(wheel).namelist())
+    assert {name.split("/")[0] for name in names} == {
+        "bunce_sync",
+        f"django_bunce_sync-{bunce_sync.__version__}.dist-info",
+    }
+    tracked = run("git", "ls-files", "bunce_sync", cwd=ROOT).split()
+    assert set(tracked) <= names, "templates, static files, locale, openapi.json and py.typed"
+    assert not [name for name in names if "test" in name and "/testing/" not in name]
+
+
+def test_the_sdist_contains_no_tests_and_no_sample_site(dist: Path) -> None:
+    [sdist] = dist.glob("*.tar.gz")
+    with tarfile.open(sdist) as archive:
+        top = {name.split("/")[1] for name in archive.getnames() if "/" in name}
+    assert {"bunce_sync", "docs", "README.md", "CHANGELOG.md", "LICENSE", "pyproject.toml"} <= top
+    assert top.isdisjoint({"tests", "project", "benchmarks", ".ci", "manage.py"})
+
+
+def test_the_metadata_is_complete_and_its_links_are_absolute(dist: Path) -> None:
+    [wheel] = dist.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        [name] = [name for name in archive.namelist() if name.endswith("/METADATA")]
+        metadata = archive.read(name).decode()
+    assert "\nName: django-bunce-sync\n" in metadata
+    assert f"\nVersion: {bunce_sync.__version__}\n" in metadata
+    extras = set(re.findall(r"^Provides-Extra: (.+)$", metadata, re.MULTILINE))
+    assert extras == {"api", "mysql", "postgres", "redis", "testing"}
+    description = metadata.partition("\n\n")[2]
+    targets = re.findall(r"\]\(([^)]+)\)", description)
+    assert targets
+    assert [target for target in targets if not target.startswith("https://")] == []
+    changelog = (ROOT / "CHANGELOG.md").read_text()
+    assert f"## [{bunce_sync.__version__}]" in changelog
+
+
+class NewSite:
+    """A new project in a new environment, in which only what the README says is done."""
+
+    def __init__(self, folder: Path, wheel: Path, broker: Broker, bunce: Emulator) -> None:
+        self.folder = folder / "site"
+        self.folder.mkdir()
+        self.wheel = wheel
+        venv.create(folder / "venv", with_pip=True)
+        self.bin = folder / "venv" / "bin"
+        self.env = {
+            "PATH": f"{self.bin}:{os.environ['PATH']}",
+            "HOME": str(folder),
+            # What the README has people export; and Redis, which other tests use as well.
+            "BUNCE_BASE_URL": bunce.base_url,
+            "BUNCE_API_KEY": "sk_test_anything",
+            "CELERY_BROKER_URL": broker.url,
+        }
+
+    def shell(self, command: str) -> str:
+        """Run a command of the README, with the wheel for the name of the package."""
+        command = command.replace('"django-bunce-sync', f'"{self.wheel}')
+        # pip's configuration may name a mirror, the only one that this machine reaches.
+        env = {**self.env, **{k: v for k, v in os.environ.items() if k.startswith("PIP_")}}
+        return run("sh", "-ec", command, cwd=self.folder, env=env)
+
+    def write(self, block: str) -> str:
+        """Put a block into the file that its first line names, and return the file's name."""
+        found = FILE.match(block)
+        assert found, block
+        path = self.folder / found[1]
+        with path.open("a") as file:
+            file.write(f"\n{block}")
+        return found[1]
+
+    @contextmanager
+    def background(self, command: str) -> Iterator[Path]:
+        """Run a command of the README beside the others; yield its log."""
+        log = self.folder.parent / "background.log"
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                ["sh", "-ec", f"exec {command}"],
+                cwd=self.folder,
+                env=self.env,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        try:
+            yield log
+        finally:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait(30)
+
+
+def test_the_steps_of_the_readme_push_a_segment(
+    tmp_path: Path, dist: Path, redis_broker: Broker, bunce: Emulator
+) -> None:
+    quickstart = README.partition("## Quickstart")[2]
+    blocks = BLOCK.findall(quickstart)
+    [install, commands, *_] = [text for language, text in blocks if language == "sh"]
+    files = [text for language, text in blocks if language == "python" and FILE.match(text)]
+    [code] = [text for language, text in blocks if language == "python" and not FILE.match(text)]
+    [wheel] = dist.glob("*.whl")
+
+    site = NewSite(tmp_path, wheel, redis_broker, bunce)
+    site.shell(install)
+    site.shell(re.search(r"django-admin startproject mysite \.", quickstart)[0])  # type: ignore[index]  # it is there
+    edited = {site.write(block) for block in files}
+    assert len(edited) <= 4
+    assert site.shell("python manage.py check") == (
+        "System check identified no issues (0 silenced).\n"
+    )
+    *before, worker = commands.strip().splitlines()
+    for command in before:
+        site.shell(command)
+    with site.background(worker) as log:
+        (site.folder / "add.py").write_text(f"{code}\nprint(segment.pk)\n")
+        site.shell("python manage.py shell < add.py")
+        show = (
+            "from bunce_sync.models import Segment\n"
+            "print(*Segment.objects.values_list('status', 'bunce_id', 'bunce_type').get())\n"
+        )
+        (site.folder / "show.py").write_text(show)
+        synced = eventually(
+            lambda: "synced" in site.shell("python manage.py shell -v 0 < show.py"), 60
+        )
+        assert synced, log.read_text()
+        assert [stored.name for stored in bunce.segments] == ["Paying customers"]
+        site.shell("python manage.py bunce_doctor")
+
+
+def test_a_site_without_a_key_runs_its_commands_and_its_own_tests(
+    tmp_path: Path, dist: Path, redis_broker: Broker, bunce: Emulator
+) -> None:
+    quickstart = README.partition("## Quickstart")[2]
+    blocks = BLOCK.findall(quickstart)
+    [wheel] = dist.glob("*.whl")
+    site = NewSite(tmp_path, wheel, redis_broker, bunce)
+    site.env.pop("BUNCE_API_KEY")
+    site.shell(next(text for language, text in blocks if language == "sh"))
+    site.shell("django-admin startproject mysite .")
+    for language, text in blocks:
+        if language == "python" and FILE.match(text):
+            site.write(text)
+    test = """
+from django.test import TestCase
+from bunce_sync.models import Segment
+
+class Tests(TestCase):
+    def test_a_segment_waits(self):
+        self.assertEqual(Segment.objects.create(name="VIP").status, "pending")
+"""
+    (site.folder / "mysite" / "tests.py").write_text(test)
+    site.shell("python manage.py migrate")
+    site.shell(
+        "DJANGO_SUPERUSER_PASSWORD=x python manage.py createsuperuser --noinput"
+        " --username admin --email a@example.com"
+    )
+    site.shell("python manage.py test")
