@@ -80,12 +80,18 @@ requirements: $(INSTALLED) ## Update the pins in requirements.txt from pyproject
 		--universal --python-version 3.11 --no-annotate --quiet \
 		--custom-compile-command "make requirements" --output-file requirements.txt
 
-release: $(INSTALLED) ## Build wheel and sdist into dist/, check them, and print the command that uploads
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check twine
+# Uploading is a person's decision: a version can never be uploaded a second time.
+release: ## Build the package into dist, check it, and show the commands that publish it
 	rm -rf dist
-	$(BIN)/python -m build --outdir dist
-	$(BIN)/python -m twine check --strict dist/*
-	@echo "Built and checked, not uploaded. To upload: $(BIN)/python -m twine upload dist/*"
+	$(PYTHON) -m venv .venv/release
+	.venv/release/bin/python -m pip install --quiet --disable-pip-version-check build twine
+	.venv/release/bin/python -m build --quiet
+	.venv/release/bin/python -m twine check --strict dist/*
+	@echo "Nothing was uploaded. To publish this version:"
+	@! grep -q OWNER/ pyproject.toml || \
+		echo "  replace OWNER in pyproject.toml by the repository's owner, and run make release again"
+	@version=$$(ls dist/*.whl | cut -d- -f2) && echo "  git tag v$$version && git push origin v$$version"
+	@echo "  .venv/release/bin/python -m twine upload dist/*"
 
 clean: ## Remove everything that the other targets created
 	rm -rf .venv .celery .*_cache .hypothesis dist test-results
