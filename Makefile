@@ -17,7 +17,7 @@ NEWEST_PYTHON ?= $(shell for python in python3.13 python3.12 \
 	"$$python" -c 'import sys; sys.exit(sys.version_info < (3, 12))' 2>/dev/null && echo "$$python" && break; done)
 OLDEST = Django==5.2 celery==5.4.0 requests==2.32.2 urllib3==2.0.7 djangorestframework==3.16.0 \
 	drf-spectacular==0.28.0 django-filter==25.1 h11==0.16.0
-TESTED_WITH = 'celery[redis]' dj-database-url 'psycopg[binary]' PyMySQL django-reversion \
+TESTED_WITH = dj-database-url django-reversion \
 	django-simple-history freezegun greenlet hypothesis \
 	jsonschema requests-mock responses time-machine pytest pytest-django pytest-randomly pytest-xdist
 NEWEST = axe-playwright-python django-unfold playwright --upgrade --upgrade-strategy eager
@@ -59,7 +59,7 @@ versions: ## Run the unit tests on the oldest and the newest versions; OLDEST_PY
 define install
 	@test -n '$(2)' || { echo "Python 3.12 or newer is required. Use: make NEWEST_PYTHON=python3.12" >&2; exit 1; }
 	$(2) -m venv .venv/$(1)
-	.venv/$(1)/bin/python -m pip install --quiet --disable-pip-version-check '.[api,testing]' $(TESTED_WITH) $(3)
+	.venv/$(1)/bin/python -m pip install --quiet --disable-pip-version-check '.[api,mysql,postgres,redis,testing]' $(TESTED_WITH) $(3)
 	.venv/$(1)/bin/python -m pip list --disable-pip-version-check | grep -iE '^(celery|django|djangorestframework|requests|urllib3) '
 endef
 

@@ -18,6 +18,7 @@ from celery.exceptions import QueueNotFound
 from django.core import checks
 from django.db import DatabaseError
 from django.utils import timezone
+from kombu.exceptions import VersionMismatch
 
 from bunce_sync import clocks, database, publisher, tasks
 from bunce_sync.choices import Outcome, Status, Sweeper
@@ -398,9 +399,14 @@ def _without_celery(sweep: Sweep) -> Finding:
 
 def _broker(app: Celery) -> Finding | None:
     """Return what is wrong with the broker; None if it accepts a connection."""
-    producer = publisher.connect(app)
+    try:
+        producer = publisher.connect(app)
+    except Exception as error:  # noqa: BLE001 - each transport has its own errors
+        return _broker_not_loaded(error)
     try:
         getattr(producer.connection, "default_channel")  # noqa: B009 - an attribute that connects
+    except VersionMismatch as error:
+        return _broker_not_loaded(error)
     except Exception as error:  # noqa: BLE001 - each transport has its own errors
         return Finding(
             "broker",
@@ -411,6 +417,18 @@ def _broker(app: Celery) -> Finding | None:
     finally:
         publisher.discard(producer)
     return None
+
+
+def _broker_not_loaded(error: Exception) -> Finding:
+    """Return what is wrong before any connection; the error's text may contain the password."""
+    return Finding(
+        "broker",
+        "fail",
+        f"Celery cannot load what CELERY_BROKER_URL names ({type(error).__name__}): the URL is"
+        " invalid, or the Python library for this broker is missing or too old.",
+        "Correct CELERY_BROKER_URL in the settings, or install the library, for Redis:"
+        ' pip install "django-bunce-sync[redis]"',
+    )
 
 
 def _broker_address(app: Celery) -> str:

@@ -15,15 +15,37 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import requests
 
 import bunce_sync
 from bunce_sync.testing.emulator import Emulator
-from tests.site import ROOT, Broker, eventually
+from tests.site import LOGIN, ROOT, Broker, eventually, free_port
 
-README = (ROOT / "README.md").read_text()
+QUICKSTART = (ROOT / "README.md").read_text().partition("## Quickstart")[2]
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 #: The first line of a block that belongs into a file, such as "# mysite/settings.py, at the end".
 FILE = re.compile(r"# (mysite/\S+\.py)\b.*\n")
+
+
+def blocks(language: str, text: str = QUICKSTART) -> list[str]:
+    """Return the blocks of code in a language."""
+    return [block for name, block in BLOCK.findall(text) if name == language]
+
+
+#: What a new user runs and writes, in the README's order.
+INSTALL, COMMANDS, EMULATOR, VARIABLES = blocks("sh")
+FILES = [block for block in blocks("python") if FILE.match(block)]
+[CODE] = [block for block in blocks("python") if not FILE.match(block)]
+
+#: A test of a site that does not use the emulator.
+OWN_TEST = """
+from django.test import TestCase
+from bunce_sync.models import Segment
+
+class Tests(TestCase):
+    def test_a_segment_waits(self):
+        self.assertEqual(Segment.objects.create(name="VIP").status, "pending")
+"""
 
 
 @pytest.fixture(scope="module")
@@ -102,6 +124,14 @@ class NewSite:
         env = {**self.env, **{k: v for k, v in os.environ.items() if k.startswith("PIP_")}}
         return run("sh", "-ec", command, cwd=self.folder, env=env)
 
+    def start_project(self) -> set[str]:
+        """Install the package, start a project, and return the files that had to be written."""
+        self.shell(INSTALL)
+        command = "django-admin startproject mysite ."
+        assert command in QUICKSTART
+        self.shell(command)
+        return {self.write(block) for block in FILES}
+
     def write(self, block: str) -> str:
         """Put a block into the file that its first line names, and return the file's name."""
         found = FILE.match(block)
@@ -114,7 +144,7 @@ class NewSite:
     @contextmanager
     def background(self, command: str) -> Iterator[Path]:
         """Run a command of the README beside the others; yield its log."""
-        log = self.folder.parent / "background.log"
+        log = self.folder.parent / f"{command.split()[-1]}.log"
         with log.open("wb") as output:
             process = subprocess.Popen(
                 ["sh", "-ec", f"exec {command}"],
@@ -134,26 +164,17 @@ class NewSite:
 def test_the_steps_of_the_readme_push_a_segment(
     tmp_path: Path, dist: Path, redis_broker: Broker, bunce: Emulator
 ) -> None:
-    quickstart = README.partition("## Quickstart")[2]
-    blocks = BLOCK.findall(quickstart)
-    [install, commands, *_] = [text for language, text in blocks if language == "sh"]
-    files = [text for language, text in blocks if language == "python" and FILE.match(text)]
-    [code] = [text for language, text in blocks if language == "python" and not FILE.match(text)]
     [wheel] = dist.glob("*.whl")
-
     site = NewSite(tmp_path, wheel, redis_broker, bunce)
-    site.shell(install)
-    site.shell(re.search(r"django-admin startproject mysite \.", quickstart)[0])  # type: ignore[index]  # it is there
-    edited = {site.write(block) for block in files}
-    assert len(edited) <= 4
+    assert len(site.start_project()) <= 4
     assert site.shell("python manage.py check") == (
         "System check identified no issues (0 silenced).\n"
     )
-    *before, worker = commands.strip().splitlines()
+    *before, worker = COMMANDS.strip().splitlines()
     for command in before:
         site.shell(command)
     with site.background(worker) as log:
-        (site.folder / "add.py").write_text(f"{code}\nprint(segment.pk)\n")
+        (site.folder / "add.py").write_text(f"{CODE}\nprint(segment.pk)\n")
         site.shell("python manage.py shell < add.py")
         show = (
             "from bunce_sync.models import Segment\n"
@@ -168,31 +189,71 @@ def test_the_steps_of_the_readme_push_a_segment(
         site.shell("python manage.py bunce_doctor")
 
 
-def test_a_site_without_a_key_runs_its_commands_and_its_own_tests(
+def test_without_a_key_its_own_tests_the_emulator_the_admin_and_the_fixture_work(
     tmp_path: Path, dist: Path, redis_broker: Broker, bunce: Emulator
 ) -> None:
-    quickstart = README.partition("## Quickstart")[2]
-    blocks = BLOCK.findall(quickstart)
     [wheel] = dist.glob("*.whl")
     site = NewSite(tmp_path, wheel, redis_broker, bunce)
     site.env.pop("BUNCE_API_KEY")
-    site.shell(next(text for language, text in blocks if language == "sh"))
-    site.shell("django-admin startproject mysite .")
-    for language, text in blocks:
-        if language == "python" and FILE.match(text):
-            site.write(text)
-    test = """
-from django.test import TestCase
-from bunce_sync.models import Segment
-
-class Tests(TestCase):
-    def test_a_segment_waits(self):
-        self.assertEqual(Segment.objects.create(name="VIP").status, "pending")
-"""
-    (site.folder / "mysite" / "tests.py").write_text(test)
-    site.shell("python manage.py migrate")
-    site.shell(
-        "DJANGO_SUPERUSER_PASSWORD=x python manage.py createsuperuser --noinput"
-        " --username admin --email a@example.com"
-    )
+    site.start_project()
+    *install, emulator = EMULATOR.strip().splitlines()
+    *before, worker = COMMANDS.strip().splitlines()
+    for command in before:
+        site.shell(command)
+    name, password = LOGIN
+    site.env["DJANGO_SUPERUSER_PASSWORD"] = password
+    site.shell(f"python manage.py createsuperuser --noinput --username {name} --email a@b.example")
+    (site.folder / "mysite" / "tests.py").write_text(OWN_TEST)
     site.shell("python manage.py test")
+
+    # The ports of the README may be in use.
+    port, web_port = free_port(), free_port()
+    assert "8790" in VARIABLES
+    for variable in VARIABLES.replace("8790", str(port)).split()[1:]:
+        key, _, value = variable.partition("=")
+        site.env[key] = value
+    for command in install:
+        site.shell(command)
+    with (
+        site.background(f"{emulator} --port {port}"),
+        site.background(worker) as worker_log,
+        site.background(f"python manage.py runserver --noreload {web_port}") as web_log,
+        requests.Session() as browser,
+    ):
+        admin = f"http://127.0.0.1:{web_port}/admin"
+        assert eventually(lambda: responds(f"{admin}/login/"), 60), web_log.read_text()
+        log_in = {"username": name, "password": password}
+        submit(browser, f"{admin}/login/?next=/admin/", log_in)
+        submit(browser, f"{admin}/bunce_sync/segment/add/", {"name": "Paying customers"})
+
+        def shown() -> str:
+            page = browser.get(f"{admin}/bunce_sync/segment/", timeout=30).text
+            return page.partition('<table id="result_list"')[2].partition("</table>")[0]
+
+        assert "Paying customers" in shown()
+        assert eventually(lambda: "Synced" in shown()), worker_log.read_text()
+        assert responds(f"http://127.0.0.1:{web_port}/static/bunce_sync/admin.css")
+
+    examples = blocks("python", (ROOT / "docs" / "testing.md").read_text())
+    for number, example in enumerate(examples):
+        (site.folder / f"test_example_{number}.py").write_text(example)
+    # pytest finds the fixture by the entry point of the installed package.
+    assert f"{sum(example.count('def test_') for example in examples)} passed" in site.shell(
+        "python -m pytest -q --ds mysite.settings"
+    )
+
+
+def responds(url: str) -> bool:
+    try:
+        return requests.get(url, timeout=30).ok
+    except requests.ConnectionError:
+        return False
+
+
+def submit(browser: requests.Session, url: str, fields: dict[str, str]) -> None:
+    """Open a page of the admin, fill in its form, and expect to be sent to another page."""
+    browser.get(url, timeout=30).raise_for_status()
+    form = {**fields, "csrfmiddlewaretoken": browser.cookies["csrftoken"]}
+    response = browser.post(url, data=form, timeout=30)
+    assert response.ok
+    assert response.url != url, response.text

@@ -213,6 +213,27 @@ def test_a_broker_that_does_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
     assert_found("worker", "skip", "without a broker")
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "nonsense://:secret@127.0.0.1",  # no such transport
+        "zookeeper://:secret@127.0.0.1",  # its library is not installed
+        "redis://:secret[@127.0.0.1",
+    ],
+)
+def test_a_broker_that_cannot_be_loaded(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CELERY_BROKER_URL", url)
+    assert_found("broker", "fail", "library for this broker is missing", "pip install")
+    assert "secret" not in line("broker").summary
+    assert_found("worker", "skip", "without a broker")
+
+
+def test_a_redis_library_that_is_too_old(site_app: Celery, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CELERY_BROKER_URL", "redis://127.0.0.1:9/0")
+    monkeypatch.setattr("redis.VERSION", (2, 10, 6))
+    assert_found("broker", "fail", "too old", "pip install")
+
+
 def test_no_worker() -> None:
     assert_found("worker", "fail", "No worker", "celery -A project worker -B")
     assert_found("beat", "skip", "Without a worker")
