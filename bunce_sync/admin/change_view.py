@@ -74,11 +74,21 @@ class ChangeViewMixin(SegmentActionsMixin):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Segment]:
         queryset = super().get_queryset(request)
-        if getattr(request, SAVING, False):
-            # The row that is compared with the page must not change before it is saved.
-            rows: Any = queryset.using(database.alias())
-            return cast("QuerySet[Segment]", rows.locked())
-        return queryset
+        return queryset.using(database.alias()) if getattr(request, SAVING, False) else queryset
+
+    def get_object(self, request: HttpRequest, object_id: str, *args: Any, **kwargs: Any) -> Any:
+        """Return the row as in Django; one that is saved is locked, so that it stays as it is."""
+        found = super().get_object(request, object_id, *args, **kwargs)
+        if found is None or not getattr(request, SAVING, False):
+            return found
+        # Not by the queryset of the admin, which a site may have joined with what cannot be locked.
+        locked = database.segments().filter(pk=found.id).locked().first()
+        current = super().get_object(request, object_id, *args, **kwargs)
+        if locked is None or current is None:
+            return None
+        for name in Segment.CREATE_FIELDS:  # a transaction may still read what it read before
+            setattr(current, name, getattr(locked, name))
+        return current
 
     def _changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         """As in Django, within whose transaction it runs; a row that is saved is locked."""
