@@ -13,6 +13,7 @@ from importlib.util import find_spec
 
 from celery import Celery
 from celery.app import app_or_default
+from celery.app.routes import Router, prepare
 
 #: Celery's application of last resort, in a process that created none.
 FALLBACK = "default"
@@ -63,7 +64,8 @@ def destination(app: Celery, queue: str) -> str | None:
             not among ``task_queues``.
     """
     # Its own set of queues: a look-up adds a missing queue, which a worker would then consume.
-    router = app.amqp.Router(app.amqp.Queues(app.conf.task_queues))
+    queues = app.amqp.Queues(app.conf.task_queues)
+    router = Router(prepare(app.conf.task_routes), queues, app=app)
     route = router.route({"queue": queue} if queue else {}, TASK)
     found = route.get("queue")
     return None if found is None else str(found.name)

@@ -4,12 +4,15 @@ import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 import redis
+from celery import Celery, current_app
 from pytest_django import DjangoDbBlocker
 
+from bunce_sync.publisher import publisher
 from tests import services
 from tests.site import Broker
 
@@ -101,3 +104,20 @@ def database_access(django_db_blocker: DjangoDbBlocker) -> Iterator[None]:
     """Allow the test to read the databases of its sites."""
     with django_db_blocker.unblock():
         yield
+
+
+@pytest.fixture
+def site_app() -> Iterator[Celery]:
+    """Yield the sample site's Celery application, whose settings are restored afterwards."""
+    app: Any = current_app
+    changed = (
+        *("beat_schedule", "task_always_eager", "task_create_missing_queues"),
+        *("task_queues", "task_routes"),
+    )
+    before = {key: app.conf[key] for key in changed}
+    yield app
+    app.conf.update(before)
+    app.amqp.flush_routes()
+    for name in ("router", "queues"):
+        app.amqp.__dict__.pop(name, None)
+    publisher.reset()

@@ -5,10 +5,9 @@ from __future__ import annotations
 import io
 import json
 from datetime import datetime, timedelta
-from typing import Any
 
 import pytest
-from celery import Celery, current_app
+from celery import Celery
 from django.core.management import CommandError, call_command
 from django.db import DatabaseError, connection
 from django.db.migrations.recorder import MigrationRecorder
@@ -262,18 +261,6 @@ def test_a_site_without_celery(monkeypatch: pytest.MonkeyPatch) -> None:
     assert_found("worker", "fail", "bunce_sweep is not running", "Run it as a service")
     call_command("bunce_sweep", verbosity=0)
     assert_found("worker", "pass", "bunce_sweep runs")
-
-
-@pytest.fixture
-def site_app() -> Any:
-    app: Any = current_app
-    changed = ("task_routes", "task_create_missing_queues", "task_always_eager")
-    before = {key: app.conf[key] for key in changed}
-    yield app
-    app.conf.update(before)
-    for name in ("router", "queues"):
-        app.amqp.__dict__.pop(name, None)
-    publisher.reset()
 
 
 # The sync

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from textwrap import dedent
 from typing import Any
 
 import pytest
-from celery import Celery, current_app
+from celery import Celery
 from celery.exceptions import QueueNotFound
 from django.core import checks
 from kombu import Queue
@@ -30,19 +29,6 @@ def application(**conf: Any) -> Celery:
     app = Celery("shop", broker="memory://", set_as_current=False)
     app.conf.update(conf)
     return app
-
-
-@pytest.fixture
-def site_app() -> Iterator[Celery]:
-    """The sample site's own application, whose settings a test may change."""
-    app: Any = current_app
-    before = {key: app.conf[key] for key in CHANGED}
-    yield app
-    app.conf.update(before)
-    app.amqp.__dict__.pop("router", None)
-
-
-CHANGED = ("task_routes", "task_queues", "task_create_missing_queues", "beat_schedule")
 
 
 # Where messages go
@@ -159,6 +145,7 @@ def test_a_schedule_that_lost_the_sweep_is_reported(site_app: Celery) -> None:
 def test_a_message_takes_the_sites_route(site_app: Celery, settings: Settings) -> None:
     configure(settings, QUEUE="")
     site_app.conf.update(task_routes=OWN_ROUTE)
+    site_app.amqp.flush_routes()
     site_app.amqp.__dict__.pop("router", None)
     with site_app.connection_for_read() as connection, connection.SimpleQueue("sync") as queue:
         queue.clear()
