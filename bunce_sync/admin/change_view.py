@@ -8,9 +8,10 @@ from datetime import datetime
 from typing import Any, Final, cast
 
 from django.contrib import admin
-from django.contrib.admin.utils import unquote
+from django.contrib.admin.utils import flatten_fieldsets, unquote
 from django.contrib.admin.views.main import SEARCH_VAR
 from django.core.exceptions import PermissionDenied
+from django.db import models
 from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
@@ -25,7 +26,7 @@ from django.utils.translation import gettext_lazy
 from bunce_sync import database
 from bunce_sync.admin import cells, live
 from bunce_sync.admin.actions import TEXTS, SegmentActionsMixin
-from bunce_sync.admin.edit_form import EditForm
+from bunce_sync.admin.edit_form import SHOWN, EditForm, label_of, snapshot
 from bunce_sync.admin.timeline import timeline
 from bunce_sync.fingerprint import normalize
 from bunce_sync.models import ApiCall, Segment
@@ -45,12 +46,18 @@ class ChangeViewMixin(SegmentActionsMixin):
     save_on_top = False
 
     def get_fields(self, request: HttpRequest, obj: Segment | None = None) -> Any:
-        if not self._all_customers_readonly(request, obj):
-            return [*Segment.CREATE_FIELDS]
-        return [*Segment.UPDATE_FIELDS, "added_all_customers"]
+        fields = [*(super().get_fields(request, obj) if self.fields else Segment.CREATE_FIELDS)]
+        if self._all_customers_readonly(request, obj):
+            shown = {"add_all_customers": "added_all_customers"}
+            return [shown.get(name, name) if isinstance(name, str) else name for name in fields]
+        return fields
 
     def get_readonly_fields(self, request: HttpRequest, obj: Segment | None = None) -> list[str]:
-        return ["added_all_customers"] if self._all_customers_readonly(request, obj) else []
+        fields = [str(name) for name in super().get_readonly_fields(request, obj)]
+        if self._all_customers_readonly(request, obj):
+            # The second for a site's own fieldsets.
+            fields += ["added_all_customers", "add_all_customers"]
+        return fields
 
     def _all_customers_readonly(self, request: HttpRequest, segment: Segment | None) -> bool:
         if segment is None:
@@ -95,15 +102,6 @@ class ChangeViewMixin(SegmentActionsMixin):
         setattr(request, SAVING, request.method == "POST")
         return cast("HttpResponse", super()._changeform_view(request, *args, **kwargs))  # type: ignore[misc]  # not in the stubs
 
-    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
-        """Save the fields that were edited; without any the row is left as it is."""
-        columns = {field.name for field in obj._meta.concrete_fields}
-        edited = [name for name in form.changed_data if name in columns]
-        if not change:
-            super().save_model(request, obj, form, change)
-        elif edited:
-            obj.save(update_fields=edited)
-
     def render_change_form(
         self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any
     ) -> HttpResponse:
@@ -117,6 +115,8 @@ class ChangeViewMixin(SegmentActionsMixin):
                 "live": live.page_context(
                     status, self.url("live", segment.pk), content=_content(segment)
                 ),
+                "shown_name": SHOWN,
+                "shown": json.dumps(snapshot(segment, self._editable(request, segment))),
                 "segment_actions": self._actions(request, segment),
             }
         return super().render_change_form(request, context, *args, **kwargs)
@@ -138,15 +138,19 @@ class ChangeViewMixin(SegmentActionsMixin):
         status = get_status()
         fragments = self._fragments(request, segment, status)
         by_id = {f"bunce-{name}": fragment for name, fragment in fragments.items()}
-        content = {"content": _content(segment), "values": self._form_values(request, segment)}
-        return live.respond(request, by_id, status, **content)
+        values = [
+            [label_of(segment, name), name, text, _is_plain(segment, name)]
+            for name, text in snapshot(segment, self._editable(request, segment)).items()
+        ]
+        return live.respond(request, by_id, status, content=_content(segment), values=values)
 
-    def _form_values(self, request: HttpRequest, segment: Segment) -> list[tuple[str, str, str]]:
-        """Return what the form of the page would show now."""
+    def _editable(self, request: HttpRequest, segment: Segment) -> list[str]:
+        """Return the fields that the page offers for editing."""
         if not self.has_change_permission(request, segment):
             return []
-        form = self.get_form(request, segment, change=True)(instance=segment)
-        return [*form.shown_values()]
+        names = flatten_fieldsets(self.get_fieldsets(request, segment))
+        readonly = {*self.get_readonly_fields(request, segment)}
+        return [str(name) for name in names if name not in readonly]
 
     def _fragments(
         self, request: HttpRequest, segment: Segment, status: SyncStatus
@@ -220,6 +224,13 @@ def _content(segment: Segment) -> str:
     """Return a digest of what people may edit, to notice that it has changed."""
     values = [field.value_to_string(segment) for field in _editable_fields(segment)]
     return hashlib.sha256(json.dumps(values).encode()).hexdigest()[:16]
+
+
+def _is_plain(segment: Segment, name: str) -> bool:
+    """Return whether a form shows a field's text as it is, or as a box."""
+    kinds = (models.CharField, models.TextField, models.BooleanField)
+    field = segment._meta.get_field(name)
+    return isinstance(field, kinds) and not field.choices
 
 
 def _editable_fields(segment: Segment) -> list[Any]:

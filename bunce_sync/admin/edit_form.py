@@ -1,19 +1,21 @@
 """The form of the change page, which saves only what the person changed.
 
-The page contains the values it showed, as hidden fields. When it comes back, they are compared with
+The page contains the values of the row that it showed. When it comes back, they are compared with
 the row as it is now, which is locked: if the row was changed meanwhile, nothing is saved, and the
 page comes back with the new values. Saving again saves what the person has edited.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from django import forms
 from django.core.exceptions import ValidationError
-from django.forms import BoundField
-from django.utils.text import Truncator
+from django.db import models
+from django.utils.functional import cached_property
+from django.utils.text import Truncator, capfirst
 from django.utils.translation import gettext as _
 
 from bunce_sync.status import messages
@@ -23,8 +25,28 @@ if TYPE_CHECKING:
 else:
     Base = forms.ModelForm
 
+#: The hidden field with what the page showed. A program that posts the form may leave it out.
+SHOWN: Final = "bunce_shown"
 #: Characters of a value that a message shows.
 SHOWN_LENGTH: Final = 60
+
+Snapshot = dict[str, str]
+
+
+def snapshot(row: models.Model, names: Iterable[str]) -> Snapshot:
+    """Return the values of a row's fields as texts, which are equal if and only if they are."""
+    values = {}
+    for name in names:
+        field = _field(row, name)
+        if field is not None:
+            values[name] = _as_text(field, row)
+    return values
+
+
+def label_of(row: models.Model, name: str) -> str:
+    """Return how a form labels a field."""
+    field = _field(row, name)
+    return capfirst(str(field.verbose_name)) if field is not None else name
 
 
 class EditForm(Base):
@@ -32,10 +54,31 @@ class EditForm(Base):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        for name, field in self.fields.items():
-            # A program that posts the form may leave the hidden values out.
-            sent = not self.is_bound or self.add_initial_prefix(name) in self.data
-            field.show_hidden_initial = sent and not isinstance(field, forms.MultiValueField)
+        for field in self.fields.values():
+            field.show_hidden_initial = False  # Django's own way, for some fields only
+        self._before = {
+            name: getattr(self.instance, field.attname)
+            for name in self.fields
+            if isinstance(field := _field(self.instance, name), models.Field)
+            and not isinstance(field, models.ManyToManyField)
+        }
+        self._now = snapshot(self.instance, self.fields)
+        shown = self._shown()
+        #: What was changed since the page was shown, with the value that it showed.
+        self._changed_meanwhile = {
+            name: shown[name]
+            for name in self._now
+            if shown.get(name, self._now[name]) != self._now[name]
+        }
+        self._current = {name: self.initial.get(name) for name in self._changed_meanwhile}
+        for name, text in self._changed_meanwhile.items():
+            # Whether the person edited it depends on what they saw.
+            self.initial[name] = _as_value(_field(self.instance, name), text)
+
+    @cached_property
+    def changed_data(self) -> list[str]:
+        """Return the names of the fields that the person edited."""
+        return [name for name in super().changed_data if not self._is_same_text(name)]
 
     def clean(self) -> dict[str, Any] | None:
         """Keep what the person did not edit as it is in the row.
@@ -43,72 +86,117 @@ class EditForm(Base):
         Raises:
             ValidationError: the row was changed since the page was shown.
         """
-        cleaned = super().clean()
-        edited = set(self.changed_data)
-        values = self.cleaned_data if cleaned is None else cleaned
-        for name in values.keys() - edited:
+        self._refuse_lost_box()
+        for name in self.cleaned_data.keys() - {*self.changed_data}:
             if isinstance(self.fields[name], forms.CharField):  # whose spaces were stripped
-                values[name] = self.initial.get(name, values[name])
-        if changed := self._changed_meanwhile():
-            lines = [self._describe(field, field.name in edited) for field in changed]
-            self._show_current(changed, keep=edited)
+                self.cleaned_data[name] = self.initial.get(name, self.cleaned_data[name])
+        self._as_sent = dict(self.cleaned_data)
+        cleaned = super().clean()
+        if self._changed_meanwhile:
+            edited = {*self.changed_data}
+            lines = [self._describe(name, name in edited) for name in self._changed_meanwhile]
+            for name in self._changed_meanwhile.keys() - edited:
+                self._show(name, self._current[name])
             raise ValidationError([messages.CHANGED_MEANWHILE, *lines], code="changed_meanwhile")
         return cleaned
 
-    def shown_values(self) -> Iterator[tuple[str, str, str]]:
-        """Yield label, name of the hidden field, and value of each field that the page compares."""
-        for field in self:
-            if field.field.show_hidden_initial:
-                yield str(field.label), field.html_initial_name, _as_text(field, field.initial)
+    def _post_clean(self) -> None:
+        """Fill the instance as in Django, but leave what nobody changed exactly as it was."""
+        super()._post_clean()  # type: ignore[misc]  # not in the stubs
+        edited = {*self.changed_data}
+        for name, value in self._before.items():
+            cleaned = self.cleaned_data.get(name)
+            if name not in edited and cleaned == getattr(self, "_as_sent", {}).get(name):
+                setattr(self.instance, _field(self.instance, name).attname, value)
 
-    def _changed_meanwhile(self) -> list[BoundField]:
-        return [
-            field
-            for field in self
-            if field.field.show_hidden_initial
-            and _lines(self._shown(field)) != _lines(_as_text(field, field.initial))
-        ]
+    def _shown(self) -> Snapshot:
+        """Return what the page showed; nothing if it does not say."""
+        try:
+            shown = json.loads(self.data.get(SHOWN, "")) if self.is_bound else {}
+        except (TypeError, ValueError):
+            return {}
+        if not isinstance(shown, Mapping):
+            return {}
+        return {name: text for name, text in shown.items() if isinstance(text, str)}
 
-    def _shown(self, field: BoundField) -> str:
-        """Return the value that the page showed."""
-        return str(self.data.get(field.html_initial_name, ""))
+    def _refuse_lost_box(self) -> None:
+        """Refuse a choice of the page that the form does not offer any more.
 
-    def _describe(self, field: BoundField, edited: bool) -> str:
+        Raises:
+            ValidationError: the segment was sent since, so the box cannot be changed.
+        """
+        name = "add_all_customers"
+        shown = self._shown().get(name)
+        if name in self.fields or shown is None or str(name in self.data) == shown:
+            return
+        raise ValidationError(
+            messages.NOT_SAVED % {"label": label_of(self.instance, name)}
+            + f" {messages.FIXED_AFTER_SENDING}",
+            code="fixed",
+        )
+
+    def _is_same_text(self, name: str) -> bool:
+        """Return whether a text differs only in what browsers change about line breaks."""
+        field = self.fields[name]
+        if not isinstance(field, forms.CharField):
+            return False
+        before = self.initial.get(name)
+        after = field.widget.value_from_datadict(self.data, self.files, self.add_prefix(name))
+        if not isinstance(before, str) or not isinstance(after, str):
+            return False
+        line_break = "\n" if isinstance(field.widget, forms.Textarea) else ""
+        return _with(line_break, before) == _with(line_break, after)
+
+    def _describe(self, name: str, edited: bool) -> str:
         text = messages.CHANGED_TO % {
-            "label": field.label,
-            "before": _readable(field, self._shown(field)),
-            "after": _readable(field, _as_text(field, field.initial)),
+            "label": self[name].label,
+            "before": self._readable(name, self._changed_meanwhile[name]),
+            "after": self._readable(name, self._now[name]),
         }
         return f"{text} {messages.SAVING_REPLACES}" if edited else text
 
-    def _show_current(self, fields: list[BoundField], *, keep: set[str]) -> None:
-        """Make the page that comes back show the row's values, except for the fields to keep."""
-        data: Any = self.data
-        data = data.copy()
-        for field in fields:
-            current = _as_text(field, field.initial)
-            data[field.html_initial_name] = current
-            if field.name in keep:
-                continue
-            if isinstance(field.field, forms.BooleanField) and not field.initial:
-                data.pop(field.html_name, None)  # an unchecked box is not sent
-            else:
-                data[field.html_name] = current
-        self.data = data
+    def _readable(self, name: str, text: str) -> str:
+        field = _field(self.instance, name)
+        if isinstance(field, models.BooleanField) and text in ("True", "False"):
+            return _("Yes") if text == "True" else _("No")
+        return Truncator(text).chars(SHOWN_LENGTH) or str(messages.EMPTY_VALUE)
+
+    def _show(self, name: str, value: Any) -> None:
+        """Make the page that comes back show a value instead of what was sent."""
+        self.fields[name].bound_data = lambda data, initial: value  # type: ignore[method-assign]
 
 
-def _as_text(field: BoundField, value: Any) -> str:
-    """Return a value as the hidden field contains it."""
-    text = field.field.hidden_widget().format_value(field.field.prepare_value(value))
-    return "" if text is None else str(text)
+def _field(row: models.Model, name: str) -> Any:
+    """Return the model's field of a form's field; None if it has none."""
+    fields = (*row._meta.concrete_fields, *row._meta.many_to_many)
+    return next((field for field in fields if field.name == name), None)
 
 
-def _lines(text: str) -> str:
-    """Return a text with the line ends that all browsers send."""
-    return text.replace("\r\n", "\n")
+def _as_text(field: Any, row: models.Model) -> str:
+    if isinstance(field, models.ManyToManyField):
+        keys = getattr(row, field.name).values_list("pk", flat=True) if row.pk else []
+        return ",".join(sorted(map(str, keys)))
+    value = getattr(row, field.attname)
+    if value is None:
+        return ""
+    if isinstance(field, models.JSONField):
+        return json.dumps(value, cls=field.encoder, sort_keys=True)
+    return str(field.value_to_string(row))
 
 
-def _readable(field: BoundField, text: str) -> str:
-    if isinstance(field.field, forms.BooleanField):
-        return _("Yes") if field.field.to_python(text) else _("No")
-    return Truncator(text).chars(SHOWN_LENGTH) or str(messages.EMPTY_VALUE)
+def _as_value(field: Any, text: str) -> Any:
+    """Return the value that a text of a snapshot stands for."""
+    if isinstance(field, models.ManyToManyField):
+        return [key for key in text.split(",") if key]
+    if not text and field.null:
+        return None
+    try:
+        if isinstance(field, models.JSONField):
+            return json.loads(text, cls=field.decoder)
+        return field.to_python(text)
+    except (ValidationError, ValueError):  # only a forged page contains such a value
+        return text
+
+
+def _with(line_break: str, text: str) -> str:
+    return text.replace("\r\n", "\n").replace("\r", "\n").replace("\n", line_break)

@@ -514,10 +514,11 @@ CHANGED_MEANWHILE = _(
     " and save again to keep your changes."
 )
 CHANGED_TO = _("%(label)s: “%(before)s” is now “%(after)s”.")
+NOT_SAVED = _("Nothing was saved: “%(label)s” cannot be changed any more.")
 SAVING_REPLACES = _("Saving replaces it with yours.")
 EMPTY_VALUE = _("(empty)")
 CHANGED_NOW = _("Changed while this page was open, and updated here:")
-CHANGED_BESIDE = _("Changed while this page was open; your unsaved change is kept:")
+CHANGED_BESIDE = _("Changed while this page was open; saving shows the new value first:")
 CHANGED_RELOAD = _("This segment was changed while this page was open. Reload the page to see it.")
 
 # ── The actions of the admin ──────────────────────────────────────────────────────────────────

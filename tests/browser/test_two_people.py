@@ -17,7 +17,7 @@ def test_what_another_saves_appears_in_the_open_page(person: Person, site: Site)
 
     notice = page.locator("[data-bunce-changed]")
     expect(notice).to_contain_text("Changed while this page was open, and updated here: Name.")
-    expect(notice).to_contain_text("your unsaved change is kept: Description.")
+    expect(notice).to_contain_text("saving shows the new value first: Description.")
     expect(page.get_by_label("Name")).to_have_value("Gold")
     expect(page.get_by_label("Description")).to_have_value("mine, not saved yet")
 

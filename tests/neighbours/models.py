@@ -12,6 +12,21 @@ class Vip(Segment):
     owner = models.CharField(max_length=50, default="")
 
 
+class Campaign(Segment):
+    """A segment with fields of many kinds."""
+
+    groups = models.ManyToManyField("auth.Group", blank=True)
+    starts = models.DateTimeField(null=True, blank=True)
+    paid = models.BooleanField(null=True, blank=True)
+    rules = models.JSONField(default=dict, blank=True)
+    budget = models.DecimalField(max_digits=8, decimal_places=2, default=0)
+    owner = models.ForeignKey("auth.User", models.SET_NULL, null=True, blank=True)
+    attachment = models.FileField(blank=True)
+    slug = models.CharField(max_length=50, default="", blank=True)
+    editor = models.CharField(max_length=50, default="", editable=False)
+    saved = models.DateTimeField(auto_now=True)
+
+
 class Numbered(Segment):
     """A segment with a primary key defined by the site."""
 

@@ -249,28 +249,31 @@
 
   // ── Two people, one segment ──────────────────────────────────────────────────────────────────
 
-  /* Show what was changed while the page was open. Fields without unsaved edits take the new value;
-     for the others the page that is saved will ask. Each value is [label, hidden field, text]. */
+  /* Show what was changed while the page was open. Plain fields without unsaved edits take the new
+     value; for the others the page that is saved will ask. Each value is [label, name, text, whether
+     the form shows the text as it is]. */
   function showChanges(root, values, texts) {
-    const form = document.getElementById("segment_form");
+    const hidden = root.querySelector("[data-bunce-shown]");
+    const shown = JSON.parse(hidden?.value || "{}");
+    const form = hidden?.form;
     const updated = [];
     const kept = [];
-    for (const [label, name, text] of values) {
-      const hidden = form?.elements.namedItem(name);
-      if (!hidden || unixLines(hidden.value) === unixLines(text)) continue;
-      const field = form.elements.namedItem(name.slice("initial-".length));
-      if (valueOf(field) === unixLines(hidden.value)) {
+    for (const [label, name, text, plain] of values) {
+      if (!(name in shown) || shown[name] === text) continue;
+      const field = form.elements.namedItem(name);
+      if (plain && field && valueOf(field) === unixLines(shown[name])) {
         if (field.type === "checkbox") field.checked = text === "True";
         else field.value = text;
-        hidden.value = text;
-        if (form.bunceSaved) {
-          form.bunceSaved[name] = valueOf(hidden);
-          form.bunceSaved[field.name] = valueOf(field);
-        }
+        shown[name] = text;
+        if (form.bunceSaved) form.bunceSaved[name] = valueOf(field);
         updated.push(label);
       } else {
         kept.push(label);
       }
+    }
+    if (updated.length) {
+      hidden.value = JSON.stringify(shown);
+      if (form.bunceSaved) form.bunceSaved[hidden.name] = valueOf(hidden);
     }
     const notice = root.querySelector("[data-bunce-changed]");
     if (!notice) return;
@@ -291,14 +294,14 @@
   }
 
   function unixLines(text) {
-    return text.replaceAll("\r\n", "\n");
+    return text.replace(/\r\n?/g, "\n");
   }
 
   // ── Unsaved changes ──────────────────────────────────────────────────────────────────────────
 
   /* The action buttons do not submit the segment's form, so they would discard unsaved changes. */
   function guardUnsaved(root) {
-    const form = document.getElementById("segment_form");
+    const form = root.closest("form");
     const notice = root.querySelector("[data-bunce-unsaved]");
     if (!form || !notice) return;
     // After a failed save, what the form contains is not saved.
