@@ -8,18 +8,25 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from celery import Celery
-from celery.exceptions import QueueNotFound
 from django.apps import apps
 from django.conf import settings as django_settings
 from django.core import checks
 from django.core.checks import CheckMessage, Error
 from django.db import connections, router
+from django.db.models import Manager, QuerySet
 
-from bunce_sync.client import is_loopback, proxy_for
-from bunce_sync.conf import SETTINGS, conf, raw_settings
+from bunce_sync.client import check_url, is_loopback, proxy_for
+from bunce_sync.conf import BASE_URLS, SETTINGS, conf, raw_settings
 from bunce_sync.exceptions import ConfigurationError
-from bunce_sync.routing import celery_app, destination, unimported_module, worker_queues
-from bunce_sync.tasks import SWEEP
+from bunce_sync.routing import (
+    SWEEP,
+    RoutingFailed,
+    celery_app,
+    destination,
+    is_scheduled,
+    unimported_module,
+    worker_queues,
+)
 
 #: Hosts of bunce-api's "Basics", and the kind of key that belongs to each.
 HOSTS = {"api.bunce.so": "sk_live_", "sandbox.api.bunce.so": "sk_test_"}
@@ -99,7 +106,17 @@ def check_address(**kwargs: Any) -> list[CheckMessage]:
                 id="bunce_sync.E005",
             )
         )
-    expected = HOSTS.get(host)
+    try:
+        check_url(conf.base_url)
+    except ConfigurationError as error:
+        messages.append(
+            Error(
+                str(error),
+                hint=f"Set BUNCE_SYNC['BASE_URL'] to a URL such as {BASE_URLS['live']}.",
+                id="bunce_sync.E021",
+            )
+        )
+    expected = HOSTS.get(host.rstrip("."))
     other = next((prefix for prefix in HOSTS.values() if prefix != expected), "")
     if expected and conf.API_KEY.startswith(other):
         kind = "live" if expected == "sk_test_" else "test"
@@ -262,22 +279,21 @@ def check_celery(**kwargs: Any) -> list[CheckMessage]:
 
 
 def _check_queue(app: Celery) -> list[CheckMessage]:
-    routed = ""
     try:
-        routed = destination(app, "") or ""
         queue = destination(app, conf.QUEUE)
-    except QueueNotFound as error:
+        routed = destination(app, "")
+    except RoutingFailed as error:
         listed = ", ".join(map(repr, worker_queues(app)))
         return [
             checks.Warning(
-                f"Celery refuses to send the app's tasks: {str(error).rstrip('.')}, and"
-                " task_create_missing_queues is off. Segments wait for the next sweep.",
-                hint=f"Add the queue to CELERY_TASK_QUEUES, or use one of {listed}.",
+                f"Celery cannot send the app's tasks: {error}. Segments wait for the next sweep.",
+                hint=f"Add the queue to CELERY_TASK_QUEUES, use one of {listed}, or correct"
+                " CELERY_TASK_ROUTES.",
                 id="bunce_sync.W014",
             )
         ]
     default = app.conf.task_default_queue
-    if not conf.QUEUE or routed in (default, queue, ""):
+    if not conf.QUEUE or routed in (default, queue, None):
         return []
     return [
         checks.Warning(
@@ -291,8 +307,7 @@ def _check_queue(app: Celery) -> list[CheckMessage]:
 
 def _check_beat(app: Celery) -> list[CheckMessage]:
     app.finalize()
-    entries = (app.conf.beat_schedule or {}).values()
-    if any(entry.get("task") == SWEEP for entry in entries):
+    if is_scheduled(app):
         return []
     return [
         checks.Warning(
@@ -321,7 +336,7 @@ def check_managers(**kwargs: Any) -> list[CheckMessage]:
         for model in apps.get_models()
         if issubclass(model, segment)
         for manager in model._meta.managers
-        if not isinstance(manager.all(), guarded)
+        if not _is_guarded(manager, guarded)
     ]
 
 
@@ -371,6 +386,13 @@ def check_tenants(**kwargs: Any) -> list[CheckMessage]:
             id="bunce_sync.W020",
         )
     ]
+
+
+def _is_guarded(manager: Manager[Any], guarded: type[QuerySet[Any]]) -> bool:
+    try:
+        return isinstance(manager.all(), guarded)
+    except Exception:  # noqa: BLE001 - a manager of the site may need what a request sets
+        return True
 
 
 def _problem(key: str) -> str:

@@ -14,7 +14,6 @@ from datetime import datetime, timedelta
 from typing import Final, Generic, Literal, TypeVar
 
 from celery import Celery
-from celery.exceptions import QueueNotFound
 from django.core import checks
 from django.db import DatabaseError
 from django.utils import timezone
@@ -25,7 +24,7 @@ from bunce_sync.choices import Outcome, Status, Sweeper
 from bunce_sync.client import BunceClient, Position, RequestRecord
 from bunce_sync.conf import conf
 from bunce_sync.results import Result
-from bunce_sync.routing import celery_app, destination
+from bunce_sync.routing import celery_app, known_destination
 from bunce_sync.status.presenters import (
     describe_operation,
     describe_problem,
@@ -328,12 +327,9 @@ def _workers(before: Sweep, seconds: float) -> Iterator[Finding]:
     if broken:
         yield Finding("worker", "skip", "No worker can be asked without a broker.")
         return
-    try:
-        queue = destination(app, conf.usable("QUEUE"))
-        asked_at = shared_state.now()
-        sent = publisher.publisher.publish(tasks.sweep)
-    except QueueNotFound:
-        sent = False
+    queue = known_destination(app)
+    asked_at = shared_state.now()
+    sent = publisher.publisher.publish(tasks.sweep)
     if not sent:
         yield Finding(
             "worker",
@@ -348,7 +344,7 @@ def _workers(before: Sweep, seconds: float) -> Iterator[Finding]:
         yield Finding(
             "worker",
             "warn" if by_command else "fail",
-            f"No worker took a message from the queue {queue!r} within {seconds:.0f} s"
+            f"No worker took a message{_from(queue)} within {seconds:.0f} s"
             + (", but bunce_sweep runs." if by_command else "."),
             "If workers run, they are busy with other tasks or consume other queues (option -Q)."
             f" Else start one: {start_command(get_status())}",
@@ -356,8 +352,12 @@ def _workers(before: Sweep, seconds: float) -> Iterator[Finding]:
         yield Finding("beat", "skip", "Without a worker it cannot be told whether beat runs.")
         return
     took = clocks.monotonic() - began
-    yield Finding("worker", "pass", f"A worker took a message from {queue!r} in {took:.1f} s.")
+    yield Finding("worker", "pass", f"A worker took a message{_from(queue)} in {took:.1f} s.")
     yield _beat(beats=not before.late and before.by == Sweeper.WORKER)
+
+
+def _from(queue: str | None) -> str:
+    return f" from the queue {queue!r}" if queue else ""
 
 
 def _beat(*, beats: bool) -> Finding:
@@ -398,16 +398,25 @@ def _without_celery(sweep: Sweep) -> Finding:
 
 
 def _broker(app: Celery) -> Finding | None:
-    """Return what is wrong with the broker; None if it accepts a connection."""
+    """Return what is wrong with the broker; None if it, or one for fail-over, can be used."""
     try:
-        producer = publisher.connect(app)
+        urls = publisher.broker_urls(app)
     except Exception as error:  # noqa: BLE001 - each transport has its own errors
+        return _broker_not_loaded(error)
+    problems = [_broker_problem(app, url) for url in urls]
+    return problems[0] if all(problems) else None
+
+
+def _broker_problem(app: Celery, url: str | None) -> Finding | None:
+    try:
+        producer = publisher.connect(app, url)
+    except Exception as error:  # noqa: BLE001 - as above
         return _broker_not_loaded(error)
     try:
         getattr(producer.connection, "default_channel")  # noqa: B009 - an attribute that connects
     except VersionMismatch as error:
         return _broker_not_loaded(error)
-    except Exception as error:  # noqa: BLE001 - each transport has its own errors
+    except Exception as error:  # noqa: BLE001 - as above
         return Finding(
             "broker",
             "fail",

@@ -151,7 +151,25 @@ class Publisher:
                     raise
             else:
                 return
-        self._send(task, args, connect(task.app))
+        first, *others = broker_urls(task.app)
+        try:
+            self._send(task, args, connect(task.app, first))
+        except Exception:
+            if not self._send_to_any(task, args, others):
+                raise
+
+    def _send_to_any(
+        self, task: Task[Any, Any], args: tuple[Any, ...], urls: list[str | None]
+    ) -> bool:
+        """Return whether one of the site's other brokers accepted the message."""
+        for url in urls:
+            try:
+                self._send(task, args, connect(task.app, url))
+            except Exception as error:  # noqa: BLE001 - each transport has its own errors
+                logger.debug("An alternative broker failed: %s", type(error).__name__)
+            else:
+                return True
+        return False
 
     def _send(self, task: Task[Any, Any], args: tuple[Any, ...], producer: Producer) -> None:
         try:
@@ -172,12 +190,21 @@ class Publisher:
         return None
 
 
-def connect(app: Celery) -> Producer:
-    """Return a producer on a connection of its own, which is opened when it is first used."""
+def broker_urls(app: Celery) -> list[str | None]:
+    """Return the site's brokers, one or several for fail-over; None stands for the only one."""
+    return [*dict.fromkeys(app.connection_for_write().alt)] or [None]
+
+
+def connect(app: Celery, url: str | None = None) -> Producer:
+    """Return a producer on a connection of its own, which is opened when it is first used.
+
+    Args:
+        url: one of ``broker_urls``.
+    """
     driver = app.connection_for_write().transport.driver_type  # lazy: nothing is opened
     limits: dict[str, Any] = {"redis": _REDIS, "amqp": _AMQP}.get(driver, {})
     connection = app.connection_for_write(
-        connect_timeout=STEP_SECONDS, transport_options=_ONE_ATTEMPT | limits
+        url, connect_timeout=STEP_SECONDS, transport_options=_ONE_ATTEMPT | limits
     )
     return Producer(connection, auto_declare=False)
 

@@ -8,12 +8,18 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Mapping
 from functools import lru_cache
 from importlib.util import find_spec
+from typing import Any
 
 from celery import Celery
 from celery.app import app_or_default
 from celery.app.routes import Router, prepare
+from celery.exceptions import QueueNotFound
+
+from bunce_sync.conf import conf
+from bunce_sync.exceptions import BunceSyncError
 
 #: Celery's application of last resort, in a process that created none.
 FALLBACK = "default"
@@ -25,6 +31,8 @@ UNKNOWN_PACKAGE = "yourproject"
 LOOP_COMMAND = "python manage.py bunce_sweep --loop"
 CRON_COMMAND = "python manage.py bunce_sweep --max-seconds 50"
 TASK = "bunce_sync.push_segment"
+#: The name of the task that beat starts.
+SWEEP = "bunce_sync.sweep"
 
 
 def celery_app() -> Celery | None:
@@ -52,6 +60,28 @@ def unimported_module() -> str:
     return name if exists and celery_app() is None else ""
 
 
+class RoutingFailed(BunceSyncError):
+    """Celery cannot say to which queue the app's tasks go."""
+
+
+def known_destination(app: Celery) -> str | None:
+    """Return the queue that messages go to; None if it is not known."""
+    try:
+        return destination(app, conf.usable("QUEUE"))
+    except RoutingFailed:  # reported by a system check
+        return None
+
+
+def is_scheduled(app: Celery) -> bool:
+    """Return whether beat's schedule has an entry for the sweep."""
+    entries = (app.conf.beat_schedule or {}).values()
+    names = (
+        entry.get("task") if isinstance(entry, Mapping) else getattr(entry, "task", None)
+        for entry in entries
+    )
+    return SWEEP in names
+
+
 def destination(app: Celery, queue: str) -> str | None:
     """Return the queue that messages go to; None if the site routes by exchange alone.
 
@@ -60,14 +90,21 @@ def destination(app: Celery, queue: str) -> str | None:
         queue: the setting ``QUEUE``; if it is empty, the site's routes decide.
 
     Raises:
-        celery.exceptions.QueueNotFound: ``task_create_missing_queues`` is off, and the queue is
-            not among ``task_queues``.
+        RoutingFailed: Celery refuses the queue, or a router of the site raised an error.
     """
     # Its own set of queues: a look-up adds a missing queue, which a worker would then consume.
     queues = app.amqp.Queues(app.conf.task_queues)
-    router = Router(prepare(app.conf.task_routes), queues, app=app)
-    route = router.route({"queue": queue} if queue else {}, TASK)
-    found = route.get("queue")
+    options = {"queue": queue} if queue else {}
+    try:
+        router = Router(prepare(app.conf.task_routes), queues, app=app)
+        task: Any = app.tasks.get(TASK)
+        found = router.route(options, TASK, (), {}, task).get("queue")
+    except QueueNotFound as error:
+        raise RoutingFailed(
+            f"{str(error).rstrip('.')}, and task_create_missing_queues is off"
+        ) from error
+    except Exception as error:
+        raise RoutingFailed(f"a router raised {type(error).__name__}") from error
     return None if found is None else str(found.name)
 
 

@@ -210,10 +210,11 @@ def _mark(
 ) -> int:
     rows = rows.using(database.alias())
     with transaction.atomic(using=database.alias()):
-        first = rows.values_list("pk", flat=True).first()
-        count = rows.update_sync_fields(**changes)
+        # In one order: two people who select the same rows would otherwise block each other.
+        keys = list(rows.locked().order_by("pk").values_list("pk", flat=True))
+        count = rows.filter(pk__in=keys).update_sync_fields(**changes) if keys else 0
         if count:
-            _publish_after_commit(task, *(args or [first]))
+            _publish_after_commit(task, *(args or [keys[0]]))
     return count
 
 

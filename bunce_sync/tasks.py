@@ -14,6 +14,7 @@ from celery import Celery, Task, shared_task
 from bunce_sync.conf import conf
 from bunce_sync.exceptions import ConfigurationError
 from bunce_sync.publisher import MESSAGES_PER_SECOND, publisher
+from bunce_sync.routing import SWEEP, is_scheduled
 from bunce_sync.sync import push
 from bunce_sync.sync import sweep as sweep_module
 from bunce_sync.sync.budget import Budget
@@ -27,8 +28,6 @@ TIME_BUDGET = 5.0
 #: Seconds after which a worker that finds nothing more looks once again: the publisher does not
 #: send a message for each of the rows that are saved in quick succession.
 RECHECK_DELAY = 2 / MESSAGES_PER_SECOND
-#: The name of the task that beat starts.
-SWEEP = "bunce_sync.sweep"
 #: Seconds after which Celery ends a task that hangs. It replaces the site's own time limits, which
 #: may be shorter than a request: ended in the middle of one, a create would be in doubt.
 TIME_LIMIT = 3600
@@ -97,13 +96,12 @@ class SweepTask(BunceTask):
     @classmethod
     def on_bound(cls, app: Celery) -> None:
         """Add the task to beat's schedule, unless the site has scheduled it."""
-        schedule = app.conf.beat_schedule
-        if any(entry.get("task") == SWEEP for entry in schedule.values()):
+        if is_scheduled(app):
             return
         interval = conf.usable("SWEEP_INTERVAL")
         # No changes to the site's dict. While no worker runs, sweeps must not pile up.
         app.conf.beat_schedule = {
-            **schedule,
+            **(app.conf.beat_schedule or {}),
             SWEEP: {"task": SWEEP, "schedule": interval, "options": {"expires": interval}},
         }
 

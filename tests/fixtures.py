@@ -115,9 +115,15 @@ def site_app() -> Iterator[Celery]:
         *("task_queues", "task_routes"),
     )
     before = {key: app.conf[key] for key in changed}
+    _forget_routes(app)
     yield app
     app.conf.update(before)
-    app.amqp.flush_routes()
+    _forget_routes(app)
+    publisher.reset()
+
+
+def _forget_routes(app: Any) -> None:
+    """Make the application read its routes and queues again when they are next needed."""
+    app.amqp._rtable = None
     for name in ("router", "queues"):
         app.amqp.__dict__.pop(name, None)
-    publisher.reset()

@@ -7,7 +7,7 @@ in ``bunce_sync.sync``.
 from .client import BunceClient, shared_client
 from .paging import Page, Position
 from .request_record import RequestRecord
-from .transport import is_loopback, proxy_for
+from .transport import check_url, is_loopback, proxy_for
 from .types import Customer, RemoteSegment
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "Position",
     "RemoteSegment",
     "RequestRecord",
+    "check_url",
     "is_loopback",
     "proxy_for",
     "shared_client",

@@ -45,11 +45,15 @@ class Call:
     The request as a whole may take as long as both timeouts together.
 
     Attributes:
+        prepared: whether the request is ready to be sent.
         handled: whether requests' own adapter took the request, so that nothing can be sent except
             by our connections.
     """
 
-    __slots__ = ("_deadline", "_read_timeout", "_wait", "active", "handled", "held_back", "record")
+    __slots__ = (
+        *("_deadline", "_read_timeout", "_wait"),
+        *("active", "handled", "held_back", "prepared", "record"),
+    )
 
     def __init__(
         self, record: RequestRecord, *, connect_timeout: float, read_timeout: float
@@ -60,7 +64,7 @@ class Call:
         self._wait = connect_timeout
         self.active = Instant()
         self.held_back = False
-        self.handled = False
+        self.prepared = self.handled = False
 
     def connected(self) -> None:
         """Switch from the connect timeout to the read timeout."""

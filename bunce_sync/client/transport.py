@@ -64,7 +64,7 @@ class Transport:
         read_timeout: float,
         max_response_bytes: int,
     ) -> None:
-        self._base, self.address = _check_url(base_url)
+        self._base, self.address = check_url(base_url)
         self._connect_timeout = connect_timeout
         self._read_timeout = read_timeout
         self._max_response_bytes = max_response_bytes
@@ -111,15 +111,7 @@ class Transport:
     ) -> RawResponse | BunceError:
         record = call.record
         try:
-            response = self._session.request(
-                record.method,
-                self._base + record.path,
-                params=query,
-                data=content,
-                timeout=(self._connect_timeout, self._read_timeout),
-                allow_redirects=False,
-                stream=True,
-            )
+            response = self._perform(call, query, content)
             if call.held_back:
                 response.raw.release_conn()
                 return PermitExpired("the permit expired while connecting")
@@ -132,13 +124,29 @@ class Transport:
         except BunceError as error:
             return error
         except WIRE_ERRORS as error:
-            if not (call.handled or isinstance(error, ValueError)):
-                # A library has replaced requests' adapter, as those that mock or cache responses
-                # do. Whether it sent the request is not known.
-                record.sent = True
             if record.sent:
                 return no_response_error(error, http_status=record.http_status, redact=self.redact)
             return not_sent_error(error, address=self.address, redact=self.redact)
+
+    def _perform(
+        self, call: Call, query: Mapping[str, str] | None, content: bytes | None
+    ) -> requests.Response:
+        try:
+            return self._session.request(
+                call.record.method,
+                self._base + call.record.path,
+                params=query,
+                data=content,
+                timeout=(self._connect_timeout, self._read_timeout),
+                allow_redirects=False,
+                stream=True,
+            )
+        except Exception:
+            if call.prepared and not call.handled:
+                # A library has replaced requests' adapter, as those that mock or cache responses
+                # do. Whether it sent the request is not known.
+                call.record.sent = True
+            raise
 
     def _read(self, response: requests.Response) -> RawResponse | BunceError:
         """Return the response with its body; the caller closes it, which drops unread bytes."""
@@ -210,6 +218,11 @@ class _Session(requests.Session):
         self.mount("http://", _Adapter())
         self.cookies = _NoCookies()
 
+    def send(self, request: requests.PreparedRequest, **kwargs: Any) -> requests.Response:
+        """Send a request as requests does, and note that it is ready to be sent."""
+        current_call.get().prepared = True
+        return super().send(request, **kwargs)
+
     def get_redirect_target(self, resp: requests.Response) -> None:
         """Ignore redirects: requests would read the whole body to prepare the next request."""
 
@@ -278,7 +291,7 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def _check_url(base_url: str) -> tuple[str, str]:
+def check_url(base_url: str) -> tuple[str, str]:
     """Return the URL without a trailing slash, and its host and port.
 
     Raises:
@@ -289,7 +302,7 @@ def _check_url(base_url: str) -> tuple[str, str]:
         port = parts.port or {"http": 80, "https": 443}[parts.scheme]
         (parts.hostname or "").encode("idna")
         requests.Request("GET", base_url).prepare()
-    except (ValueError, KeyError, requests.RequestException):
+    except (ValueError, KeyError, requests.RequestException):  # UnicodeError is a ValueError
         raise ConfigurationError("BASE_URL is not an HTTP or HTTPS URL.") from None
     if parts.username or parts.password:
         raise ConfigurationError("BASE_URL must not contain a user name or password.")

@@ -10,17 +10,15 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import get_args
 
-from celery.exceptions import QueueNotFound
 from django.utils import formats, timezone
 
 from bunce_sync.choices import Decision, Operation, Reason, Status, Sweeper
-from bunce_sync.conf import conf
 from bunce_sync.models import ApiCall, Segment
 from bunce_sync.routing import (
     CRON_COMMAND,
     LOOP_COMMAND,
     celery_app,
-    destination,
+    known_destination,
     worker_command,
 )
 from bunce_sync.status import messages
@@ -334,12 +332,8 @@ def start_command(status: SyncStatus) -> str:
             return LOOP_COMMAND
         case Sweeper.CRON:
             return CRON_COMMAND
-    try:
-        app = celery_app()
-        queue = destination(app, conf.usable("QUEUE")) if app else None
-    except QueueNotFound:  # reported by a system check
-        queue = None
-    return worker_command(queue)
+    app = celery_app()
+    return worker_command(known_destination(app) if app else None)
 
 
 # ── Calls ─────────────────────────────────────────────────────────────────────────────────────

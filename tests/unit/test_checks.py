@@ -77,6 +77,9 @@ def test_valid_settings_give_no_message(settings: Settings) -> None:
         (TEST | {"BASE_URL": "http://8.8.8.8/v1"}, ["E005"]),
         ({"API_KEY": "other", "BASE_URL": "http://bunce:8790/v1"}, ["E005"]),
         (GOOD | {"ENV": "sandbox"}, ["E006"]),
+        (GOOD | {"BASE_URL": "https://a..b/v1"}, ["E021"]),
+        (GOOD | {"BASE_URL": "https://\udc80/"}, ["E021"]),
+        (GOOD | {"BASE_URL": "https://sandbox.api.bunce.so./v1"}, ["E006"]),
         (GOOD | {"BASE_URL": "https://SANDBOX.api.bunce.so/v1"}, ["E006"]),
         ({"API_KEY": "sk_test_1"}, ["E006"]),
         ({"API_KEY": "of-a-kind-not-known-yet"}, []),
@@ -315,6 +318,19 @@ def test_a_subclass_with_an_unguarded_manager_is_reported(
     assert message.id == "bunce_sync.W011"
     assert message.msg.startswith("Vip.plain is not based on the app's queryset")
     assert "SegmentQuerySet" in str(message.hint)
+
+
+def test_a_manager_that_needs_a_request_is_left_out(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Scoped(models.Manager[Vip]):
+        def get_queryset(self) -> models.QuerySet[Vip]:
+            raise RuntimeError("no tenant")
+
+    manager = Scoped()
+    manager.name, manager.model = "scoped", Vip
+    monkeypatch.setattr(Vip._meta, "managers", (*Vip._meta.managers, manager))
+    assert found(settings, GOOD) == []
 
 
 class Routes:

@@ -59,7 +59,10 @@ def test_a_mocked_error_was_sent(
 
 @pytest.mark.parametrize(
     "error",
-    [requests.ConnectionError("x"), requests.ReadTimeout(), requests.ConnectTimeout(), OSError()],
+    [
+        *(requests.ConnectionError("x"), requests.ReadTimeout(), requests.ConnectTimeout()),
+        *(OSError(), ValueError("x"), requests.exceptions.InvalidHeader("x")),
+    ],
 )
 def test_a_mocked_failure_may_have_been_sent(
     client: BunceClient, mocked: responses.RequestsMock, error: Exception
@@ -69,6 +72,17 @@ def test_a_mocked_failure_may_have_been_sent(
     with pytest.raises(NoResponse):
         client.create_segment({"name": "VIP"}, record=record)
     assert record.sent
+
+
+@pytest.mark.django_db
+def test_a_mock_that_fails_by_itself_may_have_sent(
+    settings: Settings, mocked: responses.RequestsMock
+) -> None:
+    configure(settings, BASE_URL=URL, API_KEY="sk_test_1")
+    mocked.post(f"{URL}/segments", body=RuntimeError("x"))
+    row = Segment.objects.create(name="VIP")
+    push.push(row.pk)
+    assert fresh(row).status == Status.IN_DOUBT
 
 
 def test_the_same_holds_for_requests_mock(client: BunceClient) -> None:

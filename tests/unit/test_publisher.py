@@ -99,15 +99,27 @@ def test_a_failure_is_one_line_without_the_brokers_address(
     assert "secret" not in caplog.text
 
 
+def test_another_broker_of_the_site_takes_over(
+    queue: BrokerQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setenv("CELERY_BROKER_URL", "redis://127.0.0.1:9/0;memory://localhost")
+        assert publish()
+        publisher.reset()
+        patch.setenv("CELERY_BROKER_URL", "redis://127.0.0.1:9/0;redis://127.0.0.1:9/1")
+        assert not publish()
+    assert queue.sent() == [("push_segment", [1])]
+
+
 def test_a_connection_is_reused_unless_it_was_idle_for_too_long(
     queue: BrokerQueue, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made: list[object] = []
     connect = publisher_module.connect
 
-    def count_and_connect(app: Celery) -> Producer:
+    def count_and_connect(app: Celery, url: str | None = None) -> Producer:
         made.append(app)
-        return connect(app)
+        return connect(app, url)
 
     monkeypatch.setattr(publisher_module, "connect", count_and_connect)
     assert publish()

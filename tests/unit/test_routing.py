@@ -10,13 +10,14 @@ from typing import Any
 
 import pytest
 from celery import Celery
-from celery.exceptions import QueueNotFound
+from celery.beat import ScheduleEntry
+from celery.schedules import schedule
 from django.core import checks
 from kombu import Queue
 from pytest_django import Settings
 
-from bunce_sync.routing import destination, worker_command, worker_queues
-from bunce_sync.tasks import SWEEP, push_segment
+from bunce_sync.routing import SWEEP, RoutingFailed, destination, worker_command, worker_queues
+from bunce_sync.tasks import push_segment
 
 from .core import configure
 
@@ -53,7 +54,7 @@ def test_the_setting_comes_first_then_the_sites_routes(
 
 def test_a_queue_that_celery_may_not_create_is_an_error() -> None:
     app = application(task_create_missing_queues=False)
-    with pytest.raises(QueueNotFound):
+    with pytest.raises(RoutingFailed, match="task_create_missing_queues is off"):
         destination(app, "bunce")
 
 
@@ -114,7 +115,7 @@ def test_a_queue_that_celery_refuses_is_reported(site_app: Celery, settings: Set
     site_app.conf.update(task_queues=LISTED, task_create_missing_queues=False)
     [(code, text, hint)] = found()
     assert (code, "'bunce'" in text) == ("W014", True)
-    assert hint == "Add the queue to CELERY_TASK_QUEUES, or use one of 'celery', 'mail'."
+    assert hint.startswith("Add the queue to CELERY_TASK_QUEUES, use one of 'celery', 'mail',")
 
 
 def test_a_route_to_a_queue_that_celery_refuses_is_reported(site_app: Celery) -> None:
@@ -136,6 +137,38 @@ def test_a_schedule_that_lost_the_sweep_is_reported(site_app: Celery) -> None:
     site_app.conf.beat_schedule = {"mail": {"task": "mail", "schedule": 60}}
     [(code, text, _hint)] = found()
     assert (code, SWEEP in text) == ("W016", True)
+
+
+def by_task(
+    name: str, args: Any, kwargs: Any, options: Any, task: Any = None, **more: Any
+) -> dict[str, str]:
+    """Route by the task itself, as a site may."""
+    return {"queue": task.name.split(".")[0]}
+
+
+def without_a_tenant(*args: Any, **kwargs: Any) -> None:
+    raise RuntimeError("no tenant")
+
+
+def test_a_router_gets_the_task() -> None:
+    assert destination(application(task_routes=[by_task]), "") == "bunce_sync"
+
+
+@pytest.mark.parametrize("router", [without_a_tenant, "nothing.of.the.kind"])
+def test_a_router_that_fails_is_reported(site_app: Celery, router: Any) -> None:
+    site_app.conf.update(task_routes=[router])
+    [(code, text, hint)] = found()
+    assert (code, "a router raised" in text, "CELERY_TASK_ROUTES" in hint) == ("W014", True, True)
+
+
+@pytest.mark.parametrize(
+    "entries", [None, {"own": ScheduleEntry(name="own", task=SWEEP, schedule=schedule(5))}]
+)
+def test_any_schedule_that_beat_accepts_is_accepted(entries: Any) -> None:
+    app = application(beat_schedule=entries)
+    app.finalize()
+    [entry] = app.conf.beat_schedule.values()
+    assert (getattr(entry, "task", None) or entry["task"]) == SWEEP
 
 
 # Messages follow

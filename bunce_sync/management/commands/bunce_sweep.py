@@ -79,17 +79,21 @@ class Command(BaseCommand):
 
     def _loop(self) -> None:
         """RunResult repeatedly, and wait for a database that is unavailable."""
-        interval = _interval()
+        interval, failure = _interval(), ""
         self._say(f"Sweeping every {interval:g} s. Press Ctrl-C to stop.")
         while not self._stop.is_set() and clocks.monotonic() < self._ends:
             try:
                 self._work_and_report(only_changes=True)
+                failure = ""
             except CommandError as error:
                 if isinstance(error.__cause__, ConfigurationError):
                     raise
+                failure = str(error)
                 self.stderr.write(f"{error} Retrying in {interval:g} s.")
                 database.connection().close()
             self._stop.wait(min(interval, max(0.0, self._ends - clocks.monotonic())))
+        if failure:
+            raise CommandError(failure)
 
     def _work_and_report(self, *, only_changes: bool = False) -> None:
         """Work, print a report, and without ``--loop`` fail if something failed."""
