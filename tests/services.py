@@ -6,6 +6,9 @@ skip would hide that nothing was tested.
 
 import os
 import shutil
+import subprocess
+import sys
+import tempfile
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -109,6 +112,16 @@ def _probe_chromium(path: str) -> None:
         raise FileNotFoundError(f"{path} is not installed")
 
 
+def _probe_package_index(_url: str) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        subprocess.run(
+            [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", folder, "hatchling"],
+            check=True,
+            capture_output=True,
+            timeout=60,
+        )
+
+
 POSTGRES = Service(
     "PostgreSQL", "TEST_POSTGRES_URL", "postgres://postgres@127.0.0.1:5432", _probe_postgres
 )
@@ -118,6 +131,8 @@ RABBITMQ = Service(
     "RabbitMQ", "TEST_RABBITMQ_URL", "amqp://guest:guest@127.0.0.1:5672", _probe_rabbitmq
 )
 CHROMIUM = Service("Chromium", "CHROMIUM", "chromium", _probe_chromium)
+#: pip also reads the variable; without it, pip's own configuration decides.
+PACKAGE_INDEX = Service("The package index", "PIP_INDEX_URL", "", _probe_package_index)
 ALL = (POSTGRES, MARIADB, REDIS, RABBITMQ, CHROMIUM)
 
 

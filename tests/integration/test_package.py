@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,6 +20,7 @@ import requests
 
 import bunce_sync
 from bunce_sync.testing.emulator import Emulator
+from tests import services
 from tests.site import LOGIN, ROOT, Broker, eventually, free_port
 
 QUICKSTART = (ROOT / "README.md").read_text().partition("## Quickstart")[2]
@@ -50,10 +52,22 @@ class Tests(TestCase):
 
 @pytest.fixture(scope="module")
 def dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Build wheel and sdist as ``make release`` does."""
-    folder = tmp_path_factory.mktemp("dist")
-    run(sys.executable, "-m", "build", "--outdir", str(folder), cwd=ROOT)
-    return folder
+    """Build wheel and sdist with ``make release``; return their folder."""
+    services.require(services.PACKAGE_INDEX)
+    checkout = tmp_path_factory.mktemp("release") / "checkout"
+    for folder in ("bunce_sync", "docs"):
+        ignore = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(ROOT / folder, checkout / folder, ignore=ignore)
+    for path in ROOT.iterdir():
+        if path.is_file():
+            shutil.copy(path, checkout)
+    # What a working copy may contain, whether Git ignores it or not.
+    for name in (".env", "bunce_sync/.env", "bunce_sync/.conf.py.swp", "db.sqlite3"):
+        (checkout / name).write_text("secret")
+    printed = run("make", "release", f"PYTHON={sys.executable}", cwd=checkout)
+    assert "Nothing was uploaded" in printed
+    assert "twine upload dist/*" in printed
+    return checkout / "dist"
 
 
 def run(*command: str, cwd: Path, env: dict[str, str] | None = None) -> str:
@@ -65,21 +79,25 @@ def run(*command: str, cwd: Path, env: dict[str, str] | None = None) -> str:
 def test_the_wheel_contains_the_app_and_nothing_else(dist: Path) -> None:
     [wheel] = dist.glob("*.whl")
     names = set(zipfile.ZipFile(wheel).namelist())
-    assert {name.split("/")[0] for name in names} == {
-        "bunce_sync",
-        f"django_bunce_sync-{bunce_sync.__version__}.dist-info",
+    info = f"django_bunce_sync-{bunce_sync.__version__}.dist-info/"
+    files = {
+        path.relative_to(ROOT).as_posix()
+        for path in (ROOT / "bunce_sync").rglob("[!.]*")
+        if path.is_file() and "__pycache__" not in path.parts
     }
-    tracked = run("git", "ls-files", "bunce_sync", cwd=ROOT).split()
-    assert set(tracked) <= names, "templates, static files, locale, openapi.json and py.typed"
+    assert {name for name in names if not name.startswith(info)} == files
+    assert {"bunce_sync/py.typed", "bunce_sync/locale/fr/LC_MESSAGES/django.mo"} <= names
     assert not [name for name in names if "test" in name and "/testing/" not in name]
 
 
-def test_the_sdist_contains_no_tests_and_no_sample_site(dist: Path) -> None:
+def test_the_sdist_contains_no_tests_no_sample_site_and_no_secret(dist: Path) -> None:
     [sdist] = dist.glob("*.tar.gz")
     with tarfile.open(sdist) as archive:
-        top = {name.split("/")[1] for name in archive.getnames() if "/" in name}
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    top = {name.split("/")[0] for name in names}
     assert {"bunce_sync", "docs", "README.md", "CHANGELOG.md", "LICENSE", "pyproject.toml"} <= top
     assert top.isdisjoint({"tests", "project", "benchmarks", ".ci", "manage.py"})
+    assert not [name for name in names if re.search(r"\.env|\.swp|sqlite3", name)]
 
 
 def test_the_metadata_is_complete_and_its_links_are_absolute(dist: Path) -> None:
@@ -111,11 +129,11 @@ class NewSite:
         self.env = {
             "PATH": f"{self.bin}:{os.environ['PATH']}",
             "HOME": str(folder),
-            # What the README has people export; and Redis, which other tests use as well.
+            # What the README has people export.
             "BUNCE_BASE_URL": bunce.base_url,
             "BUNCE_API_KEY": "sk_test_anything",
-            "CELERY_BROKER_URL": broker.url,
         }
+        self.broker = broker
 
     def shell(self, command: str) -> str:
         """Run a command of the README, with the wheel for the name of the package."""
@@ -130,7 +148,10 @@ class NewSite:
         command = "django-admin startproject mysite ."
         assert command in QUICKSTART
         self.shell(command)
-        return {self.write(block) for block in FILES}
+        # Redis is as in the README, but other tests use that database as well.
+        shown = '"redis://localhost:6379/0"'
+        assert shown in "".join(FILES)
+        return {self.write(block.replace(shown, repr(self.broker.url))) for block in FILES}
 
     def write(self, block: str) -> str:
         """Put a block into the file that its first line names, and return the file's name."""
