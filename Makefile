@@ -20,7 +20,7 @@ OLDEST = Django==5.2 celery==5.4.0 requests==2.32.2 urllib3==2.0.7 djangorestfra
 TESTED_WITH = dj-database-url django-reversion \
 	django-simple-history freezegun greenlet hypothesis \
 	jsonschema requests-mock responses time-machine pytest pytest-django pytest-randomly pytest-xdist
-NEWEST = axe-playwright-python django-unfold playwright --upgrade --upgrade-strategy eager
+NEWEST = axe-playwright-python django-grappelli django-unfold playwright --upgrade --upgrade-strategy eager
 
 .PHONY: help demo test browsers faults bench screenshots versions lint fmt requirements release clean
 .DEFAULT_GOAL := help

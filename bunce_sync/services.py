@@ -102,14 +102,16 @@ def delete_segments(segments: SegmentQuerySet) -> int:
     """
     with transaction.atomic(using=database.alias()):
         # While the rows are locked, no worker can claim them. SQLite locks the whole database.
-        keys = list(segments.values_list("pk", flat=True))
+        keys = list(
+            segments.values_list("id", flat=True)
+        )  # a subclass may have its own primary key
         rows = list(
             database.segments().filter(pk__in=keys).without_long_fields().locked().order_by("pk")
         )
         if busy := [row for row in rows if not can_delete(row)]:
             raise SegmentsBusy(busy)
         # Use the caller's model, so that rows of a subclass are deleted too.
-        segments.model._base_manager.using(database.alias()).filter(pk__in=keys).delete()
+        segments.model._base_manager.using(database.alias()).filter(id__in=keys).delete()
     return len(rows)
 
 

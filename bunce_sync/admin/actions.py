@@ -130,7 +130,7 @@ class SegmentActionsMixin(ModelAdmin):
             if not self.has_view_or_change_permission(request, segment):
                 raise PermissionDenied
             if segment is not None:
-                run_action(request, action, [segment.pk])
+                run_action(request, action, [segment.id])
             # For a deleted segment, the change view shows Django's message.
             return redirect(self.url("change", object_id))
 
@@ -152,4 +152,4 @@ def _run_on_selected(
 
 
 def _first_ids(queryset: QuerySet[Segment]) -> list[int]:
-    return list(queryset.values_list("pk", flat=True)[: MAX_SELECTED + 1])
+    return list(queryset.values_list("id", flat=True)[: MAX_SELECTED + 1])

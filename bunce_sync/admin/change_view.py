@@ -171,7 +171,11 @@ class ChangeViewMixin(SegmentActionsMixin):
                 "duplicate": cells.copyable_id(duplicate, "duplicate") if duplicate else "",
                 "segment_actions": [action for action in actions if action["applies"]],
             },
-            "remote": {"fields": _remote_fields(segment), "segment": segment},
+            "remote": {
+                "fields": _remote_fields(segment),
+                "segment": segment,
+                "gone": segment.problem_code == "not_found",
+            },
             "timeline": self._timeline(request, segment, status.now),
         }
         return {
@@ -214,7 +218,7 @@ class ChangeViewMixin(SegmentActionsMixin):
         return {
             **timeline(segment, now),
             "no_calls": messages.NO_CALLS % {"n": call_log_days()},
-            "call_log_url": call_log and f"{call_log}?{SEARCH_VAR}={segment.pk}",
+            "call_log_url": call_log and f"{call_log}?{SEARCH_VAR}={segment.id}",
             "copy_icon": cells.icon("copy"),
             "copied_icon": cells.icon("synced"),
         }
@@ -246,6 +250,7 @@ def _remote_fields(segment: Segment) -> list[dict[str, Any]]:
     differing = {
         _("Name"): normalize(name) != normalize(segment.name),
         _("Description"): normalize(description) != normalize(segment.description or ""),
+        _("All customers"): segment.bunce_all_customers not in (None, segment.add_all_customers),
     }
     values = {
         _("Bunce id"): cells.copyable_id(segment.bunce_id, segment.pk),

@@ -34,7 +34,7 @@ REPEATING: Final = frozenset({"", "rate_limited", "key_refused", "worker_lost", 
 
 def timeline(segment: Segment, now: datetime) -> dict[str, Any]:
     """Return the context of the timeline's template: the latest calls, and whether more exist."""
-    newest = database.calls().filter(segment_id=segment.pk).order_by("-pk")
+    newest = database.calls().filter(segment_id=segment.id).order_by("-pk")
     calls = list(newest[: MAX_CALLS + 1])
     return {"entries": [_entry(call, now) for call in calls[:MAX_CALLS]], "more": calls[MAX_CALLS:]}
 

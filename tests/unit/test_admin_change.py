@@ -2,6 +2,7 @@
 
 import json
 import shlex
+from datetime import timedelta
 
 import pytest
 from django.db import connection
@@ -127,6 +128,24 @@ class TestStatus:
         assert 'class="bunce-differs"><dt>Name</dt><dd>VIPs' in shown
         for part in (segment.bunce_id or "", "12,345", "Manual", "&lt;country&gt;"):
             assert part in shown
+
+    def test_a_difference_of_all_customers_is_marked_too(self, client: Client) -> None:
+        shown = html(client, page(row("synced", bunce_all_customers=True)))
+        assert '<div class="bunce-differs"><dt>All customers</dt><dd>Yes' in shown
+
+    def test_content_that_is_no_longer_in_bunce_is_not_shown_as_current(
+        self, client: Client
+    ) -> None:
+        gone = row("rejected", bunce_id="b-1", bunce_name="VIP", last_code="not_found")
+        assert "This is what Bunce last showed." in html(client, page(gone))
+        assert "This is what Bunce last showed." not in html(client, page(row("synced")))
+
+    def test_before_the_search_of_bunces_list_the_page_does_not_say_that_it_is_under_way(
+        self, client: Client
+    ) -> None:
+        shown = html(client, page(row("in_doubt", due_at=timezone.now() + timedelta(hours=1))))
+        assert "being searched" not in shown
+        assert "will show whether Bunce created it" in shown
 
     def test_shows_summary_cause_action_and_bunces_message(self, client: Client) -> None:
         shown = html(client, page(row("rejected", last_error="name is <taken>")))

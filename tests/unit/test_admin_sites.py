@@ -13,9 +13,10 @@ from django.urls import clear_url_caches, path, set_urlconf
 
 from bunce_sync.admin import ApiCallAdmin, SegmentAdmin
 from bunce_sync.models import ApiCall, Segment
-from tests.neighbours.models import Tracked, Vip
+from tests.neighbours.models import Numbered, Tracked, Vip
 
 from .admin_people import call, editor, row
+from .core import Status, fresh, make
 
 pytestmark = pytest.mark.django_db
 
@@ -96,3 +97,24 @@ def test_a_subclass_beside_segments_has_its_own_addresses(
     for base in ("/panel/bunce_sync/segment/", "/panel/neighbours/vip/"):
         page = client.get(f"{base}{segment.pk}/change/").content.decode()
         assert f'data-bunce-live="{base}{segment.pk}/live/"' in page
+
+
+def test_a_subclass_with_its_own_key_is_its_own_segment(
+    site: AdminSite, client: Client, settings: Any
+) -> None:
+    site.register(Numbered, SegmentAdmin)
+    serve(site, settings)
+    others = [make(f"Other {n}") for n in range(3)]
+    number = others[1].pk
+    segment = Numbered.objects.create(name="Numbered", number=number)
+    Segment.objects.all().update_sync_fields(status=Status.REJECTED, last_code="conflict")
+    call(Segment.objects.get(pk=segment.id), message="of the numbered one")
+    listed = "/panel/neighbours/numbered/"
+    assert b"of the numbered one" in client.get(f"{listed}{number}/change/").content
+    client.post(f"{listed}{number}/retry/")
+    assert fresh(Segment.objects.get(pk=segment.id)).status == Status.PENDING
+    client.post(listed, {"action": "retry_selected", "_selected_action": [number]})
+    assert fresh(others[1]).status == Status.REJECTED
+    client.post(f"{listed}{number}/delete/", {"post": "yes"})
+    assert not Numbered.objects.exists()
+    assert Segment.objects.count() == len(others)
