@@ -10,12 +10,14 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from typing import Final, Generic, Literal, TypeVar
+from datetime import timedelta
+from typing import Any, Final, Generic, Literal, TypeVar
+from uuid import uuid4
 
 from celery import Celery
 from django.core import checks
 from django.db import DatabaseError
+from django.db.models import QuerySet
 from django.utils import timezone
 from kombu.exceptions import VersionMismatch
 
@@ -24,7 +26,13 @@ from bunce_sync.choices import Outcome, Status, Sweeper
 from bunce_sync.client import BunceClient, Position, RequestRecord
 from bunce_sync.conf import conf
 from bunce_sync.results import Result
-from bunce_sync.routing import celery_app, known_destination
+from bunce_sync.routing import (
+    CRON_COMMAND,
+    LOOP_COMMAND,
+    celery_app,
+    known_destination,
+    unimported_module,
+)
 from bunce_sync.status.presenters import (
     describe_operation,
     describe_problem,
@@ -203,6 +211,7 @@ class Request(Attempt[T], Generic[T]):
     """
 
     reports_operation = False
+    examines = True
     must_wait = True
 
     def __init__(
@@ -328,8 +337,8 @@ def _workers(before: Sweep, seconds: float) -> Iterator[Finding]:
         yield Finding("worker", "skip", "No worker can be asked without a broker.")
         return
     queue = known_destination(app)
-    asked_at = shared_state.now()
-    sent = publisher.publisher.publish(tasks.sweep)
+    mark = str(uuid4())
+    sent = publisher.publisher.publish(tasks.sweep, mark)
     if not sent:
         yield Finding(
             "worker",
@@ -339,7 +348,7 @@ def _workers(before: Sweep, seconds: float) -> Iterator[Finding]:
         )
         return
     began = clocks.monotonic()
-    if not _swept_after(asked_at, seconds):
+    if not _comes_true(database.sync_state().filter(answered=mark), seconds):
         by_command = not before.late and before.by in (Sweeper.LOOP, Sweeper.CRON)
         yield Finding(
             "worker",
@@ -364,7 +373,8 @@ def _beat(*, beats: bool) -> Finding:
     """Return whether beat sends sweeps; if that is not known yet, wait for the next one."""
     if not beats:
         asked_at, interval = shared_state.now(), conf.usable("SWEEP_INTERVAL")
-        beats = _swept_after(asked_at, interval + 5)
+        swept = database.sync_state().filter(swept_by=Sweeper.WORKER, swept_at__gt=asked_at)
+        beats = _comes_true(swept, interval + 5)
     if beats:
         return Finding("beat", "pass", "Beat starts the sweeps.")
     return Finding(
@@ -375,11 +385,10 @@ def _beat(*, beats: bool) -> Finding:
     )
 
 
-def _swept_after(moment: datetime, seconds: float) -> bool:
-    """Return whether a worker sweeps after a moment, waiting for some seconds."""
+def _comes_true(rows: QuerySet[Any], seconds: float) -> bool:
+    """Return whether there is such a row within some seconds."""
     ends = clocks.monotonic() + seconds
-    swept = database.sync_state().filter(swept_by=Sweeper.WORKER, swept_at__gt=moment)
-    while not swept.exists():
+    while not rows.exists():
         if clocks.monotonic() > ends:
             return False
         time.sleep(POLL_SECONDS)
@@ -387,12 +396,14 @@ def _swept_after(moment: datetime, seconds: float) -> bool:
 
 
 def _without_celery(sweep: Sweep) -> Finding:
+    if unimported_module():
+        return Finding("worker", "skip", "No worker can be asked: see the line “celery”.")
     if sweep.late:
         return Finding(
             "worker",
             "fail",
             "This site has no Celery application, and bunce_sweep is not running.",
-            f"Run it as a service, or every minute from cron: {start_command(get_status())}",
+            f"Run “{LOOP_COMMAND}” as a service, or “{CRON_COMMAND}” every minute from cron.",
         )
     return Finding("worker", "pass", "bunce_sweep runs; this site has no Celery application.")
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from celery import Celery, Task, shared_task
 
+from bunce_sync import database
 from bunce_sync.conf import conf
 from bunce_sync.exceptions import ConfigurationError
 from bunce_sync.publisher import MESSAGES_PER_SECOND, publisher
@@ -107,8 +108,14 @@ class SweepTask(BunceTask):
 
 
 @shared_task(name=SWEEP, base=SweepTask)
-def sweep() -> None:
-    """Repair what crashed workers left, and wake workers for all work that is due."""
+def sweep(mark: str = "") -> None:
+    """Repair what crashed workers left, and wake workers for all work that is due.
+
+    Args:
+        mark: of a message of ``bunce_doctor``; it shows that a worker took this very message.
+    """
+    if mark:
+        database.sync_state().update(answered=mark[:36])
     found = sweep_module.sweep()
     for kind in KINDS:
         published = [publisher.publish(work, kind.name) for _ in range(found.workers[kind.name])]

@@ -471,6 +471,7 @@ class Migration(migrations.Migration):
                         max_length=8,
                     ),
                 ),
+                ("answered", models.CharField(blank=True, default="", max_length=36)),
                 ("scan", models.JSONField(null=True)),
                 ("scan_lease_until", models.DateTimeField(null=True)),
                 ("scan_token", models.UUIDField(null=True)),

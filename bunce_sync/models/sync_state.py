@@ -33,6 +33,8 @@ class SyncState(models.Model):
     swept_by = models.CharField(
         max_length=8, choices=choices.Sweeper, default=choices.Sweeper.WORKER
     )
+    #: The mark of the last message of ``bunce_doctor`` that a worker took.
+    answered = models.CharField(max_length=36, default="", blank=True)
     scan = models.JSONField(null=True)
     scan_lease_until = models.DateTimeField(null=True)
     scan_token = models.UUIDField(null=True)

@@ -326,13 +326,13 @@ NEVER_SWEPT = MessageTemplate(
     action=_("Start one: %(command)s"),
 )
 SWEEP_LATE = MessageTemplate(
-    summary=_("No worker is running, or all are busy."),
+    summary=_("No sweep has run since %(time)s."),
     cause=_(
-        "The last sweep ran at %(time)s. One should run every %(seconds)s s, started by beat. If"
-        " other tasks keep the workers busy, give the app a queue (BUNCE_SYNC['QUEUE']) and a"
-        " worker of its own."
+        "One should run every %(seconds)s s: no worker is running, beat is not running, or other"
+        " tasks keep all workers busy. Then give the app a queue (BUNCE_SYNC['QUEUE']) and a worker"
+        " of its own."
     ),
-    action=_("Start a worker: %(command)s"),
+    action=_("Start a worker with beat: %(command)s"),
 )
 COMMAND_LATE = MessageTemplate(
     summary=_("Nothing is sent: bunce_sweep is not running."),

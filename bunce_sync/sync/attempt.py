@@ -52,6 +52,9 @@ class Attempt(ABC, Generic[T]):
     rows: OperationRows
     #: Whether the result says something about its operation as a whole.
     reports_operation: bool = True
+    #: Whether it only examines: with a key or an address of this process alone, a failure must not
+    #: pause the requests of the workers.
+    examines: bool = False
     #: Queue for a slot even if enough others are waiting.
     must_wait: bool = False
 
@@ -181,6 +184,10 @@ class Attempt(ABC, Generic[T]):
                 duration_ms=None if duration is None else round(duration * 1000),
                 bunce_id=result.segment.id if result.segment else "",
             )
+            if self.examines and not (result.succeeded or result.outcome == Outcome.RATE_LIMITED):
+                if self.permit.is_probe:
+                    shared_state.end_probe()
+                return result
             rate_limiter.report(self.permit, result)
             circuit_breaker.report_outage(self.permit, result, segment_id=self.segment_id)
         return result

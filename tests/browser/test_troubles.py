@@ -136,10 +136,10 @@ def test_without_a_worker_the_panel_says_how_to_start_one(site: Site, person: Pe
     expect(person.panel).to_contain_text("s ago")
     expect(person.panel).not_to_contain_text("No worker")
     worker.stop()
-    expect(person.panel).to_contain_text("No worker is running, or all are busy.")
+    expect(person.panel).to_contain_text("No sweep has run since")
     expect(person.panel).to_contain_text("celery -A project worker -B")
     site.start_worker()
-    expect(person.panel).not_to_contain_text("No worker is running, or all are busy.")
+    expect(person.panel).not_to_contain_text("No sweep has run since")
     person.assert_not_reloaded()
 
 

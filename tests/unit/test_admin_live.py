@@ -116,7 +116,7 @@ def test_an_overdue_sweep_is_a_change(client: Client) -> None:
     etag = ask(client, LIVE).headers["ETag"]
     SyncState.objects.update(swept_at=DatabaseNow() - timedelta(minutes=5))
     assert ask(client, LIVE, etag).status_code == 200
-    assert "No worker is running, or all are busy." in parts(client, LIVE)["bunce-panel"]
+    assert "No sweep has run since" in parts(client, LIVE)["bunce-panel"]
 
 
 def test_the_change_page_gets_state_remote_fields_and_timeline(client: Client) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from datetime import datetime, timedelta
+from typing import Any
 
 import pytest
 from celery import Celery
@@ -13,7 +14,7 @@ from django.db import DatabaseError, connection
 from django.db.migrations.recorder import MigrationRecorder
 from pytest_django import Settings
 
-from bunce_sync import doctor
+from bunce_sync import doctor, tasks
 from bunce_sync.doctor import Finding, examine
 from bunce_sync.models import ApiCall, OperationState, SyncState
 from bunce_sync.publisher import publisher
@@ -184,6 +185,28 @@ def test_a_key_that_bunce_refuses(bunce: Emulator) -> None:
     assert_found("key", "fail", "refuses the API key", "dashboard")
 
 
+def test_an_examination_does_not_pause_the_site(bunce: Emulator) -> None:
+    bunce.set(key="sk_test_other")
+    assert line("key").level == "fail"
+    bunce.set(key=None)
+    for _ in range(6):
+        bunce.set_faults(Faults(reset_before=1.0, methods=frozenset({"GET"})))
+        assert line("bunce").level == "fail"
+    bunce.set_faults(Faults())
+    assert (line("key").level, line("limiter").level) == ("pass", "pass")
+
+
+def test_after_a_pause_an_examination_that_fails_leaves_the_probe_to_a_worker(
+    bunce: Emulator,
+) -> None:
+    set_state(blocked_until=ago(1), blocked_reason=Reason.KEY_REFUSED, blocked_since=ago(60))
+    bunce.set(key="sk_test_other")
+    assert line("key").level == "fail"
+    bunce.set(key=None)
+    assert line("key").level == "pass"
+    assert line("limiter").level == "pass"
+
+
 def test_a_key_without_rights(bunce: Emulator) -> None:
     bunce.set_faults(Faults(forbidden=1.0, methods=frozenset({"GET"})))
     assert_found("key", "fail", "lacks a permission", "right to read and write")
@@ -238,6 +261,24 @@ def test_no_worker() -> None:
     assert_found("beat", "skip", "Without a worker")
 
 
+def test_a_sweep_of_beat_is_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    def publish_elsewhere(task: Any, *args: Any) -> bool:
+        tasks.sweep()  # a worker of the site, which gets its messages from another broker
+        return True
+
+    monkeypatch.setattr(publisher, "publish", publish_elsewhere)
+    assert line("worker").level == "fail"
+
+
+def test_a_worker_that_takes_this_message_is_the_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    def publish_here(task: Any, *args: Any) -> bool:
+        task(*args)
+        return True
+
+    monkeypatch.setattr(publisher, "publish", publish_here)
+    assert line("worker").level == "pass"
+
+
 def test_no_worker_but_the_command(bunce: Emulator) -> None:
     call_command("bunce_sweep", verbosity=0)
     assert_found("worker", "warn", "bunce_sweep runs", "bunce_sweep --max-seconds 50")
@@ -258,7 +299,7 @@ def test_eager_tasks(site_app: Celery) -> None:
 
 def test_a_site_without_celery(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "celery_app", lambda: None)
-    assert_found("worker", "fail", "bunce_sweep is not running", "Run it as a service")
+    assert_found("worker", "fail", "bunce_sweep is not running", "as a service")
     call_command("bunce_sweep", verbosity=0)
     assert_found("worker", "pass", "bunce_sweep runs")
 

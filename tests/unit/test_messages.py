@@ -132,13 +132,13 @@ def test_no_probe_is_announced_while_no_worker_can_send_it() -> None:
     late = Sweep(NOW, 99.0, True, 10.0)
     assert [
         message.summary for message in reasons_to_wait(everything(rate_limiter=probing, sweep=late))
-    ] == ["No worker is running, or all are busy."]
+    ] == ["No sweep has run since 12:00:00."]
     paused_limiter = RateLimiterStatus("paused", "rate_limited", LATER, NOW)
     assert [
         message.summary
         for message in reasons_to_wait(everything(rate_limiter=paused_limiter, sweep=late))
     ] == [
-        "No worker is running, or all are busy.",
+        "No sweep has run since 12:00:00.",
         "Paused until 12:03:21 at Bunce's request.",
     ]
     [message] = reasons_to_wait(everything(rate_limiter=probing))
@@ -276,7 +276,7 @@ def test_a_refresh_that_no_worker_can_do_does_not_say_that_there_is_nothing_to_d
     row = segment("synced", bunce_id="a1", refresh_requested_at=NOW)
     message = describe_segment(row, everything(sweep=Sweep(NOW, 99.0, True, 10.0)))
     assert "nothing to do" not in message.action
-    assert "No worker is running, or all are busy." in message.action
+    assert "No sweep has run since 12:00:00." in message.action
 
 
 @pytest.mark.parametrize(
@@ -468,7 +468,7 @@ def test_a_requested_refresh_is_mentioned() -> None:
             "Nothing is sent: a setting is invalid.",
         ),
         ({"sweep": Sweep(None, None, True, 10.0)}, "No worker has run yet."),
-        ({"sweep": Sweep(NOW, 99.0, True, 10.0)}, "No worker is running, or all are busy."),
+        ({"sweep": Sweep(NOW, 99.0, True, 10.0)}, "No sweep has run since 12:00:00."),
     ],
 )
 def test_problems_to_fix_are_shown_everywhere(changes: dict[str, Any], what: str) -> None:
