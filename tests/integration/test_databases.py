@@ -24,6 +24,7 @@ SELECTED = (
     "doctor",
     "texts",
     "lookups",
+    "two_saves",
 )
 
 #: Those with concurrent transactions.

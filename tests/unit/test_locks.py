@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import html
-import re
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
 
 import pytest
 from django.db import connection, transaction
-from django.test import Client
 
 from bunce_sync import database
 from bunce_sync.models import Segment
 from bunce_sync.sync.sweep import sweep
 from bunce_sync.testing.emulator import Emulator
 
-from .admin_people import editor, page
 from .core import Status, ago, doubtful, drain, fresh, in_threads, make, run_reconcile
 
 pytestmark = [
@@ -98,24 +93,3 @@ def test_a_transaction_of_the_sync_sees_what_others_commit_meanwhile(db: None) -
         in_threads([lambda: Segment.objects.filter(pk=rows[1].pk).update(name="Changed")])
         assert (before, names()) == ({"Read", "Written"}, {"Read", "Changed"})
         Segment.objects.filter(pk=rows[1].pk).update(description="And can be written")
-
-
-def test_of_two_saves_of_one_page_at_once_the_second_is_shown_the_first() -> None:
-    client = editor()
-    for number in range(5):
-        row = make(f"VIP {number}")
-        opened = client.get(page(row)).content.decode()
-        shown = html.unescape(re.findall(r'name="bunce_shown" value="([^"]*)"', opened)[0])
-        forms = [
-            {"name": row.name, "description": "mine", "bunce_shown": shown},
-            {"name": "theirs", "description": "", "bunce_shown": shown},
-        ]
-
-        def save(form: dict[str, str], address: str = page(row)) -> int:
-            other = Client()
-            other.cookies = client.cookies
-            return other.post(address, form).status_code
-
-        assert sorted(in_threads([partial(save, form) for form in forms])) == [200, 302]
-        row = fresh(row)
-        assert (row.name == "theirs") is (row.description is None)
