@@ -33,7 +33,7 @@ HOSTS = {"api.bunce.so": "sk_live_", "sandbox.api.bunce.so": "sk_test_"}
 
 
 #: Top-level domains that are reserved for private networks and tests.
-PRIVATE_DOMAINS = ("internal", "local", "test", "localhost")
+PRIVATE_DOMAINS = ("internal", "local", "test")
 #: From bunce-api's "Basics": requests that an address may make, and in how many seconds.
 BUNCE_LIMIT = 500
 BUNCE_WINDOW = 60

@@ -12,7 +12,7 @@ _CLOCKS = (time.monotonic, time.time)
 
 
 def monotonic() -> float:
-    """Return seconds of a clock that nobody can set."""
+    """Return seconds of a clock that cannot be set."""
     return _CLOCKS[0]()
 
 

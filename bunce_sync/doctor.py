@@ -127,7 +127,9 @@ def _checks() -> Iterator[Finding]:
         "api_key": f"The key fits {conf.usable('ENV')}.",
         "address": "The key is only sent encrypted, or within this network.",
         "database": "The database's settings fit.",
-        "celery": "Messages have a queue, and beat an entry for the sweep.",
+        "celery": "Messages have a queue, and beat an entry for the sweep."
+        if celery_app()
+        else "This site has no Celery application, and needs none with bunce_sweep.",
     }
     for name, found in lines.items():
         for message in found:

@@ -151,25 +151,16 @@ class Publisher:
                     raise
             else:
                 return
-        first, *others = broker_urls(task.app)
-        try:
-            self._send(task, args, connect(task.app, first))
-        except Exception:
-            if not self._send_to_any(task, args, others):
-                raise
-
-    def _send_to_any(
-        self, task: Task[Any, Any], args: tuple[Any, ...], urls: list[str | None]
-    ) -> bool:
-        """Return whether one of the site's other brokers accepted the message."""
-        for url in urls:
+        problem: Exception | None = None
+        for url in broker_urls(task.app):
             try:
                 self._send(task, args, connect(task.app, url))
             except Exception as error:  # noqa: BLE001 - each transport has its own errors
-                logger.debug("An alternative broker failed: %s", type(error).__name__)
+                problem = problem or error
             else:
-                return True
-        return False
+                return
+        if problem is not None:
+            raise problem
 
     def _send(self, task: Task[Any, Any], args: tuple[Any, ...], producer: Producer) -> None:
         try:
@@ -191,7 +182,7 @@ class Publisher:
 
 
 def broker_urls(app: Celery) -> list[str | None]:
-    """Return the site's brokers, one or several for fail-over; None stands for the only one."""
+    """Return the site's brokers, several if it uses fail-over; [None] if there is only one."""
     return [*dict.fromkeys(app.connection_for_write().alt)] or [None]
 
 

@@ -35,7 +35,7 @@ _REFUSED: Final = re.compile(rf"[{CONTROL}\ud800-\udfff]")
 
 
 def validate_visible(value: str) -> None:
-    """Refuse a name without a visible character: nobody could see or click it.
+    """Refuse a name without a visible character: it could be neither seen nor clicked.
 
     Raises:
         ValidationError: the name has no visible character.

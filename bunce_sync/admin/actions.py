@@ -126,7 +126,7 @@ class SegmentActionsMixin(ModelAdmin):
             segment = self.get_object(request, unquote(object_id))
             if not self.has_push_permission(request):
                 raise PermissionDenied
-            # As for the list's actions: nobody acts on a segment that they may not see.
+            # As for the list's actions: users cannot act on segments that they may not view.
             if not self.has_view_or_change_permission(request, segment):
                 raise PermissionDenied
             if segment is not None:

@@ -101,7 +101,7 @@ class EditForm(Base):
         return cleaned
 
     def _post_clean(self) -> None:
-        """Fill the instance as in Django, but leave what nobody changed exactly as it was."""
+        """Fill the instance as in Django, but leave unedited fields exactly as they were."""
         super()._post_clean()  # type: ignore[misc]  # not in the stubs
         edited = {*self.changed_data}
         for name, value in self._before.items():
@@ -185,7 +185,7 @@ def _as_text(field: Any, row: models.Model) -> str:
 
 
 def _as_value(field: Any, text: str) -> Any:
-    """Return the value that a text of a snapshot stands for."""
+    """Return the value that a text of a snapshot represents."""
     if isinstance(field, models.ManyToManyField):
         return [key for key in text.split(",") if key]
     if not text and field.null:

@@ -28,7 +28,7 @@ the progress.
 * **Creates are safe to repeat** with an `Idempotency-Key`: for 24 hours the same key and body give
   the same segment. Repeat a request after a timeout or a 409 `idempotency_key_in_use`.
 * **Edits are safe** with `If-Match`: send the `ETag` that you read. The response is 412 if
-  somebody edited the segment since (`name`, `description`, `add_all_customers`). What a worker
+  the segment was edited since (`name`, `description`, `add_all_customers`). What a worker
   records, such as the status, does not matter. To poll for that, send the `ETag` in
   `If-None-Match`: the response is 304 until anything in the segment changes. An `ETag` that starts
   with `W/` was weakened on the way, for example by compression (Django's GZipMiddleware); send it

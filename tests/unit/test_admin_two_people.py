@@ -58,7 +58,7 @@ class Form:
         self.values["bunce_shown"] = html_module.unescape(shown[1])
 
     def _fill_in(self, name: str, widget: Any, value: Any) -> None:
-        """Add what a browser sends for a field that nobody touches."""
+        """Add what a browser sends for an untouched field."""
         widget = getattr(widget, "widget", widget)  # the admin wraps those of relations
         if isinstance(widget, MultiWidget):
             split: Any = widget

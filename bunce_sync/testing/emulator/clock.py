@@ -14,7 +14,7 @@ _START = time.time() - time.monotonic()
 
 
 def monotonic() -> float:
-    """Return seconds of a clock that nobody can set."""
+    """Return seconds of a clock that cannot be set."""
     return _CLOCKS[0]()
 
 
