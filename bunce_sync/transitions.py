@@ -251,7 +251,7 @@ def _after_success(
     # A late response to an update. A row that is waiting keeps waiting and is sent once more.
     if row.status == Status.SYNCED and row.sent_digest != claim.sent_digest:
         # Two updates crossed, and it is unknown which one Bunce kept.
-        return {"status": Status.PENDING, "due_at": now, "settled": {}}
+        return {"status": Status.PENDING, "due_at": now, "settled": None}
     return {}
 
 
@@ -290,11 +290,10 @@ def _shown_values(row: Row, claim: Claim, remote: RemoteSegment) -> Values:
 
 def _settled(row: Row, content: Mapping[str, Any]) -> dict[str, str]:
     """Return ``Segment.settled`` after Bunce confirmed an update or create with this content."""
-    before = row.settled if isinstance(row.settled, dict) else {}
     sent = {
         name: field_digest(value) for name, value in content.items() if name in row.UPDATE_FIELDS
     }
-    return before | sent
+    return row.settled_digests | sent
 
 
 def shown_content(remote: RemoteSegment, row: Row) -> Content:
@@ -587,7 +586,7 @@ def released() -> Values:
         "bunce_updated_at": None,
         "bunce_duplicate_id": None,
         "environment": "",
-        "settled": {},
+        "settled": None,
         "imported_at": None,
         "sent_digest": "",
         "listed_digest": "",
@@ -607,7 +606,7 @@ def created_again(*, now: Moment) -> Values:
 
 def ours_pushed(*, now: Moment) -> Values:
     """Return the values of a row whose whole content is to replace what Bunce has."""
-    return push_requested(now=now) | {"settled": {}}
+    return push_requested(now=now) | {"settled": None}
 
 
 def theirs_taken(row: Row) -> Values:
@@ -668,7 +667,7 @@ def after_restore(row: Row, bunce_id: str, *, now: Moment) -> Values:
         "attempts": row.attempts,
         "sent_digest": row.sent_digest,
         "listed_digest": row.listed_digest,
-        "settled": {},
+        "settled": None,
         **_NO_LEASE,
     }
 

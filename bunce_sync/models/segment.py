@@ -184,7 +184,7 @@ class Segment(models.Model):
     )
     settled = models.JSONField(
         _("settled fields"),
-        default=dict,
+        null=True,
         editable=False,
         help_text=_("Digests of the fields that Bunce has as they are here; updates omit them."),
     )
@@ -381,7 +381,7 @@ class Segment(models.Model):
                 segment_id=self.id, outcome=ApiCall.Outcome.CONFIRMED, body__isnull=False
             )
             body = confirmed.order_by("-pk").values_list("body", flat=True).first()
-        self.settled, self.hold_id = {}, current_hold.get()
+        self.settled, self.hold_id = None, current_hold.get()
         values = transitions.after_raw_insert(self, body, now=DatabaseNow())
         if "status" in values:
             values["updated_at"] = DatabaseNow()
@@ -435,8 +435,14 @@ class Segment(models.Model):
     def unsettled_fields(self) -> tuple[str, ...]:
         """The fields an update sends: those that Bunce may not have as they are here."""
         digests = self.field_digests(self.UPDATE_FIELDS)
-        settled = self.settled if isinstance(self.settled, dict) else {}
-        return tuple(name for name, digest in digests.items() if settled.get(name) != digest)
+        return tuple(
+            name for name, digest in digests.items() if self.settled_digests.get(name) != digest
+        )
+
+    @property
+    def settled_digests(self) -> dict[str, str]:
+        """The digests in ``settled``, whatever a dump may have put there."""
+        return self.settled if isinstance(self.settled, dict) else {}
 
     def field_digests(self, names: Iterable[str]) -> dict[str, str]:
         """Return the digest of each of these fields, for ``settled``."""

@@ -18,7 +18,7 @@ PACKAGE = "bunce_sync"
 LAYERS: tuple[tuple[str, ...], ...] = (
     (
         *("clocks", "conf", "exceptions", "choices", "fingerprint", "functions"),
-        *("holding", "signals"),
+        *("holding", "identifiers", "signals"),
     ),
     ("client", "validators"),
     ("local_form",),
