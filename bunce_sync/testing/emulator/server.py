@@ -155,7 +155,8 @@ class Emulator(Application):
     def reset(self) -> None:
         """Delete all data and restore the initial options and faults.
 
-        Slow responses and pending writes are dropped; idle connections stay open.
+        Slow responses, pending writes, scripts and callbacks are dropped; idle connections stay
+        open.
         """
         super().reset()
         self._in_loop(self._drop_slow_responses())
