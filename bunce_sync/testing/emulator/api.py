@@ -146,7 +146,7 @@ def _time(moment: datetime, times: Times) -> str | None:
             return moment.strftime("%Y-%m-%d %H:%M:%S")
         case "iso":
             return moment.strftime("%Y-%m-%dT%H:%M:%S.000Z")
-        case "null":
+        case "none":
             return None
 
 

@@ -106,6 +106,15 @@ class Application:
         with self._changed:
             return list(self._store.segments.values())
 
+    def segment(self, segment_id: str) -> StoredSegment:
+        """Return one segment.
+
+        Raises:
+            KeyError: there is no such segment.
+        """
+        with self._changed:
+            return self._store.segments[segment_id]
+
     @property
     def customers(self) -> list[StoredCustomer]:
         """All customers, in the order in which they were stored."""

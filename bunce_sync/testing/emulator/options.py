@@ -10,7 +10,7 @@ from typing import Literal, get_args
 Paging = Literal["page", "page_meta", "cursor", "ignore_page", "clamp"]
 Layout = Literal["flat", "nested", "nested_rows"]
 Order = Literal["newest", "oldest", "random", "shuffled"]
-Times = Literal["plain", "iso", "null"]
+Times = Literal["plain", "iso", "none"]
 StoredName = Literal["as_sent", "upper", "collapse", "keep_old"]
 Outage = Literal["reset", "hold", "refuse"]
 RetryAfter = Literal["none", "seconds", "date", "rubbish", "any"]
@@ -90,7 +90,7 @@ class Options:
         times: what responses show as ``created_at`` and ``updated_at``:
             ``plain``: "2024-12-05 08:30:16", in UTC;
             ``iso``: "2024-12-05T08:30:16.000Z";
-            ``null``: null.
+            ``none``: null.
         outage: what every API request gets: ``reset`` (the connection is reset), ``hold`` (no
             response for ``Faults.hold_seconds``) or ``refuse`` (connections are refused); None
             for no outage.
