@@ -6,7 +6,11 @@ No function makes a request to Bunce: it writes rows, and a worker is woken afte
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import getpass
+import os
+import socket
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -17,11 +21,14 @@ from django.db.models import Q
 
 from bunce_sync import database, transitions
 from bunce_sync.choices import Status
-from bunce_sync.exceptions import BunceSyncError
+from bunce_sync.conf import conf
+from bunce_sync.exceptions import BunceSyncError, NotFound
+from bunce_sync.fingerprint import LISTED_FIELDS
 from bunce_sync.functions import DatabaseNow
-from bunce_sync.models import Segment, SegmentQuerySet
+from bunce_sync.holding import current_hold
+from bunce_sync.models import ImportRun, PushHold, Segment, SegmentQuerySet, Tombstone
 from bunce_sync.publisher import publisher
-from bunce_sync.sync import shared_state
+from bunce_sync.sync import importer, linking, shared_state
 from bunce_sync.sync.reconcile import RECONCILE
 from bunce_sync.sync.refresh import REFRESH as REFRESH_WORK
 from bunce_sync.tasks import push_segment, work
@@ -121,12 +128,12 @@ def can_delete(segment: Segment) -> bool:
 
 
 def push_now(segments: SegmentQuerySet) -> int:
-    """Make waiting segments due now, and send synced segments again that differ in Bunce.
+    """Make waiting segments due now.
 
     Returns:
         How many rows changed.
     """
-    rows = segments.filter(Q(status=Status.PENDING) | _DIFFERENT)
+    rows = segments.here().filter(status=Status.PENDING)
     return _mark(rows, transitions.push_requested(now=DatabaseNow()), push_segment)
 
 
@@ -136,7 +143,7 @@ def retry(segments: SegmentQuerySet) -> int:
     Returns:
         How many rows changed.
     """
-    rows = segments.filter(status=Status.REJECTED)
+    rows = segments.here().filter(status=Status.REJECTED)
     return _mark(rows, transitions.requeued(now=DatabaseNow()), push_segment)
 
 
@@ -151,8 +158,220 @@ def refresh(segments: SegmentQuerySet) -> int:
     """
     if segments.filter(status=Status.IN_DOUBT).exists():
         _publish_after_commit(work, RECONCILE.name)
-    rows = segments.filter(bunce_id__isnull=False)
+    rows = segments.here().filter(bunce_id__isnull=False)
     return _mark(rows, transitions.refresh_requested(now=DatabaseNow()), work, REFRESH_WORK.name)
+
+
+def push_ours(segments: SegmentQuerySet) -> int:
+    """Replace what Bunce has by the whole content here, for segments that differ there.
+
+    Returns:
+        How many rows changed.
+    """
+    rows = segments.here().filter(_DIFFERENT)
+    return _mark(rows, transitions.ours_pushed(now=DatabaseNow()), push_segment)
+
+
+def take_theirs(segments: SegmentQuerySet) -> int:
+    """Replace the content here by what Bunce has, as last read, for segments that differ there.
+
+    The rows are saved one by one, so that the site's receivers and versioning apps notice.
+
+    Returns:
+        How many rows changed.
+    """
+    with transaction.atomic(using=database.alias()):
+        keys = list(segments.here().filter(_DIFFERENT).order_by("id").values_list("id", flat=True))
+        rows = database.segments().filter(_DIFFERENT, pk__in=keys).locked().order_by("pk")
+        taken = list(rows)
+        for row in taken:
+            for name, value in transitions.held_content(row).items():
+                setattr(row, name, value)
+            values = transitions.theirs_taken(row)
+            # First, so that the save finds nothing to send.
+            database.segments().filter(pk=row.pk).update_sync_fields(**values)
+            row.save(using=database.alias(), update_fields=[*LISTED_FIELDS])
+    return len(taken)
+
+
+def create_again(segments: SegmentQuerySet) -> int:
+    """Create segments in Bunce again that it does not have any more.
+
+    Their old ids are given up, and an import leaves them out if they reappear.
+
+    Returns:
+        How many rows changed.
+    """
+    with transaction.atomic(using=database.alias()):
+        keys = list(segments.here().filter(_GONE).order_by("id").values_list("id", flat=True))
+        rows = database.segments().filter(_GONE, pk__in=keys).locked().order_by("pk")
+        gone = dict(rows.values_list("pk", "bunce_id"))
+        database.tombstones().bulk_create(
+            [
+                Tombstone(environment=conf.environment, bunce_id=bunce_id)
+                for bunce_id in gone.values()
+                if bunce_id is not None
+            ],
+            ignore_conflicts=True,
+        )
+        linking.release(gone)
+        changes = transitions.created_again(now=DatabaseNow())
+        return _mark(database.segments().filter(pk__in=[*gone]), changes, push_segment)
+
+
+# Imports and links
+
+
+def request_import(
+    *, by: str = "", adopt: bool = False, include_deleted: bool = False
+) -> ImportRun:
+    """Have a worker import all segments of the account; see ``sync.importer``.
+
+    Args:
+        by: who asks, to be shown.
+        adopt: link segments that wait to be created to segments of the same content in Bunce.
+            Until the import ends no segment is created.
+        include_deleted: also import segments that were deleted here.
+
+    Returns:
+        The import. While one is open, it is that one, and does what is asked for as well.
+    """
+    with transaction.atomic(using=database.alias()):
+        run = importer.request(by=by, adopt=adopt, include_deleted=include_deleted)
+        _publish_after_commit(work, importer.IMPORT.name)
+    return run
+
+
+def cancel_import() -> bool:
+    """End the open import; what it did stays. Return whether there was one."""
+    with transaction.atomic(using=database.alias()):
+        ended = database.import_runs().filter(finished_at=None)
+        count = ended.update(finished_at=DatabaseNow(), cancelled=True)
+        if count:
+            _publish_after_commit(push_segment)  # it may have held creates back
+    return bool(count)
+
+
+def adoptable(segments: SegmentQuerySet) -> list[tuple[Segment, Segment]]:
+    """Return the waiting segments for which an imported one has the same content.
+
+    Args:
+        segments: only these are considered.
+
+    Returns:
+        Pairs of a segment that waits to be created and an untouched imported one, each in one pair
+        at most.
+    """
+    keys = list(segments.values_list("id", flat=True))
+    rows = linking.waiting().filter(pk__in=keys).order_by("pk")
+    imported: dict[str, list[Segment]] = {}
+    found = rows.without_long_fields().values_list("name", flat=True)
+    candidates = (
+        database.segments()
+        .here()
+        .filter(imported_at__isnull=False, sent_at=None, status=Status.SYNCED, name__in={*found})
+    )
+    for row in candidates.order_by("pk").iterator(chunk_size=500):
+        if row.is_untouched_import:
+            imported.setdefault(row.listed_fingerprint, []).append(row)
+    pairs = []
+    for row in rows.iterator(chunk_size=500):
+        if same := imported.get(row.listed_fingerprint):
+            pairs.append((row, same.pop(0)))
+    return pairs
+
+
+def adopt(pairs: Iterable[tuple[int, int]]) -> list[int]:
+    """Give the segments of imported rows to waiting rows; the imported rows are deleted.
+
+    Args:
+        pairs: the keys of the rows, as from ``adoptable``. Pairs that have changed since, or whose
+            imported row other rows refer to, are left alone.
+
+    Returns:
+        The keys of the rows that were linked.
+    """
+    linked = []
+    for pk, imported_pk in pairs:
+        with transaction.atomic(using=database.alias()):
+            if linking.take_over(pk, imported_pk):
+                linked.append(pk)
+    return linked
+
+
+# Holds
+
+
+def pause(*, reason: str, by: str) -> PushHold:
+    """Pause all pushes: nothing is created or changed in Bunce until ``resume``; reads go on.
+
+    Requests that are under way are completed. A pause that is in force already gets the new reason.
+
+    Args:
+        reason: why, to be shown.
+        by: who pauses, to be shown.
+    """
+    values = {"reason": reason.strip()[:500], "by": by[:255]}
+    hold, _created = database.holds().update_or_create(pauses_all=True, defaults=values)
+    return hold
+
+
+def resume() -> bool:
+    """End the pause, and wake workers; return whether there was one."""
+    with transaction.atomic(using=database.alias()):
+        ended = bool(database.holds().filter(pauses_all=True).delete()[0])
+        if ended:
+            _publish_after_commit(push_segment)
+    return ended
+
+
+@contextmanager
+def no_push(reason: str = "") -> Iterator[None]:
+    """Hold the segments that are saved inside, by any path, until the block ends.
+
+    Then workers are woken once, however many segments there are. Other segments are not affected.
+    A block inside another one belongs to that. If the process dies, its segments stay held:
+    ``bunce_status`` shows them, and ``bunce_resume --hold ID`` releases them.
+
+    Args:
+        reason: what the block is for, to be shown.
+    """
+    if current_hold.get() is not None:
+        yield
+        return
+    hold = database.holds().create(reason=reason[:500], by=_process())
+    token = current_hold.set(hold.pk)
+    try:
+        yield
+    finally:
+        current_hold.reset(token)
+        # In a transaction that is about to be rolled back nothing can be written, and the hold
+        # goes with it.
+        if not database.connection().needs_rollback:
+            release_hold(hold.pk)
+
+
+def release_hold(pk: int) -> int:
+    """End the hold of a ``no_push()`` block; return how many segments it held.
+
+    Raises:
+        PushHold.DoesNotExist: there is no such hold, or it is the pause.
+    """
+    with transaction.atomic(using=database.alias()):
+        hold = database.holds().get(pk=pk, pauses_all=None)
+        held = database.segments().filter(hold=hold)
+        count = held.update_sync_fields(hold=None)
+        hold.delete()
+        if count:
+            _publish_after_commit(push_segment)
+    return count
+
+
+def _process() -> str:
+    return f"{getpass.getuser()}@{socket.gethostname()}, process {os.getpid()}"
+
+
+# What callers want to know
 
 
 def requests_resume_in() -> float | None:
@@ -182,15 +401,33 @@ def resolved_in(segment: Segment) -> float | None:
 _DIFFERENT: Final = Q(status=Status.SYNCED, last_code__in=Segment.DIFFERING)
 
 
+#: Segments that Bunce does not have any more.
+_GONE: Final = Q(status=Status.REJECTED, last_code=NotFound.code, bunce_id__isnull=False)
+
+
 def _is_different(segment: Segment) -> bool:
     return segment.status == Status.SYNCED and segment.last_code in Segment.DIFFERING
 
 
+def _is_gone(segment: Segment) -> bool:
+    linked = segment.bunce_id is not None
+    return linked and segment.status == Status.REJECTED and segment.last_code == NotFound.code
+
+
 PUSH: Final = SegmentAction(
     name="push",
-    applies=lambda segment: segment.status == Status.PENDING or _is_different(segment),
-    candidates=Q(status=Status.PENDING, due_at__gt=DatabaseNow()) | _DIFFERENT,
+    applies=lambda segment: segment.status == Status.PENDING,
+    candidates=Q(status=Status.PENDING, due_at__gt=DatabaseNow()),
     run=push_now,
+)
+PUSH_OURS: Final = SegmentAction(
+    name="push_ours", applies=_is_different, candidates=_DIFFERENT, run=push_ours
+)
+TAKE_THEIRS: Final = SegmentAction(
+    name="take_theirs", applies=_is_different, candidates=_DIFFERENT, run=take_theirs
+)
+CREATE_AGAIN: Final = SegmentAction(
+    name="create_again", applies=_is_gone, candidates=_GONE, run=create_again
 )
 RETRY: Final = SegmentAction(
     name="retry",
@@ -204,7 +441,7 @@ REFRESH: Final = SegmentAction(
     candidates=Q(bunce_id__isnull=False, refresh_requested_at__isnull=True),
     run=refresh,
 )
-ACTIONS: Final = (PUSH, RETRY, REFRESH)
+ACTIONS: Final = (PUSH, RETRY, REFRESH, PUSH_OURS, TAKE_THEIRS, CREATE_AGAIN)
 
 
 def _mark(

@@ -9,17 +9,24 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypedDict
 from uuid import UUID
 
 from django.db.models.expressions import Combinable
 
 from bunce_sync.choices import Operation, Outcome, Status
 from bunce_sync.client import RemoteSegment
-from bunce_sync.fingerprint import LISTED_FIELDS, listed_fingerprint
-from bunce_sync.results import PERMIT_EXPIRED, REFUSED_CONTENT, UNREADABLE, Result
+from bunce_sync.fingerprint import LISTED_FIELDS, field_digest, listed_fingerprint, normalize
+from bunce_sync.local_form import local_description, local_name
+from bunce_sync.results import (
+    LINKED_ELSEWHERE,
+    PERMIT_EXPIRED,
+    REFUSED_CONTENT,
+    UNREADABLE,
+    Result,
+)
 
 #: A ``Segment``, which this module cannot import: the models use it.
 Row: TypeAlias = Any
@@ -40,6 +47,14 @@ INTERNAL_ERROR_ATTEMPTS = 8
 #: The highest count of attempts that is stored.
 MOST_ATTEMPTS = 1_000_000
 
+
+class Content(TypedDict):
+    """The fields that Bunce's list shows; see ``LISTED_FIELDS``."""
+
+    name: str
+    description: str | None
+
+
 _NO_LEASE: Values = {"lease_token": None, "lease_until": None}
 _NO_PROBLEM: Values = {"last_code": "", "last_error": "", "absent_at": None}
 
@@ -50,9 +65,11 @@ class Claim:
 
     Attributes:
         token: names the lease; a result recorded with another token is late.
-        content: the fields to send, by name.
-        sent_digest: the fingerprint of the content, to detect edits.
+        content: the fields to send, by name; an update omits those that Bunce has already.
+        sent_digest: the fingerprint of the row's content, to detect edits.
         listed_digest: the fingerprint that Bunce's list would show for it.
+        environment: where it is sent.
+        settled: ``Segment.settled`` while the outcome is not known.
         bunce_id: None for a create.
         attempts: the count of attempts, this one included.
         has_unresolved_create: an earlier create of this row had an unknown outcome.
@@ -65,6 +82,8 @@ class Claim:
     listed_digest: str
     bunce_id: str | None
     attempts: int
+    environment: str = ""
+    settled: Mapping[str, str] = field(default_factory=dict)
     has_unresolved_create: bool = False
 
     @property
@@ -113,7 +132,17 @@ def claimed(claim: Claim, *, now: Moment, lease: timedelta) -> Values:
         "sent_digest": claim.sent_digest,
         "listed_digest": claim.listed_digest,
         "sent_at": now,
+        "environment": claim.environment,
+        "settled": dict(claim.settled),
     }
+
+
+def nothing_to_send(row: Row, *, now: Moment) -> Values:
+    """Return the values of a waiting row that was edited back to what Bunce confirmed before."""
+    digest = row.listed_fingerprint
+    values = _confirmed(row, row.content_fingerprint, digest, now)
+    del values["synced_at"]
+    return values | {"last_code": "" if held_fingerprint(row) == digest else "drift"}
 
 
 def after_push(row: Row, claim: Claim, result: Result, *, now: Moment, grace: timedelta) -> Values:
@@ -145,6 +174,7 @@ def after_push(row: Row, claim: Claim, result: Result, *, now: Moment, grace: ti
             return _confirmed(row, claim.sent_digest, claim.listed_digest, now) | {
                 "shown_digest": "",
                 "refresh_requested_at": now,
+                "settled": _settled(row, claim.content),
             }
         case Outcome.RATE_LIMITED | Outcome.KEY_REFUSED:
             # The row keeps its place; the rate limiter has paused all requests.
@@ -195,7 +225,7 @@ def _after_success(
         if not owns_lease:
             return duplicate
         # The row's own segment has what Bunce showed of it last.
-        held = listed_fingerprint(row.bunce_name, row.bunce_description)
+        held = held_fingerprint(row)
         is_current = held == row.listed_fingerprint and _list_shows_updates(row)
         sent_digest = row.content_fingerprint if is_current else ""
         return _confirmed(row, sent_digest, held, now) | duplicate
@@ -203,10 +233,12 @@ def _after_success(
     linked_now = row.bunce_id is None
     if owns_lease:
         # What the response leaves out is as it was sent.
-        values = {
-            "bunce_name": claim.content["name"],
-            "bunce_description": claim.content["description"] or "",
-        } | values
+        as_sent = {
+            f"bunce_{name}": claim.content[name] or ""
+            for name in LISTED_FIELDS
+            if name in claim.content
+        }
+        values = as_sent | values | {"settled": _settled(row, claim.content)}
     if linked_now and remote.all_customers is None:
         values["bunce_all_customers"] = claim.content["add_all_customers"]
     if owns_lease or (linked_now and row.status != Status.SENDING):
@@ -219,7 +251,7 @@ def _after_success(
     # A late response to an update. A row that is waiting keeps waiting and is sent once more.
     if row.status == Status.SYNCED and row.sent_digest != claim.sent_digest:
         # Two updates crossed, and it is unknown which one Bunce kept.
-        return {"status": Status.PENDING, "due_at": now}
+        return {"status": Status.PENDING, "due_at": now, "settled": {}}
     return {}
 
 
@@ -241,18 +273,63 @@ def create_only_fields_differ(row: Row, content: Mapping[str, Any]) -> bool:
 
 def _shown_values(row: Row, claim: Claim, remote: RemoteSegment) -> Values:
     """Return the baseline of drift, and whether Bunce stored other content than was sent."""
-    shown = _listed_digest(remote, claim.content["name"], claim.content["description"])
-    edited = row.content_fingerprint != claim.sent_digest
-    differs = not edited and shown != claim.listed_digest
-    return {"shown_digest": shown, "last_code": "stored_differently" if differs else ""}
+    assumed = {name: claim.content[name] for name in remote.left_out if name in claim.content}
+    shown = {**shown_content(remote, row), **assumed}
+    digest = listed_fingerprint(shown["name"], shown["description"])
+    code = ""
+    if row.content_fingerprint == claim.sent_digest and digest != claim.listed_digest:
+        other = any(
+            normalize(shown[name] or "") != normalize(claim.content[name] or "")
+            for name in LISTED_FIELDS
+            if name in claim.content
+        )
+        # A field that was not sent differs because it was changed in Bunce.
+        code = "stored_differently" if other else "drift"
+    return {"shown_digest": digest, "last_code": code}
 
 
-def _listed_digest(remote: RemoteSegment, name: str, description: str | None) -> str:
-    """Return the fingerprint of what Bunce shows; what it leaves out is as given."""
-    return listed_fingerprint(
-        name if "name" in remote.left_out else remote.name,
-        description if "description" in remote.left_out else remote.description,
-    )
+def _settled(row: Row, content: Mapping[str, Any]) -> dict[str, str]:
+    """Return ``Segment.settled`` after Bunce confirmed an update or create with this content."""
+    before = row.settled if isinstance(row.settled, dict) else {}
+    sent = {
+        name: field_digest(value) for name, value in content.items() if name in row.UPDATE_FIELDS
+    }
+    return before | sent
+
+
+def shown_content(remote: RemoteSegment, row: Row) -> Content:
+    """Return the content that Bunce shows, in the form it has here.
+
+    Args:
+        row: what the response leaves out is as Bunce showed it of this row before.
+    """
+    name = row.bunce_name if "name" in remote.left_out else remote.name
+    description = row.bunce_description if "description" in remote.left_out else remote.description
+    return {
+        "name": local_name(name, remote.id),
+        "description": local_description(description),
+    }
+
+
+def own_content(remote: RemoteSegment) -> Content:
+    """Return the content of a listed segment in the form it has here."""
+    return {
+        "name": local_name(remote.name, remote.id),
+        "description": local_description(remote.description),
+    }
+
+
+def held_content(row: Row) -> Content:
+    """Return the content that Bunce showed of a row last, in the form it has here."""
+    return {
+        "name": local_name(row.bunce_name, row.bunce_id or ""),
+        "description": local_description(row.bunce_description),
+    }
+
+
+def held_fingerprint(row: Row) -> str:
+    """Return the fingerprint of the content that Bunce showed of a row last."""
+    return listed_fingerprint(**held_content(row))
 
 
 def _confirmed(row: Row, sent_digest: str, listed_digest: str, now: Moment) -> Values:
@@ -320,6 +397,7 @@ def after_refresh(
     *,
     now: Moment,
     reads_work: bool = True,
+    outdated: bool = False,
 ) -> Values:
     """Return the values of a row after its segment was read from Bunce.
 
@@ -332,7 +410,10 @@ def after_refresh(
         remote: what Bunce has, if the read succeeded.
         reads_work: single segments were read before, so that a 404 is about this one. Bunce's
             pages do not document the call.
+        outdated: a push was confirmed since the read began, which may have seen what was before.
     """
+    if outdated or row.status == Status.SENDING:
+        return {}  # the request stays, so the segment is read once more
     done: Values = {"refresh_requested_at": None}
     at_rest = row.status in AT_REST
     if remote is not None:
@@ -352,7 +433,7 @@ def after_refresh(
 
 def _compare(row: Row, remote: RemoteSegment, *, now: Moment) -> Values:
     """Return what the comparison of a row with its segment in Bunce changes."""
-    shown = _listed_digest(remote, row.bunce_name, row.bunce_description)
+    shown = listed_fingerprint(**shown_content(remote, row))
     local = row.listed_fingerprint
     unedited = row.content_fingerprint == row.sent_digest
     if row.status == Status.PENDING and unedited and shown == local and _list_shows_updates(row):
@@ -368,6 +449,11 @@ def _compare(row: Row, remote: RemoteSegment, *, now: Moment) -> Values:
         first = row.shown_digest in ("", shown)
         values["last_code"] = "stored_differently" if first else "drift"
     return values
+
+
+def with_duplicate(bunce_id: str) -> Values:
+    """Return the values of a row of which Bunce has a second segment."""
+    return {"bunce_duplicate_id": bunce_id}
 
 
 def without_duplicate() -> Values:
@@ -389,12 +475,152 @@ def refresh_impossible() -> Values:
     return {"refresh_requested_at": None}
 
 
+# Import
+
+
+def imported(remote: RemoteSegment, *, environment: str, now: Moment) -> Values:
+    """Return the values of the fields of the sync of a row made from a segment in Bunce's list.
+
+    The editable fields are set already, to ``shown_content``; see ``taken_over``.
+    """
+    return confirmed_values(remote) | {
+        "status": Status.SYNCED,
+        "environment": environment,
+        "imported_at": now,
+        "synced_at": now,
+    }
+
+
+def taken_over(row: Row) -> Values:
+    """Return what a row has to remember whose content is what Bunce has, unsent by this site."""
+    digest = row.listed_fingerprint
+    return {
+        "sent_digest": row.content_fingerprint,
+        "listed_digest": digest,
+        "shown_digest": digest,
+        "settled": row.field_digests(row.UPDATE_FIELDS),
+    }
+
+
+def after_import(row: Row, remote: RemoteSegment, *, now: Moment, outdated: bool = False) -> Values:
+    """Return what changes in a row whose segment is in Bunce's list; often nothing.
+
+    What people want here is never overwritten.
+
+    Args:
+        outdated: as for ``after_refresh``.
+    """
+    if outdated or row.status == Status.SENDING:
+        return {}
+    values = confirmed_values(remote) | _compare(row, remote, now=now)
+    return {name: value for name, value in values.items() if getattr(row, name) != value}
+
+
+def linked(row: Row, values: Mapping[str, Any], *, environment: str, now: Moment) -> Values:
+    """Return the values of a waiting row that gets a segment with the same content.
+
+    Args:
+        values: of the columns that have Bunce's own values.
+    """
+    at_rest = _confirmed(row, row.content_fingerprint, row.listed_fingerprint, now)
+    return {**values, **at_rest, **taken_over(row), "environment": environment}
+
+
+def linked_by_code(row: Row, bunce_id: str, *, now: Moment) -> Values:
+    """Return the values of a new row that code links to a segment of Bunce.
+
+    What Bunce has of it is read next: until then it is taken to be the content here.
+    """
+    return {
+        **taken_over(row),
+        "shown_digest": "",
+        "bunce_id": bunce_id,
+        "bunce_name": row.name,
+        "bunce_description": row.description or "",
+        "status": Status.SYNCED,
+        "synced_at": now,
+        "refresh_requested_at": now,
+    }
+
+
+def after_late_find(
+    row: Row, remote: RemoteSegment, body: Mapping[str, Any], *, now: Moment
+) -> Values:
+    """Return the values of a row without an id whose create of unknown outcome is found after all.
+
+    Args:
+        body: of the create.
+    """
+    digests = row.digests_of(body)
+    at_rest = _confirmed(row, digests["sent_digest"], digests["listed_digest"], now)
+    shown = listed_fingerprint(local_name(remote.name, remote.id), remote.description)
+    return confirmed_values(remote) | at_rest | {"shown_digest": shown}
+
+
+def given_way(bunce_id: str) -> Values:
+    """Return the values of an imported row whose segment another row turned out to have created.
+
+    It was edited, so it is not deleted; sending it again would create a second segment.
+    """
+    return {
+        **released(),
+        "status": Status.REJECTED,
+        "last_code": LINKED_ELSEWHERE,
+        "last_error": bunce_id,
+    }
+
+
+# Differences with Bunce, and rows that give up their segment
+
+
+def released() -> Values:
+    """Return the values of a row that gives up its segment in Bunce, and keeps its content."""
+    return {
+        "bunce_id": None,
+        "bunce_name": "",
+        "bunce_description": "",
+        "bunce_type": "",
+        "bunce_all_customers": None,
+        "bunce_conditions": None,
+        "bunce_customers_count": None,
+        "bunce_created_at": None,
+        "bunce_updated_at": None,
+        "bunce_duplicate_id": None,
+        "environment": "",
+        "settled": {},
+        "imported_at": None,
+        "sent_digest": "",
+        "listed_digest": "",
+        "shown_digest": "",
+        "sent_at": None,
+        "synced_at": None,
+        "refresh_requested_at": None,
+        **_NO_LEASE,
+        **_NO_PROBLEM,
+    }
+
+
+def created_again(*, now: Moment) -> Values:
+    """Return the values of a row that is created in Bunce again, as if for the first time."""
+    return released() | requeued(now=now)
+
+
+def ours_pushed(*, now: Moment) -> Values:
+    """Return the values of a row whose whole content is to replace what Bunce has."""
+    return push_requested(now=now) | {"settled": {}}
+
+
+def theirs_taken(row: Row) -> Values:
+    """Return the values of a row whose content was just replaced by what Bunce has."""
+    return taken_over(row) | {"last_code": "", "last_error": ""}
+
+
 # Reconciliation
 
 
 def after_adoption(row: Row, remote: RemoteSegment, *, now: Moment) -> Values:
     """Return the values of a row in doubt that is linked to a segment found in Bunce's list."""
-    shown = listed_fingerprint(remote.name, remote.description)
+    shown = listed_fingerprint(local_name(remote.name, remote.id), remote.description)
     at_rest = _confirmed(row, row.sent_digest, row.listed_digest, now)
     return confirmed_values(remote) | at_rest | {"shown_digest": shown}
 
@@ -442,6 +668,7 @@ def after_restore(row: Row, bunce_id: str, *, now: Moment) -> Values:
         "attempts": row.attempts,
         "sent_digest": row.sent_digest,
         "listed_digest": row.listed_digest,
+        "settled": {},
         **_NO_LEASE,
     }
 
@@ -480,6 +707,8 @@ def after_raw_insert(row: Row, body: Mapping[str, Any] | None, *, now: Moment) -
     unresolved = row.status in (Status.SENDING, Status.IN_DOUBT)
     if row.bunce_id is None:
         return {} if unresolved else requeued(now=now)
+    if body is not None and not {*row.UPDATE_FIELDS} <= body.keys():
+        return requeued(now=now) | _NO_LEASE  # that update left fields out: send all of them
     digests: Values = row.digests_of(body) if body else {}
     changed = row.content_fingerprint != digests.get("sent_digest", row.sent_digest)
     if changed or row.status == Status.SENDING:

@@ -27,7 +27,16 @@ from django.views.decorators.http import require_POST
 from bunce_sync import database
 from bunce_sync.admin.base import ModelAdmin
 from bunce_sync.models import Segment
-from bunce_sync.services import ACTIONS, PUSH, REFRESH, RETRY, SegmentAction
+from bunce_sync.services import (
+    ACTIONS,
+    CREATE_AGAIN,
+    PUSH,
+    PUSH_OURS,
+    REFRESH,
+    RETRY,
+    TAKE_THEIRS,
+    SegmentAction,
+)
 from bunce_sync.status import messages
 from bunce_sync.status.messages import Text
 from bunce_sync.status.presenters import reasons_to_wait
@@ -51,6 +60,11 @@ class ActionTexts:
 TEXTS: Final = {
     PUSH.name: ActionTexts(messages.PUSH_NOW, messages.PUSHED, messages.NOT_PUSHED),
     RETRY.name: ActionTexts(messages.RETRY, messages.RETRIED, messages.NOT_RETRIED),
+    PUSH_OURS.name: ActionTexts(messages.PUSH_OURS, messages.PUSHED, messages.NOT_DIFFERENT),
+    TAKE_THEIRS.name: ActionTexts(messages.TAKE_THEIRS, messages.TAKEN, messages.NOT_DIFFERENT),
+    CREATE_AGAIN.name: ActionTexts(
+        messages.CREATE_AGAIN, messages.CREATED_AGAIN, messages.NOT_GONE
+    ),
     REFRESH.name: ActionTexts(messages.REFRESH, messages.REFRESHED, messages.NOT_REFRESHED),
 }
 

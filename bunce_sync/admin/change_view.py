@@ -33,7 +33,7 @@ from bunce_sync.models import ApiCall, Segment
 from bunce_sync.services import ACTIONS
 from bunce_sync.status import messages
 from bunce_sync.status.messages import Permission
-from bunce_sync.status.presenters import describe_segment, is_paused, paused_until
+from bunce_sync.status.presenters import describe_segment, is_held, is_paused, paused_until
 from bunce_sync.status.status import SyncStatus, call_log_days, get_status
 
 #: The attribute of a request that saves the change page.
@@ -161,6 +161,7 @@ class ChangeViewMixin(SegmentActionsMixin):
             now=status.now,
             blocked_until=paused_until(segment, status),
             paused=is_paused(segment, status),
+            held=is_held(segment, status),
         )
         duplicate = segment.bunce_duplicate_id
         actions = self._actions(request, segment)
@@ -184,13 +185,12 @@ class ChangeViewMixin(SegmentActionsMixin):
         }
 
     def _permissions(self, request: HttpRequest, segment: Segment) -> set[Permission]:
-        can_replace = self.has_add_permission(request) and self.has_delete_permission(
-            request, segment
-        )
+        can_change = self.has_change_permission(request, segment)
+        can_push = self.has_push_permission(request)
         granted: dict[Permission, bool] = {
-            "change": self.has_change_permission(request, segment),
-            "push": self.has_push_permission(request),
-            "replace": can_replace,
+            "change": can_change,
+            "push": can_push,
+            "settle": can_change and can_push,
         }
         return {permission for permission, has in granted.items() if has}
 

@@ -18,8 +18,8 @@ from bunce_sync.choices import Decision, Operation, Outcome, Reason, Status
 #: A text that is translated already, or when it is shown.
 Text: TypeAlias = str | Promise
 
-#: What a reader may do with a segment; ``replace`` is to add one and delete another.
-Permission: TypeAlias = Literal["change", "push", "replace"]
+#: What a reader may do with a segment; ``settle`` is to change and push it.
+Permission: TypeAlias = Literal["change", "push", "settle"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +77,8 @@ BADGE_RETRYING = _("Retrying")
 BADGE_PAUSED = _("Paused, resumes")
 BADGE_PAUSE_OVER = _("Paused")
 BADGE_GONE = _("Deleted")
+BADGE_HELD = _("Held")
+BADGE_ELSEWHERE = _("Belongs to %(environment)s")
 BADGE_SYNCED: Final = {
     "drift": _("Changed in Bunce"),
     "stored_differently": _("Differs in Bunce"),
@@ -204,12 +206,9 @@ ACTION_REJECTED: Final[Steps] = (
 ACTION_NOT_FOUND: Final[Steps] = (
     _("First check in Bunce's dashboard that it is gone."),
     Step(
-        "replace",
-        _("If it is gone and still needed, add it here again and delete this one."),
-        _(
-            "If it is gone and still needed, ask a colleague who can add and delete segments to"
-            " add it again and delete this one."
-        ),
+        "push",
+        _("If it is gone and still needed, “Create again” creates it in Bunce with a new id."),
+        _("If it is gone and still needed, a colleague who can push segments can create it again."),
     ),
     Step(
         "push",
@@ -256,21 +255,22 @@ ACTION_REFRESH = Step(
     _("“Refresh from Bunce” reads it again."),
     _("A colleague who can push segments can refresh it from Bunce."),
 )
-ACTION_COPY_FROM_BUNCE = Step(
-    "change",
-    _("To keep Bunce's content, copy it into the form below and save."),
-    _("To keep Bunce's content, ask a colleague who can change segments to copy it here."),
+ACTION_PUSH_OURS = Step(
+    "push",
+    _("“Push ours” replaces Bunce's content with the content here."),
+    _("A colleague who can push segments can replace Bunce's content with the content here."),
+)
+ACTION_TAKE_THEIRS = Step(
+    "settle",
+    _("“Take theirs” replaces the content here with Bunce's."),
+    _("A colleague who can change and push segments can take Bunce's content over."),
 )
 ACTION_SYNCED: Final[Mapping[str, Steps]] = {
     "": (NO_ACTION,),
     "stored_differently": (
         _("If the difference does not matter, there is nothing to do."),
-        Step(
-            "push",
-            _("“Push now” sends it once more."),
-            _("A colleague who can push segments can send it once more."),
-        ),
-        ACTION_COPY_FROM_BUNCE,
+        ACTION_PUSH_OURS,
+        ACTION_TAKE_THEIRS,
     ),
     "all_customers": (
         _("Change it in Bunce's dashboard."),
@@ -280,17 +280,7 @@ ACTION_SYNCED: Final[Mapping[str, Steps]] = {
             _("Then a colleague who can push segments can refresh it from Bunce."),
         ),
     ),
-    "drift": (
-        Step(
-            "push",
-            _("“Push now” replaces Bunce's content with the content here."),
-            _(
-                "A colleague who can push segments can replace Bunce's content with the content"
-                " here."
-            ),
-        ),
-        ACTION_COPY_FROM_BUNCE,
-    ),
+    "drift": (ACTION_PUSH_OURS, ACTION_TAKE_THEIRS),
     "duplicate": (
         _("Remove the other one in Bunce's dashboard; this one stays linked."),
         ACTION_REFRESH,
@@ -417,6 +407,59 @@ RATE_LIMITER_PROBING: Final = {
     ),
 }
 
+# ── What a person or a block of code keeps waiting ────────────────────────────────────────────
+
+PAUSED: Final = MessageTemplate(
+    summary=_("Paused by %(by)s since %(since)s: nothing is created or changed in Bunce."),
+    cause=_("Reason: %(reason)s"),
+    action=_("Segments wait until pushes are resumed. Reads continue."),
+)
+NO_REASON = _("none given")
+BLOCK_HOLDS: Final = MessageTemplate(
+    summary=_("A no_push() block holds segments since %(since)s: %(count)s."),
+    cause=_("It runs as %(process)s. %(reason)s"),
+    action=_("They are sent when it ends. If that process is gone: %(command)s"),
+)
+SEGMENT_HELD: Final = MessageTemplate(
+    summary=_("Held since it was saved in a no_push() block."),
+    cause=_("The block began at %(since)s as %(process)s. %(reason)s"),
+    action=_("It is sent when the block ends. If that process is gone: %(command)s"),
+)
+CREATES_HELD: Final = MessageTemplate(
+    summary=_("No segment is created until the import ends, which began at %(since)s."),
+    cause=_("It links segments that wait to be created to segments that Bunce has already."),
+    action=_("There is nothing to do."),
+)
+ELSEWHERE: Final = MessageTemplate(
+    summary=ngettext_lazy(
+        "%(n)s segment belongs to %(elsewhere)s; this site uses %(here)s.",
+        "%(n)s segments belong to %(elsewhere)s; this site uses %(here)s.",
+        "number",
+    ),
+    cause=_("It was sent there before the settings or the database were changed."),
+    action=_(
+        "No request is made for them. If the settings are wrong, correct BUNCE_SYNC and restart the"
+        " web server and the workers. To move them here: %(command)s"
+    ),
+)
+SEGMENT_ELSEWHERE: Final = MessageTemplate(
+    summary=_("Belongs to %(elsewhere)s."),
+    cause=_("It was sent or found there, and this site uses %(here)s now."),
+    action=_("No request is made for it. “manage.py bunce_rehome” moves segments here."),
+)
+STRANGE_KEY: Final = MessageTemplate(
+    summary=_("Nothing is sent: this key seems to belong to another account."),
+    cause=_(
+        "The key has not been used before, and since %(since)s Bunce has shown none of this site's"
+        " segments for it."
+    ),
+    action=_(
+        "Set the key of this site's account as BUNCE_SYNC['API_KEY'], and restart the web server"
+        " and the workers. If the segments are to move to the key's account:"
+        " “manage.py bunce_rehome --this-account”."
+    ),
+)
+
 # ── What keeps one operation waiting ──────────────────────────────────────────────────────────
 
 OPERATION_PAUSED: Final = {
@@ -524,6 +567,10 @@ CHANGED_RELOAD = _("This segment was changed while this page was open. Reload th
 # ── The actions of the admin ──────────────────────────────────────────────────────────────────
 
 PUSH_NOW, RETRY, REFRESH = _("Push now"), _("Retry"), _("Refresh from Bunce")
+PUSH_OURS, TAKE_THEIRS, CREATE_AGAIN = _("Push ours"), _("Take theirs"), _("Create again")
+PUSH_OURS_MANY = _("Push ours: replace Bunce's content of selected segments")
+TAKE_THEIRS_MANY = _("Take theirs: replace the content here of selected segments")
+CREATE_AGAIN_MANY = _("Create selected segments again that are gone in Bunce")
 PUSH_MANY = _("Push selected segments now")
 RETRY_MANY = _("Retry selected segments")
 REFRESH_MANY = _("Refresh selected segments from Bunce")
@@ -542,9 +589,29 @@ REFRESHED = ngettext_lazy(
     "%(n)d segments will be refreshed from Bunce; the results appear here.",
     "n",
 )
+TAKEN = ngettext_lazy(
+    "%(n)d segment has Bunce's content now.",
+    "%(n)d segments have Bunce's content now.",
+    "n",
+)
+CREATED_AGAIN = ngettext_lazy(
+    "%(n)d segment will be created in Bunce again; the result appears here.",
+    "%(n)d segments will be created in Bunce again; the results appear here.",
+    "n",
+)
 NOT_PUSHED = ngettext_lazy(
-    "%(n)d segment was skipped: only segments that wait or differ in Bunce can be pushed.",
-    "%(n)d segments were skipped: only segments that wait or differ in Bunce can be pushed.",
+    "%(n)d segment was skipped: only segments that wait can be pushed.",
+    "%(n)d segments were skipped: only segments that wait can be pushed.",
+    "n",
+)
+NOT_DIFFERENT = ngettext_lazy(
+    "%(n)d segment was skipped: it does not differ in Bunce.",
+    "%(n)d segments were skipped: they do not differ in Bunce.",
+    "n",
+)
+NOT_GONE = ngettext_lazy(
+    "%(n)d segment was skipped: only segments that are gone in Bunce can be created again.",
+    "%(n)d segments were skipped: only segments that are gone in Bunce can be created again.",
     "n",
 )
 NOT_RETRIED = ngettext_lazy(

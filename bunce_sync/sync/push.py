@@ -38,9 +38,9 @@ from bunce_sync.exceptions import ConfigurationError
 from bunce_sync.functions import DatabaseNow
 from bunce_sync.models import ApiCall, OperationState, Segment, SegmentQuerySet
 from bunce_sync.results import LINKED_ELSEWHERE, SHARED, Result
-from bunce_sync.sync import circuit_breaker, shared_state
+from bunce_sync.sync import account, circuit_breaker, events, holds, linking, shared_state
 from bunce_sync.sync.attempt import Attempt, client
-from bunce_sync.sync.budget import Budget, Kind, Progress, attempt_each
+from bunce_sync.sync.budget import Budget, Kind, Progress, attempt_each, count_waiting
 from bunce_sync.sync.circuit_breaker import OperationRows
 from bunce_sync.sync.rate_limiter import NoPermit
 from bunce_sync.transitions import MOST_ATTEMPTS, Claim
@@ -54,11 +54,14 @@ OLDEST = 100
 #: when its budget is used up.
 PERMITS_PER_WORKER = 10
 #: The fields a claim reads. No times: a row whose times cannot be read is sent as well.
-CLAIMED = (*Segment.CREATE_FIELDS, "bunce_id", "status", "attempts", "sent_digest", "listed_digest")
+CLAIMED = (
+    *Segment.CREATE_FIELDS,
+    *("bunce_id", "status", "attempts", "sent_digest", "listed_digest", "settled"),
+)
 #: The fields that recording a result reads.
 RECORDED = (
     *Segment.CREATE_FIELDS,
-    *("status", "lease_token", "sent_digest", "listed_digest"),
+    *("status", "lease_token", "sent_digest", "listed_digest", "settled", "last_code"),
     *("bunce_id", "bunce_name", "bunce_description"),
 )
 
@@ -72,9 +75,8 @@ class Push(Attempt[RemoteSegment]):
     """
 
     def __init__(self, row: Segment, *, must_wait: bool = False) -> None:
-        names = Segment.CREATE_FIELDS if row.bunce_id is None else Segment.UPDATE_FIELDS
-        content = row.content(names)
-        digests = row.digests_of(content)
+        content = content_to_send(row)
+        digests = row.digests_of(row.content(Segment.CREATE_FIELDS))
         self.row = row
         self.must_wait = must_wait
         self.claim = Claim(
@@ -85,7 +87,13 @@ class Push(Attempt[RemoteSegment]):
             listed_digest=digests["listed_digest"],
             bunce_id=row.bunce_id,
             attempts=min(row.attempts, MOST_ATTEMPTS) + 1,
+            environment=conf.environment,
+            settled={name: row.settled[name] for name in row.settled if name not in content}
+            if row.bunce_id is not None
+            else {},
         )
+        if self.claim.creates:
+            self.listed_digest = self.claim.listed_digest
         self.rows = CREATES if self.claim.creates else UPDATES
         path = "/segments" if row.bunce_id is None else f"/segments/{row.bunce_id}"
         super().__init__(path, segment_id=row.pk, body=content)
@@ -102,7 +110,8 @@ class Push(Attempt[RemoteSegment]):
             self.claim, now=DatabaseNow(), lease=timedelta(seconds=conf.LEASE)
         )
         # Nearly always every check passes, so one query makes all of them and claims the row.
-        clear = due.filter(circuit_breaker.is_closed(self.claim.operation))
+        operation = self.claim.operation
+        clear = due.filter(circuit_breaker.is_closed(operation), holds.not_held(operation))
         if self.claim.creates:
             clear = clear.exclude(Exists(_earlier_creates(OuterRef("pk"))))
         self._checks_passed = bool(clear.lock_available().update_sync_fields(**values))
@@ -122,7 +131,13 @@ class Push(Attempt[RemoteSegment]):
         return bool(restored)
 
     def admit(self) -> bool:
-        return False if self._checks_passed else super().admit()
+        if self._checks_passed:
+            return False
+        holds.admit(self.claim.operation)
+        return super().admit()
+
+    def is_held(self) -> bool:
+        return holds.is_paused()
 
     def send(self, record: RequestRecord) -> RemoteSegment:
         if self.claim.bunce_id is None:
@@ -136,6 +151,8 @@ class Push(Attempt[RemoteSegment]):
         try:
             return super().record(result)
         except IntegrityError:
+            if result.segment and linking.give_way(result.segment.id, to=self.row.pk):
+                return super().record(result)
             linked = _unless_linked(result)
             if linked is result:
                 raise
@@ -174,6 +191,7 @@ class Push(Attempt[RemoteSegment]):
             logger.error("Segment %s exists twice in Bunce, also as %s", current.pk, duplicate)
         if values:
             database.segments().filter(pk=current.pk).update_sync_fields(**values)
+            events.announce(current, values)
         if values.get("status") == Status.SYNCED:
             bunce_id = values.get("bunce_id", current.bunce_id)
             logger.info("Segment %s is synced, in Bunce as %s", current.pk, bunce_id)
@@ -181,12 +199,19 @@ class Push(Attempt[RemoteSegment]):
 
     def _has_unresolved_create(self) -> bool:
         """Return whether an earlier create of the segment may have reached Bunce."""
-        creates = database.calls().filter(
+        creates = database.calls_here().filter(
             segment_id=self.row.pk,
             operation=Operation.CREATE,
             outcome__in=UNRESOLVED,
         )
-        return creates.exclude(pk=self.call.pk).exists()
+        creates = creates.exclude(pk=self.call.pk).exclude(decision=Decision.RELEASED)
+        return creates.exists()
+
+
+def content_to_send(row: Segment) -> dict[str, Any]:
+    """Return the content of a row's next push: all of it, or what Bunce may not have yet."""
+    names = Segment.CREATE_FIELDS if row.bunce_id is None else row.unsettled_fields
+    return row.content(names)
 
 
 def push(segment_id: int) -> bool:
@@ -203,7 +228,9 @@ def push(segment_id: int) -> bool:
         NoPermit: no request may be made now; the segment keeps its place.
     """
     budget = Budget(math.inf, wait_seconds=0)
-    return any(Push(row).run(budget) is not None for row in _waiting_rows([segment_id]))
+    if not account.is_known(budget):
+        return False
+    return any(_push(row, budget) for row in _waiting_rows([segment_id]))
 
 
 def run(budget: Budget, *, first_id: int | None = None, recheck_seconds: float = 0.0) -> Progress:
@@ -218,6 +245,8 @@ def run(budget: Budget, *, first_id: int | None = None, recheck_seconds: float =
         ConfigurationError: the key is missing or a setting cannot be used.
     """
     requests = 0
+    if not account.is_known(budget) or holds.is_paused():
+        return Progress()
     rows = _due_rows() if first_id is None else _waiting_rows([first_id])
     while rows:
         made, stop = attempt_each(rows, partial(_push_alone, budget, first_id), budget)
@@ -239,14 +268,36 @@ def workers_needed(permits: int) -> int:
     most = math.ceil(permits / PERMITS_PER_WORKER)
     if not most:
         return 0
-    due = circuit_breaker.without_paused(database.segments().due(), CREATES, UPDATES)
-    return due.order_by()[:most].count()
+    if holds.is_paused():
+        return 0
+    return _sendable().order_by()[:most].count()
+
+
+def _push(row: Segment, budget: Budget, *, must_wait: bool = False) -> bool:
+    """Push one segment; return whether a request was made or none was needed."""
+    if row.bunce_id is not None and not row.unsettled_fields:
+        # Edited back to what Bunce has.
+        return _settle(row.pk)
+    return Push(row, must_wait=must_wait).run(budget) is not None
+
+
+def _settle(pk: int) -> bool:
+    """Make a waiting row synced that has nothing to send; return whether it still has nothing."""
+    with database.atomic():
+        fields = (*CLAIMED, "bunce_name", "bunce_description", "last_code")
+        row = database.segments().due().filter(pk=pk).lock_available().only(*fields).first()
+        if row is None or row.bunce_id is None or row.unsettled_fields:
+            return False
+        values = transitions.nothing_to_send(row, now=DatabaseNow())
+        database.segments().filter(pk=pk).update_sync_fields(**values)
+        events.announce(row, values)
+    return True
 
 
 def _push_alone(budget: Budget, first_id: int | None, row: Segment) -> bool:
     """Push one segment; an internal error postpones it and stops no other."""
     try:
-        return Push(row, must_wait=row.pk == first_id).run(budget) is not None
+        return _push(row, budget, must_wait=row.pk == first_id)
     except (ConfigurationError, NoPermit, ProgrammingError):
         raise
     except (OperationalError, InterfaceError) as error:
@@ -277,13 +328,20 @@ def _postpone(pk: int, error: Exception) -> None:
 # Which segments to push
 
 
+def _sendable() -> SegmentQuerySet:
+    """Return the due segments whose operation is neither paused nor held."""
+    due = database.segments().due()
+    if holds.are_creates_held():
+        due = due.filter(UPDATES.condition)
+    return circuit_breaker.without_paused(due, CREATES, UPDATES)
+
+
 def _due_rows() -> list[Segment]:
     """Return some of the segments that have been due for longest, half of them creates.
 
     Otherwise a bulk edit would delay every new segment.
     """
-    due = circuit_breaker.without_paused(database.segments().due(), CREATES, UPDATES)
-    due = due.order_by("due_at")
+    due = _sendable().order_by("due_at")
     oldest = dict(due.values_list("pk", "bunce_id")[:OLDEST])
     creates = [pk for pk, bunce_id in oldest.items() if bunce_id is None]
     if len(oldest) == OLDEST and len(creates) < BATCH // 2:
@@ -331,7 +389,8 @@ def _earlier_creates(pk: Any) -> QuerySet[ApiCall]:
     Every claim checks this, so it is a simpler query than the next, and may return more.
     """
     arrived = (Outcome.CONFIRMED, Outcome.DUPLICATE, Outcome.UNDER_WAY, *UNRESOLVED)
-    return database.calls().filter(segment_id=pk, operation=Operation.CREATE, outcome__in=arrived)
+    calls = database.calls_here().filter(segment_id=pk, operation=Operation.CREATE)
+    return calls.filter(outcome__in=arrived).exclude(decision=Decision.RELEASED)
 
 
 def _unexpected_creates(pk: int) -> QuerySet[ApiCall]:
@@ -408,7 +467,9 @@ def _rows_of(operation: Operation) -> OperationRows:
         operation,
         condition=condition,
         waiting=lambda: database.segments().due().filter(condition),
-        expected=lambda: database.segments().filter(condition, status__in=unfinished),
+        is_expected=lambda: (
+            database.segments().here().filter(condition, status__in=unfinished).exists()
+        ),
         requeue=partial(_requeue, condition),
     )
 
@@ -423,4 +484,5 @@ PUSH: Final = Kind(
     operations=(CREATES, UPDATES),
     report="sent %s",
     noun="segment",
+    count_due=partial(count_waiting, CREATES, UPDATES),
 )

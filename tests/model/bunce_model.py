@@ -89,7 +89,9 @@ class Bunce:
     def act(self, request: Request, now: datetime) -> None:
         """Carry the request out, or refuse it for its content."""
         claim = request.claim
-        name, description = claim.content["name"], claim.content["description"]
+        before = self.segments.get(claim.bunce_id or "")
+        name = claim.content.get("name", before and before.name)
+        description = claim.content.get("description", before and before.description)
         if name in self.blocked or (self.refusing and claim.creates):
             self.fail(request, FORBIDDEN)
             return

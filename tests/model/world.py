@@ -115,12 +115,13 @@ class World(RuleBasedStateMachine):
     def _read(self, scanner: Scanner) -> None:
         assert scanner.walk.scan is not None
         scanner.page = self.bunce.page(scanner.walk.scan.position)
+        scanner.asked_at = self.time.now
 
     def _use(self, scanner: Scanner, *, dies: str | None = None) -> None:
         assert scanner.page is not None
         scanner.handler.dies = dies
         try:
-            scanner.walk.use_page(scanner.page)
+            scanner.walk.use_page(scanner.page, asked_at=scanner.asked_at)
         except Killed:
             self.scanners.remove(scanner)
             return

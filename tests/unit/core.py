@@ -14,6 +14,7 @@ from django.db import connections
 from django.db.models import F
 from pytest_django import Settings
 
+from bunce_sync.conf import conf
 from bunce_sync.fingerprint import listed_fingerprint
 from bunce_sync.models import ApiCall, OperationState, Segment, SyncState
 from bunce_sync.sync import list_scan, push, reconcile, refresh, shared_state
@@ -111,7 +112,7 @@ def state() -> SyncState:
 
 def blocked_until(operation: str) -> datetime | None:
     """Return until when an operation is paused; None if it is not."""
-    states = OperationState.objects.filter(pk=operation)
+    states = OperationState.objects.filter(operation=operation)
     return states.values_list("blocked_until", flat=True).first()
 
 
@@ -124,7 +125,7 @@ def paused() -> set[str]:
 def set_state(**fields: Any) -> None:
     """Change the shared row, creating it if necessary."""
     shared_state.read()
-    SyncState.objects.filter(pk=1).update(**fields)
+    SyncState.objects.filter(pk=conf.environment).update(**fields)
 
 
 def doubtful(
@@ -182,7 +183,7 @@ def let_pauses_pass(seconds: float) -> None:
         name: F(name) - by
         for name in ("blocked_until", "blocked_since", "probe_until", "resumed_at")
     }
-    SyncState.objects.filter(pk=1).update(**past)
+    SyncState.objects.filter(pk=conf.environment).update(**past)
     OperationState.objects.update(
         blocked_until=F("blocked_until") - by, probe_until=F("probe_until") - by
     )

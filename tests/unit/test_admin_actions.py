@@ -11,6 +11,7 @@ from pytest_django import Settings
 
 from bunce_sync.admin import actions
 from bunce_sync.client import BunceClient
+from bunce_sync.conf import conf
 from bunce_sync.functions import DatabaseNow
 from bunce_sync.models import Segment, SyncState
 from bunce_sync.status import messages
@@ -33,7 +34,7 @@ def client() -> Client:
 def worker(settings: Settings) -> None:
     """Set an API key, and record a sweep that has just run."""
     settings.BUNCE_SYNC = {"API_KEY": "sk_test_actions"}
-    SyncState.objects.update_or_create(pk=1, defaults={"swept_at": DatabaseNow()})
+    SyncState.objects.update_or_create(pk=conf.environment, defaults={"swept_at": DatabaseNow()})
 
 
 @pytest.fixture(autouse=True)

@@ -11,6 +11,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from pytest_django import Settings
 
+from bunce_sync.conf import conf
 from bunce_sync.functions import DatabaseNow
 from bunce_sync.models import Segment, SyncState
 from tests.unit.admin_people import LIST, call, editor, page, person, row
@@ -28,7 +29,7 @@ def client() -> Client:
 @pytest.fixture(autouse=True)
 def swept() -> None:
     """Record a sweep that has just run."""
-    SyncState.objects.update_or_create(pk=1, defaults={"swept_at": DatabaseNow()})
+    SyncState.objects.update_or_create(pk=conf.environment, defaults={"swept_at": DatabaseNow()})
 
 
 def ask(client: Client, address: str, etag: str = "") -> Any:

@@ -16,8 +16,12 @@ PACKAGE = "bunce_sync"
 
 #: From the ground up: a module imports only from its own layer and those before it.
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("clocks", "conf", "exceptions", "choices", "fingerprint", "functions"),
+    (
+        *("clocks", "conf", "exceptions", "choices", "fingerprint", "functions"),
+        *("holding", "signals"),
+    ),
     ("client", "validators"),
+    ("local_form",),
     ("results", "transitions"),
     ("models", "migrations"),
     ("database",),
@@ -25,7 +29,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("routing", "publisher", "tasks"),
     ("services", "status"),
     ("doctor", "sandbox_probe"),
-    ("checks", "signals", "admin", "api", "management", "apps"),
+    ("checks", "receivers", "admin", "api", "management", "apps"),
 )
 #: Outside the layers: the emulator and the pytest plugin, and the command that starts the emulator.
 APART = ("testing",)

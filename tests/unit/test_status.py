@@ -11,6 +11,7 @@ from django.test.utils import CaptureQueriesContext
 from pytest_django import Settings
 
 from bunce_sync import tasks
+from bunce_sync.conf import conf
 from bunce_sync.functions import DatabaseNow
 from bunce_sync.models import ApiCall, Segment, SyncState
 from bunce_sync.status.counts import BUCKETS
@@ -31,7 +32,7 @@ def key(settings: Settings) -> None:
 
 def shared(**values: Any) -> datetime:
     """Set the shared row and return the database's time."""
-    SyncState.objects.update_or_create(pk=1, defaults=values)
+    SyncState.objects.update_or_create(pk=conf.environment, defaults=values)
     return SyncState.objects.annotate(now=DatabaseNow()).get().now
 
 

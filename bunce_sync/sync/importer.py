@@ -1,0 +1,378 @@
+"""Imports: all segments of the account become rows, and the rows learn what Bunce has.
+
+An import is one scan of Bunce's list. It can be resumed at any page, and using a page twice does
+no harm. Of each segment on a page:
+
+1. its row exists: the ``bunce_`` columns are refreshed, and what people want stays;
+2. it is the second segment of a row, or the row was deleted here: nothing;
+3. it fits a create of unknown outcome: it is the matter of that create's row, never a new one;
+4. with ``adopt``, a row that waits to be created has the same content: it is linked;
+5. otherwise it becomes a row that is synced.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from django.db import DatabaseError, transaction
+from django.db.models import QuerySet
+from django.utils.translation import gettext_lazy as _
+
+from bunce_sync import database, transitions
+from bunce_sync.choices import UNRESOLVED, Decision, Operation, Outcome
+from bunce_sync.client import RemoteSegment
+from bunce_sync.conf import conf
+from bunce_sync.fingerprint import listed_fingerprint
+from bunce_sync.functions import DatabaseNow
+from bunce_sync.models import ApiCall, ImportRun, Segment
+from bunce_sync.sync import events, linking, list_scan, shared_state
+from bunce_sync.sync.budget import Budget, Kind, Progress
+from bunce_sync.sync.circuit_breaker import OperationRows
+from bunce_sync.sync.list_scan import Scan
+from bunce_sync.sync.reconcile import LISTS, NEAR, distance
+from bunce_sync.sync.refresh import COMPARED, confirmed_since
+
+logger = logging.getLogger(__name__)
+
+#: What an import counts, by segment of Bunce:
+#:
+#: imported: became a row;
+#: changed, unchanged: had a row, whose columns changed or did not;
+#: adopted: linked to a row that waited to be created;
+#: found: linked to a row whose create had an unknown outcome;
+#: duplicates: second segments of rows;
+#: reserved: left to a create whose outcome is still unknown;
+#: deleted: left out because the row was deleted here;
+#: elsewhere: its row belongs to another environment;
+#: refused: could not be stored; the log says why.
+COUNTS: Final = (
+    *("imported", "changed", "unchanged", "adopted", "found", "duplicates"),
+    *("reserved", "deleted", "elsewhere", "refused"),
+)
+#: The columns of a known row that a page may change.
+REFRESHED: Final = (*{*COMPARED, *linking.BUNCE_FIELDS}, "environment", "last_error", "due_at")
+
+
+@dataclass
+class _Page:
+    """What is known about the segments of one page, and what was done with them."""
+
+    remotes: dict[str, RemoteSegment]
+    asked_at: datetime
+    counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(COUNTS, 0))
+
+    def done(self, remote: RemoteSegment, what: str) -> None:
+        """Count a segment, about which nothing more is to be done."""
+        self.counts[what] += 1
+        del self.remotes[remote.id]
+
+
+class Import:
+    """The page handler of one import."""
+
+    def __init__(self, run: ImportRun) -> None:
+        self.run = run
+
+    @property
+    def rows(self) -> OperationRows:
+        return LISTS
+
+    @property
+    def store(self) -> QuerySet[ImportRun]:
+        return database.import_runs().filter(pk=self.run.pk, finished_at=None)
+
+    def is_wanted(self) -> bool:
+        return self.store.exists()
+
+    def on_page(self, segments: Sequence[RemoteSegment], scan: Scan, *, asked_at: datetime) -> None:
+        run = self.store.first()
+        if run is None:
+            return  # cancelled
+        # In this order: a create that is recorded meanwhile is in one of the two.
+        page = _Page({remote.id: remote for remote in segments}, asked_at)
+        creates = _unresolved_creates(page)
+        _refresh_known(page)
+        if page.remotes:
+            _set_aside(page, include_deleted=run.include_deleted)
+            _leave_to_creates(page, creates)
+        if run.adopt:
+            _adopt(page)
+        _insert(page)
+        if run.adopt:
+            _adopt_imported(segments)
+        _count(run, scan, page)
+
+    def may_stop(self, scan: Scan) -> bool:
+        return not self.store.exists()
+
+    def must_restart(self, scan: Scan) -> bool:
+        return False  # what moved to a page read before is imported next time
+
+    def on_end(self, scan: Scan) -> None:
+        self.store.update(finished_at=DatabaseNow())
+
+
+def request(*, by: str = "", adopt: bool = False, include_deleted: bool = False) -> ImportRun:
+    """Return the open import, or a new one. Call it in a transaction.
+
+    An open import also does what is asked for now, from its next page on.
+    """
+    shared_state.lock()
+    run = open_run()
+    if run is None:
+        return database.import_runs().create(
+            environment=conf.environment,
+            requested_by=by,
+            adopt=adopt,
+            include_deleted=include_deleted,
+        )
+    more = {"adopt": adopt or run.adopt, "include_deleted": include_deleted or run.include_deleted}
+    if more != {"adopt": run.adopt, "include_deleted": run.include_deleted}:
+        # Pages read so far were used without it, so begin with the first again.
+        database.import_runs().filter(pk=run.pk).update(**more, scan=None, pages=0, counts={})
+        run.refresh_from_db()
+    return run
+
+
+def open_run() -> ImportRun | None:
+    """Return the import that is under way or about to begin; None if there is none."""
+    return database.import_runs().filter(finished_at=None).order_by("pk").first()
+
+
+def run(budget: Budget) -> Progress:
+    """Continue the open import until it ends or the budget is used up.
+
+    Raises:
+        ConfigurationError: the key is missing or a setting cannot be used.
+    """
+    current = open_run()
+    return list_scan.run(Import(current), budget) if current else Progress()
+
+
+def workers_needed(permits: int) -> int:
+    """Return 1 if there is an import to do; begin one if the interval is over."""
+    if not permits:
+        return 0
+    if open_run() is None and _is_scheduled():
+        with database.atomic():
+            request(by="IMPORT_INTERVAL")
+    return int(open_run() is not None)
+
+
+def _is_scheduled() -> bool:
+    interval = conf.IMPORT_INTERVAL
+    if interval is None:
+        return False
+    since = DatabaseNow() - timedelta(seconds=interval)
+    return not database.import_runs().filter(requested_at__gt=since).exists()
+
+
+# One page
+
+
+def _unresolved_creates(page: _Page) -> dict[str, list[ApiCall]]:
+    """Return the creates of unknown outcome that a segment of the page may be from, by its id."""
+    by_digest: dict[str, list[RemoteSegment]] = {}
+    for remote in page.remotes.values():
+        digest = listed_fingerprint(remote.name, remote.description)
+        by_digest.setdefault(digest, []).append(remote)
+    calls = database.calls_here().filter(
+        listed_digest__in=by_digest,
+        operation=Operation.CREATE,
+        outcome__in=(Outcome.UNDER_WAY, *UNRESOLVED),
+        decision__in=("", Decision.ABSENT),
+    )
+    found: dict[str, list[ApiCall]] = {}
+    for call in calls.order_by("pk"):
+        for remote in by_digest[call.listed_digest]:
+            if distance(call.started_at, remote) <= NEAR:
+                found.setdefault(remote.id, []).append(call)
+    return found
+
+
+def _refresh_known(page: _Page) -> None:
+    """Write what changed in Bunce to the rows that have a segment of the page."""
+    known = database.segments().filter(bunce_id__in=[*page.remotes])
+    known = known.annotate(outdated=confirmed_since(page.asked_at)).only(*REFRESHED)
+    differing = set()
+    for row in known:
+        remote = page.remotes[row.bunce_id or ""]
+        if row.environment not in ("", conf.environment):
+            page.done(remote, "elsewhere")
+        elif _changes(row, remote):
+            differing.add(row.pk)
+        else:
+            page.done(remote, "unchanged")
+    if not differing:
+        return
+    with database.atomic():
+        # Once more and locked, since a push may have changed them. Rows that other transactions
+        # hold are left to the next import.
+        rows: list[Segment] = []
+        names: set[str] = set()
+        for row in known.filter(pk__in=differing).lock_available():
+            remote = page.remotes[row.bunce_id or ""]
+            values = _changes(row, remote)
+            page.done(remote, "changed" if values else "unchanged")
+            if values:
+                events.announce(row, values)
+                rows.append(row)
+                names |= values.keys()
+                for name, value in values.items():
+                    setattr(row, name, value)
+        database.segments().write_sync_fields(rows, names)
+    for row in known.filter(pk__in=differing, bunce_id__in=[*page.remotes]):
+        page.done(page.remotes[row.bunce_id or ""], "unchanged")  # held by another transaction
+
+
+def _changes(row: Any, remote: RemoteSegment) -> dict[str, Any]:
+    values = transitions.after_import(row, remote, now=DatabaseNow(), outdated=row.outdated)
+    if row.environment == "" and not row.outdated:
+        values["environment"] = conf.environment
+    return values
+
+
+def _set_aside(page: _Page, *, include_deleted: bool) -> None:
+    """Leave out second segments of rows, and segments whose row was deleted here."""
+    second = database.segments().filter(bunce_duplicate_id__in=[*page.remotes])
+    for bunce_id in {*second.values_list("bunce_duplicate_id", flat=True)}:
+        page.done(page.remotes[str(bunce_id)], "duplicates")
+    if include_deleted or not page.remotes:
+        return
+    buried = database.tombstones().filter(
+        bunce_id__in=[*page.remotes], environment__in=("", conf.environment)
+    )
+    for bunce_id in {*buried.values_list("bunce_id", flat=True)}:
+        page.done(page.remotes[bunce_id], "deleted")
+
+
+def _leave_to_creates(page: _Page, creates: dict[str, list[ApiCall]]) -> None:
+    """Leave segments that fit a create of unknown outcome to the row of that create."""
+    fitting = [call for bunce_id in page.remotes for call in creates.get(bunce_id, ())]
+    if not fitting:
+        return
+    keys = {call.segment_id or 0 for call in fitting}
+    owners = dict(database.segments().filter(pk__in=keys).values_list("pk", "bunce_id"))
+    for bunce_id, calls in creates.items():
+        remote = page.remotes.get(bunce_id)
+        if remote is None:
+            continue
+        unlinked = [call for call in calls if owners.get(call.segment_id or 0, "") is None]
+        if not unlinked:
+            linked = [call for call in calls if owners.get(call.segment_id or 0)]
+            if linked:
+                _note_duplicate(linked[0].segment_id, remote)
+            page.done(remote, "duplicates" if linked else "deleted")
+            continue
+        absent = [call for call in unlinked if call.decision == Decision.ABSENT]
+        found = next((call for call in absent if linking.link_late(call, remote)), None)
+        if found is not None:
+            owners[found.segment_id or 0] = remote.id
+        page.done(remote, "found" if found else "reserved")
+
+
+def _note_duplicate(pk: int | None, remote: RemoteSegment) -> None:
+    """Show a segment with the row whose repeated create made it."""
+    with database.atomic():
+        rows = database.segments().filter(pk=pk or 0, bunce_duplicate_id=None)
+        row = rows.locked().only("status", "last_code").first()
+        if row is not None:
+            logger.error("Segment %s exists twice in Bunce, also as %s", pk, remote.id)
+            values = transitions.with_duplicate(remote.id)
+            rows.update_sync_fields(**values)
+            events.announce(row, values)
+
+
+def _adopt(page: _Page) -> None:
+    """Link rows that wait to be created to segments of the page with the same content."""
+    fresh = [(remote, transitions.own_content(remote)) for remote in page.remotes.values()]
+    names = {listed_fingerprint(**own): own["name"] for _remote, own in fresh}
+    waiting = linking.find_waiting(names) if names else {}
+    for remote, own in fresh:
+        digest = listed_fingerprint(**own)
+        values = transitions.confirmed_values(remote)
+        for pk in waiting.get(digest, ()):
+            with database.atomic():
+                linked = linking.link_waiting(pk, digest, values)
+            if linked:
+                waiting[digest].remove(pk)
+                page.done(remote, "adopted")
+                break
+
+
+def _adopt_imported(segments: Sequence[RemoteSegment]) -> None:
+    """Let rows that wait to be created take over from untouched rows of earlier imports."""
+    imported = database.segments().filter(
+        bunce_id__in=[remote.id for remote in segments], imported_at__isnull=False, sent_at=None
+    )
+    rows = {row.pk: row for row in imported.only(*Segment.UPDATE_FIELDS)}
+    names = {row.listed_fingerprint: row.name for row in rows.values()}
+    waiting = linking.find_waiting(names) if names else {}
+    for row in rows.values():
+        for pk in waiting.get(row.listed_fingerprint, ()):
+            with database.atomic():
+                taken = linking.take_over(pk, row.pk)
+            if taken:
+                waiting[row.listed_fingerprint].remove(pk)
+                break
+
+
+def _insert(page: _Page) -> None:
+    """Make rows of the segments that are left."""
+    rows = [_new_row(remote) for remote in page.remotes.values()]
+    try:
+        with database.atomic():
+            database.segments().insert_as_stored(rows)
+        page.counts["imported"] += len(rows)
+        return
+    except DatabaseError:
+        logger.info("Some segments of a page cannot be inserted together; trying one by one")
+    for remote in [*page.remotes.values()]:
+        try:
+            with database.atomic():
+                database.segments().insert_as_stored([_new_row(remote)])
+            page.counts["imported"] += 1
+        except DatabaseError as error:
+            if database.segments().filter(bunce_id=remote.id).exists():
+                page.counts["unchanged"] += 1  # a push recorded it meanwhile
+                continue
+            logger.error(
+                "Segment %s of Bunce cannot be stored (%s)", remote.id, type(error).__name__
+            )
+            page.counts["refused"] += 1
+
+
+def _new_row(remote: RemoteSegment) -> Segment:
+    row = Segment(**transitions.own_content(remote), add_all_customers=bool(remote.all_customers))
+    row.set_stored(
+        **transitions.imported(remote, environment=conf.environment, now=DatabaseNow()),
+        **transitions.taken_over(row),
+    )
+    return row
+
+
+def _count(run: ImportRun, scan: Scan, page: _Page) -> None:
+    """Add the page to the counts, unless it was used before and the process was killed then."""
+    with transaction.atomic(using=database.alias()):
+        if scan.pages == 0:
+            run.counts, run.pages = {}, 0
+        if scan.pages < run.pages:
+            return
+        counts = {name: run.counts.get(name, 0) + page.counts[name] for name in COUNTS}
+        database.import_runs().filter(pk=run.pk).update(counts=counts, pages=scan.pages + 1)
+
+
+IMPORT: Final = Kind(
+    name="import",
+    label=_("import to run"),
+    workers_needed=workers_needed,
+    run=run,
+    operations=(),
+    report="read %s of Bunce's list for an import",
+    noun="page",
+    count_due=lambda: int(open_run() is not None),
+)
