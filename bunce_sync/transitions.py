@@ -604,6 +604,29 @@ def created_again(*, now: Moment) -> Values:
     return released() | requeued(now=now)
 
 
+def moved(*, environment: str) -> Values:
+    """Return the values of a row whose segment is in the list of another environment as well."""
+    return {"environment": environment}
+
+
+def moved_unresolved(row: Row, *, environment: str, now: Moment) -> Values:
+    """Return the values of a row without an id, of which a create may have arrived somewhere.
+
+    It stays in doubt: if the environments share an account, its list shows the segment.
+    """
+    waiting = {} if row.status == Status.IN_DOUBT else requeued(now=now)
+    return waiting | {"environment": environment}
+
+
+def moved_back(row: Row, bunce_id: str, *, environment: str, now: Moment) -> Values:
+    """Return the values of a row that gets back the segment it had in an environment before.
+
+    What Bunce has of it is unknown, so an update follows.
+    """
+    restored = after_restore(row, bunce_id, now=now)
+    return created_again(now=now) | restored | {"attempts": 0, "environment": environment}
+
+
 def ours_pushed(*, now: Moment) -> Values:
     """Return the values of a row whose whole content is to replace what Bunce has."""
     return push_requested(now=now) | {"settled": None}

@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Final
 
-from django.db.models import Exists, OuterRef, ProtectedError, RestrictedError
+from django.db.models import Exists, OuterRef, ProtectedError, Q, RestrictedError
 from django.db.models.deletion import Collector
 
 from bunce_sync import database, transitions
-from bunce_sync.choices import Decision, Operation, Status
+from bunce_sync.choices import UNRESOLVED, Decision, Operation, Outcome, Status
 from bunce_sync.client import RemoteSegment
 from bunce_sync.conf import conf
 from bunce_sync.functions import DatabaseNow
@@ -31,6 +31,8 @@ SAME_NAME: Final = 50
 def waiting(names: Collection[str] = ()) -> SegmentQuerySet:
     """Return rows that wait to be created and of which no create was ever sent.
 
+    Creates of a segment that the row gave up on purpose do not count.
+
     Args:
         names: only rows with these names; with none, all of them.
     """
@@ -38,7 +40,7 @@ def waiting(names: Collection[str] = ()) -> SegmentQuerySet:
     rows = database.segments().filter(
         status=Status.PENDING, bunce_id=None, sent_at=None, environment=""
     )
-    rows = rows.filter(~Exists(creates))
+    rows = rows.filter(~Exists(creates.exclude(decision=Decision.RELEASED)))
     return rows.filter(name__in=names) if names else rows
 
 
@@ -154,10 +156,14 @@ def give_way(bunce_id: str, *, to: int) -> bool:
 def release(keys: Iterable[int]) -> None:
     """Note that rows give up their segments on purpose. Call it in the transaction that does so.
 
-    Otherwise the next push would find the ids in the call log and restore them.
+    Otherwise the next push would find the ids in the call log and restore them, or the response to
+    an update that is still under way would.
     """
-    creates = database.calls().filter(segment_id__in=[*keys], operation=Operation.CREATE)
-    creates.exclude(decision=Decision.RELEASED).update(
+    unfinished = Q(operation=Operation.UPDATE, outcome__in=(Outcome.UNDER_WAY, *UNRESOLVED))
+    calls = database.calls().filter(
+        Q(operation=Operation.CREATE) | unfinished, segment_id__in=[*keys]
+    )
+    calls.exclude(decision=Decision.RELEASED).update(
         decision=Decision.RELEASED, decided_at=DatabaseNow()
     )
 
