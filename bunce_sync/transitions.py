@@ -69,6 +69,7 @@ class Claim:
         sent_digest: the fingerprint of the row's content, to detect edits.
         listed_digest: the fingerprint that Bunce's list would show for it.
         environment: where it is sent.
+        came_from: the row's environment before the claim.
         settled: ``Segment.settled`` while the outcome is not known.
         bunce_id: None for a create.
         attempts: the count of attempts, this one included.
@@ -83,6 +84,7 @@ class Claim:
     bunce_id: str | None
     attempts: int
     environment: str = ""
+    came_from: str = ""
     settled: Mapping[str, str] = field(default_factory=dict)
     has_unresolved_create: bool = False
 
@@ -166,7 +168,11 @@ def after_push(row: Row, claim: Claim, result: Result, *, now: Moment, grace: ti
         "last_error": result.detail,
         "absent_at": None,
     }
-    not_counted = {"attempts": max(claim.attempts - 1, 0)}
+    # Bunce did nothing with it, so it does not belong there yet.
+    not_counted = {
+        "attempts": max(claim.attempts - 1, 0),
+        "environment": claim.came_from,
+    }
     waiting = {"status": Status.PENDING, "due_at": now}
     match result.outcome:
         case Outcome.CONFIRMED:
@@ -181,7 +187,9 @@ def after_push(row: Row, claim: Claim, result: Result, *, now: Moment, grace: ti
             return released | not_counted | waiting
         case Outcome.NOT_SENT:
             # Nothing left, so a field that only a create sends may still be edited.
-            unsent = released | ({"sent_at": None} if row.bunce_id is None else {})
+            unsent = released | {"environment": claim.came_from}
+            if row.bunce_id is None:
+                unsent["sent_at"] = None
             if result.code == PERMIT_EXPIRED:
                 return unsent | not_counted | waiting  # connecting was slow; Bunce is reachable
             return unsent | waiting | {"due_at": now + backoff(claim.attempts)}
@@ -293,7 +301,7 @@ def _settled(row: Row, content: Mapping[str, Any]) -> dict[str, str]:
     sent = {
         name: field_digest(value) for name, value in content.items() if name in row.UPDATE_FIELDS
     }
-    return row.settled_digests | sent
+    return {**row.settled_digests, **sent}
 
 
 def shown_content(remote: RemoteSegment, row: Row) -> Content:

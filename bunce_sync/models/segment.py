@@ -174,7 +174,7 @@ class Segment(models.Model):
     synced_at = models.DateTimeField(_("synced at"), null=True, editable=False)
     environment = models.CharField(
         _("environment"),
-        max_length=300,
+        max_length=255,
         default="",
         db_default="",
         editable=False,
@@ -198,7 +198,7 @@ class Segment(models.Model):
         editable=False,
     )
     refresh_requested_at = models.DateTimeField(
-        _("refresh requested at"), null=True, editable=False, db_index=True
+        _("refresh requested at"), null=True, editable=False
     )
 
     # Set by the database's clock. With the clocks of the hosts, a reader that asks for changes
@@ -224,6 +224,10 @@ class Segment(models.Model):
         indexes = [
             # Due rows, rows in doubt, expired leases, and the count of each status.
             models.Index(fields=["status", "due_at"], name="bunce_segment_status_due"),
+            # Requested refreshes; SQLite ignores an index without the second column.
+            models.Index(
+                fields=["refresh_requested_at", "environment"], name="bunce_segment_refresh"
+            ),
             # The rows of one status in the admin's order; without it MariaDB sorts all of them.
             models.Index(fields=["status", "id"], name="bunce_segment_status_id"),
             # The columns by which the admin sorts, and the date filters of admin and REST API.

@@ -30,7 +30,7 @@ def are_creates_held() -> bool:
 def not_held() -> Q:
     """Return the condition for segments that may be pushed, for use within another query."""
     imports = database.import_runs().filter(finished_at=None, adopt=True)
-    may_create = Q(bunce_id__isnull=False) | ~Exists(imports)
+    may_create = Q(bunce_id__isnull=False) | Q(~Exists(imports))
     return Q(~Exists(database.holds().filter(pauses_all=True))) & may_create
 
 

@@ -57,6 +57,7 @@ PERMITS_PER_WORKER = 10
 CLAIMED = (
     *Segment.CREATE_FIELDS,
     *("bunce_id", "status", "attempts", "sent_digest", "listed_digest", "settled"),
+    "environment",
 )
 #: The fields that recording a result reads.
 RECORDED = (
@@ -88,6 +89,7 @@ class Push(Attempt[RemoteSegment]):
             bunce_id=row.bunce_id,
             attempts=min(row.attempts, MOST_ATTEMPTS) + 1,
             environment=conf.environment,
+            came_from=row.environment,
             settled={
                 name: digest
                 for name, digest in row.settled_digests.items()

@@ -162,7 +162,8 @@ def test_the_client_knows_only_http() -> None:
             assert not within(name, "django", "celery", "kombu", "rest_framework"), module
             own = inside(name)
             assert own is None or within(
-                own, "client", "clocks", "exceptions", "fingerprint", "__version__"
+                own,
+                *("client", "clocks", "exceptions", "fingerprint", "identifiers", "__version__"),
             ), module
 
 
