@@ -145,13 +145,17 @@ class Import:
 
     @property
     def store(self) -> QuerySet[ImportRun]:
-        return database.import_runs().filter(pk=self.run.pk, finished_at=None)
+        return database.import_runs().filter(pk=self.run.pk)
+
+    @property
+    def _open(self) -> QuerySet[ImportRun]:
+        return self.store.filter(finished_at=None)
 
     def is_wanted(self) -> bool:
-        return self.store.exists()
+        return self._open.exists()
 
     def on_page(self, segments: Sequence[RemoteSegment], scan: Scan, *, asked_at: datetime) -> None:
-        run = self.store.first()
+        run = self._open.first()
         if run is None:
             return  # cancelled
         page = ImportPage({remote.id: remote for remote in segments}, asked_at, Acts())
@@ -159,13 +163,13 @@ class Import:
         _count(run, scan, page)
 
     def may_stop(self, scan: Scan) -> bool:
-        return not self.store.exists()
+        return not self._open.exists()
 
     def must_restart(self, scan: Scan) -> bool:
         return False  # what moved to a page read before is imported next time
 
     def on_end(self, scan: Scan) -> None:
-        self.store.update(finished_at=DatabaseNow())
+        self._open.update(finished_at=DatabaseNow())
 
 
 def request(*, by: str = "", adopt: bool = False, include_deleted: bool = False) -> ImportRun:

@@ -187,6 +187,11 @@ class Push(Attempt[RemoteSegment]):
         claim = self.claim
         if self._is_given_up(current):
             logger.warning("Segment %s gave up what this late response is about", current.pk)
+            database.calls().filter(pk=self.call.pk).update(
+                environment=self.claim.environment,
+                decision=Decision.RELEASED,
+                decided_at=DatabaseNow(),
+            )
             return result
         if result.outcome == Outcome.REJECTED and claim.creates:
             claim = replace(claim, has_unresolved_create=self._has_unresolved_create())

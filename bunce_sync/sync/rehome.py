@@ -98,6 +98,8 @@ class Rehome:
         self._began = shared_state.now()
         self._reading = Reading(LISTS, any_key=True)
         self._again = False
+        #: Pages with segments.
+        self._filled = 0
 
     # The list
 
@@ -113,6 +115,7 @@ class Rehome:
         if read is None:
             return False
         self.pages += 1
+        self._filled += bool(read[0])
         ids = [remote.id for remote in read[0]]
         found = database.segments().filter(bunce_id__in=ids).values_list("pk", "environment")
         for pk, environment in found:
@@ -120,7 +123,7 @@ class Rehome:
             self._found_here = self._found_here or environment == self.here
         self._back |= {self._former[one]: one for one in ids if one in self._former}
         if self._reading.ended:
-            certain = self._again or self._reading.scan.pages == 1
+            certain = self._again or self._filled < 2
             if certain or not self._is_any_missing():
                 self.complete = True
             else:
