@@ -313,8 +313,10 @@ def rehome(move: Rehome) -> Iterator[Counter[Verdict]]:
     Yields:
         After each transaction, how many segments were moved in it.
     """
-    yield from move.apply()
-    publisher.publish(push_segment)
+    try:
+        yield from move.apply()
+    finally:
+        publisher.publish(push_segment)
 
 
 def accept_key() -> None:
@@ -395,13 +397,13 @@ def release_hold(pk: int) -> int:
 
 def process_name() -> str:
     """Return which process this is: user, host and process id."""
-    return f"{_user_at_host()}, process {os.getpid()}"
+    return f"{user_at_host()}, process {os.getpid()}"
 
 
 def is_running(process: str) -> bool:
     """Return whether a process of this host, as ``process_name`` named it, is still running."""
-    user_at_host, _separator, number = process.partition(", process ")
-    same_host = user_at_host.rpartition("@")[2] == socket.gethostname()
+    where, _separator, number = process.partition(", process ")
+    same_host = where.rpartition("@")[2] == socket.gethostname()
     if not (number.isdecimal() and same_host) or os.name == "nt":  # where kill() really kills
         return False
     try:
@@ -413,7 +415,8 @@ def is_running(process: str) -> bool:
     return True
 
 
-def _user_at_host() -> str:
+def user_at_host() -> str:
+    """Return who runs this process, and on which host."""
     try:
         user = getpass.getuser()
     except (KeyError, OSError, ImportError):  # a container may run as a user without a name

@@ -6,6 +6,7 @@ line now and then. The output is in English, like that of Django's own commands.
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import re
@@ -286,6 +287,20 @@ class _PlainProgress:
         if clocks.monotonic() >= self._next or (changed and note):
             self._next = clocks.monotonic() + PLAIN_SECONDS
             self._say(f"{self._title}: {text}{f' ({note})' if note else ''}")
+
+
+# Arguments
+
+
+def whole_number(text: str) -> int:
+    """Return the number in an argument, from 0.
+
+    Raises:
+        argparse.ArgumentTypeError: it is none.
+    """
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError("must be a whole number, from 0")
+    return int(text)
 
 
 # Texts

@@ -29,7 +29,7 @@ from bunce_sync.sync.circuit_breaker import OperationPaused
 from bunce_sync.sync.rate_limiter import NoPermit
 
 #: Seconds of work before the progress is shown and signals are looked at.
-TURN: Final = 1.0
+TURN: Final = 0.5
 #: Seconds between two looks at what keeps the work waiting.
 RECHECK: Final = 1.0
 #: For how long Bunce may fail before the command gives up.
@@ -73,14 +73,14 @@ def work(
     show: Callable[[str], None],
     *,
     stop: StopEvent,
-    operations: Collection[Operation],
+    operations: Callable[[], Collection[Operation]],
 ) -> bool:
     """Do turns of work until all is done or a signal comes.
 
     Args:
         turn: does some work within a budget.
         show: shows the progress; takes why the work waits, or nothing.
-        operations: whose pauses concern the work.
+        operations: returns the operations that the work waits for.
 
     Returns:
         Whether all is done; not after a signal.
@@ -106,7 +106,7 @@ def work(
         if found == Turn.MORE:
             show("")
             continue
-        obstacle = find_obstacle(get_status(), operations)
+        obstacle = find_obstacle(get_status(), operations())
         if obstacle.final:
             raise Blocked(f"{obstacle.note} {obstacle.action}".strip())
         show(obstacle.note)
@@ -121,6 +121,13 @@ def find_obstacle(status: SyncStatus, operations: Collection[Operation]) -> Obst
     pushes = {Operation.CREATE, Operation.UPDATE} & {*operations}
     if pushes and status.pause is not None:
         return Obstacle("Pushes are paused.", final=True, action="Resume them with bunce_resume.")
+    imported = status.imported
+    if Operation.CREATE in operations and imported and imported.holds_creates:
+        return Obstacle(
+            "No segment is created until the open import ends, which may link it instead.",
+            final=True,
+            action="`manage.py bunce_import` completes it.",
+        )
     limiter = describe_rate_limiter(status.rate_limiter, status.now)
     if limiter is not None:
         return _limiter_obstacle(status, limiter)

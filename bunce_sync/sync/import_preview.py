@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from datetime import datetime
 
 from bunce_sync.client import RemoteSegment
 from bunce_sync.models import ApiCall, Segment, SegmentQuerySet
@@ -110,6 +111,11 @@ class ImportPreview:
         self._kept = examples
         # A list that shifts while it is read repeats segments. Hashes, since ids are long.
         self._seen: set[int] = set()
+
+    @property
+    def started_at(self) -> datetime:
+        """The database's time before the first page was requested."""
+        return self._reading.scan.started_at
 
     @property
     def pages(self) -> int:
