@@ -382,12 +382,16 @@ def test_drift_is_shown_and_not_undone() -> None:
     assert seen(at_rest, Result(Outcome.CONFIRMED), REMOTE)["last_code"] == ""
 
 
-@pytest.mark.parametrize("status", [Status.PENDING, Status.SENDING])
-def test_a_refresh_of_a_row_being_sent_keeps_its_status(status: Status) -> None:
-    edited = row(status=status, bunce_id=BUNCE_ID, name="Edited")
+def test_a_refresh_of_a_waiting_row_keeps_its_status() -> None:
+    edited = row(status=Status.PENDING, bunce_id=BUNCE_ID, name="Edited")
     changes = seen(edited, Result(Outcome.CONFIRMED), REMOTE)
     assert "status" not in changes
     assert changes["refresh_requested_at"] is None
+
+
+def test_a_refresh_says_nothing_about_a_row_being_sent_and_is_repeated() -> None:
+    under_way = row(bunce_id=BUNCE_ID, name="Edited")
+    assert seen(under_way, Result(Outcome.CONFIRMED), REMOTE) == {}
 
 
 def test_a_segment_found_again_is_no_longer_rejected_for_being_gone() -> None:
