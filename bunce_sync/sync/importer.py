@@ -34,7 +34,7 @@ from bunce_sync.sync.budget import Budget, Kind, Progress
 from bunce_sync.sync.circuit_breaker import OperationRows
 from bunce_sync.sync.list_scan import Scan
 from bunce_sync.sync.reconcile import LISTS, NEAR, distance
-from bunce_sync.sync.refresh import COMPARED, confirmed_since
+from bunce_sync.sync.refresh import COMPARED, changed_since
 
 logger = logging.getLogger(__name__)
 
@@ -200,7 +200,7 @@ def _unresolved_creates(page: _Page) -> dict[str, list[ApiCall]]:
 def _refresh_known(page: _Page) -> None:
     """Write what changed in Bunce to the rows that have a segment of the page."""
     known = database.segments().filter(bunce_id__in=[*page.remotes])
-    known = known.annotate(outdated=confirmed_since(page.asked_at)).only(*REFRESHED)
+    known = known.annotate(outdated=changed_since(page.asked_at)).only(*REFRESHED)
     differing = set()
     for row in known:
         remote = page.remotes[row.bunce_id or ""]
