@@ -16,7 +16,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from celery import Task
-from django.db import connections, transaction
+from django.db import DatabaseError, connections, transaction
 from django.db.models import Q
 
 from bunce_sync import database, transitions
@@ -26,7 +26,7 @@ from bunce_sync.exceptions import BunceSyncError, NotFound
 from bunce_sync.fingerprint import LISTED_FIELDS
 from bunce_sync.functions import DatabaseNow
 from bunce_sync.holding import current_hold
-from bunce_sync.models import ImportRun, PushHold, Segment, SegmentQuerySet, Tombstone
+from bunce_sync.models import ImportRun, PushHold, Segment, SegmentQuerySet
 from bunce_sync.publisher import publisher
 from bunce_sync.sync import importer, linking, shared_state
 from bunce_sync.sync.reconcile import RECONCILE
@@ -206,14 +206,7 @@ def create_again(segments: SegmentQuerySet) -> int:
         keys = list(segments.here().filter(_GONE).order_by("id").values_list("id", flat=True))
         rows = database.segments().filter(_GONE, pk__in=keys).locked().order_by("pk")
         gone = dict(rows.values_list("pk", "bunce_id"))
-        database.tombstones().bulk_create(
-            [
-                Tombstone(environment=conf.environment, bunce_id=bunce_id)
-                for bunce_id in gone.values()
-                if bunce_id is not None
-            ],
-            ignore_conflicts=True,
-        )
+        linking.bury(*filter(None, gone.values()), environment=conf.environment)
         linking.release(gone)
         changes = transitions.created_again(now=DatabaseNow())
         return _mark(database.segments().filter(pk__in=[*gone]), changes, push_segment)
@@ -345,10 +338,21 @@ def no_push(reason: str = "") -> Iterator[None]:
         yield
     finally:
         current_hold.reset(token)
-        # In a transaction that is about to be rolled back nothing can be written, and the hold
-        # goes with it.
+        _end_block(hold)
+
+
+def _end_block(hold: PushHold) -> None:
+    """Release what a block holds, as far as its transaction can still write."""
+    try:
+        # In a transaction that is about to be rolled back the hold goes with it.
         if not database.connection().needs_rollback:
             release_hold(hold.pk)
+    except PushHold.DoesNotExist:
+        pass  # a person released it meanwhile
+    except DatabaseError:
+        # PostgreSQL writes nothing in a transaction in which a query failed.
+        if not database.connection().in_atomic_block:
+            raise
 
 
 def release_hold(pk: int) -> int:

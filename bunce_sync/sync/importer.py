@@ -34,7 +34,7 @@ from bunce_sync.sync.budget import Budget, Kind, Progress
 from bunce_sync.sync.circuit_breaker import OperationRows
 from bunce_sync.sync.list_scan import Scan
 from bunce_sync.sync.reconcile import LISTS, NEAR, distance
-from bunce_sync.sync.refresh import COMPARED, confirmed_since
+from bunce_sync.sync.refresh import COMPARED, changed_since
 
 logger = logging.getLogger(__name__)
 
@@ -234,7 +234,7 @@ def _refresh_known(page: _Page) -> None:
 
 def _to_compare(rows: SegmentQuerySet, page: _Page) -> Iterable[Any]:
     """Return the rows with what a comparison needs, and ``outdated``."""
-    return rows.annotate(outdated=confirmed_since(page.asked_at)).only(*REFRESHED)
+    return rows.annotate(outdated=changed_since(page.asked_at)).only(*REFRESHED)
 
 
 def _changes(row: Any, remote: RemoteSegment) -> dict[str, Any]:

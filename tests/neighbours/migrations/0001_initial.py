@@ -342,9 +342,9 @@ class Migration(migrations.Migration):
                 (
                     "settled",
                     models.JSONField(
-                        default=dict,
                         editable=False,
                         help_text="Digests of the fields that Bunce has as they are here; updates omit them.",
+                        null=True,
                         verbose_name="settled fields",
                     ),
                 ),
