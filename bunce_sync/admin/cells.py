@@ -22,7 +22,7 @@ from bunce_sync.conf import conf
 from bunce_sync.functions import DatabaseNow
 from bunce_sync.models import ImportRun, OperationState, PushHold, Segment, SyncState
 from bunce_sync.status import messages
-from bunce_sync.status.presenters import format_time, is_elsewhere
+from bunce_sync.status.presenters import format_time
 
 #: Shown for a missing value.
 EMPTY = SafeString('<span class="bunce-empty">-</span>')
@@ -86,7 +86,7 @@ def badge(
         held: whether a person, a block or an import holds it.
     """
     style, label, until = segment.status, str(segment.get_status_display()), None
-    if is_elsewhere(segment):
+    if not segment.is_here:
         kind = segment.environment.partition(" ")[2]
         style, label = "paused", str(messages.BADGE_ELSEWHERE % {"environment": kind})
     elif segment.status == Status.PENDING and held:

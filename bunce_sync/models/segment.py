@@ -18,6 +18,7 @@ from bunce_sync.fingerprint import (
     MAX_TEXT_LENGTH,
     field_digest,
     listed_fingerprint,
+    normalize,
     sent_fingerprint,
 )
 from bunce_sync.functions import DatabaseNow
@@ -211,6 +212,10 @@ class Segment(models.Model):
     given_away: bool = False
     #: The segment in Bunce that a new row belongs to; ``SegmentQuerySet.link`` sets it.
     linked_id: str | None = None
+
+    #: Fields that a form shows and nobody edited. They may be as people could not enter them: an
+    #: imported description may be longer than ``DESCRIPTION_MAX_LENGTH``.
+    unedited: Collection[str] = ()
 
     objects = SegmentQuerySet.as_manager()
 
@@ -443,6 +448,29 @@ class Segment(models.Model):
         return {name: field_digest(getattr(self, name)) for name in names}
 
     @property
+    def is_here(self) -> bool:
+        """Whether the segment belongs to the current environment, or to none yet."""
+        return self.environment in ("", conf.environment)
+
+    @property
+    def differing_fields(self) -> tuple[str, ...]:
+        """The fields of which Bunce, when last read, showed another value than they have here.
+
+        Texts are compared in the form that this site can hold, see ``local_form``.
+        """
+        if self.bunce_id is None:
+            return ()
+        held = transitions.held_content(self)
+        differing = [
+            name
+            for name, value in held.items()
+            if normalize(str(value or "")) != normalize(getattr(self, name) or "")
+        ]
+        if self.bunce_all_customers not in (None, self.add_all_customers):
+            differing.append("add_all_customers")
+        return tuple(differing)
+
+    @property
     def is_untouched_import(self) -> bool:
         """Whether the segment was imported, and never edited or sent since."""
         unsent = self.imported_at is not None and self.sent_at is None
@@ -485,11 +513,13 @@ class Segment(models.Model):
     def clean_fields(self, exclude: Collection[str] | None = None) -> None:
         """Strip the texts before they are measured, as forms and serializers do.
 
+        Fields in ``unedited`` are not validated.
+
         Raises:
             ValidationError: a field is not valid.
         """
         self._strip()
-        super().clean_fields(exclude)
+        super().clean_fields({*(exclude or ()), *self.unedited})
 
     def _strip(self) -> None:
         for name in ("name", "description"):

@@ -145,7 +145,7 @@ CAUSES: Final[Mapping[str, Text]] = {
         " the same content."
     ),
     "duplicate": _("A late response showed that Bunce created it a second time, as %(detail)s."),
-    "drift": _("It was changed in Bunce after it was sent."),
+    "drift": _("It was changed in Bunce since the content here was sent or imported."),
     "stored_differently": _(
         "Bunce confirmed it, but shows different content than was sent: Bunce adapted the content"
         " or did not apply it."
@@ -166,6 +166,7 @@ CAUSE_SEND_AGAIN = _("It will be sent again.")
 CAUSE_EDITED_SINCE = _("Bunce refused the previous content. It has been changed here since.")
 CAUSE_SENDING = _("A worker sent it at %(time)s and is waiting for Bunce's response.")
 CAUSE_SYNCED = _("Bunce confirmed it at %(time)s.")
+CAUSE_IMPORTED = _("It was imported from Bunce at %(time)s.")
 CAUSE_ABSENT = _(
     "%(cause)s Bunce's whole list was searched at %(time)s and does not contain it, so it is safe"
     " to send it again."
@@ -525,6 +526,7 @@ OUTCOME: Final = {
 DECISION: Final = {
     Decision.ADOPTED: _("Found in Bunce's list at %(time)s and linked: the request had arrived."),
     Decision.ABSENT: _("Not in Bunce's list at %(time)s, so it was safe to send it again."),
+    Decision.RELEASED: _("The segment that it created was given up here on purpose at %(time)s."),
 }
 NO_CALLS = ngettext_lazy("No calls in the last %(n)d day.", "No calls in the last %(n)d days.", "n")
 CURL_CREATES = _("Warning: this command creates another segment in Bunce.")
@@ -623,6 +625,15 @@ NOT_REFRESHED = ngettext_lazy(
     "%(n)d segment was skipped: Bunce does not have it yet.",
     "%(n)d segments were skipped: Bunce does not have them yet.",
     "n",
+)
+NOT_HERE = ngettext_lazy(
+    "%(n)d segment was skipped: it belongs to another environment.",
+    "%(n)d segments were skipped: they belong to another environment.",
+    "n",
+)
+OTHER_DIFFERENCE = _(
+    "Nothing was done: the content here or in Bunce has changed since the page was shown. Check the"
+    " difference, and choose again."
 )
 LOOKED_FOR = ngettext_lazy(
     "%(n)d segment will be searched for in Bunce's list when Bunce has certainly finished.",
