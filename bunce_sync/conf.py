@@ -203,7 +203,7 @@ class Conf:
         port = parts.port or {"http": 80, "https": 443}[parts.scheme]
         key = self.usable("API_KEY")
         kind = next((kind for sign, kind in KEY_KINDS.items() if key.startswith(sign)), env)
-        return f"{parts.scheme}://{parts.hostname}:{port} {kind}"
+        return f"{parts.scheme}://{parts.hostname}:{port}"[:240] + f" {kind}"  # columns have 255
 
     @property
     def key_digest(self) -> str:

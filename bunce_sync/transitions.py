@@ -69,6 +69,7 @@ class Claim:
         sent_digest: the fingerprint of the row's content, to detect edits.
         listed_digest: the fingerprint that Bunce's list would show for it.
         environment: where it is sent.
+        came_from: the row's environment before the claim.
         settled: ``Segment.settled`` while the outcome is not known.
         bunce_id: None for a create.
         attempts: the count of attempts, this one included.
@@ -83,6 +84,7 @@ class Claim:
     bunce_id: str | None
     attempts: int
     environment: str = ""
+    came_from: str = ""
     settled: Mapping[str, str] = field(default_factory=dict)
     has_unresolved_create: bool = False
 
@@ -166,7 +168,11 @@ def after_push(row: Row, claim: Claim, result: Result, *, now: Moment, grace: ti
         "last_error": result.detail,
         "absent_at": None,
     }
-    not_counted = {"attempts": max(claim.attempts - 1, 0)}
+    # Bunce did nothing with it, so it does not belong there yet.
+    not_counted = {
+        "attempts": max(claim.attempts - 1, 0),
+        "environment": claim.came_from,
+    }
     waiting = {"status": Status.PENDING, "due_at": now}
     match result.outcome:
         case Outcome.CONFIRMED:
@@ -181,7 +187,9 @@ def after_push(row: Row, claim: Claim, result: Result, *, now: Moment, grace: ti
             return released | not_counted | waiting
         case Outcome.NOT_SENT:
             # Nothing left, so a field that only a create sends may still be edited.
-            unsent = released | ({"sent_at": None} if row.bunce_id is None else {})
+            unsent = released | {"environment": claim.came_from}
+            if row.bunce_id is None:
+                unsent["sent_at"] = None
             if result.code == PERMIT_EXPIRED:
                 return unsent | not_counted | waiting  # connecting was slow; Bunce is reachable
             return unsent | waiting | {"due_at": now + backoff(claim.attempts)}
@@ -251,7 +259,7 @@ def _after_success(
     # A late response to an update. A row that is waiting keeps waiting and is sent once more.
     if row.status == Status.SYNCED and row.sent_digest != claim.sent_digest:
         # Two updates crossed, and it is unknown which one Bunce kept.
-        return {"status": Status.PENDING, "due_at": now, "settled": {}}
+        return {"status": Status.PENDING, "due_at": now, "settled": None}
     return {}
 
 
@@ -290,11 +298,10 @@ def _shown_values(row: Row, claim: Claim, remote: RemoteSegment) -> Values:
 
 def _settled(row: Row, content: Mapping[str, Any]) -> dict[str, str]:
     """Return ``Segment.settled`` after Bunce confirmed an update or create with this content."""
-    before = row.settled if isinstance(row.settled, dict) else {}
     sent = {
         name: field_digest(value) for name, value in content.items() if name in row.UPDATE_FIELDS
     }
-    return before | sent
+    return {**row.settled_digests, **sent}
 
 
 def shown_content(remote: RemoteSegment, row: Row) -> Content:
@@ -587,7 +594,7 @@ def released() -> Values:
         "bunce_updated_at": None,
         "bunce_duplicate_id": None,
         "environment": "",
-        "settled": {},
+        "settled": None,
         "imported_at": None,
         "sent_digest": "",
         "listed_digest": "",
@@ -607,7 +614,7 @@ def created_again(*, now: Moment) -> Values:
 
 def ours_pushed(*, now: Moment) -> Values:
     """Return the values of a row whose whole content is to replace what Bunce has."""
-    return push_requested(now=now) | {"settled": {}}
+    return push_requested(now=now) | {"settled": None}
 
 
 def theirs_taken(row: Row) -> Values:
@@ -668,7 +675,7 @@ def after_restore(row: Row, bunce_id: str, *, now: Moment) -> Values:
         "attempts": row.attempts,
         "sent_digest": row.sent_digest,
         "listed_digest": row.listed_digest,
-        "settled": {},
+        "settled": None,
         **_NO_LEASE,
     }
 

@@ -34,7 +34,7 @@ class ApiCall(models.Model):
         blank=True,
     )
     #: ``conf.environment``; calls of another one say nothing about this one.
-    environment = models.CharField(_("environment"), max_length=300, default=current_environment)
+    environment = models.CharField(_("environment"), max_length=255, default=current_environment)
     operation = models.CharField(_("operation"), max_length=16, choices=Operation)
     path = models.CharField(_("path"), max_length=300)
     body = models.JSONField(_("body"), null=True, blank=True)

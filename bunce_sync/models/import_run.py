@@ -15,7 +15,7 @@ class ImportRun(models.Model):
     """
 
     #: ``conf.environment`` when it was requested; only processes of this environment work on it.
-    environment = models.CharField(_("environment"), max_length=300)
+    environment = models.CharField(_("environment"), max_length=255)
     requested_at = models.DateTimeField(_("requested at"), db_default=DatabaseNow())
     requested_by = models.CharField(_("requested by"), max_length=255, default="", blank=True)
     #: Link segments that wait to be created to segments of the same content in Bunce.

@@ -16,7 +16,7 @@ class OperationState(models.Model):
     request of that operation succeeds.
     """
 
-    environment = models.CharField(max_length=300, default=current_environment)
+    environment = models.CharField(max_length=255, default=current_environment)
     operation = models.CharField(max_length=16, choices=Operation)
     #: The error code that consecutive requests for different segments got.
     code = models.CharField(max_length=32)

@@ -175,7 +175,7 @@ class Segment(models.Model):
     synced_at = models.DateTimeField(_("synced at"), null=True, editable=False)
     environment = models.CharField(
         _("environment"),
-        max_length=300,
+        max_length=255,
         default="",
         db_default="",
         editable=False,
@@ -185,7 +185,7 @@ class Segment(models.Model):
     )
     settled = models.JSONField(
         _("settled fields"),
-        default=dict,
+        null=True,
         editable=False,
         help_text=_("Digests of the fields that Bunce has as they are here; updates omit them."),
     )
@@ -199,7 +199,7 @@ class Segment(models.Model):
         editable=False,
     )
     refresh_requested_at = models.DateTimeField(
-        _("refresh requested at"), null=True, editable=False, db_index=True
+        _("refresh requested at"), null=True, editable=False
     )
 
     # Set by the database's clock. With the clocks of the hosts, a reader that asks for changes
@@ -229,6 +229,10 @@ class Segment(models.Model):
         indexes = [
             # Due rows, rows in doubt, expired leases, and the count of each status.
             models.Index(fields=["status", "due_at"], name="bunce_segment_status_due"),
+            # Requested refreshes; SQLite ignores an index without the second column.
+            models.Index(
+                fields=["refresh_requested_at", "environment"], name="bunce_segment_refresh"
+            ),
             # The rows of one status in the admin's order; without it MariaDB sorts all of them.
             models.Index(fields=["status", "id"], name="bunce_segment_status_id"),
             # The columns by which the admin sorts, and the date filters of admin and REST API.
@@ -386,7 +390,7 @@ class Segment(models.Model):
                 segment_id=self.id, outcome=ApiCall.Outcome.CONFIRMED, body__isnull=False
             )
             body = confirmed.order_by("-pk").values_list("body", flat=True).first()
-        self.settled, self.hold_id = {}, current_hold.get()
+        self.settled, self.hold_id = None, current_hold.get()
         values = transitions.after_raw_insert(self, body, now=DatabaseNow())
         if "status" in values:
             values["updated_at"] = DatabaseNow()
@@ -440,8 +444,14 @@ class Segment(models.Model):
     def unsettled_fields(self) -> tuple[str, ...]:
         """The fields an update sends: those that Bunce may not have as they are here."""
         digests = self.field_digests(self.UPDATE_FIELDS)
-        settled = self.settled if isinstance(self.settled, dict) else {}
-        return tuple(name for name, digest in digests.items() if settled.get(name) != digest)
+        return tuple(
+            name for name, digest in digests.items() if self.settled_digests.get(name) != digest
+        )
+
+    @property
+    def settled_digests(self) -> dict[str, str]:
+        """The digests in ``settled``, whatever a dump may have put there."""
+        return self.settled if isinstance(self.settled, dict) else {}
 
     def field_digests(self, names: Iterable[str]) -> dict[str, str]:
         """Return the digest of each of these fields, for ``settled``."""

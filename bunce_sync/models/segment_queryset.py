@@ -9,10 +9,10 @@ from django.db import connections, router, transaction
 from django.db.models import QuerySet
 
 from bunce_sync import transitions
-from bunce_sync.client.responses import parse_id
 from bunce_sync.conf import conf
 from bunce_sync.functions import DatabaseNow
 from bunce_sync.holding import current_hold
+from bunce_sync.identifiers import parse_id
 from bunce_sync.models.api_call import ApiCall
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ class SyncState(models.Model):
     Reason: TypeAlias = choices.Reason
 
     environment = models.CharField(
-        max_length=300, primary_key=True, default=current_environment, editable=False
+        max_length=255, primary_key=True, default=current_environment, editable=False
     )
     blocked_until = models.DateTimeField(null=True)
     blocked_reason = models.CharField(max_length=16, choices=Reason, default="", blank=True)

@@ -11,7 +11,7 @@ from bunce_sync.functions import DatabaseNow
 class Tombstone(models.Model):
     """A segment in Bunce whose row was deleted here, so that no import brings it back."""
 
-    environment = models.CharField(_("environment"), max_length=300)
+    environment = models.CharField(_("environment"), max_length=255)
     bunce_id = models.CharField(_("Bunce id"), max_length=255)
     deleted_at = models.DateTimeField(_("deleted at"), db_default=DatabaseNow())
 

@@ -27,12 +27,11 @@ def are_creates_held() -> bool:
     return database.import_runs().filter(finished_at=None, adopt=True).exists()
 
 
-def not_held(operation: Operation) -> Q:
-    """Return the condition that an operation may be sent, for use within another query."""
-    free = Q(~Exists(database.holds().filter(pauses_all=True)))
-    if operation == Operation.CREATE:
-        free &= Q(~Exists(database.import_runs().filter(finished_at=None, adopt=True)))
-    return free
+def not_held() -> Q:
+    """Return the condition for segments that may be pushed, for use within another query."""
+    imports = database.import_runs().filter(finished_at=None, adopt=True)
+    may_create = Q(bunce_id__isnull=False) | Q(~Exists(imports))
+    return Q(~Exists(database.holds().filter(pauses_all=True))) & may_create
 
 
 def admit(operation: Operation) -> None:

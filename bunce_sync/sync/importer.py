@@ -157,10 +157,13 @@ def workers_needed(permits: int) -> int:
     """Return 1 if there is an import to do; begin one if the interval is over."""
     if not permits:
         return 0
-    if open_run() is None and _is_scheduled():
-        with database.atomic():
-            request(by="IMPORT_INTERVAL")
-    return int(open_run() is not None)
+    if open_run() is not None:
+        return 1
+    if not _is_scheduled():
+        return 0
+    with database.atomic():
+        request(by="IMPORT_INTERVAL")
+    return 1
 
 
 def _is_scheduled() -> bool:

@@ -57,6 +57,7 @@ PERMITS_PER_WORKER = 10
 CLAIMED = (
     *Segment.CREATE_FIELDS,
     *("bunce_id", "status", "attempts", "sent_digest", "listed_digest", "settled"),
+    "environment",
 )
 #: The fields that recording a result reads.
 RECORDED = (
@@ -88,9 +89,12 @@ class Push(Attempt[RemoteSegment]):
             bunce_id=row.bunce_id,
             attempts=min(row.attempts, MOST_ATTEMPTS) + 1,
             environment=conf.environment,
-            settled={name: row.settled[name] for name in row.settled if name not in content}
-            if row.bunce_id is not None
-            else {},
+            came_from=row.environment,
+            settled={
+                name: digest
+                for name, digest in row.settled_digests.items()
+                if name not in content and row.bunce_id is not None
+            },
         )
         if self.claim.creates:
             self.listed_digest = self.claim.listed_digest
@@ -111,7 +115,7 @@ class Push(Attempt[RemoteSegment]):
         )
         # Nearly always every check passes, so one query makes all of them and claims the row.
         operation = self.claim.operation
-        clear = due.filter(circuit_breaker.is_closed(operation), holds.not_held(operation))
+        clear = due.filter(circuit_breaker.is_closed(operation), holds.not_held())
         if self.claim.creates:
             clear = clear.exclude(Exists(_earlier_creates(OuterRef("pk"))))
         self._checks_passed = bool(clear.lock_available().update_sync_fields(**values))
@@ -245,7 +249,7 @@ def run(budget: Budget, *, first_id: int | None = None, recheck_seconds: float =
         ConfigurationError: the key is missing or a setting cannot be used.
     """
     requests = 0
-    if not account.is_known(budget) or holds.is_paused():
+    if not account.is_known(budget):
         return Progress()
     rows = _due_rows() if first_id is None else _waiting_rows([first_id])
     while rows:
@@ -267,8 +271,6 @@ def workers_needed(permits: int) -> int:
     """Return for how many workers there are due segments."""
     most = math.ceil(permits / PERMITS_PER_WORKER)
     if not most:
-        return 0
-    if holds.is_paused():
         return 0
     return _sendable().order_by()[:most].count()
 
@@ -330,9 +332,7 @@ def _postpone(pk: int, error: Exception) -> None:
 
 def _sendable() -> SegmentQuerySet:
     """Return the due segments whose operation is neither paused nor held."""
-    due = database.segments().due()
-    if holds.are_creates_held():
-        due = due.filter(UPDATES.condition)
+    due = database.segments().due().filter(holds.not_held())
     return circuit_breaker.without_paused(due, CREATES, UPDATES)
 
 

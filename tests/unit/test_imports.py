@@ -18,7 +18,7 @@ PACKAGE = "bunce_sync"
 LAYERS: tuple[tuple[str, ...], ...] = (
     (
         *("clocks", "conf", "exceptions", "choices", "fingerprint", "functions"),
-        *("holding", "signals"),
+        *("holding", "identifiers", "signals"),
     ),
     ("client", "validators"),
     ("local_form",),
@@ -162,7 +162,8 @@ def test_the_client_knows_only_http() -> None:
             assert not within(name, "django", "celery", "kombu", "rest_framework"), module
             own = inside(name)
             assert own is None or within(
-                own, "client", "clocks", "exceptions", "fingerprint", "__version__"
+                own,
+                *("client", "clocks", "exceptions", "fingerprint", "identifiers", "__version__"),
             ), module
 
 
