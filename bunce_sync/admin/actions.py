@@ -236,11 +236,19 @@ class SegmentActionsMixin(ModelAdmin):
         return database.segments().filter(pk__in=ids)
 
 
-def log_changes(request: HttpRequest, segments: Sequence[Segment], text: Text) -> None:
-    """Add to the admin's history of each segment, in the site's language."""
+def log_changes(
+    request: HttpRequest, segments: Sequence[Any], text: Text, flag: int = CHANGE, **values: Any
+) -> None:
+    """Add to the admin's history of each segment.
+
+    Args:
+        text: is not translated: readers of the log may use another language.
+        flag: what was done, as in ``LogEntry``.
+        values: for the placeholders of the text.
+    """
     user: Any = request.user.pk
-    with translation.override(None):  # readers of the log may use another language
-        LogEntry.objects.log_actions(user, segments, CHANGE, str(text))  # type: ignore[arg-type]
+    with translation.override(None):
+        LogEntry.objects.log_actions(user, segments, flag, str(text) % values)
 
 
 def show_reason_to_wait(request: HttpRequest) -> None:

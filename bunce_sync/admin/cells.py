@@ -37,6 +37,7 @@ ICONS: Final = {
     "rejected": "M8 2 15 14H1L8 2Zm0 4.5V10m0 2v.01",
     "drift": "M3 6h9l-3-3m4 7H4l3 3",
     "paused": "M5.5 3v10M10.5 3v10",
+    "import": "M8 2v8M4.5 7 8 10.5 11.5 7M2.5 13.5h11",
     "copy": "M5.5 5.5v-3h8v8h-3m-8-5h8v8h-8v-8Z",
     "deleted": "M3 8h10",
 }

@@ -241,6 +241,10 @@ class Segment(models.Model):
             models.Index(fields=["name", "id"], name="bunce_segment_name"),
             # Filtering by a rare type would otherwise read the whole table.
             models.Index(fields=["bunce_type"], name="bunce_segment_type"),
+            # What differs in Bunce or is gone there, in the admin's order.
+            models.Index(fields=["last_code", "id"], name="bunce_segment_code"),
+            # What was imported, and what was not.
+            models.Index(fields=["imported_at", "id"], name="bunce_segment_imported"),
             # Not a partial index, which MariaDB and MySQL lack: rows without a value cost little.
             models.Index(fields=["bunce_duplicate_id"], name="bunce_segment_duplicate"),
         ]

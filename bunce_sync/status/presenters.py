@@ -47,7 +47,7 @@ class StatusMessage:
         from_bunce: whether ``detail`` is Bunce's message.
         urgent: whether nothing is sent before a person acts.
         command: a command line that ``action`` contains; or empty.
-        remedy: what a person may choose in the panel to end this: ``resume``, ``cancel_import``.
+        remedy: what a person may choose in the panel to end this; or empty.
     """
 
     summary: str
@@ -57,7 +57,7 @@ class StatusMessage:
     from_bunce: bool = False
     urgent: bool = False
     command: str = ""
-    remedy: Literal["", "resume", "cancel_import"] = ""
+    remedy: Literal["", "resume"] = ""
 
 
 # ── Segments ──────────────────────────────────────────────────────────────────────────────────
@@ -134,8 +134,7 @@ def _holding(operation: Operation | None, status: SyncStatus) -> list[StatusMess
     run = status.imported
     if operation == Operation.CREATE and run and run.adopt and run.finished_at is None:
         since = format_time(run.requested_at, status.now)
-        creates_held = _render(messages.CREATES_HELD, urgent=False, since=since)
-        holding.append(replace(creates_held, remedy="cancel_import"))
+        holding.append(_render(messages.CREATES_HELD, urgent=False, since=since))
     return holding
 
 

@@ -14,7 +14,13 @@ from bunce_sync.choices import Sweeper
 from bunce_sync.conf import conf
 from bunce_sync.exceptions import ConfigurationError
 from bunce_sync.models import SyncState
-from bunce_sync.status.counts import Bucket, count_elsewhere, count_requests, count_segments
+from bunce_sync.status.counts import (
+    Bucket,
+    count_changed_in_bunce,
+    count_elsewhere,
+    count_requests,
+    count_segments,
+)
 from bunce_sync.sync import list_scan, rate_limiter, shared_state
 from bunce_sync.sync.work import KINDS
 
@@ -188,6 +194,7 @@ class SyncStatus:
         strange_key_since: since when the key seems to belong to another account; None if it does
             not.
         imported: the open import, or else the last one.
+        changed_in_bunce: how many segments were changed in Bunce and not settled since.
     """
 
     now: datetime
@@ -207,6 +214,7 @@ class SyncStatus:
     elsewhere: Mapping[str, int] = field(default_factory=dict)
     strange_key_since: datetime | None = None
     imported: ImportStatus | None = None
+    changed_in_bunce: int = 0
 
 
 def get_status() -> SyncStatus:
@@ -233,6 +241,7 @@ def get_status() -> SyncStatus:
         elsewhere=count_elsewhere(),
         strange_key_since=_strange_key_since(state),
         imported=_last_import(),
+        changed_in_bunce=count_changed_in_bunce(),
     )
 
 
