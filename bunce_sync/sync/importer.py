@@ -13,7 +13,7 @@ no harm. Of each segment on a page:
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -28,7 +28,7 @@ from bunce_sync.client import RemoteSegment
 from bunce_sync.conf import conf
 from bunce_sync.fingerprint import listed_fingerprint
 from bunce_sync.functions import DatabaseNow
-from bunce_sync.models import ApiCall, ImportRun, Segment
+from bunce_sync.models import ApiCall, ImportRun, Segment, SegmentQuerySet
 from bunce_sync.sync import events, linking, list_scan, shared_state
 from bunce_sync.sync.budget import Budget, Kind, Progress
 from bunce_sync.sync.circuit_breaker import OperationRows
@@ -199,10 +199,9 @@ def _unresolved_creates(page: _Page) -> dict[str, list[ApiCall]]:
 
 def _refresh_known(page: _Page) -> None:
     """Write what changed in Bunce to the rows that have a segment of the page."""
-    known = database.segments().filter(bunce_id__in=[*page.remotes])
-    known = known.annotate(outdated=confirmed_since(page.asked_at)).only(*REFRESHED)
+    known = database.segments().filter(bunce_id__in=[*page.remotes]).order_by()
     differing = set()
-    for row in known:
+    for row in _to_compare(known, page):
         remote = page.remotes[row.bunce_id or ""]
         if row.environment not in ("", conf.environment):
             page.done(remote, "elsewhere")
@@ -217,7 +216,7 @@ def _refresh_known(page: _Page) -> None:
         # hold are left to the next import.
         rows: list[Segment] = []
         names: set[str] = set()
-        for row in known.filter(pk__in=differing).lock_available():
+        for row in _to_compare(known.filter(pk__in=differing).lock_available(), page):
             remote = page.remotes[row.bunce_id or ""]
             values = _changes(row, remote)
             page.done(remote, "changed" if values else "unchanged")
@@ -228,8 +227,14 @@ def _refresh_known(page: _Page) -> None:
                 for name, value in values.items():
                     setattr(row, name, value)
         database.segments().write_sync_fields(rows, names)
-    for row in known.filter(pk__in=differing, bunce_id__in=[*page.remotes]):
-        page.done(page.remotes[row.bunce_id or ""], "unchanged")  # held by another transaction
+    held = known.filter(pk__in=differing, bunce_id__in=[*page.remotes])
+    for bunce_id in held.values_list("bunce_id", flat=True):
+        page.done(page.remotes[bunce_id or ""], "unchanged")
+
+
+def _to_compare(rows: SegmentQuerySet, page: _Page) -> Iterable[Any]:
+    """Return the rows with what a comparison needs, and ``outdated``."""
+    return rows.annotate(outdated=confirmed_since(page.asked_at)).only(*REFRESHED)
 
 
 def _changes(row: Any, remote: RemoteSegment) -> dict[str, Any]:
@@ -241,7 +246,8 @@ def _changes(row: Any, remote: RemoteSegment) -> dict[str, Any]:
 
 def _set_aside(page: _Page, *, include_deleted: bool) -> None:
     """Leave out second segments of rows, and segments whose row was deleted here."""
-    second = database.segments().filter(bunce_duplicate_id__in=[*page.remotes])
+    # Without an order, so that the index of the condition is used, not that of the keys.
+    second = database.segments().filter(bunce_duplicate_id__in=[*page.remotes]).order_by()
     for bunce_id in {*second.values_list("bunce_duplicate_id", flat=True)}:
         page.done(page.remotes[str(bunce_id)], "duplicates")
     if include_deleted or not page.remotes:
