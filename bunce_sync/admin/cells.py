@@ -164,6 +164,11 @@ def copyable_id(bunce_id: str, key: object) -> SafeString:
     return copyable(bunce_id, f"id-{key}", messages.COPY_ID % {"id": bunce_id})
 
 
+def grouped(number: int) -> str:
+    """Return a number with thousands separators."""
+    return formats.number_format(number, use_l10n=True, force_grouping=True)
+
+
 def type_label(segment: Segment) -> SafeString:
     """Return the translated type; one that Bunce does not document is shown unchanged."""
     known = segment.bunce_type

@@ -277,7 +277,7 @@ def _visible(text: str) -> str:
 
 
 def _format_count(count: int | None) -> str:
-    return "" if count is None else formats.number_format(count, use_l10n=True, force_grouping=True)
+    return "" if count is None else cells.grouped(count)
 
 
 def _format_time(at: datetime | None) -> str:

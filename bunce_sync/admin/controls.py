@@ -160,7 +160,7 @@ class ControlsMixin(SegmentActionsMixin):
             "breadcrumb_style": self.breadcrumb_style,
             **context,
         }
-        request.current_app = self.admin_site.name  # type: ignore[attr-defined]  # for the URLs
+        request.current_app = self.admin_site.name  # for the URLs in the template
         return TemplateResponse(request, context.pop("template", PAGE), context)
 
     def _require(self, request: HttpRequest, name: str) -> None:

@@ -11,7 +11,7 @@ from django.utils.http import urlencode
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 
-from bunce_sync.admin.cells import copyable, icon
+from bunce_sync.admin.cells import copyable, grouped, icon
 from bunce_sync.admin.filters import ProblemFilter
 from bunce_sync.choices import Status
 from bunce_sync.status import messages
@@ -111,11 +111,11 @@ def _import(status: SyncStatus, controls: Mapping[str, str]) -> dict[str, Any] |
     text = template % {
         "by": run.requested_by or messages.BY_SCHEDULE,
         "time": format_time(run.requested_at if is_open else run.finished_at, status.now),
-        "pages": _grouped(run.pages),
+        "pages": grouped(run.pages),
         "number": run.pages,
     }
     counts = [
-        str(messages.IMPORT_COUNTS[name]) % {"n": _grouped(count)}
+        str(messages.IMPORT_COUNTS[name]) % {"n": grouped(count)}
         for name, count in run.counts.items()
         if count and name in messages.IMPORT_COUNTS
     ]
@@ -132,18 +132,14 @@ def _import(status: SyncStatus, controls: Mapping[str, str]) -> dict[str, Any] |
 def _changed_text(count: int) -> str:
     if not count:
         return ""
-    return str(messages.CHANGED_IN_BUNCE % {"n": _grouped(count), "number": count})
-
-
-def _grouped(number: int) -> str:
-    return formats.number_format(number, use_l10n=True, force_grouping=True)
+    return str(messages.CHANGED_IN_BUNCE % {"n": grouped(count), "number": count})
 
 
 def _tile(status: Status, count: int, changelist: str, *, chosen: bool) -> dict[str, Any]:
     return {
         "status": status.value,
         "label": status.label,
-        "count": _grouped(count),
+        "count": grouped(count),
         "empty": not count,
         "icon": icon(status.value),
         "chosen": chosen,
@@ -161,7 +157,7 @@ def _usage_text(usage: Usage) -> str:
 def _due_text(due: Mapping[str, int]) -> str:
     """Return how many segments are due for each kind of work, without those that have none."""
     counts = [
-        f"{_grouped(due[kind.name])} {kind.label}" for kind in reversed(KINDS) if due[kind.name]
+        f"{grouped(due[kind.name])} {kind.label}" for kind in reversed(KINDS) if due[kind.name]
     ]
     return str(messages.DUE) % {"counts": ", ".join(counts)} if counts else ""
 
