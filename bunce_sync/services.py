@@ -57,15 +57,19 @@ class SegmentAction:
 
     Attributes:
         name: one word, used in URLs and forms.
-        applies: whether the action makes sense for a segment in its current state.
+        fits: whether the action makes sense for a segment in its current state.
         candidates: the condition for segments it would change, without those already requested.
         run: request the action; takes segments, returns how many rows changed.
     """
 
     name: str
-    applies: Callable[[Segment], bool]
+    fits: Callable[[Segment], bool]
     candidates: Q
     run: Callable[[SegmentQuerySet], int]
+
+    def applies(self, segment: Segment) -> bool:
+        """Return whether the action would change a segment, or have it looked for in Bunce."""
+        return segment.is_here and self.fits(segment)
 
 
 def create_segment(**fields: Any) -> Segment:
@@ -179,19 +183,23 @@ def take_theirs(segments: SegmentQuerySet) -> int:
 
     The rows are saved one by one, so that the site's receivers and versioning apps notice.
 
+    Args:
+        segments: of ``Segment`` or of the site's model that extends it, which is then saved.
+
     Returns:
         How many rows changed.
     """
     with transaction.atomic(using=database.alias()):
-        keys = list(segments.here().filter(_DIFFERENT).order_by("id").values_list("id", flat=True))
-        rows = database.segments().filter(_DIFFERENT, pk__in=keys).locked().order_by("pk")
-        taken = list(rows)
+        keys = list(segments.values_list("id", flat=True))
+        here = database.segments().here().filter(_DIFFERENT, pk__in=keys)
+        locked = list(here.locked().order_by("pk").values_list("pk", flat=True))
+        rows = segments.model._base_manager.using(database.alias()).filter(id__in=locked)
+        taken = list(rows.order_by("id"))
         for row in taken:
-            for name, value in transitions.held_content(row).items():
-                setattr(row, name, value)
+            row.set_stored(**transitions.held_content(row))
             values = transitions.theirs_taken(row)
             # First, so that the save finds nothing to send.
-            database.segments().filter(pk=row.pk).update_sync_fields(**values)
+            database.segments().filter(pk=row.id).update_sync_fields(**values)
             row.save(using=database.alias(), update_fields=[*LISTED_FIELDS])
     return len(taken)
 
@@ -205,8 +213,8 @@ def create_again(segments: SegmentQuerySet) -> int:
         How many rows changed.
     """
     with transaction.atomic(using=database.alias()):
-        keys = list(segments.here().filter(_GONE).order_by("id").values_list("id", flat=True))
-        rows = database.segments().filter(_GONE, pk__in=keys).locked().order_by("pk")
+        keys = list(segments.values_list("id", flat=True))
+        rows = database.segments().here().filter(_GONE, pk__in=keys).locked().order_by("pk")
         gone = dict(rows.values_list("pk", "bunce_id"))
         linking.bury(*filter(None, gone.values()), environment=conf.environment)
         linking.release(gone)
@@ -469,28 +477,28 @@ def _is_gone(segment: Segment) -> bool:
 
 PUSH: Final = SegmentAction(
     name="push",
-    applies=lambda segment: segment.status == Status.PENDING,
+    fits=lambda segment: segment.status == Status.PENDING,
     candidates=Q(status=Status.PENDING, due_at__gt=DatabaseNow()),
     run=push_now,
 )
 PUSH_OURS: Final = SegmentAction(
-    name="push_ours", applies=_is_different, candidates=_DIFFERENT, run=push_ours
+    name="push_ours", fits=_is_different, candidates=_DIFFERENT, run=push_ours
 )
 TAKE_THEIRS: Final = SegmentAction(
-    name="take_theirs", applies=_is_different, candidates=_DIFFERENT, run=take_theirs
+    name="take_theirs", fits=_is_different, candidates=_DIFFERENT, run=take_theirs
 )
 CREATE_AGAIN: Final = SegmentAction(
-    name="create_again", applies=_is_gone, candidates=_GONE, run=create_again
+    name="create_again", fits=_is_gone, candidates=_GONE, run=create_again
 )
 RETRY: Final = SegmentAction(
     name="retry",
-    applies=lambda segment: segment.status == Status.REJECTED,
+    fits=lambda segment: segment.status == Status.REJECTED,
     candidates=Q(status=Status.REJECTED),
     run=retry,
 )
 REFRESH: Final = SegmentAction(
     name="refresh",
-    applies=lambda segment: segment.bunce_id is not None or segment.status == Status.IN_DOUBT,
+    fits=lambda segment: segment.bunce_id is not None or segment.status == Status.IN_DOUBT,
     candidates=Q(bunce_id__isnull=False, refresh_requested_at__isnull=True),
     run=refresh,
 )
