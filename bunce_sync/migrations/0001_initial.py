@@ -716,6 +716,14 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name="segment",
+            index=models.Index(fields=["last_code", "id"], name="bunce_segment_code"),
+        ),
+        migrations.AddIndex(
+            model_name="segment",
+            index=models.Index(fields=["imported_at", "id"], name="bunce_segment_imported"),
+        ),
+        migrations.AddIndex(
+            model_name="segment",
             index=models.Index(fields=["bunce_duplicate_id"], name="bunce_segment_duplicate"),
         ),
         migrations.AddConstraint(

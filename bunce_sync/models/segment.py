@@ -18,6 +18,7 @@ from bunce_sync.fingerprint import (
     MAX_TEXT_LENGTH,
     field_digest,
     listed_fingerprint,
+    normalize,
     sent_fingerprint,
 )
 from bunce_sync.functions import DatabaseNow
@@ -212,6 +213,10 @@ class Segment(models.Model):
     #: The segment in Bunce that a new row belongs to; ``SegmentQuerySet.link`` sets it.
     linked_id: str | None = None
 
+    #: Fields that a form shows and nobody edited. They may be as people could not enter them: an
+    #: imported description may be longer than ``DESCRIPTION_MAX_LENGTH``.
+    unedited: Collection[str] = ()
+
     objects = SegmentQuerySet.as_manager()
 
     class Meta:
@@ -236,6 +241,10 @@ class Segment(models.Model):
             models.Index(fields=["name", "id"], name="bunce_segment_name"),
             # Filtering by a rare type would otherwise read the whole table.
             models.Index(fields=["bunce_type"], name="bunce_segment_type"),
+            # What differs in Bunce or is gone there, in the admin's order.
+            models.Index(fields=["last_code", "id"], name="bunce_segment_code"),
+            # What was imported, and what was not.
+            models.Index(fields=["imported_at", "id"], name="bunce_segment_imported"),
             # Not a partial index, which MariaDB and MySQL lack: rows without a value cost little.
             models.Index(fields=["bunce_duplicate_id"], name="bunce_segment_duplicate"),
         ]
@@ -455,6 +464,29 @@ class Segment(models.Model):
         return {name: field_digest(getattr(self, name)) for name in names}
 
     @property
+    def is_here(self) -> bool:
+        """Whether the segment belongs to the current environment, or to none yet."""
+        return self.environment in ("", conf.environment)
+
+    @property
+    def differing_fields(self) -> tuple[str, ...]:
+        """The fields of which Bunce, when last read, showed another value than they have here.
+
+        Texts are compared in the form that this site can hold, see ``local_form``.
+        """
+        if self.bunce_id is None:
+            return ()
+        held = transitions.held_content(self)
+        differing = [
+            name
+            for name, value in held.items()
+            if normalize(str(value or "")) != normalize(getattr(self, name) or "")
+        ]
+        if self.bunce_all_customers not in (None, self.add_all_customers):
+            differing.append("add_all_customers")
+        return tuple(differing)
+
+    @property
     def is_untouched_import(self) -> bool:
         """Whether the segment was imported, and never edited or sent since."""
         unsent = self.imported_at is not None and self.sent_at is None
@@ -497,11 +529,13 @@ class Segment(models.Model):
     def clean_fields(self, exclude: Collection[str] | None = None) -> None:
         """Strip the texts before they are measured, as forms and serializers do.
 
+        Fields in ``unedited`` are not validated.
+
         Raises:
             ValidationError: a field is not valid.
         """
         self._strip()
-        super().clean_fields(exclude)
+        super().clean_fields({*(exclude or ()), *self.unedited})
 
     def _strip(self) -> None:
         for name in ("name", "description"):

@@ -6,15 +6,14 @@ They are chosen from the texts of ``messages.py``, whose placeholders are filled
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any, Final, get_args
+from typing import Any, Final, Literal, get_args
 from urllib.parse import urlsplit
 
 from django.utils import formats, timezone
 
 from bunce_sync.choices import Decision, Operation, Reason, Status, Sweeper
-from bunce_sync.conf import conf
 from bunce_sync.models import ApiCall, Segment
 from bunce_sync.routing import (
     CRON_COMMAND,
@@ -47,6 +46,8 @@ class StatusMessage:
         detail: Bunce's message or a technical detail, not translated; often empty.
         from_bunce: whether ``detail`` is Bunce's message.
         urgent: whether nothing is sent before a person acts.
+        command: a command line that ``action`` contains; or empty.
+        remedy: what a person may choose in the panel to end this; or empty.
     """
 
     summary: str
@@ -55,6 +56,8 @@ class StatusMessage:
     detail: str = ""
     from_bunce: bool = False
     urgent: bool = False
+    command: str = ""
+    remedy: Literal["", "resume"] = ""
 
 
 # ── Segments ──────────────────────────────────────────────────────────────────────────────────
@@ -72,7 +75,7 @@ def describe_segment(
         status: of the whole sync; it explains why a waiting row waits.
         permissions: what the reader may do. Buttons are named only to readers who have them.
     """
-    if is_elsewhere(segment):
+    if not segment.is_here:
         return _render(
             messages.SEGMENT_ELSEWHERE,
             urgent=False,
@@ -101,11 +104,6 @@ def describe_segment(
         detail=detail,
         from_bunce=from_bunce,
     )
-
-
-def is_elsewhere(segment: Segment) -> bool:
-    """Return whether a segment belongs to another environment than the current one."""
-    return segment.environment not in ("", conf.environment)
 
 
 def describe_environment(environment: str) -> str:
@@ -141,13 +139,14 @@ def _holding(operation: Operation | None, status: SyncStatus) -> list[StatusMess
 
 
 def _describe_pause(pause: Pause, now: datetime) -> StatusMessage:
-    return _render(
+    message = _render(
         messages.PAUSED,
         urgent=False,
         by=pause.by,
         since=format_time(pause.since, now),
         reason=pause.reason or str(messages.NO_REASON),
     )
+    return replace(message, remedy="resume")
 
 
 def _describe_hold(template: MessageTemplate, hold: BlockHold, now: datetime) -> StatusMessage:
@@ -198,6 +197,8 @@ def _cause(segment: Segment, now: datetime) -> Text:
     match Status(segment.status):
         case Status.SENDING:
             return _fill(messages.CAUSE_SENDING, time=format_time(segment.sent_at, now))
+        case Status.SYNCED if not code and segment.is_untouched_import:
+            return _fill(messages.CAUSE_IMPORTED, time=format_time(segment.imported_at, now))
         case Status.SYNCED if not code:
             return _fill(messages.CAUSE_SYNCED, time=format_time(segment.synced_at, now))
         case Status.SYNCED if code not in messages.ACTION_SYNCED:
@@ -489,8 +490,9 @@ def _render(
 ) -> StatusMessage:
     return StatusMessage(
         summary=_fill(template.summary, **values),
-        cause=_fill(template.cause, **values),
+        cause=_fill(template.cause, **values).strip(),
         action=_fill(template.action, **values),
         detail=detail,
         urgent=urgent,
+        command=values.get("command", ""),
     )

@@ -14,7 +14,13 @@ from bunce_sync.choices import Sweeper
 from bunce_sync.conf import conf
 from bunce_sync.exceptions import ConfigurationError
 from bunce_sync.models import SyncState
-from bunce_sync.status.counts import Bucket, count_elsewhere, count_requests, count_segments
+from bunce_sync.status.counts import (
+    Bucket,
+    count_changed_in_bunce,
+    count_elsewhere,
+    count_requests,
+    count_segments,
+)
 from bunce_sync.sync import list_scan, rate_limiter, shared_state
 from bunce_sync.sync.work import KINDS
 
@@ -193,6 +199,7 @@ class SyncStatus:
         strange_key_since: since when the key seems to belong to another account; None if it does
             not.
         imported: the open import, or else the last one.
+        changed_in_bunce: how many segments were changed in Bunce and not settled since.
     """
 
     now: datetime
@@ -212,6 +219,7 @@ class SyncStatus:
     elsewhere: Mapping[str, int] = field(default_factory=dict)
     strange_key_since: datetime | None = None
     imported: ImportStatus | None = None
+    changed_in_bunce: int = 0
 
 
 def get_status() -> SyncStatus:
@@ -219,6 +227,7 @@ def get_status() -> SyncStatus:
     state, now = shared_state.read()
     configuration_problem = _configuration_problem()
     requests = rate_limiter.usage(since=now - _window())
+    pause, holds = _holds()
     return SyncStatus(
         now=now,
         counts=count_segments(),
@@ -232,11 +241,12 @@ def get_status() -> SyncStatus:
         hour=count_requests(now),
         environment=conf.environment,
         operations=_paused_operations(now),
-        pause=_pause(),
-        holds=_holds(),
+        pause=pause,
+        holds=holds,
         elsewhere=count_elsewhere(),
         strange_key_since=_strange_key_since(state),
         imported=_last_import(),
+        changed_in_bunce=count_changed_in_bunce(),
     )
 
 
@@ -277,23 +287,15 @@ def _rate_limiter(state: SyncState, now: datetime) -> RateLimiterStatus:
     )
 
 
-def _pause() -> Pause | None:
-    hold = database.holds().filter(pauses_all=True).first()
-    return Pause(by=hold.by, reason=hold.reason, since=hold.since) if hold else None
-
-
-def _holds() -> tuple[BlockHold, ...]:
-    held = database.holds().filter(pauses_all=None).annotate(count=Count("segments"))
-    return tuple(
-        BlockHold(
-            id=hold.pk,
-            process=hold.by,
-            reason=hold.reason,
-            since=hold.since,
-            segments=hold.count,
-        )
-        for hold in held.order_by("pk")
-    )
+def _holds() -> tuple[Pause | None, tuple[BlockHold, ...]]:
+    """Return the pause of all pushes, if there is one, and the ``no_push()`` blocks."""
+    pause, blocks = None, []
+    for hold in database.holds().annotate(count=Count("segments")).order_by("pk"):
+        if hold.pauses_all:
+            pause = Pause(by=hold.by, reason=hold.reason, since=hold.since)
+        else:
+            blocks.append(BlockHold(hold.pk, hold.by, hold.reason, hold.since, hold.count))
+    return pause, tuple(blocks)
 
 
 def _strange_key_since(state: SyncState) -> datetime | None:

@@ -8,7 +8,7 @@ from datetime import datetime
 
 from bunce_sync.client import RemoteSegment
 from bunce_sync.models import ApiCall, Segment, SegmentQuerySet
-from bunce_sync.sync import account
+from bunce_sync.sync import account, shared_state
 from bunce_sync.sync.budget import Budget
 from bunce_sync.sync.importer import COUNTS, Acts, ImportPage, use_page
 from bunce_sync.sync.list_scan import Reading
@@ -38,6 +38,7 @@ class NoActs(Acts):
     """
 
     def __init__(self) -> None:
+        super().__init__(shared_state.now())
         self.rows: dict[str, int] = {}
         self._taken: set[int] = set()
 

@@ -1,6 +1,7 @@
 """Links between rows and segments that Bunce has already, outside of pushes and reconciliation.
 
-Each function changes a row only if it is still as expected when it is locked.
+Each function changes a row only if it is still as expected when it is locked. Most of them leave
+a row alone that another transaction holds.
 """
 
 from __future__ import annotations
@@ -8,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Final
 
-from django.db.models import Exists, OuterRef, ProtectedError, Q, RestrictedError
+from django.db import transaction
+from django.db.models import Exists, OuterRef, ProtectedError, Q, QuerySet, RestrictedError
 from django.db.models.deletion import Collector
 
 from bunce_sync import database, transitions
@@ -16,7 +18,7 @@ from bunce_sync.choices import UNRESOLVED, Decision, Operation, Outcome, Status
 from bunce_sync.client import RemoteSegment
 from bunce_sync.conf import conf
 from bunce_sync.functions import DatabaseNow
-from bunce_sync.models import ApiCall, Segment, SegmentQuerySet
+from bunce_sync.models import ApiCall, Segment, SegmentQuerySet, Tombstone
 from bunce_sync.sync import events
 
 #: The columns with Bunce's own values, which a row takes over together with the segment.
@@ -29,19 +31,24 @@ SAME_NAME: Final = 50
 
 
 def waiting(names: Collection[str] = ()) -> SegmentQuerySet:
-    """Return rows that wait to be created and of which no create was ever sent.
+    """Return rows that wait to be created and of which no create ever reached Bunce.
 
     Creates of a segment that the row gave up on purpose do not count.
 
     Args:
         names: only rows with these names; with none, all of them.
     """
-    creates = database.calls().filter(segment_id=OuterRef("pk"), operation=Operation.CREATE)
-    rows = database.segments().filter(
-        status=Status.PENDING, bunce_id=None, sent_at=None, environment=""
-    )
-    rows = rows.filter(~Exists(creates.exclude(decision=Decision.RELEASED)))
+    rows = database.segments().here()
+    rows = rows.filter(status=Status.PENDING, bunce_id=None, sent_at=None)
+    rows = rows.filter(~Exists(creates_that_may_have_arrived(OuterRef("pk"))))
     return rows.filter(name__in=names) if names else rows
+
+
+def creates_that_may_have_arrived(pk: Any) -> QuerySet[ApiCall]:
+    """Return creates with this key that may have reached Bunce, and were not given up since."""
+    arrived = (Outcome.CONFIRMED, Outcome.DUPLICATE, Outcome.UNDER_WAY, *UNRESOLVED)
+    calls = database.calls_here().filter(segment_id=pk, operation=Operation.CREATE)
+    return calls.filter(outcome__in=arrived).exclude(decision=Decision.RELEASED)
 
 
 def find_waiting(contents: Mapping[str, str]) -> dict[str, list[int]]:
@@ -71,7 +78,7 @@ def link_waiting(pk: int, fingerprint: str, values: Mapping[str, Any]) -> bool:
         values: of the ``BUNCE_FIELDS``.
     """
     fields = (*Segment.CREATE_FIELDS, "status", "last_code", "settled")
-    row = waiting().locked().filter(pk=pk).only(*fields).first()
+    row = waiting().filter(pk=pk).lock_available().only(*fields).first()
     if row is None or row.listed_fingerprint != fingerprint:
         return False
     changes = transitions.linked(row, values, environment=conf.environment, now=DatabaseNow())
@@ -88,11 +95,11 @@ def link_late(call: ApiCall, remote: RemoteSegment) -> bool:
     Returns:
         Whether the row was linked; not if it is in doubt, being sent, or linked already.
     """
-    with database.atomic():
-        rows = database.segments().locked().filter(pk=call.segment_id or 0, bunce_id=None)
+    with transaction.atomic(using=database.alias()):
+        rows = database.segments().filter(pk=call.segment_id or 0, bunce_id=None)
         rows = rows.filter(status__in=(Status.PENDING, Status.REJECTED))
         fields = (*Segment.CREATE_FIELDS, "status", "last_code", "settled")
-        row = rows.only(*fields).first()
+        row = rows.lock_available().only(*fields).first()
         if row is None or database.segments().filter(bunce_id=remote.id).exists():
             return False
         values = transitions.after_late_find(row, remote, call.body or {}, now=DatabaseNow())
@@ -114,9 +121,7 @@ def take_over(pk: int, imported_pk: int) -> bool:
     Returns:
         Whether that was done.
     """
-    # In the order of keys, so that two processes do not wait for each other.
-    keys = sorted((pk, imported_pk))
-    both = database.segments().locked().filter(pk__in=keys).order_by("pk")
+    both = database.segments().filter(pk__in=(pk, imported_pk)).lock_available()
     locked = {row.pk: row for row in both}
     imported = locked.get(imported_pk)
     if pk not in locked or imported is None or not imported.is_untouched_import:
@@ -133,7 +138,7 @@ def give_way(bunce_id: str, *, to: int) -> bool:
 
     That happens when Bunce stores another content than was sent, so that the import could not
     recognize the segment. The imported row is deleted if it was never touched, else it needs
-    attention.
+    attention; an update of it that is under way changes nothing here. Call it in a transaction.
 
     Args:
         to: the key of the row that created the segment.
@@ -141,16 +146,22 @@ def give_way(bunce_id: str, *, to: int) -> bool:
     Returns:
         Whether the segment is free now.
     """
-    with database.atomic():
-        rows = database.segments().locked().filter(bunce_id=bunce_id, imported_at__isnull=False)
-        row = rows.exclude(pk=to).exclude(status=Status.SENDING).first()
-        if row is None:
-            return False
-        if not (row.is_untouched_import and _delete_unreferenced(row)):
-            values = transitions.given_way(bunce_id)
-            database.segments().filter(pk=row.pk).update_sync_fields(**values)
-            events.announce(row, values)
+    rows = database.segments().locked().filter(bunce_id=bunce_id, imported_at__isnull=False)
+    row = rows.exclude(pk=to).first()
+    if row is None:
+        return False
+    if not (row.is_untouched_import and _delete_unreferenced(row)):
+        values = transitions.given_way(bunce_id)
+        database.segments().filter(pk=row.pk).update_sync_fields(**values)
+        events.announce(row, values)
     return True
+
+
+def bury(*ids: str, environment: str) -> None:
+    """Note that segments in Bunce have no row here on purpose, so that no import makes one."""
+    database.tombstones().bulk_create(
+        [Tombstone(environment=environment, bunce_id=one) for one in ids], ignore_conflicts=True
+    )
 
 
 def release(keys: Iterable[int]) -> None:

@@ -11,6 +11,7 @@ import pytest
 from bunce_sync import exceptions
 from bunce_sync.choices import Operation
 from bunce_sync.client.responses import RawResponse, read_json
+from bunce_sync.conf import conf
 from bunce_sync.models import ApiCall, Segment, SyncState
 from bunce_sync.results import result_of
 from bunce_sync.status import messages
@@ -48,6 +49,7 @@ def everything(**changes: Any) -> SyncStatus:
         "sweep": Sweep(at=NOW, age=0.0, late=False, interval=10.0),
         "scan": None,
         "hour": (),
+        "environment": conf.environment,
     }
     return SyncStatus(**values | changes)
 

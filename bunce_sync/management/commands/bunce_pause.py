@@ -7,10 +7,11 @@ from typing import Any
 from django.core.management.base import CommandError, CommandParser
 
 from bunce_sync import services
-from bunce_sync.admin_log import log_for_all
+from bunce_sync.log_entries import log_for_all
 from bunce_sync.management.console import DONE, EXIT_CODES, SyncCommand
 from bunce_sync.management.people import add_person, find_person
 from bunce_sync.management.texts import describe_pause
+from bunce_sync.status import messages
 from bunce_sync.status.status import get_status
 
 
@@ -43,7 +44,7 @@ class Command(SyncCommand):
         before = get_status()
         if not options["dry_run"]:
             services.pause(reason=options["reason"], by=by)
-            log_for_all(user, f"Paused pushes to Bunce: {options['reason'].strip()}")
+            log_for_all(user, messages.PAUSED_FOR, reason=options["reason"].strip())
         status = get_status()
         if self.json:
             self.print_json(

@@ -29,7 +29,6 @@ from bunce_sync.status.plan import Kind, Plan, make_plan
 from bunce_sync.status.presenters import (
     describe_environment,
     format_time,
-    is_elsewhere,
     release_command,
 )
 from bunce_sync.status.status import get_status
@@ -209,7 +208,7 @@ def _why_not(row: Segment | None) -> str:
     if row is None:
         return "does not exist."
     name = quoted(row.name)
-    if is_elsewhere(row):
+    if not row.is_here:
         where = describe_environment(row.environment)
         return f"{name} belongs to {where}. `manage.py bunce_rehome` moves segments."
     if row.status == Status.IN_DOUBT:

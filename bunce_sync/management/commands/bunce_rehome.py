@@ -10,8 +10,8 @@ from urllib.parse import urlsplit
 from django.core.management.base import CommandError, CommandParser
 
 from bunce_sync import services
-from bunce_sync.admin_log import log_for_all
 from bunce_sync.conf import conf
+from bunce_sync.log_entries import log_for_all
 from bunce_sync.management.console import (
     DONE,
     EXIT_CODES,
@@ -24,6 +24,7 @@ from bunce_sync.management.console import (
 from bunce_sync.management.foreground import Turn, work
 from bunce_sync.management.list_reading import LISTS, Pace
 from bunce_sync.management.people import add_person, find_person
+from bunce_sync.status import messages
 from bunce_sync.status.counts import count_elsewhere
 from bunce_sync.status.presenters import describe_environment
 from bunce_sync.sync.attempt import client
@@ -124,7 +125,7 @@ class Command(SyncCommand):
         client()  # the key must be usable
         if not options["dry_run"]:
             services.accept_key()
-            log_for_all(user, "Accepted the API key as one of this site's account")
+            log_for_all(user, messages.KEY_ACCEPTED_LOG)
         if self.json:
             self.print_json({"accepted": not options["dry_run"]})
         accepted = "Would accept" if options["dry_run"] else "Accepted"
@@ -187,8 +188,10 @@ class Command(SyncCommand):
         moved_count = sum(done.values()) - done[Verdict.SENDING]
         log_for_all(
             user,
-            f"Moved {counted(moved_count, 'segment')} from {sources} to"
-            f" {describe_environment(move.here)}",
+            messages.MOVED_LOG,
+            count=moved_count,
+            elsewhere=sources,
+            here=describe_environment(move.here),
         )
         left = done[Verdict.SENDING] > 0
         if self.json:

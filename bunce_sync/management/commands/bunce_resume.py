@@ -7,11 +7,12 @@ from typing import Any
 from django.core.management.base import CommandError, CommandParser
 
 from bunce_sync import services
-from bunce_sync.admin_log import log_for_all
 from bunce_sync.choices import Status
+from bunce_sync.log_entries import log_for_all
 from bunce_sync.management.console import DONE, EXIT_CODES, SyncCommand, counted, printable
 from bunce_sync.management.people import add_person, find_person
 from bunce_sync.models import PushHold
+from bunce_sync.status import messages
 from bunce_sync.status.presenters import format_time, release_command
 from bunce_sync.status.status import BlockHold, SyncStatus, get_status
 
@@ -48,7 +49,7 @@ class Command(SyncCommand):
         resumed = status.pause is not None
         if resumed and not options["dry_run"]:
             resumed = services.resume()
-            log_for_all(user, "Resumed pushes to Bunce")
+            log_for_all(user, messages.RESUMED_LOG)
         if self.json:
             self.print_json({"resumed": resumed, "waiting": waiting, "dry_run": options["dry_run"]})
             return DONE
@@ -79,7 +80,7 @@ class Command(SyncCommand):
                 count = services.release_hold(hold.id)
             except PushHold.DoesNotExist:
                 count = 0  # the block ended meanwhile
-            log_for_all(user, f"Released the no_push() block of {hold.process}")
+            log_for_all(user, messages.RELEASED_LOG, process=hold.process)
         if self.json:
             self.print_json({"released": count, "hold": hold.id, "dry_run": options["dry_run"]})
         elif options["dry_run"]:
