@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from django.apps import AppConfig, apps
 from django.core import checks as django_checks
-from django.db.models.signals import post_delete, post_save
+from django.db.models.signals import post_save, pre_delete
 from django.utils.translation import gettext_lazy as _
 
 
@@ -19,7 +19,7 @@ class BunceSyncConfig(AppConfig):
         # Not for every model: Django deletes rows of models with a receiver one by one.
         for model in apps.get_models(include_auto_created=True):
             if issubclass(model, Segment):
-                post_delete.connect(
+                pre_delete.connect(
                     receivers.bury_on_delete, sender=model, dispatch_uid="bunce_sync.bury_on_delete"
                 )
         django_checks.register(checks.check_settings, "bunce_sync")

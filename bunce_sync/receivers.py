@@ -7,8 +7,9 @@ from typing import Any
 from django.db import models, transaction
 
 from bunce_sync import database
-from bunce_sync.models import Segment, Tombstone
+from bunce_sync.models import Segment
 from bunce_sync.publisher import publisher
+from bunce_sync.sync import linking
 from bunce_sync.tasks import push_segment
 
 
@@ -46,19 +47,18 @@ def publish_on_commit(
 def bury_on_delete(
     sender: type[models.Model], instance: models.Model, using: str, **kwargs: Any
 ) -> None:
-    """Remember that a segment was deleted here, so that no import brings it back.
+    """Remember that a segment is deleted here, so that no import brings it back.
 
-    Receives ``post_delete`` of the model and its proxies; deleting a row of a subclass deletes the
+    Receives ``pre_delete`` of the model and its proxies; deleting a row of a subclass deletes the
     segment below it as well.
 
     Args:
-        using: the database it was deleted from.
+        using: the database it is deleted from.
     """
-    if not isinstance(instance, Segment) or using != database.alias():
+    if not isinstance(instance, Segment) or using != database.alias() or instance.given_away:
         return
-    if not instance.given_away:
-        ids = filter(None, {instance.bunce_id, instance.bunce_duplicate_id})
-        database.tombstones().bulk_create(
-            [Tombstone(environment=instance.environment, bunce_id=one) for one in ids],
-            ignore_conflicts=True,
-        )
+    # The instance may have been loaded before a worker recorded the id.
+    rows = database.segments().filter(pk=instance.id).locked()
+    for environment, *ids in rows.values_list("environment", "bunce_id", "bunce_duplicate_id"):
+        if known := [one for one in ids if one is not None]:
+            linking.bury(*known, environment=environment)

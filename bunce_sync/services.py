@@ -9,6 +9,7 @@ from __future__ import annotations
 import getpass
 import os
 import socket
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from celery import Task
-from django.db import connections, transaction
+from django.db import DatabaseError, connections, transaction
 from django.db.models import Q
 
 from bunce_sync import database, transitions
@@ -26,11 +27,12 @@ from bunce_sync.exceptions import BunceSyncError, NotFound
 from bunce_sync.fingerprint import LISTED_FIELDS
 from bunce_sync.functions import DatabaseNow
 from bunce_sync.holding import current_hold
-from bunce_sync.models import ImportRun, PushHold, Segment, SegmentQuerySet, Tombstone
+from bunce_sync.models import ImportRun, PushHold, Segment, SegmentQuerySet
 from bunce_sync.publisher import publisher
 from bunce_sync.sync import importer, linking, shared_state
 from bunce_sync.sync.reconcile import RECONCILE
 from bunce_sync.sync.refresh import REFRESH as REFRESH_WORK
+from bunce_sync.sync.rehome import Rehome, Verdict
 from bunce_sync.tasks import push_segment, work
 
 #: The states in which a segment cannot be deleted: its request is unresolved.
@@ -214,14 +216,7 @@ def create_again(segments: SegmentQuerySet) -> int:
         keys = list(segments.values_list("id", flat=True))
         rows = database.segments().here().filter(_GONE, pk__in=keys).locked().order_by("pk")
         gone = dict(rows.values_list("pk", "bunce_id"))
-        database.tombstones().bulk_create(
-            [
-                Tombstone(environment=conf.environment, bunce_id=bunce_id)
-                for bunce_id in gone.values()
-                if bunce_id is not None
-            ],
-            ignore_conflicts=True,
-        )
+        linking.bury(*filter(None, gone.values()), environment=conf.environment)
         linking.release(gone)
         changes = transitions.created_again(now=DatabaseNow())
         return _mark(database.segments().filter(pk__in=[*gone]), changes, push_segment)
@@ -307,6 +302,29 @@ def adopt(pairs: Iterable[tuple[int, int]]) -> list[int]:
     return linked
 
 
+# Environments and accounts
+
+
+def rehome(move: Rehome) -> Iterator[Counter[Verdict]]:
+    """Move segments to the current environment or account, and wake workers at the end.
+
+    Args:
+        move: which has read the list.
+
+    Yields:
+        After each transaction, how many segments were moved in it.
+    """
+    yield from move.apply()
+    publisher.publish(push_segment)
+
+
+def accept_key() -> None:
+    """Accept the API key as one of this site's account, and wake workers."""
+    shared_state.read()  # the row must exist
+    shared_state.accept_key()
+    publisher.publish(push_segment)
+
+
 # Holds
 
 
@@ -347,16 +365,27 @@ def no_push(reason: str = "") -> Iterator[None]:
     if current_hold.get() is not None:
         yield
         return
-    hold = database.holds().create(reason=reason[:500], by=_process())
+    hold = database.holds().create(reason=reason[:500], by=process_name())
     token = current_hold.set(hold.pk)
     try:
         yield
     finally:
         current_hold.reset(token)
-        # In a transaction that is about to be rolled back nothing can be written, and the hold
-        # goes with it.
+        _end_block(hold)
+
+
+def _end_block(hold: PushHold) -> None:
+    """Release what a block holds, as far as its transaction can still write."""
+    try:
+        # In a transaction that is about to be rolled back the hold goes with it.
         if not database.connection().needs_rollback:
             release_hold(hold.pk)
+    except PushHold.DoesNotExist:
+        pass  # a person released it meanwhile
+    except DatabaseError:
+        # PostgreSQL writes nothing in a transaction in which a query failed.
+        if not database.connection().in_atomic_block:
+            raise
 
 
 def release_hold(pk: int) -> int:
@@ -375,8 +404,32 @@ def release_hold(pk: int) -> int:
     return count
 
 
-def _process() -> str:
-    return f"{getpass.getuser()}@{socket.gethostname()}, process {os.getpid()}"
+def process_name() -> str:
+    """Return which process this is: user, host and process id."""
+    return f"{_user_at_host()}, process {os.getpid()}"
+
+
+def is_running(process: str) -> bool:
+    """Return whether a process of this host, as ``process_name`` named it, is still running."""
+    user_at_host, _separator, number = process.partition(", process ")
+    same_host = user_at_host.rpartition("@")[2] == socket.gethostname()
+    if not (number.isdecimal() and same_host) or os.name == "nt":  # where kill() really kills
+        return False
+    try:
+        os.kill(int(number), 0)
+    except PermissionError:  # it is another user's
+        return True
+    except (OSError, OverflowError):
+        return False
+    return True
+
+
+def _user_at_host() -> str:
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError, ImportError):  # a container may run as a user without a name
+        user = "unknown"
+    return f"{user}@{socket.gethostname()}"
 
 
 # What callers want to know

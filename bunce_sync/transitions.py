@@ -18,7 +18,7 @@ from django.db.models.expressions import Combinable
 
 from bunce_sync.choices import Operation, Outcome, Status
 from bunce_sync.client import RemoteSegment
-from bunce_sync.fingerprint import LISTED_FIELDS, field_digest, listed_fingerprint, normalize
+from bunce_sync.fingerprint import LISTED_FIELDS, field_digest, listed_fingerprint
 from bunce_sync.local_form import local_description, local_name
 from bunce_sync.results import (
     LINKED_ELSEWHERE,
@@ -70,7 +70,8 @@ class Claim:
         listed_digest: the fingerprint that Bunce's list would show for it.
         environment: where it is sent.
         came_from: the row's environment before the claim.
-        settled: ``Segment.settled`` while the outcome is not known.
+        settled: ``Segment.settled`` while the outcome is not known: what Bunce has in either case,
+            and for a create what it will have if it acted.
         bunce_id: None for a create.
         attempts: the count of attempts, this one included.
         has_unresolved_create: an earlier create of this row had an unknown outcome.
@@ -141,10 +142,9 @@ def claimed(claim: Claim, *, now: Moment, lease: timedelta) -> Values:
 
 def nothing_to_send(row: Row, *, now: Moment) -> Values:
     """Return the values of a waiting row that was edited back to what Bunce confirmed before."""
-    digest = row.listed_fingerprint
-    values = _confirmed(row, row.content_fingerprint, digest, now)
+    values = _confirmed(row, row.content_fingerprint, row.listed_fingerprint, now)
     del values["synced_at"]
-    return values | {"last_code": "" if held_fingerprint(row) == digest else "drift"}
+    return values | {"last_code": _difference(row, held_fingerprint(row), row.shown_digest)}
 
 
 def after_push(row: Row, claim: Claim, result: Result, *, now: Moment, grace: timedelta) -> Values:
@@ -173,6 +173,8 @@ def after_push(row: Row, claim: Claim, result: Result, *, now: Moment, grace: ti
         "attempts": max(claim.attempts - 1, 0),
         "environment": claim.came_from,
     }
+    # A row that is not in Bunce can still be linked instead of created.
+    unsent: Values = {"sent_at": None} if row.bunce_id is None else {}
     waiting = {"status": Status.PENDING, "due_at": now}
     match result.outcome:
         case Outcome.CONFIRMED:
@@ -180,19 +182,16 @@ def after_push(row: Row, claim: Claim, result: Result, *, now: Moment, grace: ti
             return _confirmed(row, claim.sent_digest, claim.listed_digest, now) | {
                 "shown_digest": "",
                 "refresh_requested_at": now,
-                "settled": _settled(row, claim.content),
+                "settled": {**row.settled_digests, **_digests(row, claim.content)},
             }
         case Outcome.RATE_LIMITED | Outcome.KEY_REFUSED:
             # The row keeps its place; the rate limiter has paused all requests.
-            return released | not_counted | waiting
+            return released | unsent | not_counted | waiting
         case Outcome.NOT_SENT:
-            # Nothing left, so a field that only a create sends may still be edited.
-            unsent = released | {"environment": claim.came_from}
-            if row.bunce_id is None:
-                unsent["sent_at"] = None
-            if result.code == PERMIT_EXPIRED:
-                return unsent | not_counted | waiting  # connecting was slow; Bunce is reachable
-            return unsent | waiting | {"due_at": now + backoff(claim.attempts)}
+            if result.code == PERMIT_EXPIRED:  # connecting was slow; Bunce is reachable
+                return released | unsent | not_counted | waiting
+            unsent["environment"] = claim.came_from
+            return released | unsent | waiting | {"due_at": now + backoff(claim.attempts)}
         case Outcome.REJECTED:
             return released | _after_refusal(row, claim, result, now=now)
         case _ if row.bunce_id is None:
@@ -227,6 +226,8 @@ def _after_refusal(row: Row, claim: Claim, result: Result, *, now: Moment) -> Va
 def _after_success(
     row: Row, claim: Claim, remote: RemoteSegment, *, now: Moment, owns_lease: bool
 ) -> Values:
+    if row.bunce_id is None and not claim.creates:
+        return {}  # the row gave up the segment meanwhile
     if row.bunce_id is not None and row.bunce_id != remote.id:
         # A late response: the row has its segment, and Bunce has a second one. Never overwrite.
         duplicate = {"bunce_duplicate_id": remote.id}
@@ -246,7 +247,10 @@ def _after_success(
             for name in LISTED_FIELDS
             if name in claim.content
         }
-        values = as_sent | values | {"settled": _settled(row, claim.content)}
+        values = as_sent | values
+    if owns_lease or linked_now:
+        known = {} if linked_now else row.settled_digests
+        values["settled"] = {**known, **_digests(row, claim.content)}
     if linked_now and remote.all_customers is None:
         values["bunce_all_customers"] = claim.content["add_all_customers"]
     if owns_lease or (linked_now and row.status != Status.SENDING):
@@ -259,7 +263,14 @@ def _after_success(
     # A late response to an update. A row that is waiting keeps waiting and is sent once more.
     if row.status == Status.SYNCED and row.sent_digest != claim.sent_digest:
         # Two updates crossed, and it is unknown which one Bunce kept.
-        return {"status": Status.PENDING, "due_at": now, "settled": None}
+        late = _digests(row, claim.content)
+        kept = {
+            name: digest
+            for name, digest in row.settled_digests.items()
+            if late.get(name) in (None, digest)
+        }
+        if kept != row.settled_digests:
+            return {"status": Status.PENDING, "due_at": now, "settled": kept}
     return {}
 
 
@@ -280,28 +291,36 @@ def create_only_fields_differ(row: Row, content: Mapping[str, Any]) -> bool:
 
 
 def _shown_values(row: Row, claim: Claim, remote: RemoteSegment) -> Values:
-    """Return the baseline of drift, and whether Bunce stored other content than was sent."""
+    """Return the baseline of drift after a success, and whether Bunce has other content.
+
+    The baseline of a field that was not sent stays as it was: what differs there was changed in
+    Bunce.
+    """
     assumed = {name: claim.content[name] for name in remote.left_out if name in claim.content}
     shown = {**shown_content(remote, row), **assumed}
-    digest = listed_fingerprint(shown["name"], shown["description"])
+    digest = listed_fingerprint(**shown)
+    held = held_content(row)
+    before = held if row.shown_digest in ("", listed_fingerprint(**held)) else _wanted(row)
+    sent = {name: value for name, value in shown.items() if name in claim.content}
+    baseline = listed_fingerprint(**{**before, **sent})
     code = ""
     if row.content_fingerprint == claim.sent_digest and digest != claim.listed_digest:
-        other = any(
-            normalize(shown[name] or "") != normalize(claim.content[name] or "")
-            for name in LISTED_FIELDS
-            if name in claim.content
-        )
-        # A field that was not sent differs because it was changed in Bunce.
-        code = "stored_differently" if other else "drift"
-    return {"shown_digest": digest, "last_code": code}
+        code = "stored_differently" if digest == baseline else "drift"
+    return {"shown_digest": baseline, "last_code": code}
 
 
-def _settled(row: Row, content: Mapping[str, Any]) -> dict[str, str]:
-    """Return ``Segment.settled`` after Bunce confirmed an update or create with this content."""
-    sent = {
+def _difference(row: Row, shown: str, baseline: str) -> str:
+    """Return the code of what Bunce shows of a row at rest; empty if it is the content here."""
+    if shown == row.listed_fingerprint:
+        return ""
+    return "stored_differently" if baseline in ("", shown) else "drift"
+
+
+def _digests(row: Row, content: Mapping[str, Any]) -> dict[str, str]:
+    """Return the digests of the fields that a request sent and an update can send."""
+    return {
         name: field_digest(value) for name, value in content.items() if name in row.UPDATE_FIELDS
     }
-    return {**row.settled_digests, **sent}
 
 
 def shown_content(remote: RemoteSegment, row: Row) -> Content:
@@ -324,6 +343,10 @@ def own_content(remote: RemoteSegment) -> Content:
         "name": local_name(remote.name, remote.id),
         "description": local_description(remote.description),
     }
+
+
+def _wanted(row: Row) -> Content:
+    return {"name": row.name, "description": row.description}
 
 
 def held_content(row: Row) -> Content:
@@ -417,7 +440,7 @@ def after_refresh(
         remote: what Bunce has, if the read succeeded.
         reads_work: single segments were read before, so that a 404 is about this one. Bunce's
             pages do not document the call.
-        outdated: a push was confirmed since the read began, which may have seen what was before.
+        outdated: the row was written since the read began, which may have seen what was before.
     """
     if outdated or row.status == Status.SENDING:
         return {}  # the request stays, so the segment is read once more
@@ -445,16 +468,17 @@ def _compare(row: Row, remote: RemoteSegment, *, now: Moment) -> Values:
     unedited = row.content_fingerprint == row.sent_digest
     if row.status == Status.PENDING and unedited and shown == local and _list_shows_updates(row):
         # The update of unknown outcome took effect.
-        return _confirmed(row, row.sent_digest, row.listed_digest, now) | {"shown_digest": shown}
+        return _confirmed(row, row.sent_digest, row.listed_digest, now) | {
+            "shown_digest": shown,
+            "settled": row.field_digests(row.UPDATE_FIELDS),
+        }
     gone_before = row.status == Status.REJECTED and row.last_code == "not_found"
     if row.status != Status.SYNCED and not gone_before:
         return {}
-    values: Values = {"status": Status.SYNCED, "last_code": "", "last_error": ""}
+    values: Values = {"status": Status.SYNCED, "last_error": ""}
+    values["last_code"] = _difference(row, shown, row.shown_digest)
     if shown == local or not row.shown_digest:
         values["shown_digest"] = shown
-    if shown != local:
-        first = row.shown_digest in ("", shown)
-        values["last_code"] = "stored_differently" if first else "drift"
     return values
 
 
@@ -560,8 +584,14 @@ def after_late_find(
     """
     digests = row.digests_of(body)
     at_rest = _confirmed(row, digests["sent_digest"], digests["listed_digest"], now)
-    shown = listed_fingerprint(local_name(remote.name, remote.id), remote.description)
-    return confirmed_values(remote) | at_rest | {"shown_digest": shown}
+    return (
+        confirmed_values(remote)
+        | at_rest
+        | {
+            "shown_digest": listed_fingerprint(**own_content(remote)),
+            "settled": _digests(row, body),
+        }
+    )
 
 
 def given_way(bunce_id: str) -> Values:
@@ -612,6 +642,29 @@ def created_again(*, now: Moment) -> Values:
     return released() | requeued(now=now)
 
 
+def moved(*, environment: str) -> Values:
+    """Return the values of a row whose segment is in the list of another environment as well."""
+    return {"environment": environment}
+
+
+def moved_unresolved(row: Row, *, environment: str, now: Moment) -> Values:
+    """Return the values of a row without an id, of which a create may have arrived somewhere.
+
+    It stays in doubt: if the environments share an account, its list shows the segment.
+    """
+    waiting = {} if row.status == Status.IN_DOUBT else requeued(now=now)
+    return waiting | {"environment": environment}
+
+
+def moved_back(row: Row, bunce_id: str, *, environment: str, now: Moment) -> Values:
+    """Return the values of a row that gets back the segment it had in an environment before.
+
+    What Bunce has of it is unknown, so an update follows.
+    """
+    restored = after_restore(row, bunce_id, now=now)
+    return created_again(now=now) | restored | {"attempts": 0, "environment": environment}
+
+
 def ours_pushed(*, now: Moment) -> Values:
     """Return the values of a row whose whole content is to replace what Bunce has."""
     return push_requested(now=now) | {"settled": None}
@@ -627,9 +680,14 @@ def theirs_taken(row: Row) -> Values:
 
 def after_adoption(row: Row, remote: RemoteSegment, *, now: Moment) -> Values:
     """Return the values of a row in doubt that is linked to a segment found in Bunce's list."""
-    shown = listed_fingerprint(local_name(remote.name, remote.id), remote.description)
     at_rest = _confirmed(row, row.sent_digest, row.listed_digest, now)
-    return confirmed_values(remote) | at_rest | {"shown_digest": shown}
+    return (
+        confirmed_values(remote)
+        | at_rest
+        | {
+            "shown_digest": listed_fingerprint(**own_content(remote)),
+        }
+    )
 
 
 def after_absence(row: Row, *, refused: bool, now: Moment) -> Values:
@@ -696,6 +754,7 @@ def after_lost_create(
         "sent_at": sent_at,
         "last_code": "worker_lost",
         "last_error": "",
+        "settled": _digests(row, body),
         **row.digests_of(body),
         **_NO_LEASE,
     }

@@ -13,6 +13,7 @@ no harm. Of each segment on a page:
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -34,7 +35,7 @@ from bunce_sync.sync.budget import Budget, Kind, Progress
 from bunce_sync.sync.circuit_breaker import OperationRows
 from bunce_sync.sync.list_scan import Scan
 from bunce_sync.sync.reconcile import LISTS, NEAR, distance
-from bunce_sync.sync.refresh import COMPARED, confirmed_since
+from bunce_sync.sync.refresh import COMPARED, changed_since
 
 logger = logging.getLogger(__name__)
 
@@ -58,17 +59,78 @@ REFRESHED: Final = (*{*COMPARED, *linking.BUNCE_FIELDS}, "environment", "last_er
 
 
 @dataclass
-class _Page:
-    """What is known about the segments of one page, and what was done with them."""
+class ImportPage:
+    """The segments of one page that are still to be decided about, and what was decided.
+
+    Attributes:
+        remotes: what is left, by id.
+        asked_at: the database's time before the page was requested.
+        acts: what is done.
+        decided: what was done with each segment, one of ``COUNTS`` by id.
+    """
 
     remotes: dict[str, RemoteSegment]
     asked_at: datetime
-    counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(COUNTS, 0))
+    acts: Acts
+    decided: dict[str, str] = field(default_factory=dict)
 
     def done(self, remote: RemoteSegment, what: str) -> None:
-        """Count a segment, about which nothing more is to be done."""
-        self.counts[what] += 1
-        del self.remotes[remote.id]
+        """Note what was done with a segment, about which nothing more is to be decided."""
+        self.decided[remote.id] = what
+        self.remotes.pop(remote.id, None)
+
+
+class Acts:
+    """What an import does once it is decided. A preview decides alike, and does nothing.
+
+    Each method may find that a row has changed since it was read, and returns whether it acted.
+    """
+
+    def refresh(self, page: ImportPage, rows: SegmentQuerySet, keys: set[int]) -> None:
+        """Write what changed in Bunce to rows with a segment of the page, and note each.
+
+        Args:
+            rows: all rows with a segment of the page.
+            keys: of those that differ.
+        """
+        with database.atomic():
+            # Once more and locked, since a push may have changed them. Rows that other
+            # transactions hold are left to the next import.
+            locked: list[Segment] = []
+            names: set[str] = set()
+            for row in _to_compare(rows.filter(pk__in=keys).lock_available(), page):
+                remote = page.remotes[row.bunce_id or ""]
+                values = _changes(row, remote)
+                page.done(remote, "changed" if values else "unchanged")
+                if values:
+                    events.announce(row, values)
+                    locked.append(row)
+                    names |= values.keys()
+                    for name, value in values.items():
+                        setattr(row, name, value)
+            database.segments().write_sync_fields(locked, names)
+
+    def link_late(self, call: ApiCall, remote: RemoteSegment) -> bool:
+        """Link the row of a create that was judged absent to its segment."""
+        return linking.link_late(call, remote)
+
+    def note_duplicate(self, pk: int | None, remote: RemoteSegment) -> None:
+        """Show a segment with the row whose repeated create made it."""
+        _note_duplicate(pk, remote)
+
+    def link_waiting(self, pk: int, fingerprint: str, remote: RemoteSegment) -> bool:
+        """Link a row that waits to be created to a segment with the same content."""
+        with database.atomic():
+            return linking.link_waiting(pk, fingerprint, transitions.confirmed_values(remote))
+
+    def take_over(self, pk: int, imported: Segment) -> bool:
+        """Give the segment of an imported row to a row that waits to be created."""
+        with database.atomic():
+            return linking.take_over(pk, imported.pk)
+
+    def insert(self, page: ImportPage) -> None:
+        """Make rows of the segments that are left."""
+        _insert(page)
 
 
 class Import:
@@ -83,37 +145,31 @@ class Import:
 
     @property
     def store(self) -> QuerySet[ImportRun]:
-        return database.import_runs().filter(pk=self.run.pk, finished_at=None)
+        return database.import_runs().filter(pk=self.run.pk)
+
+    @property
+    def _open(self) -> QuerySet[ImportRun]:
+        return self.store.filter(finished_at=None)
 
     def is_wanted(self) -> bool:
-        return self.store.exists()
+        return self._open.exists()
 
     def on_page(self, segments: Sequence[RemoteSegment], scan: Scan, *, asked_at: datetime) -> None:
-        run = self.store.first()
+        run = self._open.first()
         if run is None:
             return  # cancelled
-        # In this order: a create that is recorded meanwhile is in one of the two.
-        page = _Page({remote.id: remote for remote in segments}, asked_at)
-        creates = _unresolved_creates(page)
-        _refresh_known(page)
-        if page.remotes:
-            _set_aside(page, include_deleted=run.include_deleted)
-            _leave_to_creates(page, creates)
-        if run.adopt:
-            _adopt(page)
-        _insert(page)
-        if run.adopt:
-            _adopt_imported(segments)
+        page = ImportPage({remote.id: remote for remote in segments}, asked_at, Acts())
+        use_page(page, adopt=run.adopt, include_deleted=run.include_deleted)
         _count(run, scan, page)
 
     def may_stop(self, scan: Scan) -> bool:
-        return not self.store.exists()
+        return not self._open.exists()
 
     def must_restart(self, scan: Scan) -> bool:
         return False  # what moved to a page read before is imported next time
 
     def on_end(self, scan: Scan) -> None:
-        self.store.update(finished_at=DatabaseNow())
+        self._open.update(finished_at=DatabaseNow())
 
 
 def request(*, by: str = "", adopt: bool = False, include_deleted: bool = False) -> ImportRun:
@@ -177,7 +233,23 @@ def _is_scheduled() -> bool:
 # One page
 
 
-def _unresolved_creates(page: _Page) -> dict[str, list[ApiCall]]:
+def use_page(page: ImportPage, *, adopt: bool, include_deleted: bool) -> None:
+    """Decide about each segment of a page, and act on it."""
+    # In this order: a create that is recorded meanwhile is in one of the two.
+    creates = _unresolved_creates(page)
+    ids = [*page.remotes]
+    _refresh_known(page)
+    if page.remotes:
+        _set_aside(page, include_deleted=include_deleted)
+        _leave_to_creates(page, creates)
+    if adopt:
+        _adopt(page)
+    page.acts.insert(page)
+    if adopt:
+        _adopt_imported(page, ids)
+
+
+def _unresolved_creates(page: ImportPage) -> dict[str, list[ApiCall]]:
     """Return the creates of unknown outcome that a segment of the page may be from, by its id."""
     by_digest: dict[str, list[RemoteSegment]] = {}
     for remote in page.remotes.values():
@@ -197,7 +269,7 @@ def _unresolved_creates(page: _Page) -> dict[str, list[ApiCall]]:
     return found
 
 
-def _refresh_known(page: _Page) -> None:
+def _refresh_known(page: ImportPage) -> None:
     """Write what changed in Bunce to the rows that have a segment of the page."""
     known = database.segments().filter(bunce_id__in=[*page.remotes]).order_by()
     differing = set()
@@ -209,32 +281,16 @@ def _refresh_known(page: _Page) -> None:
             differing.add(row.pk)
         else:
             page.done(remote, "unchanged")
-    if not differing:
-        return
-    with database.atomic():
-        # Once more and locked, since a push may have changed them. Rows that other transactions
-        # hold are left to the next import.
-        rows: list[Segment] = []
-        names: set[str] = set()
-        for row in _to_compare(known.filter(pk__in=differing).lock_available(), page):
-            remote = page.remotes[row.bunce_id or ""]
-            values = _changes(row, remote)
-            page.done(remote, "changed" if values else "unchanged")
-            if values:
-                events.announce(row, values)
-                rows.append(row)
-                names |= values.keys()
-                for name, value in values.items():
-                    setattr(row, name, value)
-        database.segments().write_sync_fields(rows, names)
-    held = known.filter(pk__in=differing, bunce_id__in=[*page.remotes])
-    for bunce_id in held.values_list("bunce_id", flat=True):
-        page.done(page.remotes[bunce_id or ""], "unchanged")
+    if differing:
+        page.acts.refresh(page, known, differing)
+        held = known.filter(pk__in=differing, bunce_id__in=[*page.remotes])
+        for bunce_id in held.values_list("bunce_id", flat=True):  # by another transaction
+            page.done(page.remotes[bunce_id or ""], "unchanged")
 
 
-def _to_compare(rows: SegmentQuerySet, page: _Page) -> Iterable[Any]:
+def _to_compare(rows: SegmentQuerySet, page: ImportPage) -> Iterable[Any]:
     """Return the rows with what a comparison needs, and ``outdated``."""
-    return rows.annotate(outdated=confirmed_since(page.asked_at)).only(*REFRESHED)
+    return rows.annotate(outdated=changed_since(page.asked_at)).only(*REFRESHED)
 
 
 def _changes(row: Any, remote: RemoteSegment) -> dict[str, Any]:
@@ -244,7 +300,7 @@ def _changes(row: Any, remote: RemoteSegment) -> dict[str, Any]:
     return values
 
 
-def _set_aside(page: _Page, *, include_deleted: bool) -> None:
+def _set_aside(page: ImportPage, *, include_deleted: bool) -> None:
     """Leave out second segments of rows, and segments whose row was deleted here."""
     # Without an order, so that the index of the condition is used, not that of the keys.
     second = database.segments().filter(bunce_duplicate_id__in=[*page.remotes]).order_by()
@@ -259,7 +315,7 @@ def _set_aside(page: _Page, *, include_deleted: bool) -> None:
         page.done(page.remotes[bunce_id], "deleted")
 
 
-def _leave_to_creates(page: _Page, creates: dict[str, list[ApiCall]]) -> None:
+def _leave_to_creates(page: ImportPage, creates: dict[str, list[ApiCall]]) -> None:
     """Leave segments that fit a create of unknown outcome to the row of that create."""
     fitting = [call for bunce_id in page.remotes for call in creates.get(bunce_id, ())]
     if not fitting:
@@ -274,11 +330,11 @@ def _leave_to_creates(page: _Page, creates: dict[str, list[ApiCall]]) -> None:
         if not unlinked:
             linked = [call for call in calls if owners.get(call.segment_id or 0)]
             if linked:
-                _note_duplicate(linked[0].segment_id, remote)
+                page.acts.note_duplicate(linked[0].segment_id, remote)
             page.done(remote, "duplicates" if linked else "deleted")
             continue
         absent = [call for call in unlinked if call.decision == Decision.ABSENT]
-        found = next((call for call in absent if linking.link_late(call, remote)), None)
+        found = next((call for call in absent if page.acts.link_late(call, remote)), None)
         if found is not None:
             owners[found.segment_id or 0] = remote.id
         page.done(remote, "found" if found else "reserved")
@@ -296,63 +352,62 @@ def _note_duplicate(pk: int | None, remote: RemoteSegment) -> None:
             events.announce(row, values)
 
 
-def _adopt(page: _Page) -> None:
+def _adopt(page: ImportPage) -> None:
     """Link rows that wait to be created to segments of the page with the same content."""
     fresh = [(remote, transitions.own_content(remote)) for remote in page.remotes.values()]
     names = {listed_fingerprint(**own): own["name"] for _remote, own in fresh}
     waiting = linking.find_waiting(names) if names else {}
     for remote, own in fresh:
         digest = listed_fingerprint(**own)
-        values = transitions.confirmed_values(remote)
         for pk in waiting.get(digest, ()):
-            with database.atomic():
-                linked = linking.link_waiting(pk, digest, values)
-            if linked:
+            if page.acts.link_waiting(pk, digest, remote):
                 waiting[digest].remove(pk)
                 page.done(remote, "adopted")
                 break
 
 
-def _adopt_imported(segments: Sequence[RemoteSegment]) -> None:
+def _adopt_imported(page: ImportPage, ids: Sequence[str]) -> None:
     """Let rows that wait to be created take over from untouched rows of earlier imports."""
-    imported = database.segments().filter(
-        bunce_id__in=[remote.id for remote in segments], imported_at__isnull=False, sent_at=None
-    )
-    rows = {row.pk: row for row in imported.only(*Segment.UPDATE_FIELDS)}
+    imported = database.segments().filter(bunce_id__in=ids, imported_at__isnull=False, sent_at=None)
+    rows = {row.pk: row for row in imported.only(*Segment.UPDATE_FIELDS, "bunce_id")}
     names = {row.listed_fingerprint: row.name for row in rows.values()}
     waiting = linking.find_waiting(names) if names else {}
     for row in rows.values():
         for pk in waiting.get(row.listed_fingerprint, ()):
-            with database.atomic():
-                taken = linking.take_over(pk, row.pk)
-            if taken:
+            if page.acts.take_over(pk, row):
+                page.decided[row.bunce_id or ""] = "adopted"
                 waiting[row.listed_fingerprint].remove(pk)
                 break
 
 
-def _insert(page: _Page) -> None:
+def _insert(page: ImportPage) -> None:
     """Make rows of the segments that are left."""
-    rows = [_new_row(remote) for remote in page.remotes.values()]
+    remotes = [*page.remotes.values()]
+    if not remotes:
+        return
     try:
         with database.atomic():
-            database.segments().insert_as_stored(rows)
-        page.counts["imported"] += len(rows)
-        return
+            database.segments().insert_as_stored([_new_row(remote) for remote in remotes])
     except DatabaseError:
         logger.info("Some segments of a page cannot be inserted together; trying one by one")
-    for remote in [*page.remotes.values()]:
-        try:
-            with database.atomic():
-                database.segments().insert_as_stored([_new_row(remote)])
-            page.counts["imported"] += 1
-        except DatabaseError as error:
-            if database.segments().filter(bunce_id=remote.id).exists():
-                page.counts["unchanged"] += 1  # a push recorded it meanwhile
-                continue
-            logger.error(
-                "Segment %s of Bunce cannot be stored (%s)", remote.id, type(error).__name__
-            )
-            page.counts["refused"] += 1
+        for remote in remotes:
+            page.done(remote, _insert_alone(remote))
+    else:
+        for remote in remotes:
+            page.done(remote, "imported")
+
+
+def _insert_alone(remote: RemoteSegment) -> str:
+    """Make a row of one segment; return what was done."""
+    try:
+        with database.atomic():
+            database.segments().insert_as_stored([_new_row(remote)])
+    except DatabaseError as error:
+        if database.segments().filter(bunce_id=remote.id).exists():
+            return "unchanged"  # a push recorded it meanwhile
+        logger.error("Segment %s of Bunce cannot be stored (%s)", remote.id, type(error).__name__)
+        return "refused"
+    return "imported"
 
 
 def _new_row(remote: RemoteSegment) -> Segment:
@@ -364,14 +419,15 @@ def _new_row(remote: RemoteSegment) -> Segment:
     return row
 
 
-def _count(run: ImportRun, scan: Scan, page: _Page) -> None:
+def _count(run: ImportRun, scan: Scan, page: ImportPage) -> None:
     """Add the page to the counts, unless it was used before and the process was killed then."""
     with transaction.atomic(using=database.alias()):
         if scan.pages == 0:
             run.counts, run.pages = {}, 0
         if scan.pages < run.pages:
             return
-        counts = {name: run.counts.get(name, 0) + page.counts[name] for name in COUNTS}
+        decided = Counter(page.decided.values())
+        counts = {name: run.counts.get(name, 0) + decided[name] for name in COUNTS}
         database.import_runs().filter(pk=run.pk).update(counts=counts, pages=scan.pages + 1)
 
 

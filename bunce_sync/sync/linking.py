@@ -8,15 +8,15 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Final
 
-from django.db.models import Exists, OuterRef, ProtectedError, RestrictedError
+from django.db.models import Exists, OuterRef, ProtectedError, Q, QuerySet, RestrictedError
 from django.db.models.deletion import Collector
 
 from bunce_sync import database, transitions
-from bunce_sync.choices import Decision, Operation, Status
+from bunce_sync.choices import UNRESOLVED, Decision, Operation, Outcome, Status
 from bunce_sync.client import RemoteSegment
 from bunce_sync.conf import conf
 from bunce_sync.functions import DatabaseNow
-from bunce_sync.models import ApiCall, Segment, SegmentQuerySet
+from bunce_sync.models import ApiCall, Segment, SegmentQuerySet, Tombstone
 from bunce_sync.sync import events
 
 #: The columns with Bunce's own values, which a row takes over together with the segment.
@@ -29,17 +29,24 @@ SAME_NAME: Final = 50
 
 
 def waiting(names: Collection[str] = ()) -> SegmentQuerySet:
-    """Return rows that wait to be created and of which no create was ever sent.
+    """Return rows that wait to be created and of which no create ever reached Bunce.
+
+    Creates of a segment that the row gave up on purpose do not count.
 
     Args:
         names: only rows with these names; with none, all of them.
     """
-    creates = database.calls().filter(segment_id=OuterRef("pk"), operation=Operation.CREATE)
-    rows = database.segments().filter(
-        status=Status.PENDING, bunce_id=None, sent_at=None, environment=""
-    )
-    rows = rows.filter(~Exists(creates))
+    rows = database.segments().here()
+    rows = rows.filter(status=Status.PENDING, bunce_id=None, sent_at=None)
+    rows = rows.filter(~Exists(creates_that_may_have_arrived(OuterRef("pk"))))
     return rows.filter(name__in=names) if names else rows
+
+
+def creates_that_may_have_arrived(pk: Any) -> QuerySet[ApiCall]:
+    """Return creates with this key that may have reached Bunce, and were not given up since."""
+    arrived = (Outcome.CONFIRMED, Outcome.DUPLICATE, Outcome.UNDER_WAY, *UNRESOLVED)
+    calls = database.calls_here().filter(segment_id=pk, operation=Operation.CREATE)
+    return calls.filter(outcome__in=arrived).exclude(decision=Decision.RELEASED)
 
 
 def find_waiting(contents: Mapping[str, str]) -> dict[str, list[int]]:
@@ -131,7 +138,7 @@ def give_way(bunce_id: str, *, to: int) -> bool:
 
     That happens when Bunce stores another content than was sent, so that the import could not
     recognize the segment. The imported row is deleted if it was never touched, else it needs
-    attention.
+    attention; an update of it that is under way changes nothing here. Call it in a transaction.
 
     Args:
         to: the key of the row that created the segment.
@@ -139,25 +146,35 @@ def give_way(bunce_id: str, *, to: int) -> bool:
     Returns:
         Whether the segment is free now.
     """
-    with database.atomic():
-        rows = database.segments().locked().filter(bunce_id=bunce_id, imported_at__isnull=False)
-        row = rows.exclude(pk=to).exclude(status=Status.SENDING).first()
-        if row is None:
-            return False
-        if not (row.is_untouched_import and _delete_unreferenced(row)):
-            values = transitions.given_way(bunce_id)
-            database.segments().filter(pk=row.pk).update_sync_fields(**values)
-            events.announce(row, values)
+    rows = database.segments().locked().filter(bunce_id=bunce_id, imported_at__isnull=False)
+    row = rows.exclude(pk=to).first()
+    if row is None:
+        return False
+    if not (row.is_untouched_import and _delete_unreferenced(row)):
+        values = transitions.given_way(bunce_id)
+        database.segments().filter(pk=row.pk).update_sync_fields(**values)
+        events.announce(row, values)
     return True
+
+
+def bury(*ids: str, environment: str) -> None:
+    """Note that segments in Bunce have no row here on purpose, so that no import makes one."""
+    database.tombstones().bulk_create(
+        [Tombstone(environment=environment, bunce_id=one) for one in ids], ignore_conflicts=True
+    )
 
 
 def release(keys: Iterable[int]) -> None:
     """Note that rows give up their segments on purpose. Call it in the transaction that does so.
 
-    Otherwise the next push would find the ids in the call log and restore them.
+    Otherwise the next push would find the ids in the call log and restore them, or the response to
+    an update that is still under way would.
     """
-    creates = database.calls().filter(segment_id__in=[*keys], operation=Operation.CREATE)
-    creates.exclude(decision=Decision.RELEASED).update(
+    unfinished = Q(operation=Operation.UPDATE, outcome__in=(Outcome.UNDER_WAY, *UNRESOLVED))
+    calls = database.calls().filter(
+        Q(operation=Operation.CREATE) | unfinished, segment_id__in=[*keys]
+    )
+    calls.exclude(decision=Decision.RELEASED).update(
         decision=Decision.RELEASED, decided_at=DatabaseNow()
     )
 

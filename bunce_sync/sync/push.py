@@ -14,6 +14,7 @@ import math
 import random
 import time
 import uuid
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
@@ -63,7 +64,7 @@ CLAIMED = (
 RECORDED = (
     *Segment.CREATE_FIELDS,
     *("status", "lease_token", "sent_digest", "listed_digest", "settled", "last_code"),
-    *("bunce_id", "bunce_name", "bunce_description"),
+    *("bunce_id", "bunce_name", "bunce_description", "shown_digest", "environment"),
 )
 
 
@@ -73,7 +74,14 @@ class Push(Attempt[RemoteSegment]):
     Args:
         row: as last read; its content is what will be sent.
         must_wait: queue for a slot even if enough others are waiting.
+
+    Attributes:
+        collided: another row has the segment that the response is about.
+        took_over: that row was imported, and has given way.
     """
+
+    collided = False
+    took_over = False
 
     def __init__(self, row: Segment, *, must_wait: bool = False) -> None:
         content = content_to_send(row)
@@ -90,11 +98,7 @@ class Push(Attempt[RemoteSegment]):
             attempts=min(row.attempts, MOST_ATTEMPTS) + 1,
             environment=conf.environment,
             came_from=row.environment,
-            settled={
-                name: digest
-                for name, digest in row.settled_digests.items()
-                if name not in content and row.bunce_id is not None
-            },
+            settled=_settled(row, content),
         )
         if self.claim.creates:
             self.listed_digest = self.claim.listed_digest
@@ -117,7 +121,8 @@ class Push(Attempt[RemoteSegment]):
         operation = self.claim.operation
         clear = due.filter(circuit_breaker.is_closed(operation), holds.not_held())
         if self.claim.creates:
-            clear = clear.exclude(Exists(_earlier_creates(OuterRef("pk"))))
+            earlier = linking.creates_that_may_have_arrived(OuterRef("pk"))
+            clear = clear.exclude(Exists(earlier))
         self._checks_passed = bool(clear.lock_available().update_sync_fields(**values))
         if self._checks_passed:
             return True
@@ -155,17 +160,18 @@ class Push(Attempt[RemoteSegment]):
         try:
             return super().record(result)
         except IntegrityError:
-            if result.segment and linking.give_way(result.segment.id, to=self.row.pk):
-                return super().record(result)
-            linked = _unless_linked(result)
-            if linked is result:
+            if self.collided or result.segment is None or _unless_linked(result) is result:
                 raise
-            return super().record(linked)
+            self.collided = True
+            return super().record(result)
 
     def prepare(self, result: Result) -> Result:
         """Lock the segment, which may have changed or been deleted meanwhile."""
         rows = database.segments().locked().filter(pk=self.row.pk).only(*RECORDED)
         self.current = next(iter(rows), None)
+        if self.collided and result.segment and self.current is not None:
+            self.took_over = linking.give_way(result.segment.id, to=self.row.pk)
+            return result if self.took_over else _unless_linked(result)
         if (
             self.current is not None
             and result.segment
@@ -178,6 +184,8 @@ class Push(Attempt[RemoteSegment]):
         """Write what the result makes of the segment."""
         current = self.current
         if current is None:
+            if result.segment is not None:
+                linking.bury(result.segment.id, environment=self.claim.environment)
             logger.warning(
                 "Segment %s was deleted while it was being sent: %s",
                 self.row.pk,
@@ -185,6 +193,14 @@ class Push(Attempt[RemoteSegment]):
             )
             return replace(result, code=result.code or "row_deleted")
         claim = self.claim
+        if self._is_given_up(current):
+            logger.warning("Segment %s gave up what this late response is about", current.pk)
+            database.calls().filter(pk=self.call.pk).update(
+                environment=self.claim.environment,
+                decision=Decision.RELEASED,
+                decided_at=DatabaseNow(),
+            )
+            return result
         if result.outcome == Outcome.REJECTED and claim.creates:
             claim = replace(claim, has_unresolved_create=self._has_unresolved_create())
         values = transitions.after_push(
@@ -193,6 +209,9 @@ class Push(Attempt[RemoteSegment]):
         if duplicate := values.get("bunce_duplicate_id"):
             result = replace(result, outcome=Outcome.DUPLICATE)
             logger.error("Segment %s exists twice in Bunce, also as %s", current.pk, duplicate)
+        if values and self.took_over:
+            # The imported row may have sent updates since this create.
+            values |= transitions.refresh_requested(now=DatabaseNow())
         if values:
             database.segments().filter(pk=current.pk).update_sync_fields(**values)
             events.announce(current, values)
@@ -200,6 +219,14 @@ class Push(Attempt[RemoteSegment]):
             bunce_id = values.get("bunce_id", current.bunce_id)
             logger.info("Segment %s is synced, in Bunce as %s", current.pk, bunce_id)
         return result
+
+    def _is_given_up(self, current: Segment) -> bool:
+        """Return whether the row was moved elsewhere, or gave its segment up, after the lease."""
+        if current.lease_token == self.claim.token:
+            return False
+        if current.environment not in ("", self.claim.environment):
+            return True
+        return database.calls().filter(pk=self.call.pk, decision=Decision.RELEASED).exists()
 
     def _has_unresolved_create(self) -> bool:
         """Return whether an earlier create of the segment may have reached Bunce."""
@@ -216,6 +243,13 @@ def content_to_send(row: Segment) -> dict[str, Any]:
     """Return the content of a row's next push: all of it, or what Bunce may not have yet."""
     names = Segment.CREATE_FIELDS if row.bunce_id is None else row.unsettled_fields
     return row.content(names)
+
+
+def _settled(row: Segment, content: Mapping[str, Any]) -> dict[str, str]:
+    """Return ``Segment.settled`` while a push with this content is under way."""
+    if row.bunce_id is None:
+        return row.field_digests(row.UPDATE_FIELDS)
+    return {name: one for name, one in row.settled_digests.items() if name not in content}
 
 
 def push(segment_id: int) -> bool:
@@ -286,7 +320,7 @@ def _push(row: Segment, budget: Budget, *, must_wait: bool = False) -> bool:
 def _settle(pk: int) -> bool:
     """Make a waiting row synced that has nothing to send; return whether it still has nothing."""
     with database.atomic():
-        fields = (*CLAIMED, "bunce_name", "bunce_description", "last_code")
+        fields = (*CLAIMED, "bunce_name", "bunce_description", "shown_digest", "last_code")
         row = database.segments().due().filter(pk=pk).lock_available().only(*fields).first()
         if row is None or row.bunce_id is None or row.unsettled_fields:
             return False
@@ -383,25 +417,16 @@ def _readable(pk: int, rows: SegmentQuerySet) -> Segment | None:
 # Second line of defence: earlier creates in the call log
 
 
-def _earlier_creates(pk: Any) -> QuerySet[ApiCall]:
-    """Return creates with this key that may have reached Bunce.
-
-    Every claim checks this, so it is a simpler query than the next, and may return more.
-    """
-    arrived = (Outcome.CONFIRMED, Outcome.DUPLICATE, Outcome.UNDER_WAY, *UNRESOLVED)
-    calls = database.calls_here().filter(segment_id=pk, operation=Operation.CREATE)
-    return calls.filter(outcome__in=arrived).exclude(decision=Decision.RELEASED)
-
-
 def _unexpected_creates(pk: int) -> QuerySet[ApiCall]:
     """Return creates of this very row that Bunce confirmed, or that are unresolved.
 
+    Every claim makes the simpler query of ``linking.creates_that_may_have_arrived`` first.
     The row existed when they were made, so it is not another one that got the same key.
     """
     created_at = database.segments().filter(pk=pk).values("created_at")
     unresolved = Q(outcome__in=(Outcome.UNDER_WAY, *UNRESOLVED), decision="")
     confirmed = Q(outcome=Outcome.CONFIRMED) | Q(decision=Decision.ADOPTED)
-    return _earlier_creates(pk).filter(
+    return linking.creates_that_may_have_arrived(pk).filter(
         unresolved | (confirmed & ~Q(bunce_id="")), started_at__gte=Subquery(created_at)
     )
 
@@ -413,7 +438,8 @@ def _values_from_call_log(row: Segment) -> dict[str, Any]:
     """
     for call in _unexpected_creates(row.pk).order_by("-pk"):
         if call.bunce_id:
-            if not database.segments().filter(bunce_id=call.bunce_id).exists():
+            linked = database.segments().filter(bunce_id=call.bunce_id)
+            if not linked.exists() or linking.give_way(call.bunce_id, to=row.pk):
                 return transitions.after_restore(row, call.bunce_id, now=DatabaseNow())
         elif call.body and not call.decision:
             grace = timedelta(seconds=conf.GRACE + conf.request_deadline)

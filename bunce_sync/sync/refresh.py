@@ -124,7 +124,7 @@ def _save(
     reads_work = result.code != NotFound.code or _reads_work()
     with database.atomic():
         rows = database.segments().locked().filter(pk=row.pk).only(*COMPARED)
-        current: Any = next(iter(rows.annotate(outdated=confirmed_since(asked_at))), None)
+        current: Any = next(iter(rows.annotate(outdated=changed_since(asked_at))), None)
         if current is None or current.bunce_id != row.bunce_id:
             return False
         values = transitions.after_refresh(
@@ -143,9 +143,12 @@ def _save(
     return bool(values)
 
 
-def confirmed_since(asked_at: datetime) -> Case:
-    """Return whether a push of a row was confirmed since a read of its segment was requested."""
-    return Case(When(synced_at__gte=asked_at, then=True), default=False)
+def changed_since(asked_at: datetime) -> Case:
+    """Return whether a row was written since a read of its segment was requested.
+
+    Then a push, or a later read, may have recorded what is newer than the response.
+    """
+    return Case(When(updated_at__gte=asked_at, then=True), default=False)
 
 
 def _reads_work() -> bool:

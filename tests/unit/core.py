@@ -54,6 +54,9 @@ def make(name: str = "VIP", description: str | None = None, **fields: Any) -> Se
     if status == Status.SYNCED:
         fields.setdefault("bunce_id", str(uuid4()))
         fields.setdefault("shown_digest", listed_fingerprint(name, description))
+    if fields.get("bunce_id"):
+        fields.setdefault("environment", conf.environment)
+        shared_state.accept_key()  # the request that linked it has shown whose key it is
     if status != Status.PENDING:
         for column, digest in digests_of(name, description).items():
             fields.setdefault(column, digest)
@@ -167,11 +170,11 @@ def during_the_first_page(monkeypatch: pytest.MonkeyPatch, work: Callable[[], ob
     use_page = list_scan.Walk.use_page
     done: list[bool] = []
 
-    def work_and_use_page(*args: Any) -> None:
+    def work_and_use_page(*args: Any, **kwargs: Any) -> None:
         if not done:
             done.append(True)
             work()
-        use_page(*args)
+        use_page(*args, **kwargs)
 
     monkeypatch.setattr(list_scan.Walk, "use_page", work_and_use_page)
 

@@ -241,7 +241,7 @@ def test_the_page_size_of_one_account_is_not_used_for_another(
     bunce: Emulator, settings: Settings
 ) -> None:
     configure(settings, PAGE_SIZE=100)
-    set_state(list_page={"environment": "https://elsewhere:443 live", "size": 25})
+    SyncState.objects.create(environment="https://elsewhere:443 live", list_page={"size": 25})
     doubtful()
     look()
     assert bunce.requests[0].query.endswith("per_page=100")
