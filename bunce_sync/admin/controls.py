@@ -84,7 +84,8 @@ class ControlsMixin(SegmentActionsMixin):
     def bunce_import_view(self, request: HttpRequest) -> HttpResponse:
         """Show the options of an import, or request it."""
         self._require(request, "bunce_import")
-        form = ImportForm(request.POST if request.method == "POST" else None)
+        data = request.POST if request.method == "POST" else None
+        form = ImportForm(data, label_suffix="")
         if form.is_valid():
             options = {name: form.cleaned_data[name] for name in form.fields}
             services.request_import(by=request.user.get_username(), **options)

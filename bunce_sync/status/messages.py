@@ -412,18 +412,18 @@ RATE_LIMITER_PROBING: Final = {
 
 PAUSED: Final = MessageTemplate(
     summary=_("Paused by %(by)s since %(since)s: nothing is created or changed in Bunce."),
-    cause=_("Reason: %(reason)s"),
+    cause=_("Reason: “%(reason)s”."),
     action=_("Segments wait until pushes are resumed. Reads continue."),
 )
 NO_REASON = _("none given")
 BLOCK_HOLDS: Final = MessageTemplate(
     summary=_("A no_push() block holds segments since %(since)s: %(count)s."),
-    cause=_("It runs as %(process)s. %(reason)s"),
+    cause=_("It runs as %(process)s. Reason: “%(reason)s”."),
     action=_("They are sent when it ends. If that process is gone: %(command)s"),
 )
 SEGMENT_HELD: Final = MessageTemplate(
     summary=_("Held since it was saved in a no_push() block."),
-    cause=_("The block began at %(since)s as %(process)s. %(reason)s"),
+    cause=_("The block began at %(since)s as %(process)s. Reason: “%(reason)s”."),
     action=_("It is sent when the block ends. If that process is gone: %(command)s"),
 )
 CREATES_HELD: Final = MessageTemplate(
@@ -437,10 +437,10 @@ ELSEWHERE: Final = MessageTemplate(
         "%(n)s segments belong to %(elsewhere)s; this site uses %(here)s.",
         "number",
     ),
-    cause=_("It was sent there before the settings or the database were changed."),
+    cause=_("The settings or the database have been changed since."),
     action=_(
-        "No request is made for them. If the settings are wrong, correct BUNCE_SYNC and restart the"
-        " web server and the workers. To move them here: %(command)s"
+        "No request is made for such segments. If the settings are wrong, correct BUNCE_SYNC and"
+        " restart the web server and the workers. To move segments here: %(command)s"
     ),
 )
 SEGMENT_ELSEWHERE: Final = MessageTemplate(

@@ -156,7 +156,7 @@ def _describe_hold(template: MessageTemplate, hold: BlockHold, now: datetime) ->
         since=format_time(hold.since, now),
         count=formats.number_format(hold.segments, use_l10n=True, force_grouping=True),
         process=hold.process,
-        reason=hold.reason,
+        reason=hold.reason or str(messages.NO_REASON),
         command=release_command(hold.id),
     )
 
@@ -490,7 +490,7 @@ def _render(
 ) -> StatusMessage:
     return StatusMessage(
         summary=_fill(template.summary, **values),
-        cause=_fill(template.cause, **values).strip(),
+        cause=_fill(template.cause, **values),
         action=_fill(template.action, **values),
         detail=detail,
         urgent=urgent,
