@@ -317,7 +317,13 @@ def reasons_to_wait(status: SyncStatus) -> list[StatusMessage]:
         for paused in status.operations
         if not (problems and paused.until is None)
     ]
-    reasons += _holding(Operation.CREATE, status)
+    reasons += held_back(status)
+    return sorted(reasons, key=lambda reason: not reason.urgent)
+
+
+def held_back(status: SyncStatus) -> list[StatusMessage]:
+    """Return what people, code or an import hold back, and what belongs to other environments."""
+    reasons = _holding(Operation.CREATE, status)
     reasons += [
         _describe_hold(messages.BLOCK_HOLDS, hold, status.now)
         for hold in status.holds
@@ -335,7 +341,7 @@ def reasons_to_wait(status: SyncStatus) -> list[StatusMessage]:
         )
         for environment, count in sorted(status.elsewhere.items())
     ]
-    return sorted(reasons, key=lambda reason: not reason.urgent)
+    return reasons
 
 
 def problems_to_fix(status: SyncStatus) -> list[StatusMessage]:
