@@ -7,6 +7,7 @@ No function makes a request to Bunce: it writes rows, and a worker is woken afte
 from __future__ import annotations
 
 import getpass
+import hashlib
 import os
 import socket
 from collections import Counter
@@ -35,6 +36,8 @@ from bunce_sync.sync.refresh import REFRESH as REFRESH_WORK
 from bunce_sync.sync.rehome import Rehome, Verdict
 from bunce_sync.tasks import push_segment, work
 
+#: Segments that one query changes.
+BATCH_SIZE: Final = 500
 #: The states in which a segment cannot be deleted: its request is unresolved.
 UNDELETABLE: Final = (Status.SENDING, Status.IN_DOUBT)
 
@@ -49,6 +52,14 @@ class SegmentsBusy(BunceSyncError):
     def __init__(self, segments: Sequence[Segment]) -> None:
         super().__init__(segments)
         self.segments = segments
+
+
+class SegmentsChanged(BunceSyncError):
+    """Segments were changed since they were read, so the changes were not stored."""
+
+
+class AlreadySaved(BunceSyncError):
+    """The same segments were stored before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +113,99 @@ def create_segments(rows: Sequence[Mapping[str, Any]]) -> list[int]:
         if ids:
             _publish_after_commit(push_segment, ids[0])
     return ids
+
+
+def save_segments(
+    new: Sequence[Segment],
+    changed: Sequence[tuple[Segment, Mapping[str, Any]]],
+    *,
+    once: str = "",
+) -> None:
+    """Store new segments and changes of others: all of them, or none.
+
+    One message wakes a worker, which then works through all segments that are due. As in other
+    bulk operations of Django, the signals of a save are not sent, except for subclasses of the
+    model with tables of their own.
+
+    Args:
+        new: of one model, not stored yet.
+        changed: each with the names of the fields to store, and the values they had when the
+            segment was read.
+        once: identifies the call; another one with the same text stores nothing.
+
+    Raises:
+        SegmentsChanged: one of these fields has another value now, or can no longer change.
+        AlreadySaved: ``once`` was used before.
+    """
+    with transaction.atomic(using=database.alias()):
+        if once:
+            _use_once(once)
+        for start in range(0, len(changed), BATCH_SIZE):
+            _lock_unchanged(changed[start : start + BATCH_SIZE])
+        if _can_bulk_create(new):
+            SegmentQuerySet(type(new[0]), using=database.alias()).bulk_create(
+                new, batch_size=BATCH_SIZE
+            )
+        else:
+            for segment in new:
+                segment.save(using=database.alias(), force_insert=True)
+        _store_changes(changed)
+        if first := [*new, *(segment for segment, _before in changed)][:1]:
+            _publish_after_commit(push_segment, first[0].id)
+
+
+def _use_once(text: str) -> None:
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    _key, is_new = database.idempotency_keys().get_or_create(
+        digest=digest, defaults={"body_digest": ""}
+    )
+    if not is_new:
+        raise AlreadySaved
+
+
+def _lock_unchanged(changed: Sequence[tuple[Segment, Mapping[str, Any]]]) -> None:
+    """Lock segments.
+
+    Raises:
+        SegmentsChanged: they differ from what was read.
+    """
+    ids = [segment.id for segment, _before in changed]
+    names = {name for _segment, before in changed for name in before}
+    rows = SegmentQuerySet(type(changed[0][0]), using=database.alias()).filter(id__in=ids)
+    rows = rows.only("bunce_id", "status", *names).locked().order_by("id")
+    stored = {row.id: row for row in rows}
+    for segment, before in changed:
+        row = stored.get(segment.id)
+        if row is None or _values_of(row, before) != before:
+            raise SegmentsChanged
+        if row.all_customers_fixed and Segment.CREATE_ONLY_FIELDS & before.keys():
+            raise SegmentsChanged
+
+
+def _values_of(segment: Segment, names: Iterable[str]) -> dict[str, Any]:
+    """Return the values of fields by name; of a relation, the key."""
+    return {name: getattr(segment, segment._meta.get_field(name).attname) for name in names}
+
+
+def _can_bulk_create(new: Sequence[Segment]) -> bool:
+    """Return whether one statement can insert the rows, and returns their keys."""
+    if not new or new[0]._meta.concrete_model is not Segment:
+        return False
+    return bool(connections[database.alias()].features.can_return_rows_from_bulk_insert)
+
+
+def _store_changes(changed: Sequence[tuple[Segment, Mapping[str, Any]]]) -> None:
+    """Store changes, with few queries where the segments are in one table."""
+    groups: dict[frozenset[str], list[Segment]] = {}
+    for segment, before in changed:
+        groups.setdefault(frozenset(before), []).append(segment)
+    for names, segments in groups.items():
+        if segments[0]._meta.concrete_model is Segment:
+            rows = SegmentQuerySet(type(segments[0]), using=database.alias())
+            rows.bulk_update(segments, sorted(names), batch_size=BATCH_SIZE)
+            continue
+        for segment in segments:
+            segment.save(using=database.alias(), update_fields=[*names, "updated_at"])
 
 
 def delete_segments(segments: SegmentQuerySet) -> int:
@@ -314,8 +418,10 @@ def rehome(move: Rehome) -> Iterator[Counter[Verdict]]:
     Yields:
         After each transaction, how many segments were moved in it.
     """
-    yield from move.apply()
-    publisher.publish(push_segment)
+    try:
+        yield from move.apply()
+    finally:
+        publisher.publish(push_segment)
 
 
 def accept_key() -> None:
@@ -406,13 +512,13 @@ def release_hold(pk: int) -> int:
 
 def process_name() -> str:
     """Return which process this is: user, host and process id."""
-    return f"{_user_at_host()}, process {os.getpid()}"
+    return f"{user_at_host()}, process {os.getpid()}"
 
 
 def is_running(process: str) -> bool:
     """Return whether a process of this host, as ``process_name`` named it, is still running."""
-    user_at_host, _separator, number = process.partition(", process ")
-    same_host = user_at_host.rpartition("@")[2] == socket.gethostname()
+    where, _separator, number = process.partition(", process ")
+    same_host = where.rpartition("@")[2] == socket.gethostname()
     if not (number.isdecimal() and same_host) or os.name == "nt":  # where kill() really kills
         return False
     try:
@@ -424,7 +530,8 @@ def is_running(process: str) -> bool:
     return True
 
 
-def _user_at_host() -> str:
+def user_at_host() -> str:
+    """Return who runs this process, and on which host."""
     try:
         user = getpass.getuser()
     except (KeyError, OSError, ImportError):  # a container may run as a user without a name

@@ -465,8 +465,12 @@ def _compare(row: Row, remote: RemoteSegment, *, now: Moment) -> Values:
     """Return what the comparison of a row with its segment in Bunce changes."""
     shown = listed_fingerprint(**shown_content(remote, row))
     local = row.listed_fingerprint
-    unedited = row.content_fingerprint == row.sent_digest
-    if row.status == Status.PENDING and unedited and shown == local and _list_shows_updates(row):
+    if (
+        row.status == Status.PENDING
+        and shown == local
+        and row.content_fingerprint == row.sent_digest
+        and _list_shows_updates(row)
+    ):
         # The update of unknown outcome took effect.
         return _confirmed(row, row.sent_digest, row.listed_digest, now) | {
             "shown_digest": shown,

@@ -609,6 +609,9 @@ NOT_PAUSED = _("Pushes were not paused.")
 PUSHES_TO_BUNCE = _("Pushes to Bunce")
 PAUSED_FOR = _("Paused: %(reason)s")
 RESUMED_LOG = _("Resumed")
+RELEASED_LOG = _("Released the no_push() block of %(process)s.")
+MOVED_LOG = _("Moved segments from %(elsewhere)s to %(here)s: %(count)s.")
+KEY_ACCEPTED_LOG = _("Accepted the API key as one of this site's account.")
 CANCEL = _("Cancel")
 
 # ── Calls ─────────────────────────────────────────────────────────────────────────────────────
@@ -629,7 +632,7 @@ OUTCOME: Final = {
 DECISION: Final = {
     Decision.ADOPTED: _("Found in Bunce's list at %(time)s and linked: the request had arrived."),
     Decision.ABSENT: _("Not in Bunce's list at %(time)s, so it was safe to send it again."),
-    Decision.RELEASED: _("Given up here on purpose at %(time)s, to be created again."),
+    Decision.RELEASED: _("The segment that it created was given up here on purpose at %(time)s."),
 }
 NO_CALLS = ngettext_lazy("No calls in the last %(n)d day.", "No calls in the last %(n)d days.", "n")
 SENT_TO = _("Sent to %(environment)s.")

@@ -132,7 +132,7 @@ def _holding(operation: Operation | None, status: SyncStatus) -> list[StatusMess
     if status.pause and operation in (Operation.CREATE, Operation.UPDATE):
         holding.append(_describe_pause(status.pause, status.now))
     run = status.imported
-    if operation == Operation.CREATE and run and run.adopt and run.finished_at is None:
+    if operation == Operation.CREATE and run and run.holds_creates:
         since = format_time(run.requested_at, status.now)
         holding.append(_render(messages.CREATES_HELD, urgent=False, since=since))
     return holding

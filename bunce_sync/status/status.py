@@ -170,6 +170,11 @@ class ImportStatus:
     pages: int
     counts: Mapping[str, int]
 
+    @property
+    def holds_creates(self) -> bool:
+        """Whether no segment is created until it ends."""
+        return self.adopt and self.finished_at is None
+
 
 @dataclass(frozen=True, slots=True)
 class SyncStatus:

@@ -13,7 +13,6 @@ no harm. Of each segment on a page:
 from __future__ import annotations
 
 import logging
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -66,13 +65,19 @@ class ImportPage:
         remotes: what is left, by id.
         asked_at: the database's time before the page was requested.
         acts: what is done.
+        environment: the current one; to work it out for each segment would take long.
         decided: what was done with each segment, one of ``COUNTS`` by id.
     """
 
     remotes: dict[str, RemoteSegment]
     asked_at: datetime
     acts: Acts
+    environment: str = field(default_factory=lambda: conf.environment)
     decided: dict[str, str] = field(default_factory=dict)
+
+    def count(self, what: str) -> int:
+        """Return for how many segments something was done."""
+        return sum(each == what for each in self.decided.values())
 
     def done(self, remote: RemoteSegment, what: str) -> None:
         """Note what was done with a segment, about which nothing more is to be decided."""
@@ -84,7 +89,15 @@ class Acts:
     """What an import does once it is decided. A preview decides alike, and does nothing.
 
     Each method may find that a row has changed since it was read, and returns whether it acted.
+    Rows that other transactions hold are left to the next import: waiting for one while others
+    are locked could deadlock.
+
+    Args:
+        now: the database's time. A value, since an expression for each row takes long to compile.
     """
+
+    def __init__(self, now: datetime) -> None:
+        self.now = now
 
     def refresh(self, page: ImportPage, rows: SegmentQuerySet, keys: set[int]) -> None:
         """Write what changed in Bunce to rows with a segment of the page, and note each.
@@ -93,14 +106,13 @@ class Acts:
             rows: all rows with a segment of the page.
             keys: of those that differ.
         """
-        with database.atomic():
-            # Once more and locked, since a push may have changed them. Rows that other
-            # transactions hold are left to the next import.
+        with _atomic():
+            # Once more and locked, since a push may have changed them.
             locked: list[Segment] = []
             names: set[str] = set()
             for row in _to_compare(rows.filter(pk__in=keys).lock_available(), page):
                 remote = page.remotes[row.bunce_id or ""]
-                values = _changes(row, remote)
+                values = _changes(row, remote, page)
                 page.done(remote, "changed" if values else "unchanged")
                 if values:
                     events.announce(row, values)
@@ -120,21 +132,23 @@ class Acts:
 
     def link_waiting(self, pk: int, fingerprint: str, remote: RemoteSegment) -> bool:
         """Link a row that waits to be created to a segment with the same content."""
-        with database.atomic():
+        with _atomic():
             return linking.link_waiting(pk, fingerprint, transitions.confirmed_values(remote))
 
     def take_over(self, pk: int, imported: Segment) -> bool:
         """Give the segment of an imported row to a row that waits to be created."""
-        with database.atomic():
+        with _atomic():
             return linking.take_over(pk, imported.pk)
 
     def insert(self, page: ImportPage) -> None:
         """Make rows of the segments that are left."""
-        _insert(page)
+        _insert(page, self.now)
 
 
 class Import:
     """The page handler of one import."""
+
+    is_atomic = True  # so that each page is counted once
 
     def __init__(self, run: ImportRun) -> None:
         self.run = run
@@ -155,12 +169,14 @@ class Import:
         return self._open.exists()
 
     def on_page(self, segments: Sequence[RemoteSegment], scan: Scan, *, asked_at: datetime) -> None:
-        run = self._open.first()
+        run: Any = self._open.annotate(now=DatabaseNow()).defer("scan").first()
         if run is None:
             return  # cancelled
-        page = ImportPage({remote.id: remote for remote in segments}, asked_at, Acts())
+        page = ImportPage({remote.id: remote for remote in segments}, asked_at, Acts(run.now))
         use_page(page, adopt=run.adopt, include_deleted=run.include_deleted)
-        _count(run, scan, page)
+        before = run.counts if scan.pages else {}
+        counts = {name: before.get(name, 0) + page.count(name) for name in COUNTS}
+        self.store.update(counts=counts, pages=scan.pages + 1)
 
     def may_stop(self, scan: Scan) -> bool:
         return not self._open.exists()
@@ -275,9 +291,9 @@ def _refresh_known(page: ImportPage) -> None:
     differing = set()
     for row in _to_compare(known, page):
         remote = page.remotes[row.bunce_id or ""]
-        if row.environment not in ("", conf.environment):
+        if row.environment not in ("", page.environment):
             page.done(remote, "elsewhere")
-        elif _changes(row, remote):
+        elif _changes(row, remote, page):
             differing.add(row.pk)
         else:
             page.done(remote, "unchanged")
@@ -293,10 +309,10 @@ def _to_compare(rows: SegmentQuerySet, page: ImportPage) -> Iterable[Any]:
     return rows.annotate(outdated=changed_since(page.asked_at)).only(*REFRESHED)
 
 
-def _changes(row: Any, remote: RemoteSegment) -> dict[str, Any]:
+def _changes(row: Any, remote: RemoteSegment, page: ImportPage) -> dict[str, Any]:
     values = transitions.after_import(row, remote, now=DatabaseNow(), outdated=row.outdated)
     if row.environment == "" and not row.outdated:
-        values["environment"] = conf.environment
+        values["environment"] = page.environment
     return values
 
 
@@ -342,9 +358,9 @@ def _leave_to_creates(page: ImportPage, creates: dict[str, list[ApiCall]]) -> No
 
 def _note_duplicate(pk: int | None, remote: RemoteSegment) -> None:
     """Show a segment with the row whose repeated create made it."""
-    with database.atomic():
+    with _atomic():
         rows = database.segments().filter(pk=pk or 0, bunce_duplicate_id=None)
-        row = rows.locked().only("status", "last_code").first()
+        row = rows.lock_available().only("status", "last_code").first()
         if row is not None:
             logger.error("Segment %s exists twice in Bunce, also as %s", pk, remote.id)
             values = transitions.with_duplicate(remote.id)
@@ -380,55 +396,53 @@ def _adopt_imported(page: ImportPage, ids: Sequence[str]) -> None:
                 break
 
 
-def _insert(page: ImportPage) -> None:
+def _insert(page: ImportPage, now: datetime) -> None:
     """Make rows of the segments that are left."""
     remotes = [*page.remotes.values()]
     if not remotes:
         return
     try:
-        with database.atomic():
-            database.segments().insert_as_stored([_new_row(remote) for remote in remotes])
+        with _atomic():
+            database.segments().insert_as_stored(
+                [_new_row(remote, page.environment, now) for remote in remotes]
+            )
     except DatabaseError:
         logger.info("Some segments of a page cannot be inserted together; trying one by one")
         for remote in remotes:
-            page.done(remote, _insert_alone(remote))
+            page.done(remote, _insert_alone(_new_row(remote, page.environment, now)))
     else:
         for remote in remotes:
             page.done(remote, "imported")
 
 
-def _insert_alone(remote: RemoteSegment) -> str:
-    """Make a row of one segment; return what was done."""
+def _insert_alone(row: Segment) -> str:
+    """Insert one row; return what was done."""
     try:
-        with database.atomic():
-            database.segments().insert_as_stored([_new_row(remote)])
+        with _atomic():
+            database.segments().insert_as_stored([row])
     except DatabaseError as error:
-        if database.segments().filter(bunce_id=remote.id).exists():
+        if database.segments().filter(bunce_id=row.bunce_id).exists():
             return "unchanged"  # a push recorded it meanwhile
-        logger.error("Segment %s of Bunce cannot be stored (%s)", remote.id, type(error).__name__)
+        logger.error(
+            "Segment %s of Bunce cannot be stored (%s)", row.bunce_id, type(error).__name__
+        )
         return "refused"
     return "imported"
 
 
-def _new_row(remote: RemoteSegment) -> Segment:
+def _new_row(remote: RemoteSegment, environment: str, now: datetime) -> Segment:
     row = Segment(**transitions.own_content(remote), add_all_customers=bool(remote.all_customers))
     row.set_stored(
-        **transitions.imported(remote, environment=conf.environment, now=DatabaseNow()),
+        **transitions.imported(remote, environment=environment, now=now),
         **transitions.taken_over(row),
+        **dict.fromkeys(("created_at", "updated_at", "due_at"), now),
     )
     return row
 
 
-def _count(run: ImportRun, scan: Scan, page: ImportPage) -> None:
-    """Add the page to the counts, unless it was used before and the process was killed then."""
-    with transaction.atomic(using=database.alias()):
-        if scan.pages == 0:
-            run.counts, run.pages = {}, 0
-        if scan.pages < run.pages:
-            return
-        decided = Counter(page.decided.values())
-        counts = {name: run.counts.get(name, 0) + decided[name] for name in COUNTS}
-        database.import_runs().filter(pk=run.pk).update(counts=counts, pages=scan.pages + 1)
+def _atomic() -> transaction.Atomic:
+    """Return a transaction, or a savepoint in the page's."""
+    return transaction.atomic(using=database.alias())
 
 
 IMPORT: Final = Kind(

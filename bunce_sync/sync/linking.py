@@ -1,6 +1,7 @@
 """Links between rows and segments that Bunce has already, outside of pushes and reconciliation.
 
-Each function changes a row only if it is still as expected when it is locked.
+Each function changes a row only if it is still as expected when it is locked. Most of them leave
+a row alone that another transaction holds.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Final
 
+from django.db import transaction
 from django.db.models import Exists, OuterRef, ProtectedError, Q, QuerySet, RestrictedError
 from django.db.models.deletion import Collector
 
@@ -76,7 +78,7 @@ def link_waiting(pk: int, fingerprint: str, values: Mapping[str, Any]) -> bool:
         values: of the ``BUNCE_FIELDS``.
     """
     fields = (*Segment.CREATE_FIELDS, "status", "last_code", "settled")
-    row = waiting().locked().filter(pk=pk).only(*fields).first()
+    row = waiting().filter(pk=pk).lock_available().only(*fields).first()
     if row is None or row.listed_fingerprint != fingerprint:
         return False
     changes = transitions.linked(row, values, environment=conf.environment, now=DatabaseNow())
@@ -93,11 +95,11 @@ def link_late(call: ApiCall, remote: RemoteSegment) -> bool:
     Returns:
         Whether the row was linked; not if it is in doubt, being sent, or linked already.
     """
-    with database.atomic():
-        rows = database.segments().locked().filter(pk=call.segment_id or 0, bunce_id=None)
+    with transaction.atomic(using=database.alias()):
+        rows = database.segments().filter(pk=call.segment_id or 0, bunce_id=None)
         rows = rows.filter(status__in=(Status.PENDING, Status.REJECTED))
         fields = (*Segment.CREATE_FIELDS, "status", "last_code", "settled")
-        row = rows.only(*fields).first()
+        row = rows.lock_available().only(*fields).first()
         if row is None or database.segments().filter(bunce_id=remote.id).exists():
             return False
         values = transitions.after_late_find(row, remote, call.body or {}, now=DatabaseNow())
@@ -119,9 +121,7 @@ def take_over(pk: int, imported_pk: int) -> bool:
     Returns:
         Whether that was done.
     """
-    # In the order of keys, so that two processes do not wait for each other.
-    keys = sorted((pk, imported_pk))
-    both = database.segments().locked().filter(pk__in=keys).order_by("pk")
+    both = database.segments().filter(pk__in=(pk, imported_pk)).lock_available()
     locked = {row.pk: row for row in both}
     imported = locked.get(imported_pk)
     if pk not in locked or imported is None or not imported.is_untouched_import:

@@ -14,7 +14,7 @@ import math
 import random
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
@@ -287,7 +287,7 @@ def run(budget: Budget, *, first_id: int | None = None, recheck_seconds: float =
         return Progress()
     rows = _due_rows() if first_id is None else _waiting_rows([first_id])
     while rows:
-        made, stop = attempt_each(rows, partial(_push_alone, budget, first_id), budget)
+        made, stop = attempt_each(rows, partial(_push_alone, budget, (first_id,)), budget)
         requests += made
         if stop:
             waiting = rows[stop.index].pk == first_id
@@ -299,6 +299,23 @@ def run(budget: Budget, *, first_id: int | None = None, recheck_seconds: float =
             time.sleep(recheck_seconds)
             rows = _due_rows()
     return Progress(requests)
+
+
+def run_only(keys: Sequence[int], budget: Budget) -> Progress:
+    """Push those of some segments that are due, and no others, until the budget is used up.
+
+    Args:
+        keys: of the segments, of which as many are loaded at once.
+
+    Raises:
+        ConfigurationError: the key is missing or a setting cannot be used.
+    """
+    if not account.is_known(budget) or holds.is_paused():
+        return Progress()
+    due = database.segments().due().filter(pk__in=[*keys]).order_by("due_at")
+    rows = _waiting_rows([*due.values_list("pk", flat=True)])
+    made, stop = attempt_each(rows, partial(_push_alone, budget, keys), budget)
+    return Progress(made, more=stop is not None and stop.more)
 
 
 def workers_needed(permits: int) -> int:
@@ -330,10 +347,14 @@ def _settle(pk: int) -> bool:
     return True
 
 
-def _push_alone(budget: Budget, first_id: int | None, row: Segment) -> bool:
-    """Push one segment; an internal error postpones it and stops no other."""
+def _push_alone(budget: Budget, named: Container[int | None], row: Segment) -> bool:
+    """Push one segment; an internal error postpones it and stops no other.
+
+    Args:
+        named: the keys of segments that are pushed on purpose, and queue for a slot.
+    """
     try:
-        return _push(row, budget, must_wait=row.pk == first_id)
+        return _push(row, budget, must_wait=row.pk in named)
     except (ConfigurationError, NoPermit, ProgrammingError):
         raise
     except (OperationalError, InterfaceError) as error:

@@ -47,6 +47,8 @@ class Reconciliation:
     def rows(self) -> OperationRows:
         return LISTS
 
+    is_atomic = False  # each row is adopted in a transaction of its own
+
     @property
     def store(self) -> QuerySet[SyncState]:
         return database.sync_state()

@@ -101,6 +101,11 @@ class Rehome:
         #: Pages with segments.
         self._filled = 0
 
+    @property
+    def has_rows(self) -> bool:
+        """Whether there is any row to look at."""
+        return self._rows().exists()
+
     # The list
 
     def read_page(self, budget: Budget) -> bool:
@@ -250,7 +255,11 @@ class Rehome:
             linking.release(moved[Verdict.ANEW])
             _write(moved[Verdict.ANEW], transitions.created_again(now=now))
         counts = Counter({verdict: len(pks) for verdict, pks in moved.items() if pks})
-        logger.info("Moved segments to %s: %s", self.here, dict(counts))
+        logger.info(
+            "Segments moved to %s: %s",
+            self.here,
+            ", ".join(f"{count} {verdict}" for verdict, count in counts.items()) or "none",
+        )
         return counts
 
     def _locked(self, keys: list[int]) -> Iterable[Segment]:
