@@ -304,6 +304,12 @@ def _find_paused(operation: Operation | None, status: SyncStatus) -> PausedOpera
     return next((paused for paused in status.operations if paused.operation == operation), None)
 
 
+def reason_to_wait(status: SyncStatus, *operations: Operation) -> str:
+    """Return why requests of these operations are not made at once; empty if they are."""
+    blockers = (_find_blocker(operation, status) for operation in operations)
+    return next((" ".join(blocker.steps) for blocker in blockers if blocker.steps), "")
+
+
 def reasons_to_wait(status: SyncStatus) -> list[StatusMessage]:
     """Return everything that keeps requests waiting, urgent reasons first."""
     problems = problems_to_fix(status)
