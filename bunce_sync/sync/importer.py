@@ -13,12 +13,19 @@ no harm. Of each segment on a page:
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from django.db import DatabaseError, transaction
+from django.db import (
+    DatabaseError,
+    IntegrityError,
+    InterfaceError,
+    OperationalError,
+    transaction,
+)
 from django.db.models import QuerySet
 from django.utils.translation import gettext_lazy as _
 
@@ -59,15 +66,21 @@ REFRESHED: Final = (*{*COMPARED, *linking.BUNCE_FIELDS}, "environment", "last_er
 
 @dataclass
 class _Page:
-    """What is known about the segments of one page, and what was done with them."""
+    """The segments of one page.
+
+    Attributes:
+        remotes: those about which something is still to be done, by id.
+        asked_at: when the page was requested.
+        results: what was done with each of the others, as one of ``COUNTS``, by id.
+    """
 
     remotes: dict[str, RemoteSegment]
     asked_at: datetime
-    counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(COUNTS, 0))
+    results: dict[str, str] = field(default_factory=dict)
 
     def done(self, remote: RemoteSegment, what: str) -> None:
-        """Count a segment, about which nothing more is to be done."""
-        self.counts[what] += 1
+        """Note that nothing more is to be done about a segment."""
+        self.results[remote.id] = what
         del self.remotes[remote.id]
 
 
@@ -98,13 +111,11 @@ class Import:
         _refresh_known(page)
         if page.remotes:
             _set_aside(page, include_deleted=run.include_deleted)
-            _leave_to_creates(page, creates)
+            _leave_to_creates(page, creates, include_deleted=run.include_deleted)
         if run.adopt:
             _adopt(page)
-        _insert(page)
-        if run.adopt:
-            _adopt_imported(segments)
-        _count(run, scan, page)
+            _adopt_imported(page)
+        _insert(page, run, scan)
 
     def may_stop(self, scan: Scan) -> bool:
         return not self.store.exists()
@@ -132,8 +143,10 @@ def request(*, by: str = "", adopt: bool = False, include_deleted: bool = False)
         )
     more = {"adopt": adopt or run.adopt, "include_deleted": include_deleted or run.include_deleted}
     if more != {"adopt": run.adopt, "include_deleted": run.include_deleted}:
-        # Pages read so far were used without it, so begin with the first again.
-        database.import_runs().filter(pk=run.pk).update(**more, scan=None, pages=0, counts={})
+        # Pages read so far were used without it, so begin with the first again. A process that
+        # is reading a page loses the lease, and with it the right to go on from there.
+        afresh = {"scan": None, "scan_token": None, "scan_lease_until": None}
+        database.import_runs().filter(pk=run.pk).update(**more, **afresh, pages=0, counts={})
         run.refresh_from_db()
     return run
 
@@ -246,14 +259,13 @@ def _set_aside(page: _Page, *, include_deleted: bool) -> None:
         page.done(page.remotes[str(bunce_id)], "duplicates")
     if include_deleted or not page.remotes:
         return
-    buried = database.tombstones().filter(
-        bunce_id__in=[*page.remotes], environment__in=("", conf.environment)
-    )
-    for bunce_id in {*buried.values_list("bunce_id", flat=True)}:
+    for bunce_id in linking.buried(page.remotes):
         page.done(page.remotes[bunce_id], "deleted")
 
 
-def _leave_to_creates(page: _Page, creates: dict[str, list[ApiCall]]) -> None:
+def _leave_to_creates(
+    page: _Page, creates: dict[str, list[ApiCall]], *, include_deleted: bool
+) -> None:
     """Leave segments that fit a create of unknown outcome to the row of that create."""
     fitting = [call for bunce_id in page.remotes for call in creates.get(bunce_id, ())]
     if not fitting:
@@ -269,7 +281,9 @@ def _leave_to_creates(page: _Page, creates: dict[str, list[ApiCall]]) -> None:
             linked = [call for call in calls if owners.get(call.segment_id or 0)]
             if linked:
                 _note_duplicate(linked[0].segment_id, remote)
-            page.done(remote, "duplicates" if linked else "deleted")
+                page.done(remote, "duplicates")
+            elif not include_deleted:
+                page.done(remote, "deleted")
             continue
         absent = [call for call in unlinked if call.decision == Decision.ABSENT]
         found = next((call for call in absent if linking.link_late(call, remote)), None)
@@ -299,20 +313,22 @@ def _adopt(page: _Page) -> None:
         digest = listed_fingerprint(**own)
         values = transitions.confirmed_values(remote)
         for pk in waiting.get(digest, ()):
-            with database.atomic():
-                linked = linking.link_waiting(pk, digest, values)
+            try:
+                with database.atomic():
+                    linked = linking.link_waiting(pk, digest, values)
+            except IntegrityError:
+                page.done(remote, "unchanged")  # a push has recorded it meanwhile
+                break
             if linked:
                 waiting[digest].remove(pk)
                 page.done(remote, "adopted")
                 break
 
 
-def _adopt_imported(segments: Sequence[RemoteSegment]) -> None:
+def _adopt_imported(page: _Page) -> None:
     """Let rows that wait to be created take over from untouched rows of earlier imports."""
-    imported = database.segments().filter(
-        bunce_id__in=[remote.id for remote in segments], imported_at__isnull=False, sent_at=None
-    )
-    rows = {row.pk: row for row in imported.only(*Segment.UPDATE_FIELDS)}
+    imported = linking.untouched_imports().filter(bunce_id__in=[*page.results])
+    rows = {row.pk: row for row in imported.only(*Segment.UPDATE_FIELDS, "bunce_id")}
     names = {row.listed_fingerprint: row.name for row in rows.values()}
     waiting = linking.find_waiting(names) if names else {}
     for row in rows.values():
@@ -321,32 +337,42 @@ def _adopt_imported(segments: Sequence[RemoteSegment]) -> None:
                 taken = linking.take_over(pk, row.pk)
             if taken:
                 waiting[row.listed_fingerprint].remove(pk)
+                page.results[row.bunce_id or ""] = "adopted"
                 break
 
 
-def _insert(page: _Page) -> None:
-    """Make rows of the segments that are left."""
-    rows = [_new_row(remote) for remote in page.remotes.values()]
+def _insert(page: _Page, run: ImportRun, scan: Scan) -> None:
+    """Make rows of the segments that are left, and count what was done with the page."""
+    left = [*page.remotes.values()]
     try:
         with database.atomic():
-            database.segments().insert_as_stored(rows)
-        page.counts["imported"] += len(rows)
+            database.segments().insert_as_stored([_new_row(remote) for remote in left])
+            for remote in left:
+                page.done(remote, "imported")
+            if not _count(run, scan, page):
+                # Another process has used the page, and people may have deleted its rows since.
+                transaction.set_rollback(True, using=database.alias())
         return
     except DatabaseError:
-        logger.info("Some segments of a page cannot be inserted together; trying one by one")
-    for remote in [*page.remotes.values()]:
+        if not left:
+            raise
+        logger.info("Some segments of a page cannot be stored together; trying one by one")
+        database.connection().close_if_unusable_or_obsolete()
+    for remote in left:
         try:
             with database.atomic():
                 database.segments().insert_as_stored([_new_row(remote)])
-            page.counts["imported"] += 1
+                page.results[remote.id] = "imported"
+        except (OperationalError, InterfaceError):
+            raise  # not about this segment: the page is read again
         except DatabaseError as error:
-            if database.segments().filter(bunce_id=remote.id).exists():
-                page.counts["unchanged"] += 1  # a push recorded it meanwhile
-                continue
-            logger.error(
-                "Segment %s of Bunce cannot be stored (%s)", remote.id, type(error).__name__
-            )
-            page.counts["refused"] += 1
+            known = database.segments().filter(bunce_id=remote.id).exists()
+            page.results[remote.id] = "unchanged" if known else "refused"
+            if not known:
+                name = type(error).__name__
+                logger.error("Segment %s of Bunce cannot be stored (%s)", remote.id, name)
+    with database.atomic():
+        _count(run, scan, page)
 
 
 def _new_row(remote: RemoteSegment) -> Segment:
@@ -358,15 +384,23 @@ def _new_row(remote: RemoteSegment) -> Segment:
     return row
 
 
-def _count(run: ImportRun, scan: Scan, page: _Page) -> None:
-    """Add the page to the counts, unless it was used before and the process was killed then."""
-    with transaction.atomic(using=database.alias()):
-        if scan.pages == 0:
-            run.counts, run.pages = {}, 0
-        if scan.pages < run.pages:
-            return
-        counts = {name: run.counts.get(name, 0) + page.counts[name] for name in COUNTS}
-        database.import_runs().filter(pk=run.pk).update(counts=counts, pages=scan.pages + 1)
+def _count(run: ImportRun, scan: Scan, page: _Page) -> bool:
+    """Add the page to the counts, unless it was used before and the process was killed then.
+
+    Args:
+        run: as it was when the use of the page began.
+
+    Returns:
+        False if another process has counted it since.
+    """
+    begins_anew = scan.pages == 0 and run.pages > 1
+    if scan.pages < run.pages and not begins_anew:
+        return True
+    before = {} if begins_anew else run.counts
+    found = Counter(page.results.values())
+    counts = {name: before.get(name, 0) + found[name] for name in COUNTS}
+    runs = database.import_runs().filter(pk=run.pk, pages=run.pages)
+    return bool(runs.update(counts=counts, pages=scan.pages + 1))
 
 
 IMPORT: Final = Kind(
