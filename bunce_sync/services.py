@@ -9,6 +9,7 @@ from __future__ import annotations
 import getpass
 import os
 import socket
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ from bunce_sync.publisher import publisher
 from bunce_sync.sync import importer, linking, shared_state
 from bunce_sync.sync.reconcile import RECONCILE
 from bunce_sync.sync.refresh import REFRESH as REFRESH_WORK
+from bunce_sync.sync.rehome import Rehome, Verdict
 from bunce_sync.tasks import push_segment, work
 
 #: The states in which a segment cannot be deleted: its request is unresolved.
@@ -288,6 +290,29 @@ def adopt(pairs: Iterable[tuple[int, int]]) -> list[int]:
     return linked
 
 
+# Environments and accounts
+
+
+def rehome(move: Rehome) -> Iterator[Counter[Verdict]]:
+    """Move segments to the current environment or account, and wake workers at the end.
+
+    Args:
+        move: which has read the list.
+
+    Yields:
+        After each transaction, how many segments were moved in it.
+    """
+    yield from move.apply()
+    publisher.publish(push_segment)
+
+
+def accept_key() -> None:
+    """Accept the API key as one of this site's account, and wake workers."""
+    shared_state.read()  # the row must exist
+    shared_state.accept_key()
+    publisher.publish(push_segment)
+
+
 # Holds
 
 
@@ -328,7 +353,7 @@ def no_push(reason: str = "") -> Iterator[None]:
     if current_hold.get() is not None:
         yield
         return
-    hold = database.holds().create(reason=reason[:500], by=_process())
+    hold = database.holds().create(reason=reason[:500], by=process_name())
     token = current_hold.set(hold.pk)
     try:
         yield
@@ -367,8 +392,32 @@ def release_hold(pk: int) -> int:
     return count
 
 
-def _process() -> str:
-    return f"{getpass.getuser()}@{socket.gethostname()}, process {os.getpid()}"
+def process_name() -> str:
+    """Return which process this is: user, host and process id."""
+    return f"{_user_at_host()}, process {os.getpid()}"
+
+
+def is_running(process: str) -> bool:
+    """Return whether a process of this host, as ``process_name`` named it, is still running."""
+    user_at_host, _separator, number = process.partition(", process ")
+    same_host = user_at_host.rpartition("@")[2] == socket.gethostname()
+    if not (number.isdecimal() and same_host) or os.name == "nt":  # where kill() really kills
+        return False
+    try:
+        os.kill(int(number), 0)
+    except PermissionError:  # it is another user's
+        return True
+    except (OSError, OverflowError):
+        return False
+    return True
+
+
+def _user_at_host() -> str:
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError, ImportError):  # a container may run as a user without a name
+        user = "unknown"
+    return f"{user}@{socket.gethostname()}"
 
 
 # What callers want to know

@@ -18,7 +18,7 @@ from django.db.models.expressions import Combinable
 
 from bunce_sync.choices import Operation, Outcome, Status
 from bunce_sync.client import RemoteSegment
-from bunce_sync.fingerprint import LISTED_FIELDS, field_digest, listed_fingerprint, normalize
+from bunce_sync.fingerprint import LISTED_FIELDS, field_digest, listed_fingerprint
 from bunce_sync.local_form import local_description, local_name
 from bunce_sync.results import (
     LINKED_ELSEWHERE,
@@ -174,7 +174,7 @@ def after_push(row: Row, claim: Claim, result: Result, *, now: Moment, grace: ti
         "environment": claim.came_from,
     }
     # A row that is not in Bunce can still be linked instead of created.
-    unsent = {"sent_at": None} if row.bunce_id is None else {}
+    unsent: Values = {"sent_at": None} if row.bunce_id is None else {}
     waiting = {"status": Status.PENDING, "due_at": now}
     match result.outcome:
         case Outcome.CONFIRMED:
@@ -584,10 +584,14 @@ def after_late_find(
     """
     digests = row.digests_of(body)
     at_rest = _confirmed(row, digests["sent_digest"], digests["listed_digest"], now)
-    return confirmed_values(remote) | at_rest | {
-        "shown_digest": listed_fingerprint(**own_content(remote)),
-        "settled": _digests(row, body),
-    }
+    return (
+        confirmed_values(remote)
+        | at_rest
+        | {
+            "shown_digest": listed_fingerprint(**own_content(remote)),
+            "settled": _digests(row, body),
+        }
+    )
 
 
 def given_way(bunce_id: str) -> Values:
@@ -638,6 +642,29 @@ def created_again(*, now: Moment) -> Values:
     return released() | requeued(now=now)
 
 
+def moved(*, environment: str) -> Values:
+    """Return the values of a row whose segment is in the list of another environment as well."""
+    return {"environment": environment}
+
+
+def moved_unresolved(row: Row, *, environment: str, now: Moment) -> Values:
+    """Return the values of a row without an id, of which a create may have arrived somewhere.
+
+    It stays in doubt: if the environments share an account, its list shows the segment.
+    """
+    waiting = {} if row.status == Status.IN_DOUBT else requeued(now=now)
+    return waiting | {"environment": environment}
+
+
+def moved_back(row: Row, bunce_id: str, *, environment: str, now: Moment) -> Values:
+    """Return the values of a row that gets back the segment it had in an environment before.
+
+    What Bunce has of it is unknown, so an update follows.
+    """
+    restored = after_restore(row, bunce_id, now=now)
+    return created_again(now=now) | restored | {"attempts": 0, "environment": environment}
+
+
 def ours_pushed(*, now: Moment) -> Values:
     """Return the values of a row whose whole content is to replace what Bunce has."""
     return push_requested(now=now) | {"settled": None}
@@ -654,9 +681,13 @@ def theirs_taken(row: Row) -> Values:
 def after_adoption(row: Row, remote: RemoteSegment, *, now: Moment) -> Values:
     """Return the values of a row in doubt that is linked to a segment found in Bunce's list."""
     at_rest = _confirmed(row, row.sent_digest, row.listed_digest, now)
-    return confirmed_values(remote) | at_rest | {
-        "shown_digest": listed_fingerprint(**own_content(remote)),
-    }
+    return (
+        confirmed_values(remote)
+        | at_rest
+        | {
+            "shown_digest": listed_fingerprint(**own_content(remote)),
+        }
+    )
 
 
 def after_absence(row: Row, *, refused: bool, now: Moment) -> Values:

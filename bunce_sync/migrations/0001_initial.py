@@ -517,7 +517,7 @@ class Migration(migrations.Migration):
                     models.ForeignKey(
                         editable=False,
                         null=True,
-                        on_delete=django.db.models.deletion.SET_NULL,
+                        on_delete=django.db.models.deletion.DO_NOTHING,
                         related_name="segments",
                         to="bunce_sync.pushhold",
                         verbose_name="hold",

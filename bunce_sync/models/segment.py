@@ -193,7 +193,7 @@ class Segment(models.Model):
         "bunce_sync.PushHold",
         verbose_name=_("hold"),
         related_name="segments",
-        on_delete=models.SET_NULL,
+        on_delete=models.DO_NOTHING,
         null=True,
         editable=False,
     )
@@ -412,7 +412,9 @@ class Segment(models.Model):
             for field in cls._meta.local_concrete_fields
             if hasattr(self.__dict__.get(field.attname), "resolve_expression")
         ]
-        names = {*names, *pending}
+        # By the columns' names: the value of a foreign key is not an instance.
+        columns = {field.name: field.attname for field in cls._meta.local_concrete_fields}
+        names = {columns[name] for name in {*names, *pending}}
         if names:
             rows = cls._base_manager.using(using).filter(pk=self._get_pk_val(cls._meta))
             self.set_stored(**rows.values(*names).get())

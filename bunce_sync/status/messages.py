@@ -525,6 +525,7 @@ OUTCOME: Final = {
 DECISION: Final = {
     Decision.ADOPTED: _("Found in Bunce's list at %(time)s and linked: the request had arrived."),
     Decision.ABSENT: _("Not in Bunce's list at %(time)s, so it was safe to send it again."),
+    Decision.RELEASED: _("Given up here on purpose at %(time)s, to be created again."),
 }
 NO_CALLS = ngettext_lazy("No calls in the last %(n)d day.", "No calls in the last %(n)d days.", "n")
 CURL_CREATES = _("Warning: this command creates another segment in Bunce.")

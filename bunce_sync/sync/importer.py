@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -35,7 +35,7 @@ from bunce_sync.client import RemoteSegment
 from bunce_sync.conf import conf
 from bunce_sync.fingerprint import listed_fingerprint
 from bunce_sync.functions import DatabaseNow
-from bunce_sync.models import ApiCall, ImportRun, Segment
+from bunce_sync.models import ApiCall, ImportRun, Segment, SegmentQuerySet
 from bunce_sync.sync import events, linking, list_scan, shared_state
 from bunce_sync.sync.budget import Budget, Kind, Progress
 from bunce_sync.sync.circuit_breaker import OperationRows
@@ -65,23 +65,108 @@ REFRESHED: Final = (*{*COMPARED, *linking.BUNCE_FIELDS}, "environment", "last_er
 
 
 @dataclass
-class _Page:
-    """The segments of one page.
+class ImportPage:
+    """The segments of one page that are still to be decided about, and what was decided.
 
     Attributes:
-        remotes: those about which something is still to be done, by id.
-        asked_at: when the page was requested.
-        results: what was done with each of the others, as one of ``COUNTS``, by id.
+        remotes: what is left, by id.
+        asked_at: the database's time before the page was requested.
+        acts: what is done.
+        decided: what was done with each segment, one of ``COUNTS`` by id.
     """
 
     remotes: dict[str, RemoteSegment]
     asked_at: datetime
-    results: dict[str, str] = field(default_factory=dict)
+    acts: Acts
+    decided: dict[str, str] = field(default_factory=dict)
 
     def done(self, remote: RemoteSegment, what: str) -> None:
-        """Note that nothing more is to be done about a segment."""
-        self.results[remote.id] = what
-        del self.remotes[remote.id]
+        """Note what was done with a segment, about which nothing more is to be decided."""
+        self.decided[remote.id] = what
+        self.remotes.pop(remote.id, None)
+
+
+class Acts:
+    """What an import does once it is decided. A preview decides alike, and does nothing.
+
+    Each method may find that a row has changed since it was read, and returns whether it acted.
+
+    Args:
+        run: as it was when the use of the page began.
+        scan: the progress before the page.
+    """
+
+    def __init__(self, run: ImportRun, scan: Scan) -> None:
+        self.run = run
+        self.scan = scan
+
+    def refresh(self, page: ImportPage, rows: SegmentQuerySet, keys: set[int]) -> None:
+        """Write what changed in Bunce to rows with a segment of the page, and note each.
+
+        Args:
+            rows: all rows with a segment of the page.
+            keys: of those that differ.
+        """
+        with database.atomic():
+            # Once more and locked, since a push may have changed them. Rows that other
+            # transactions hold are left to the next import.
+            locked: list[Segment] = []
+            names: set[str] = set()
+            for row in _to_compare(rows.filter(pk__in=keys).lock_available(), page):
+                remote = page.remotes[row.bunce_id or ""]
+                values = _changes(row, remote)
+                page.done(remote, "changed" if values else "unchanged")
+                if values:
+                    events.announce(row, values)
+                    locked.append(row)
+                    names |= values.keys()
+                    for name, value in values.items():
+                        setattr(row, name, value)
+            database.segments().write_sync_fields(locked, names)
+
+    def link_late(self, call: ApiCall, remote: RemoteSegment) -> bool:
+        """Link the row of a create that was judged absent to its segment."""
+        return linking.link_late(call, remote)
+
+    def note_duplicate(self, pk: int | None, remote: RemoteSegment) -> None:
+        """Show a segment with the row whose repeated create made it."""
+        _note_duplicate(pk, remote)
+
+    def link_waiting(self, pk: int, fingerprint: str, remote: RemoteSegment) -> bool:
+        """Link a row that waits to be created to a segment with the same content."""
+        try:
+            with database.atomic():
+                return linking.link_waiting(pk, fingerprint, transitions.confirmed_values(remote))
+        except IntegrityError:
+            if not database.segments().filter(bunce_id=remote.id).exists():
+                raise
+            return False  # a push has recorded it meanwhile
+
+    def take_over(self, pk: int, imported: Segment) -> bool:
+        """Give the segment of an imported row to a row that waits to be created."""
+        with database.atomic():
+            return linking.take_over(pk, imported.pk)
+
+    def finish(self, page: ImportPage) -> None:
+        """Make rows of the segments that are left, and count what was done with the page."""
+        remotes = [*page.remotes.values()]
+        try:
+            with database.atomic():
+                database.segments().insert_as_stored([_new_row(remote) for remote in remotes])
+                for remote in remotes:
+                    page.done(remote, "imported")
+                if not _count(self.run, self.scan, page):
+                    # Another process has used the page, and people may have deleted rows since.
+                    transaction.set_rollback(True, using=database.alias())
+            return
+        except DatabaseError:
+            if not remotes:
+                raise
+        logger.info("Some segments of a page cannot be stored together; trying one by one")
+        database.connection().close_if_unusable_or_obsolete()
+        for remote in remotes:
+            page.done(remote, _insert_alone(remote))
+        _count(self.run, self.scan, page)
 
 
 class Import:
@@ -96,35 +181,30 @@ class Import:
 
     @property
     def store(self) -> QuerySet[ImportRun]:
-        return database.import_runs().filter(pk=self.run.pk, finished_at=None)
+        return database.import_runs().filter(pk=self.run.pk)
+
+    @property
+    def _open(self) -> QuerySet[ImportRun]:
+        return self.store.filter(finished_at=None)
 
     def is_wanted(self) -> bool:
-        return self.store.exists()
+        return self._open.exists()
 
     def on_page(self, segments: Sequence[RemoteSegment], scan: Scan, *, asked_at: datetime) -> None:
-        run = self.store.first()
+        run = self._open.first()
         if run is None:
             return  # cancelled
-        # In this order: a create that is recorded meanwhile is in one of the two.
-        page = _Page({remote.id: remote for remote in segments}, asked_at)
-        creates = _unresolved_creates(page)
-        _refresh_known(page)
-        if page.remotes:
-            _set_aside(page, include_deleted=run.include_deleted)
-            _leave_to_creates(page, creates, include_deleted=run.include_deleted)
-        if run.adopt:
-            _adopt(page)
-            _adopt_imported(page)
-        _insert(page, run, scan)
+        page = ImportPage({remote.id: remote for remote in segments}, asked_at, Acts(run, scan))
+        use_page(page, adopt=run.adopt, include_deleted=run.include_deleted)
 
     def may_stop(self, scan: Scan) -> bool:
-        return not self.store.exists()
+        return not self._open.exists()
 
     def must_restart(self, scan: Scan) -> bool:
         return False  # what moved to a page read before is imported next time
 
     def on_end(self, scan: Scan) -> None:
-        self.store.update(finished_at=DatabaseNow())
+        self._open.update(finished_at=DatabaseNow())
 
 
 def request(*, by: str = "", adopt: bool = False, include_deleted: bool = False) -> ImportRun:
@@ -190,7 +270,21 @@ def _is_scheduled() -> bool:
 # One page
 
 
-def _unresolved_creates(page: _Page) -> dict[str, list[ApiCall]]:
+def use_page(page: ImportPage, *, adopt: bool, include_deleted: bool) -> None:
+    """Decide about each segment of a page, and act on it."""
+    # In this order: a create that is recorded meanwhile is in one of the two.
+    creates = _unresolved_creates(page)
+    _refresh_known(page)
+    if page.remotes:
+        _set_aside(page, include_deleted=include_deleted)
+        _leave_to_creates(page, creates, include_deleted=include_deleted)
+    if adopt:
+        _adopt(page)
+        _adopt_imported(page)
+    page.acts.finish(page)
+
+
+def _unresolved_creates(page: ImportPage) -> dict[str, list[ApiCall]]:
     """Return the creates of unknown outcome that a segment of the page may be from, by its id."""
     by_digest: dict[str, list[RemoteSegment]] = {}
     for remote in page.remotes.values():
@@ -210,12 +304,11 @@ def _unresolved_creates(page: _Page) -> dict[str, list[ApiCall]]:
     return found
 
 
-def _refresh_known(page: _Page) -> None:
+def _refresh_known(page: ImportPage) -> None:
     """Write what changed in Bunce to the rows that have a segment of the page."""
-    known = database.segments().filter(bunce_id__in=[*page.remotes])
-    known = known.annotate(outdated=changed_since(page.asked_at)).only(*REFRESHED)
+    known = database.segments().filter(bunce_id__in=[*page.remotes]).order_by()
     differing = set()
-    for row in known:
+    for row in _to_compare(known, page):
         remote = page.remotes[row.bunce_id or ""]
         if row.environment not in ("", conf.environment):
             page.done(remote, "elsewhere")
@@ -223,26 +316,16 @@ def _refresh_known(page: _Page) -> None:
             differing.add(row.pk)
         else:
             page.done(remote, "unchanged")
-    if not differing:
-        return
-    with database.atomic():
-        # Once more and locked, since a push may have changed them. Rows that other transactions
-        # hold are left to the next import.
-        rows: list[Segment] = []
-        names: set[str] = set()
-        for row in known.filter(pk__in=differing).lock_available():
-            remote = page.remotes[row.bunce_id or ""]
-            values = _changes(row, remote)
-            page.done(remote, "changed" if values else "unchanged")
-            if values:
-                events.announce(row, values)
-                rows.append(row)
-                names |= values.keys()
-                for name, value in values.items():
-                    setattr(row, name, value)
-        database.segments().write_sync_fields(rows, names)
-    for row in known.filter(pk__in=differing, bunce_id__in=[*page.remotes]):
-        page.done(page.remotes[row.bunce_id or ""], "unchanged")  # held by another transaction
+    if differing:
+        page.acts.refresh(page, known, differing)
+        held = known.filter(pk__in=differing, bunce_id__in=[*page.remotes])
+        for bunce_id in held.values_list("bunce_id", flat=True):  # by another transaction
+            page.done(page.remotes[bunce_id or ""], "unchanged")
+
+
+def _to_compare(rows: SegmentQuerySet, page: ImportPage) -> Iterable[Any]:
+    """Return the rows with what a comparison needs, and ``outdated``."""
+    return rows.annotate(outdated=changed_since(page.asked_at)).only(*REFRESHED)
 
 
 def _changes(row: Any, remote: RemoteSegment) -> dict[str, Any]:
@@ -252,9 +335,10 @@ def _changes(row: Any, remote: RemoteSegment) -> dict[str, Any]:
     return values
 
 
-def _set_aside(page: _Page, *, include_deleted: bool) -> None:
+def _set_aside(page: ImportPage, *, include_deleted: bool) -> None:
     """Leave out second segments of rows, and segments whose row was deleted here."""
-    second = database.segments().filter(bunce_duplicate_id__in=[*page.remotes])
+    # Without an order, so that the index of the condition is used, not that of the keys.
+    second = database.segments().filter(bunce_duplicate_id__in=[*page.remotes]).order_by()
     for bunce_id in {*second.values_list("bunce_duplicate_id", flat=True)}:
         page.done(page.remotes[str(bunce_id)], "duplicates")
     if include_deleted or not page.remotes:
@@ -264,7 +348,7 @@ def _set_aside(page: _Page, *, include_deleted: bool) -> None:
 
 
 def _leave_to_creates(
-    page: _Page, creates: dict[str, list[ApiCall]], *, include_deleted: bool
+    page: ImportPage, creates: dict[str, list[ApiCall]], *, include_deleted: bool
 ) -> None:
     """Leave segments that fit a create of unknown outcome to the row of that create."""
     fitting = [call for bunce_id in page.remotes for call in creates.get(bunce_id, ())]
@@ -280,13 +364,13 @@ def _leave_to_creates(
         if not unlinked:
             linked = [call for call in calls if owners.get(call.segment_id or 0)]
             if linked:
-                _note_duplicate(linked[0].segment_id, remote)
+                page.acts.note_duplicate(linked[0].segment_id, remote)
                 page.done(remote, "duplicates")
             elif not include_deleted:
                 page.done(remote, "deleted")
             continue
         absent = [call for call in unlinked if call.decision == Decision.ABSENT]
-        found = next((call for call in absent if linking.link_late(call, remote)), None)
+        found = next((call for call in absent if page.acts.link_late(call, remote)), None)
         if found is not None:
             owners[found.segment_id or 0] = remote.id
         page.done(remote, "found" if found else "reserved")
@@ -304,75 +388,47 @@ def _note_duplicate(pk: int | None, remote: RemoteSegment) -> None:
             events.announce(row, values)
 
 
-def _adopt(page: _Page) -> None:
+def _adopt(page: ImportPage) -> None:
     """Link rows that wait to be created to segments of the page with the same content."""
     fresh = [(remote, transitions.own_content(remote)) for remote in page.remotes.values()]
     names = {listed_fingerprint(**own): own["name"] for _remote, own in fresh}
     waiting = linking.find_waiting(names) if names else {}
     for remote, own in fresh:
         digest = listed_fingerprint(**own)
-        values = transitions.confirmed_values(remote)
         for pk in waiting.get(digest, ()):
-            try:
-                with database.atomic():
-                    linked = linking.link_waiting(pk, digest, values)
-            except IntegrityError:
-                page.done(remote, "unchanged")  # a push has recorded it meanwhile
-                break
-            if linked:
+            if page.acts.link_waiting(pk, digest, remote):
                 waiting[digest].remove(pk)
                 page.done(remote, "adopted")
                 break
 
 
-def _adopt_imported(page: _Page) -> None:
+def _adopt_imported(page: ImportPage) -> None:
     """Let rows that wait to be created take over from untouched rows of earlier imports."""
-    imported = linking.untouched_imports().filter(bunce_id__in=[*page.results])
+    imported = linking.untouched_imports().filter(bunce_id__in=[*page.decided])
     rows = {row.pk: row for row in imported.only(*Segment.UPDATE_FIELDS, "bunce_id")}
     names = {row.listed_fingerprint: row.name for row in rows.values()}
     waiting = linking.find_waiting(names) if names else {}
     for row in rows.values():
         for pk in waiting.get(row.listed_fingerprint, ()):
-            with database.atomic():
-                taken = linking.take_over(pk, row.pk)
-            if taken:
+            if page.acts.take_over(pk, row):
+                page.decided[row.bunce_id or ""] = "adopted"
                 waiting[row.listed_fingerprint].remove(pk)
-                page.results[row.bunce_id or ""] = "adopted"
                 break
 
 
-def _insert(page: _Page, run: ImportRun, scan: Scan) -> None:
-    """Make rows of the segments that are left, and count what was done with the page."""
-    left = [*page.remotes.values()]
+def _insert_alone(remote: RemoteSegment) -> str:
+    """Make a row of one segment; return what was done."""
     try:
         with database.atomic():
-            database.segments().insert_as_stored([_new_row(remote) for remote in left])
-            for remote in left:
-                page.done(remote, "imported")
-            if not _count(run, scan, page):
-                # Another process has used the page, and people may have deleted its rows since.
-                transaction.set_rollback(True, using=database.alias())
-        return
-    except DatabaseError:
-        if not left:
-            raise
-        logger.info("Some segments of a page cannot be stored together; trying one by one")
-        database.connection().close_if_unusable_or_obsolete()
-    for remote in left:
-        try:
-            with database.atomic():
-                database.segments().insert_as_stored([_new_row(remote)])
-                page.results[remote.id] = "imported"
-        except (OperationalError, InterfaceError):
-            raise  # not about this segment: the page is read again
-        except DatabaseError as error:
-            known = database.segments().filter(bunce_id=remote.id).exists()
-            page.results[remote.id] = "unchanged" if known else "refused"
-            if not known:
-                name = type(error).__name__
-                logger.error("Segment %s of Bunce cannot be stored (%s)", remote.id, name)
-    with database.atomic():
-        _count(run, scan, page)
+            database.segments().insert_as_stored([_new_row(remote)])
+    except (OperationalError, InterfaceError):
+        raise  # not about this segment: the page is read again
+    except DatabaseError as error:
+        if database.segments().filter(bunce_id=remote.id).exists():
+            return "unchanged"  # a push recorded it meanwhile
+        logger.error("Segment %s of Bunce cannot be stored (%s)", remote.id, type(error).__name__)
+        return "refused"
+    return "imported"
 
 
 def _new_row(remote: RemoteSegment) -> Segment:
@@ -384,21 +440,18 @@ def _new_row(remote: RemoteSegment) -> Segment:
     return row
 
 
-def _count(run: ImportRun, scan: Scan, page: _Page) -> bool:
+def _count(run: ImportRun, scan: Scan, page: ImportPage) -> bool:
     """Add the page to the counts, unless it was used before and the process was killed then.
 
-    Args:
-        run: as it was when the use of the page began.
-
     Returns:
-        False if another process has counted it since.
+        False if another process has counted it since the use of the page began.
     """
     begins_anew = scan.pages == 0 and run.pages > 1
     if scan.pages < run.pages and not begins_anew:
         return True
     before = {} if begins_anew else run.counts
-    found = Counter(page.results.values())
-    counts = {name: before.get(name, 0) + found[name] for name in COUNTS}
+    decided = Counter(page.decided.values())
+    counts = {name: before.get(name, 0) + decided[name] for name in COUNTS}
     runs = database.import_runs().filter(pk=run.pk, pages=run.pages)
     return bool(runs.update(counts=counts, pages=scan.pages + 1))
 

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Final
 
 from django.db import IntegrityError
-from django.db.models import Exists, OuterRef, ProtectedError, QuerySet, RestrictedError
+from django.db.models import Exists, OuterRef, ProtectedError, Q, QuerySet, RestrictedError
 from django.db.models.deletion import Collector
 
 from bunce_sync import database, transitions
@@ -31,6 +31,8 @@ SAME_NAME: Final = 50
 
 def waiting(names: Collection[str] = ()) -> SegmentQuerySet:
     """Return rows that wait to be created and of which no create ever reached Bunce.
+
+    Creates of a segment that the row gave up on purpose do not count.
 
     Args:
         names: only rows with these names; with none, all of them.
@@ -189,10 +191,14 @@ def buried(ids: Iterable[str]) -> set[str]:
 def release(keys: Iterable[int]) -> None:
     """Note that rows give up their segments on purpose. Call it in the transaction that does so.
 
-    Otherwise the next push would find the ids in the call log and restore them.
+    Otherwise the next push would find the ids in the call log and restore them, or the response to
+    an update that is still under way would.
     """
-    creates = database.calls().filter(segment_id__in=[*keys], operation=Operation.CREATE)
-    creates.exclude(decision=Decision.RELEASED).update(
+    unfinished = Q(operation=Operation.UPDATE, outcome__in=(Outcome.UNDER_WAY, *UNRESOLVED))
+    calls = database.calls().filter(
+        Q(operation=Operation.CREATE) | unfinished, segment_id__in=[*keys]
+    )
+    calls.exclude(decision=Decision.RELEASED).update(
         decision=Decision.RELEASED, decided_at=DatabaseNow()
     )
 

@@ -164,13 +164,64 @@ class ListPage(Attempt[Page]):
     # One worker scans, and pushes would crowd it out.
     must_wait = True
 
-    def __init__(self, position: Position, rows: OperationRows) -> None:
+    def __init__(self, position: Position, rows: OperationRows, *, any_key: bool = False) -> None:
         self.rows = rows
         self.position = position
+        self.any_key = any_key
         super().__init__(f"/segments?page={position.page}&per_page={position.per_page}")
 
     def send(self, record: RequestRecord) -> Page:
         return client().list_page(self.position, record=record)
+
+
+class Reading:
+    """A walk over the whole list by one process, which keeps no progress for others.
+
+    For commands that only look: a preview of an import, or what belongs to which account.
+
+    Args:
+        rows: the segments it is for.
+        any_key: read even with a key that may belong to another account.
+
+    Attributes:
+        scan: how far it is.
+        ended: whether the whole list was read.
+    """
+
+    def __init__(self, rows: OperationRows, *, any_key: bool = False) -> None:
+        self.rows = rows
+        self.any_key = any_key
+        self.ended = False
+        now = shared_state.now()
+        self.scan = Scan(
+            started_at=now,
+            kept_at=now,
+            environment=conf.environment,
+            position=Position(per_page=shared_state.page_size()),
+        )
+
+    def read_page(self, budget: Budget) -> tuple[Sequence[RemoteSegment], datetime] | None:
+        """Read the next page.
+
+        Returns:
+            Its segments, and the database's time before it was requested; None if it could not be
+            read, so that the next call tries it again.
+
+        Raises:
+            ConfigurationError, NoPermit: no request was made.
+        """
+        attempt = ListPage(self.scan.position, self.rows, any_key=self.any_key)
+        result = attempt.run(budget)
+        if attempt.value is None or result is None or not result.succeeded:
+            smaller = result and _with_smaller_pages(self.scan, result)
+            if smaller:
+                circuit_breaker.forget(Operation.LIST)
+                self.scan = smaller
+            return None
+        _remember_page_size(self.scan)
+        self.scan = self.scan.after(attempt.value)
+        self.ended = attempt.value.next is None
+        return attempt.value.segments, attempt.call.started_at
 
 
 class Walk:

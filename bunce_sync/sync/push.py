@@ -64,7 +64,7 @@ CLAIMED = (
 RECORDED = (
     *Segment.CREATE_FIELDS,
     *("status", "lease_token", "sent_digest", "listed_digest", "settled", "last_code"),
-    *("bunce_id", "bunce_name", "bunce_description", "shown_digest"),
+    *("bunce_id", "bunce_name", "bunce_description", "shown_digest", "environment"),
 )
 
 
@@ -193,6 +193,14 @@ class Push(Attempt[RemoteSegment]):
             )
             return replace(result, code=result.code or "row_deleted")
         claim = self.claim
+        if self._is_given_up(current):
+            logger.warning("Segment %s gave up what this late response is about", current.pk)
+            database.calls().filter(pk=self.call.pk).update(
+                environment=self.claim.environment,
+                decision=Decision.RELEASED,
+                decided_at=DatabaseNow(),
+            )
+            return result
         if result.outcome == Outcome.REJECTED and claim.creates:
             claim = replace(claim, has_unresolved_create=self._has_unresolved_create())
         values = transitions.after_push(
@@ -211,6 +219,14 @@ class Push(Attempt[RemoteSegment]):
             bunce_id = values.get("bunce_id", current.bunce_id)
             logger.info("Segment %s is synced, in Bunce as %s", current.pk, bunce_id)
         return result
+
+    def _is_given_up(self, current: Segment) -> bool:
+        """Return whether the row was moved elsewhere, or gave its segment up, after the lease."""
+        if current.lease_token == self.claim.token:
+            return False
+        if current.environment not in ("", self.claim.environment):
+            return True
+        return database.calls().filter(pk=self.call.pk, decision=Decision.RELEASED).exists()
 
     def _has_unresolved_create(self) -> bool:
         """Return whether an earlier create of the segment may have reached Bunce."""
