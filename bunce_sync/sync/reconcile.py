@@ -102,8 +102,8 @@ def adopt(remotes: Sequence[RemoteSegment], scan: Scan) -> int:
     if not waiting:
         return 0
     candidates = [remote.id for digest in waiting for remote in by_digest[digest]]
-    rows = database.segments().filter(bunce_id__in=candidates).order_by()
-    taken = {*rows.values_list("bunce_id", flat=True), *linking.buried(candidates)}
+    linked = database.segments().filter(bunce_id__in=candidates).order_by()
+    taken = {*linked.values_list("bunce_id", flat=True), *linking.buried(candidates)}
     count = 0
     for digest, rows in waiting.items():
         pairs = sorted(
