@@ -60,7 +60,7 @@ def save_rows(count: int, freeze: int | None) -> Times:
 
 @contextmanager
 def _without_signal() -> Iterator[None]:
-    from bunce_sync.signals import publish_on_commit
+    from bunce_sync.receivers import publish_on_commit
 
     uid = "bunce_sync.publish_on_commit"
     if not post_save.disconnect(dispatch_uid=uid):

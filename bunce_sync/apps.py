@@ -1,8 +1,8 @@
 from __future__ import annotations
 
-from django.apps import AppConfig
+from django.apps import AppConfig, apps
 from django.core import checks as django_checks
-from django.db.models.signals import post_save
+from django.db.models.signals import post_save, pre_delete
 from django.utils.translation import gettext_lazy as _
 
 
@@ -12,9 +12,16 @@ class BunceSyncConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from bunce_sync import checks, signals
+        from bunce_sync import checks, receivers
+        from bunce_sync.models import Segment
 
-        post_save.connect(signals.publish_on_commit, dispatch_uid="bunce_sync.publish_on_commit")
+        post_save.connect(receivers.publish_on_commit, dispatch_uid="bunce_sync.publish_on_commit")
+        # Not for every model: Django deletes rows of models with a receiver one by one.
+        for model in apps.get_models(include_auto_created=True):
+            if issubclass(model, Segment):
+                pre_delete.connect(
+                    receivers.bury_on_delete, sender=model, dispatch_uid="bunce_sync.bury_on_delete"
+                )
         django_checks.register(checks.check_settings, "bunce_sync")
         django_checks.register(checks.check_key, "bunce_sync")
         django_checks.register(checks.check_key_for_deployment, "bunce_sync", deploy=True)

@@ -40,10 +40,11 @@ UNRESOLVED: Final = (Outcome.UNKNOWN, Outcome.ABANDONED)
 
 
 class Decision(TextChoices):
-    """What reconciliation found out about a create whose outcome was unknown."""
+    """What was found out, or decided, about a create after it ended."""
 
     ADOPTED = "adopted", _("Found in Bunce and linked")
     ABSENT = "absent", _("Not found in Bunce, safe to send again")
+    RELEASED = "released", _("The segment was given up here on purpose")
 
 
 class Reason(TextChoices):

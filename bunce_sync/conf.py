@@ -7,6 +7,7 @@ report it at startup.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping
 from typing import Any, Generic, TypeVar
 from urllib.parse import urlsplit
@@ -23,6 +24,9 @@ BASE_URLS = {
     "live": "https://api.bunce.so/v1",
     "sandbox": "https://sandbox.api.bunce.so/v1",
 }
+
+#: The environments that keys belong to, by how they begin.
+KEY_KINDS = {"sk_live_": "live", "sk_test_": "sandbox"}
 
 #: The longest time in seconds; larger values are mistakes and could overflow dates.
 MAX_SECONDS = 86_400
@@ -46,6 +50,16 @@ def _count(value: Any) -> int:
 
 def _count_or_none(value: Any) -> int | None:
     return None if value is None else _count(value)
+
+
+def _interval_or_none(value: Any) -> float | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError("must be a number of seconds, or None")
+    if not 60 <= value <= 31 * MAX_SECONDS:
+        raise ValueError("must be from 60 seconds to 31 days, or None")
+    return float(value)
 
 
 def _page_size(value: Any) -> int:
@@ -154,6 +168,7 @@ class Conf:
     QUEUE = Setting("", _text, example="bunce")
     LEDGER_DAYS = Setting(30, _count)
     DESCRIPTION_MAX_LENGTH = Setting(10_000, _text_length)
+    IMPORT_INTERVAL = Setting[float | None](None, _interval_or_none, example=3600)
 
     def check(self) -> None:
         """Read every setting, so that an invalid one raises before any work starts.
@@ -178,15 +193,22 @@ class Conf:
 
     @property
     def environment(self) -> str:
-        """Where segments live: scheme, host and port of Bunce, and live or test.
+        """Where segments live: scheme, host and port of Bunce, and ``live`` or ``sandbox``.
 
-        Data that was read from one environment is not valid in another.
+        Data that was read from one environment is not valid in another. Invalid settings count as
+        their defaults: nothing is sent with them.
         """
-        parts = urlsplit(self.base_url)
+        env = self.usable("ENV")
+        parts = urlsplit(self.usable("BASE_URL") or BASE_URLS[env])
         port = parts.port or {"http": 80, "https": 443}[parts.scheme]
-        kinds = {"sk_live_": "live", "sk_test_": "test"}
-        kind = next((kind for sign, kind in kinds.items() if self.API_KEY.startswith(sign)), "")
-        return f"{parts.scheme}://{parts.hostname}:{port} {kind or self.ENV}"
+        key = self.usable("API_KEY")
+        kind = next((kind for sign, kind in KEY_KINDS.items() if key.startswith(sign)), env)
+        return f"{parts.scheme}://{parts.hostname}:{port}"[:240] + f" {kind}"  # columns have 255
+
+    @property
+    def key_digest(self) -> str:
+        """A digest of the API key, which is long and random and cannot be guessed from it."""
+        return hashlib.blake2b(self.API_KEY.encode(), digest_size=16).hexdigest()
 
     @property
     def request_deadline(self) -> float:

@@ -14,7 +14,17 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.migrations.executor import MigrationExecutor
 from django.db.models import QuerySet
 
-from bunce_sync.models import ApiCall, IdempotencyKey, OperationState, Segment, SyncState
+from bunce_sync.conf import conf
+from bunce_sync.models import (
+    ApiCall,
+    IdempotencyKey,
+    ImportRun,
+    OperationState,
+    PushHold,
+    Segment,
+    SyncState,
+    Tombstone,
+)
 from bunce_sync.models.segment_queryset import SegmentQuerySet
 
 #: ``psycopg.IsolationLevel.READ_COMMITTED``, without importing psycopg.
@@ -87,14 +97,37 @@ def calls() -> QuerySet[ApiCall]:
     return ApiCall.objects.using(alias())
 
 
+def calls_here() -> QuerySet[ApiCall]:
+    """Return the calls of the current environment."""
+    return calls().filter(environment=conf.environment)
+
+
 def operation_states() -> QuerySet[OperationState]:
-    """Return the circuit breaker states of the operations."""
-    return OperationState.objects.using(alias())
+    """Return the circuit breaker states of the current environment's operations."""
+    return OperationState.objects.using(alias()).filter(environment=conf.environment)
 
 
 def sync_state() -> QuerySet[SyncState]:
-    """Return a queryset of the shared row; it is empty until the row is first needed."""
-    return SyncState.objects.using(alias()).filter(pk=1)
+    """Return a queryset of the shared row of the current environment.
+
+    It is empty until the row is first needed.
+    """
+    return SyncState.objects.using(alias()).filter(environment=conf.environment)
+
+
+def holds() -> QuerySet[PushHold]:
+    """Return the holds, of all environments."""
+    return PushHold.objects.using(alias())
+
+
+def import_runs() -> QuerySet[ImportRun]:
+    """Return the imports of the current environment."""
+    return ImportRun.objects.using(alias()).filter(environment=conf.environment)
+
+
+def tombstones() -> QuerySet[Tombstone]:
+    """Return the tombstones, of all environments."""
+    return Tombstone.objects.using(alias())
 
 
 def idempotency_keys() -> QuerySet[IdempotencyKey]:

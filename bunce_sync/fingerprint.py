@@ -61,6 +61,11 @@ def sent_fingerprint(fields: Mapping[str, Any]) -> str:
     return _fingerprint("sent", fields)
 
 
+def field_digest(value: Any) -> str:
+    """Return a digest of the JSON value of one field, normalized as for ``sent_fingerprint``."""
+    return _fingerprint("field", {"value": value})[:16]
+
+
 def listed_fingerprint(name: str, description: str | None) -> str:
     """Return the fingerprint of what Bunce's list shows; it recognizes a create.
 

@@ -6,25 +6,34 @@ No function makes a request to Bunce: it writes rows, and a worker is woken afte
 
 from __future__ import annotations
 
+import getpass
 import hashlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import os
+import socket
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
 from celery import Task
-from django.db import connections, transaction
+from django.db import DatabaseError, connections, transaction
 from django.db.models import Q
 
 from bunce_sync import database, transitions
 from bunce_sync.choices import Status
-from bunce_sync.exceptions import BunceSyncError
+from bunce_sync.conf import conf
+from bunce_sync.exceptions import BunceSyncError, NotFound
+from bunce_sync.fingerprint import LISTED_FIELDS
 from bunce_sync.functions import DatabaseNow
-from bunce_sync.models import Segment, SegmentQuerySet
+from bunce_sync.holding import current_hold
+from bunce_sync.models import ImportRun, PushHold, Segment, SegmentQuerySet
 from bunce_sync.publisher import publisher
-from bunce_sync.sync import shared_state
+from bunce_sync.sync import importer, linking, shared_state
 from bunce_sync.sync.reconcile import RECONCILE
 from bunce_sync.sync.refresh import REFRESH as REFRESH_WORK
+from bunce_sync.sync.rehome import Rehome, Verdict
 from bunce_sync.tasks import push_segment, work
 
 #: Segments that one query changes.
@@ -59,15 +68,19 @@ class SegmentAction:
 
     Attributes:
         name: one word, used in URLs and forms.
-        applies: whether the action makes sense for a segment in its current state.
+        fits: whether the action makes sense for a segment in its current state.
         candidates: the condition for segments it would change, without those already requested.
         run: request the action; takes segments, returns how many rows changed.
     """
 
     name: str
-    applies: Callable[[Segment], bool]
+    fits: Callable[[Segment], bool]
     candidates: Q
     run: Callable[[SegmentQuerySet], int]
+
+    def applies(self, segment: Segment) -> bool:
+        """Return whether the action would change a segment, or have it looked for in Bunce."""
+        return segment.is_here and self.fits(segment)
 
 
 def create_segment(**fields: Any) -> Segment:
@@ -129,16 +142,18 @@ def save_segments(
             _use_once(once)
         for start in range(0, len(changed), BATCH_SIZE):
             _lock_unchanged(changed[start : start + BATCH_SIZE])
-        if _can_bulk_create(new):
-            SegmentQuerySet(type(new[0]), using=database.alias()).bulk_create(
-                new, batch_size=BATCH_SIZE
-            )
+        if _are_plain([*new, *(segment for segment, _before in changed)]):
+            database.segments().bulk_create(new, batch_size=BATCH_SIZE)
+            _update(changed)
+            if new or changed:
+                _publish_after_commit(push_segment)
         else:
-            for segment in new:
-                segment.save(using=database.alias(), force_insert=True)
-        _store_changes(changed)
-        if first := [*new, *(segment for segment, _before in changed)][:1]:
-            _publish_after_commit(push_segment, first[0].id)
+            with no_push():  # which wakes workers once, at its end
+                for segment in new:
+                    segment.save(using=database.alias(), force_insert=True)
+                for segment, before in changed:
+                    names = [*before, "updated_at"]
+                    segment.save(using=database.alias(), update_fields=names)
 
 
 def _use_once(text: str) -> None:
@@ -175,25 +190,20 @@ def _values_of(segment: Segment, names: Iterable[str]) -> dict[str, Any]:
     return {name: getattr(segment, fields.get_field(name).attname) for name in names}
 
 
-def _can_bulk_create(new: Sequence[Segment]) -> bool:
-    """Return whether one statement can insert the rows, and returns their keys."""
-    if not new or new[0]._meta.concrete_model is not Segment:
-        return False
-    return bool(connections[database.alias()].features.can_return_rows_from_bulk_insert)
+def _are_plain(segments: Iterable[Segment]) -> bool:
+    """Return whether bulk operations can store the segments, and give new ones their keys."""
+    returns_keys = connections[database.alias()].features.can_return_rows_from_bulk_insert
+    return returns_keys and all(one._meta.concrete_model is Segment for one in segments)
 
 
-def _store_changes(changed: Sequence[tuple[Segment, Mapping[str, Any]]]) -> None:
-    """Store changes, with few queries where the segments are in one table."""
+def _update(changed: Sequence[tuple[Segment, Mapping[str, Any]]]) -> None:
+    """Store changes, with one query for many segments that change in the same fields."""
     groups: dict[frozenset[str], list[Segment]] = {}
     for segment, before in changed:
         groups.setdefault(frozenset(before), []).append(segment)
+    rows = database.segments()
     for names, segments in groups.items():
-        if segments[0]._meta.concrete_model is Segment:
-            rows = SegmentQuerySet(type(segments[0]), using=database.alias())
-            rows.bulk_update(segments, sorted(names), batch_size=BATCH_SIZE)
-            continue
-        for segment in segments:
-            segment.save(using=database.alias(), update_fields=[*names, "updated_at"])
+        rows.bulk_update(segments, sorted(names), batch_size=BATCH_SIZE)
 
 
 def delete_segments(segments: SegmentQuerySet) -> int:
@@ -226,12 +236,12 @@ def can_delete(segment: Segment) -> bool:
 
 
 def push_now(segments: SegmentQuerySet) -> int:
-    """Make waiting segments due now, and send synced segments again that differ in Bunce.
+    """Make waiting segments due now.
 
     Returns:
         How many rows changed.
     """
-    rows = segments.filter(Q(status=Status.PENDING) | _DIFFERENT)
+    rows = segments.here().filter(status=Status.PENDING)
     return _mark(rows, transitions.push_requested(now=DatabaseNow()), push_segment)
 
 
@@ -241,7 +251,7 @@ def retry(segments: SegmentQuerySet) -> int:
     Returns:
         How many rows changed.
     """
-    rows = segments.filter(status=Status.REJECTED)
+    rows = segments.here().filter(status=Status.REJECTED)
     return _mark(rows, transitions.requeued(now=DatabaseNow()), push_segment)
 
 
@@ -256,8 +266,274 @@ def refresh(segments: SegmentQuerySet) -> int:
     """
     if segments.filter(status=Status.IN_DOUBT).exists():
         _publish_after_commit(work, RECONCILE.name)
-    rows = segments.filter(bunce_id__isnull=False)
+    rows = segments.here().filter(bunce_id__isnull=False)
     return _mark(rows, transitions.refresh_requested(now=DatabaseNow()), work, REFRESH_WORK.name)
+
+
+def push_ours(segments: SegmentQuerySet) -> int:
+    """Replace what Bunce has by the whole content here, for segments that differ there.
+
+    Returns:
+        How many rows changed.
+    """
+    rows = segments.here().filter(_DIFFERENT)
+    return _mark(rows, transitions.ours_pushed(now=DatabaseNow()), push_segment)
+
+
+def take_theirs(segments: SegmentQuerySet) -> int:
+    """Replace the content here by what Bunce has, as last read, for segments that differ there.
+
+    The rows are saved one by one, so that the site's receivers and versioning apps notice.
+
+    Args:
+        segments: of ``Segment`` or of the site's model that extends it, which is then saved.
+
+    Returns:
+        How many rows changed.
+    """
+    with transaction.atomic(using=database.alias()):
+        keys = list(segments.values_list("id", flat=True))
+        here = database.segments().here().filter(_DIFFERENT, pk__in=keys)
+        locked = list(here.locked().order_by("pk").values_list("pk", flat=True))
+        rows = segments.model._base_manager.using(database.alias()).filter(id__in=locked)
+        taken = list(rows.order_by("id"))
+        for row in taken:
+            row.set_stored(**transitions.held_content(row))
+            values = transitions.theirs_taken(row)
+            # First, so that the save finds nothing to send.
+            database.segments().filter(pk=row.id).update_sync_fields(**values)
+            row.save(using=database.alias(), update_fields=[*LISTED_FIELDS])
+    return len(taken)
+
+
+def create_again(segments: SegmentQuerySet) -> int:
+    """Create segments in Bunce again that it does not have any more.
+
+    Their old ids are given up, and an import leaves them out if they reappear.
+
+    Returns:
+        How many rows changed.
+    """
+    with transaction.atomic(using=database.alias()):
+        keys = list(segments.values_list("id", flat=True))
+        rows = database.segments().here().filter(_GONE, pk__in=keys).locked().order_by("pk")
+        gone = dict(rows.values_list("pk", "bunce_id"))
+        linking.bury(*filter(None, gone.values()), environment=conf.environment)
+        linking.release(gone)
+        changes = transitions.created_again(now=DatabaseNow())
+        return _mark(database.segments().filter(pk__in=[*gone]), changes, push_segment)
+
+
+# Imports and links
+
+
+def request_import(
+    *, by: str = "", adopt: bool = False, include_deleted: bool = False
+) -> ImportRun:
+    """Have a worker import all segments of the account; see ``sync.importer``.
+
+    Args:
+        by: who asks, to be shown.
+        adopt: link segments that wait to be created to segments of the same content in Bunce.
+            Until the import ends no segment is created.
+        include_deleted: also import segments that were deleted here.
+
+    Returns:
+        The import. While one is open, it is that one, and does what is asked for as well.
+    """
+    with transaction.atomic(using=database.alias()):
+        run = importer.request(by=by, adopt=adopt, include_deleted=include_deleted)
+        _publish_after_commit(work, importer.IMPORT.name)
+    return run
+
+
+def cancel_import() -> bool:
+    """End the open import; what it did stays. Return whether there was one."""
+    with transaction.atomic(using=database.alias()):
+        ended = database.import_runs().filter(finished_at=None)
+        count = ended.update(finished_at=DatabaseNow(), cancelled=True)
+        if count:
+            _publish_after_commit(push_segment)  # it may have held creates back
+    return bool(count)
+
+
+def adoptable(segments: SegmentQuerySet) -> list[tuple[Segment, Segment]]:
+    """Return the waiting segments for which an imported one has the same content.
+
+    Args:
+        segments: only these are considered.
+
+    Returns:
+        Pairs of a segment that waits to be created and an untouched imported one, each in one pair
+        at most.
+    """
+    keys = list(segments.values_list("id", flat=True))
+    rows = linking.waiting().filter(pk__in=keys).order_by("pk")
+    imported: dict[str, list[Segment]] = {}
+    found = rows.without_long_fields().values_list("name", flat=True)
+    candidates = linking.untouched_imports().filter(name__in={*found})
+    for row in candidates.order_by("pk").iterator(chunk_size=500):
+        if row.is_untouched_import:
+            imported.setdefault(row.listed_fingerprint, []).append(row)
+    pairs = []
+    for row in rows.iterator(chunk_size=500):
+        if same := imported.get(row.listed_fingerprint):
+            pairs.append((row, same.pop(0)))
+    return pairs
+
+
+def adopt(pairs: Iterable[tuple[int, int]]) -> list[int]:
+    """Give the segments of imported rows to waiting rows; the imported rows are deleted.
+
+    Args:
+        pairs: the keys of the rows, as from ``adoptable``. Pairs that have changed since, or whose
+            imported row other rows refer to, are left alone.
+
+    Returns:
+        The keys of the rows that were linked.
+    """
+    linked = []
+    for pk, imported_pk in pairs:
+        with transaction.atomic(using=database.alias()):
+            if linking.take_over(pk, imported_pk):
+                linked.append(pk)
+    return linked
+
+
+# Environments and accounts
+
+
+def rehome(move: Rehome) -> Iterator[Counter[Verdict]]:
+    """Move segments to the current environment or account, and wake workers at the end.
+
+    Args:
+        move: which has read the list.
+
+    Yields:
+        After each transaction, how many segments were moved in it.
+    """
+    try:
+        yield from move.apply()
+    finally:
+        publisher.publish(push_segment)
+
+
+def accept_key() -> None:
+    """Accept the API key as one of this site's account, and wake workers."""
+    shared_state.read()  # the row must exist
+    shared_state.accept_key()
+    publisher.publish(push_segment)
+
+
+# Holds
+
+
+def pause(*, reason: str, by: str) -> PushHold:
+    """Pause all pushes: nothing is created or changed in Bunce until ``resume``; reads go on.
+
+    Requests that are under way are completed. A pause that is in force already gets the new reason.
+
+    Args:
+        reason: why, to be shown.
+        by: who pauses, to be shown.
+    """
+    values = {"reason": reason.strip()[:500], "by": by[:255]}
+    hold, _created = database.holds().update_or_create(pauses_all=True, defaults=values)
+    return hold
+
+
+def resume() -> bool:
+    """End the pause, and wake workers; return whether there was one."""
+    with transaction.atomic(using=database.alias()):
+        ended = bool(database.holds().filter(pauses_all=True).delete()[0])
+        if ended:
+            _publish_after_commit(push_segment)
+    return ended
+
+
+@contextmanager
+def no_push(reason: str = "") -> Iterator[None]:
+    """Hold the segments that are saved inside, by any path, until the block ends.
+
+    Then workers are woken once, however many segments there are. Other segments are not affected.
+    A block inside another one belongs to that. If the process dies, its segments stay held:
+    ``bunce_status`` shows them, and ``bunce_resume --hold ID`` releases them.
+
+    Args:
+        reason: what the block is for, to be shown.
+    """
+    if current_hold.get() is not None:
+        yield
+        return
+    hold = database.holds().create(reason=reason[:500], by=process_name())
+    token = current_hold.set(hold.pk)
+    try:
+        yield
+    finally:
+        current_hold.reset(token)
+        _end_block(hold)
+
+
+def _end_block(hold: PushHold) -> None:
+    """Release what a block holds, as far as its transaction can still write."""
+    try:
+        # In a transaction that is about to be rolled back the hold goes with it.
+        if not database.connection().needs_rollback:
+            release_hold(hold.pk)
+    except PushHold.DoesNotExist:
+        pass  # a person released it meanwhile
+    except DatabaseError:
+        # PostgreSQL writes nothing in a transaction in which a query failed.
+        if not database.connection().in_atomic_block:
+            raise
+
+
+def release_hold(pk: int) -> int:
+    """End the hold of a ``no_push()`` block; return how many segments it held.
+
+    Raises:
+        PushHold.DoesNotExist: there is no such hold, or it is the pause.
+    """
+    with transaction.atomic(using=database.alias()):
+        hold = database.holds().get(pk=pk, pauses_all=None)
+        held = database.segments().filter(hold=hold)
+        count = held.update_sync_fields(hold=None)
+        hold.delete()
+        if count:
+            _publish_after_commit(push_segment)
+    return count
+
+
+def process_name() -> str:
+    """Return which process this is: user, host and process id."""
+    return f"{user_at_host()}, process {os.getpid()}"
+
+
+def is_running(process: str) -> bool:
+    """Return whether a process of this host, as ``process_name`` named it, is still running."""
+    where, _separator, number = process.partition(", process ")
+    same_host = where.rpartition("@")[2] == socket.gethostname()
+    if not (number.isdecimal() and same_host) or os.name == "nt":  # where kill() really kills
+        return False
+    try:
+        os.kill(int(number), 0)
+    except PermissionError:  # it is another user's
+        return True
+    except (OSError, OverflowError):
+        return False
+    return True
+
+
+def user_at_host() -> str:
+    """Return who runs this process, and on which host."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError, ImportError):  # a container may run as a user without a name
+        user = "unknown"
+    return f"{user}@{socket.gethostname()}"
+
+
+# What callers want to know
 
 
 def requests_resume_in() -> float | None:
@@ -287,29 +563,47 @@ def resolved_in(segment: Segment) -> float | None:
 _DIFFERENT: Final = Q(status=Status.SYNCED, last_code__in=Segment.DIFFERING)
 
 
+#: Segments that Bunce does not have any more.
+_GONE: Final = Q(status=Status.REJECTED, last_code=NotFound.code, bunce_id__isnull=False)
+
+
 def _is_different(segment: Segment) -> bool:
     return segment.status == Status.SYNCED and segment.last_code in Segment.DIFFERING
 
 
+def _is_gone(segment: Segment) -> bool:
+    linked = segment.bunce_id is not None
+    return linked and segment.status == Status.REJECTED and segment.last_code == NotFound.code
+
+
 PUSH: Final = SegmentAction(
     name="push",
-    applies=lambda segment: segment.status == Status.PENDING or _is_different(segment),
-    candidates=Q(status=Status.PENDING, due_at__gt=DatabaseNow()) | _DIFFERENT,
+    fits=lambda segment: segment.status == Status.PENDING,
+    candidates=Q(status=Status.PENDING, due_at__gt=DatabaseNow()),
     run=push_now,
+)
+PUSH_OURS: Final = SegmentAction(
+    name="push_ours", fits=_is_different, candidates=_DIFFERENT, run=push_ours
+)
+TAKE_THEIRS: Final = SegmentAction(
+    name="take_theirs", fits=_is_different, candidates=_DIFFERENT, run=take_theirs
+)
+CREATE_AGAIN: Final = SegmentAction(
+    name="create_again", fits=_is_gone, candidates=_GONE, run=create_again
 )
 RETRY: Final = SegmentAction(
     name="retry",
-    applies=lambda segment: segment.status == Status.REJECTED,
+    fits=lambda segment: segment.status == Status.REJECTED,
     candidates=Q(status=Status.REJECTED),
     run=retry,
 )
 REFRESH: Final = SegmentAction(
     name="refresh",
-    applies=lambda segment: segment.bunce_id is not None or segment.status == Status.IN_DOUBT,
+    fits=lambda segment: segment.bunce_id is not None or segment.status == Status.IN_DOUBT,
     candidates=Q(bunce_id__isnull=False, refresh_requested_at__isnull=True),
     run=refresh,
 )
-ACTIONS: Final = (PUSH, RETRY, REFRESH)
+ACTIONS: Final = (PUSH, RETRY, REFRESH, PUSH_OURS, TAKE_THEIRS, CREATE_AGAIN)
 
 
 def _mark(

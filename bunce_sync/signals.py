@@ -1,41 +1,21 @@
-"""Wakes a worker after a segment that is due was committed."""
+"""Signals about segments, for the code of a site.
+
+Each is sent after the commit of the change, in the process that recorded it, usually a worker, with
+``sender=Segment`` and ``segment``, the row as stored then. A receiver that raises is logged and
+disturbs nothing; one that takes long delays the next segment.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Final
 
-from django.db import models, transaction
+from django.dispatch import Signal
 
-from bunce_sync import database
-from bunce_sync.models import Segment
-from bunce_sync.publisher import publisher
-from bunce_sync.tasks import push_segment
-
-
-def publish_on_commit(
-    sender: type[models.Model], instance: models.Model, using: str, raw: bool, **kwargs: Any
-) -> None:
-    """Wake a worker after the commit of a saved segment that is due.
-
-    Receives ``post_save`` of every model, since the sender of a proxy's or a subclass's save is
-    that class. The publisher limits how many messages many saves cause.
-
-    Args:
-        using: the database it was saved to; saves to another one than the app's are ignored.
-        raw: a serialized row is being loaded. A subclass's comes without the segment's own fields,
-            which are loaded before it.
-    """
-    if not isinstance(instance, Segment) or (raw and instance._meta.concrete_model is not Segment):
-        return
-    if using != database.alias():
-        return
-    # Both times are the database's and were loaded by this save; a backoff makes due_at later.
-    if instance.status != Segment.Status.PENDING or instance.due_at > instance.updated_at:
-        return
-    pk = instance.id
-
-    def publish() -> None:
-        publisher.publish_throttled(push_segment, pk)
-
-    # Robust: otherwise an error would reach the caller of save() and skip other apps' callbacks.
-    transaction.on_commit(publish, using=using, robust=True)
+#: Bunce has the segment as it is here: after a create, an update, or once it was found in Bunce.
+segment_synced: Final = Signal()
+#: The segment needs attention: Bunce refused it, or does not have it any more.
+segment_rejected: Final = Signal()
+#: A refresh or an import showed that the content was changed in Bunce.
+segment_changed_in_bunce: Final = Signal()
+#: Bunce has a second segment for the same row.
+segment_duplicated: Final = Signal()

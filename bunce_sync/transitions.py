@@ -9,17 +9,24 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypedDict
 from uuid import UUID
 
 from django.db.models.expressions import Combinable
 
 from bunce_sync.choices import Operation, Outcome, Status
 from bunce_sync.client import RemoteSegment
-from bunce_sync.fingerprint import LISTED_FIELDS, listed_fingerprint
-from bunce_sync.results import PERMIT_EXPIRED, REFUSED_CONTENT, UNREADABLE, Result
+from bunce_sync.fingerprint import LISTED_FIELDS, field_digest, listed_fingerprint
+from bunce_sync.local_form import local_description, local_name
+from bunce_sync.results import (
+    LINKED_ELSEWHERE,
+    PERMIT_EXPIRED,
+    REFUSED_CONTENT,
+    UNREADABLE,
+    Result,
+)
 
 #: A ``Segment``, which this module cannot import: the models use it.
 Row: TypeAlias = Any
@@ -40,6 +47,14 @@ INTERNAL_ERROR_ATTEMPTS = 8
 #: The highest count of attempts that is stored.
 MOST_ATTEMPTS = 1_000_000
 
+
+class Content(TypedDict):
+    """The fields that Bunce's list shows; see ``LISTED_FIELDS``."""
+
+    name: str
+    description: str | None
+
+
 _NO_LEASE: Values = {"lease_token": None, "lease_until": None}
 _NO_PROBLEM: Values = {"last_code": "", "last_error": "", "absent_at": None}
 
@@ -50,9 +65,13 @@ class Claim:
 
     Attributes:
         token: names the lease; a result recorded with another token is late.
-        content: the fields to send, by name.
-        sent_digest: the fingerprint of the content, to detect edits.
+        content: the fields to send, by name; an update omits those that Bunce has already.
+        sent_digest: the fingerprint of the row's content, to detect edits.
         listed_digest: the fingerprint that Bunce's list would show for it.
+        environment: where it is sent.
+        came_from: the row's environment before the claim.
+        settled: ``Segment.settled`` while the outcome is not known: what Bunce has in either case,
+            and for a create what it will have if it acted.
         bunce_id: None for a create.
         attempts: the count of attempts, this one included.
         has_unresolved_create: an earlier create of this row had an unknown outcome.
@@ -65,6 +84,9 @@ class Claim:
     listed_digest: str
     bunce_id: str | None
     attempts: int
+    environment: str = ""
+    came_from: str = ""
+    settled: Mapping[str, str] = field(default_factory=dict)
     has_unresolved_create: bool = False
 
     @property
@@ -113,7 +135,16 @@ def claimed(claim: Claim, *, now: Moment, lease: timedelta) -> Values:
         "sent_digest": claim.sent_digest,
         "listed_digest": claim.listed_digest,
         "sent_at": now,
+        "environment": claim.environment,
+        "settled": dict(claim.settled),
     }
+
+
+def nothing_to_send(row: Row, *, now: Moment) -> Values:
+    """Return the values of a waiting row that was edited back to what Bunce confirmed before."""
+    values = _confirmed(row, row.content_fingerprint, row.listed_fingerprint, now)
+    del values["synced_at"]
+    return values | {"last_code": _difference(row, held_fingerprint(row), row.shown_digest)}
 
 
 def after_push(row: Row, claim: Claim, result: Result, *, now: Moment, grace: timedelta) -> Values:
@@ -137,7 +168,13 @@ def after_push(row: Row, claim: Claim, result: Result, *, now: Moment, grace: ti
         "last_error": result.detail,
         "absent_at": None,
     }
-    not_counted = {"attempts": max(claim.attempts - 1, 0)}
+    # Bunce did nothing with it, so it does not belong there yet.
+    not_counted = {
+        "attempts": max(claim.attempts - 1, 0),
+        "environment": claim.came_from,
+    }
+    # A row that is not in Bunce can still be linked instead of created.
+    unsent: Values = {"sent_at": None} if row.bunce_id is None else {}
     waiting = {"status": Status.PENDING, "due_at": now}
     match result.outcome:
         case Outcome.CONFIRMED:
@@ -145,16 +182,16 @@ def after_push(row: Row, claim: Claim, result: Result, *, now: Moment, grace: ti
             return _confirmed(row, claim.sent_digest, claim.listed_digest, now) | {
                 "shown_digest": "",
                 "refresh_requested_at": now,
+                "settled": {**row.settled_digests, **_digests(row, claim.content)},
             }
         case Outcome.RATE_LIMITED | Outcome.KEY_REFUSED:
             # The row keeps its place; the rate limiter has paused all requests.
-            return released | not_counted | waiting
+            return released | unsent | not_counted | waiting
         case Outcome.NOT_SENT:
-            # Nothing left, so a field that only a create sends may still be edited.
-            unsent = released | ({"sent_at": None} if row.bunce_id is None else {})
-            if result.code == PERMIT_EXPIRED:
-                return unsent | not_counted | waiting  # connecting was slow; Bunce is reachable
-            return unsent | waiting | {"due_at": now + backoff(claim.attempts)}
+            if result.code == PERMIT_EXPIRED:  # connecting was slow; Bunce is reachable
+                return released | unsent | not_counted | waiting
+            unsent["environment"] = claim.came_from
+            return released | unsent | waiting | {"due_at": now + backoff(claim.attempts)}
         case Outcome.REJECTED:
             return released | _after_refusal(row, claim, result, now=now)
         case _ if row.bunce_id is None:
@@ -189,13 +226,15 @@ def _after_refusal(row: Row, claim: Claim, result: Result, *, now: Moment) -> Va
 def _after_success(
     row: Row, claim: Claim, remote: RemoteSegment, *, now: Moment, owns_lease: bool
 ) -> Values:
+    if row.bunce_id is None and not claim.creates:
+        return {}  # the row gave up the segment meanwhile
     if row.bunce_id is not None and row.bunce_id != remote.id:
         # A late response: the row has its segment, and Bunce has a second one. Never overwrite.
         duplicate = {"bunce_duplicate_id": remote.id}
         if not owns_lease:
             return duplicate
         # The row's own segment has what Bunce showed of it last.
-        held = listed_fingerprint(row.bunce_name, row.bunce_description)
+        held = held_fingerprint(row)
         is_current = held == row.listed_fingerprint and _list_shows_updates(row)
         sent_digest = row.content_fingerprint if is_current else ""
         return _confirmed(row, sent_digest, held, now) | duplicate
@@ -203,10 +242,15 @@ def _after_success(
     linked_now = row.bunce_id is None
     if owns_lease:
         # What the response leaves out is as it was sent.
-        values = {
-            "bunce_name": claim.content["name"],
-            "bunce_description": claim.content["description"] or "",
-        } | values
+        as_sent = {
+            f"bunce_{name}": claim.content[name] or ""
+            for name in LISTED_FIELDS
+            if name in claim.content
+        }
+        values = as_sent | values
+    if owns_lease or linked_now:
+        known = {} if linked_now else row.settled_digests
+        values["settled"] = {**known, **_digests(row, claim.content)}
     if linked_now and remote.all_customers is None:
         values["bunce_all_customers"] = claim.content["add_all_customers"]
     if owns_lease or (linked_now and row.status != Status.SENDING):
@@ -219,7 +263,14 @@ def _after_success(
     # A late response to an update. A row that is waiting keeps waiting and is sent once more.
     if row.status == Status.SYNCED and row.sent_digest != claim.sent_digest:
         # Two updates crossed, and it is unknown which one Bunce kept.
-        return {"status": Status.PENDING, "due_at": now}
+        late = _digests(row, claim.content)
+        kept = {
+            name: digest
+            for name, digest in row.settled_digests.items()
+            if late.get(name) in (None, digest)
+        }
+        if kept != row.settled_digests:
+            return {"status": Status.PENDING, "due_at": now, "settled": kept}
     return {}
 
 
@@ -240,19 +291,75 @@ def create_only_fields_differ(row: Row, content: Mapping[str, Any]) -> bool:
 
 
 def _shown_values(row: Row, claim: Claim, remote: RemoteSegment) -> Values:
-    """Return the baseline of drift, and whether Bunce stored other content than was sent."""
-    shown = _listed_digest(remote, claim.content["name"], claim.content["description"])
-    edited = row.content_fingerprint != claim.sent_digest
-    differs = not edited and shown != claim.listed_digest
-    return {"shown_digest": shown, "last_code": "stored_differently" if differs else ""}
+    """Return the baseline of drift after a success, and whether Bunce has other content.
+
+    The baseline of a field that was not sent stays as it was: what differs there was changed in
+    Bunce.
+    """
+    assumed = {name: claim.content[name] for name in remote.left_out if name in claim.content}
+    shown = {**shown_content(remote, row), **assumed}
+    digest = listed_fingerprint(**shown)
+    held = held_content(row)
+    before = held if row.shown_digest in ("", listed_fingerprint(**held)) else _wanted(row)
+    sent = {name: value for name, value in shown.items() if name in claim.content}
+    baseline = listed_fingerprint(**{**before, **sent})
+    code = ""
+    if row.content_fingerprint == claim.sent_digest and digest != claim.listed_digest:
+        code = "stored_differently" if digest == baseline else "drift"
+    return {"shown_digest": baseline, "last_code": code}
 
 
-def _listed_digest(remote: RemoteSegment, name: str, description: str | None) -> str:
-    """Return the fingerprint of what Bunce shows; what it leaves out is as given."""
-    return listed_fingerprint(
-        name if "name" in remote.left_out else remote.name,
-        description if "description" in remote.left_out else remote.description,
-    )
+def _difference(row: Row, shown: str, baseline: str) -> str:
+    """Return the code of what Bunce shows of a row at rest; empty if it is the content here."""
+    if shown == row.listed_fingerprint:
+        return ""
+    return "stored_differently" if baseline in ("", shown) else "drift"
+
+
+def _digests(row: Row, content: Mapping[str, Any]) -> dict[str, str]:
+    """Return the digests of the fields that a request sent and an update can send."""
+    return {
+        name: field_digest(value) for name, value in content.items() if name in row.UPDATE_FIELDS
+    }
+
+
+def shown_content(remote: RemoteSegment, row: Row) -> Content:
+    """Return the content that Bunce shows, in the form it has here.
+
+    Args:
+        row: what the response leaves out is as Bunce showed it of this row before.
+    """
+    name = row.bunce_name if "name" in remote.left_out else remote.name
+    description = row.bunce_description if "description" in remote.left_out else remote.description
+    return {
+        "name": local_name(name, remote.id),
+        "description": local_description(description),
+    }
+
+
+def own_content(remote: RemoteSegment) -> Content:
+    """Return the content of a listed segment in the form it has here."""
+    return {
+        "name": local_name(remote.name, remote.id),
+        "description": local_description(remote.description),
+    }
+
+
+def _wanted(row: Row) -> Content:
+    return {"name": row.name, "description": row.description}
+
+
+def held_content(row: Row) -> Content:
+    """Return the content that Bunce showed of a row last, in the form it has here."""
+    return {
+        "name": local_name(row.bunce_name, row.bunce_id or ""),
+        "description": local_description(row.bunce_description),
+    }
+
+
+def held_fingerprint(row: Row) -> str:
+    """Return the fingerprint of the content that Bunce showed of a row last."""
+    return listed_fingerprint(**held_content(row))
 
 
 def _confirmed(row: Row, sent_digest: str, listed_digest: str, now: Moment) -> Values:
@@ -320,6 +427,7 @@ def after_refresh(
     *,
     now: Moment,
     reads_work: bool = True,
+    outdated: bool = False,
 ) -> Values:
     """Return the values of a row after its segment was read from Bunce.
 
@@ -332,7 +440,10 @@ def after_refresh(
         remote: what Bunce has, if the read succeeded.
         reads_work: single segments were read before, so that a 404 is about this one. Bunce's
             pages do not document the call.
+        outdated: the row was written since the read began, which may have seen what was before.
     """
+    if outdated or row.status == Status.SENDING:
+        return {}  # the request stays, so the segment is read once more
     done: Values = {"refresh_requested_at": None}
     at_rest = row.status in AT_REST
     if remote is not None:
@@ -352,22 +463,32 @@ def after_refresh(
 
 def _compare(row: Row, remote: RemoteSegment, *, now: Moment) -> Values:
     """Return what the comparison of a row with its segment in Bunce changes."""
-    shown = _listed_digest(remote, row.bunce_name, row.bunce_description)
+    shown = listed_fingerprint(**shown_content(remote, row))
     local = row.listed_fingerprint
-    unedited = row.content_fingerprint == row.sent_digest
-    if row.status == Status.PENDING and unedited and shown == local and _list_shows_updates(row):
+    if (
+        row.status == Status.PENDING
+        and shown == local
+        and row.content_fingerprint == row.sent_digest
+        and _list_shows_updates(row)
+    ):
         # The update of unknown outcome took effect.
-        return _confirmed(row, row.sent_digest, row.listed_digest, now) | {"shown_digest": shown}
+        return _confirmed(row, row.sent_digest, row.listed_digest, now) | {
+            "shown_digest": shown,
+            "settled": row.field_digests(row.UPDATE_FIELDS),
+        }
     gone_before = row.status == Status.REJECTED and row.last_code == "not_found"
     if row.status != Status.SYNCED and not gone_before:
         return {}
-    values: Values = {"status": Status.SYNCED, "last_code": "", "last_error": ""}
+    values: Values = {"status": Status.SYNCED, "last_error": ""}
+    values["last_code"] = _difference(row, shown, row.shown_digest)
     if shown == local or not row.shown_digest:
         values["shown_digest"] = shown
-    if shown != local:
-        first = row.shown_digest in ("", shown)
-        values["last_code"] = "stored_differently" if first else "drift"
     return values
+
+
+def with_duplicate(bunce_id: str) -> Values:
+    """Return the values of a row of which Bunce has a second segment."""
+    return {"bunce_duplicate_id": bunce_id}
 
 
 def without_duplicate() -> Values:
@@ -389,14 +510,188 @@ def refresh_impossible() -> Values:
     return {"refresh_requested_at": None}
 
 
+# Import
+
+
+def imported(remote: RemoteSegment, *, environment: str, now: Moment) -> Values:
+    """Return the values of the fields of the sync of a row made from a segment in Bunce's list.
+
+    The editable fields are set already, to ``shown_content``; see ``taken_over``.
+    """
+    return confirmed_values(remote) | {
+        "status": Status.SYNCED,
+        "environment": environment,
+        "imported_at": now,
+        "synced_at": now,
+    }
+
+
+def taken_over(row: Row) -> Values:
+    """Return what a row has to remember whose content is what Bunce has, unsent by this site."""
+    digest = row.listed_fingerprint
+    return {
+        "sent_digest": row.content_fingerprint,
+        "listed_digest": digest,
+        "shown_digest": digest,
+        "settled": row.field_digests(row.UPDATE_FIELDS),
+    }
+
+
+def after_import(row: Row, remote: RemoteSegment, *, now: Moment, outdated: bool = False) -> Values:
+    """Return what changes in a row whose segment is in Bunce's list; often nothing.
+
+    What people want here is never overwritten.
+
+    Args:
+        outdated: as for ``after_refresh``.
+    """
+    if outdated or row.status == Status.SENDING:
+        return {}
+    values = confirmed_values(remote) | _compare(row, remote, now=now)
+    return {name: value for name, value in values.items() if getattr(row, name) != value}
+
+
+def linked(row: Row, values: Mapping[str, Any], *, environment: str, now: Moment) -> Values:
+    """Return the values of a waiting row that gets a segment with the same content.
+
+    Args:
+        values: of the columns that have Bunce's own values.
+    """
+    at_rest = _confirmed(row, row.content_fingerprint, row.listed_fingerprint, now)
+    return {**values, **at_rest, **taken_over(row), "environment": environment}
+
+
+def linked_by_code(row: Row, bunce_id: str, *, now: Moment) -> Values:
+    """Return the values of a new row that code links to a segment of Bunce.
+
+    What Bunce has of it is read next: until then it is taken to be the content here.
+    """
+    return {
+        **taken_over(row),
+        "shown_digest": "",
+        "bunce_id": bunce_id,
+        "bunce_name": row.name,
+        "bunce_description": row.description or "",
+        "status": Status.SYNCED,
+        "synced_at": now,
+        "refresh_requested_at": now,
+    }
+
+
+def after_late_find(
+    row: Row, remote: RemoteSegment, body: Mapping[str, Any], *, now: Moment
+) -> Values:
+    """Return the values of a row without an id whose create of unknown outcome is found after all.
+
+    Args:
+        body: of the create.
+    """
+    digests = row.digests_of(body)
+    at_rest = _confirmed(row, digests["sent_digest"], digests["listed_digest"], now)
+    return (
+        confirmed_values(remote)
+        | at_rest
+        | {
+            "shown_digest": listed_fingerprint(**own_content(remote)),
+            "settled": _digests(row, body),
+        }
+    )
+
+
+def given_way(bunce_id: str) -> Values:
+    """Return the values of an imported row whose segment another row turned out to have created.
+
+    It was edited, so it is not deleted; sending it again would create a second segment.
+    """
+    return {
+        **released(),
+        "status": Status.REJECTED,
+        "last_code": LINKED_ELSEWHERE,
+        "last_error": bunce_id,
+    }
+
+
+# Differences with Bunce, and rows that give up their segment
+
+
+def released() -> Values:
+    """Return the values of a row that gives up its segment in Bunce, and keeps its content."""
+    return {
+        "bunce_id": None,
+        "bunce_name": "",
+        "bunce_description": "",
+        "bunce_type": "",
+        "bunce_all_customers": None,
+        "bunce_conditions": None,
+        "bunce_customers_count": None,
+        "bunce_created_at": None,
+        "bunce_updated_at": None,
+        "bunce_duplicate_id": None,
+        "environment": "",
+        "settled": None,
+        "imported_at": None,
+        "sent_digest": "",
+        "listed_digest": "",
+        "shown_digest": "",
+        "sent_at": None,
+        "synced_at": None,
+        "refresh_requested_at": None,
+        **_NO_LEASE,
+        **_NO_PROBLEM,
+    }
+
+
+def created_again(*, now: Moment) -> Values:
+    """Return the values of a row that is created in Bunce again, as if for the first time."""
+    return released() | requeued(now=now)
+
+
+def moved(*, environment: str) -> Values:
+    """Return the values of a row whose segment is in the list of another environment as well."""
+    return {"environment": environment}
+
+
+def moved_unresolved(row: Row, *, environment: str, now: Moment) -> Values:
+    """Return the values of a row without an id, of which a create may have arrived somewhere.
+
+    It stays in doubt: if the environments share an account, its list shows the segment.
+    """
+    waiting = {} if row.status == Status.IN_DOUBT else requeued(now=now)
+    return waiting | {"environment": environment}
+
+
+def moved_back(row: Row, bunce_id: str, *, environment: str, now: Moment) -> Values:
+    """Return the values of a row that gets back the segment it had in an environment before.
+
+    What Bunce has of it is unknown, so an update follows.
+    """
+    restored = after_restore(row, bunce_id, now=now)
+    return created_again(now=now) | restored | {"attempts": 0, "environment": environment}
+
+
+def ours_pushed(*, now: Moment) -> Values:
+    """Return the values of a row whose whole content is to replace what Bunce has."""
+    return push_requested(now=now) | {"settled": None}
+
+
+def theirs_taken(row: Row) -> Values:
+    """Return the values of a row whose content was just replaced by what Bunce has."""
+    return taken_over(row) | {"last_code": "", "last_error": ""}
+
+
 # Reconciliation
 
 
 def after_adoption(row: Row, remote: RemoteSegment, *, now: Moment) -> Values:
     """Return the values of a row in doubt that is linked to a segment found in Bunce's list."""
-    shown = listed_fingerprint(remote.name, remote.description)
     at_rest = _confirmed(row, row.sent_digest, row.listed_digest, now)
-    return confirmed_values(remote) | at_rest | {"shown_digest": shown}
+    return (
+        confirmed_values(remote)
+        | at_rest
+        | {
+            "shown_digest": listed_fingerprint(**own_content(remote)),
+        }
+    )
 
 
 def after_absence(row: Row, *, refused: bool, now: Moment) -> Values:
@@ -442,6 +737,7 @@ def after_restore(row: Row, bunce_id: str, *, now: Moment) -> Values:
         "attempts": row.attempts,
         "sent_digest": row.sent_digest,
         "listed_digest": row.listed_digest,
+        "settled": None,
         **_NO_LEASE,
     }
 
@@ -462,6 +758,7 @@ def after_lost_create(
         "sent_at": sent_at,
         "last_code": "worker_lost",
         "last_error": "",
+        "settled": _digests(row, body),
         **row.digests_of(body),
         **_NO_LEASE,
     }
@@ -480,6 +777,8 @@ def after_raw_insert(row: Row, body: Mapping[str, Any] | None, *, now: Moment) -
     unresolved = row.status in (Status.SENDING, Status.IN_DOUBT)
     if row.bunce_id is None:
         return {} if unresolved else requeued(now=now)
+    if body is not None and not {*row.UPDATE_FIELDS} <= body.keys():
+        return requeued(now=now) | _NO_LEASE  # that update left fields out: send all of them
     digests: Values = row.digests_of(body) if body else {}
     changed = row.content_fingerprint != digests.get("sent_digest", row.sent_digest)
     if changed or row.status == Status.SENDING:

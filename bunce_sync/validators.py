@@ -14,6 +14,9 @@ from django.utils.translation import gettext_lazy as _
 
 from bunce_sync.conf import conf
 
+#: The most characters of a name.
+NAME_LENGTH: Final = 255
+
 #: Control characters other than tab, line feed and carriage return, for a regular expression.
 CONTROL: Final = r"\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f"
 #: Characters that leave no mark: white space, control and format characters, and others that
@@ -31,7 +34,7 @@ _INVISIBLE_ASTRAL: Final = (
 )
 
 _VISIBLE: Final = re.compile(f"[^{INVISIBLE}{_INVISIBLE_ASTRAL}]")
-_REFUSED: Final = re.compile(rf"[{CONTROL}\ud800-\udfff]")
+REFUSED: Final = re.compile(rf"[{CONTROL}\ud800-\udfff]")
 
 
 def validate_visible(value: str) -> None:
@@ -55,7 +58,7 @@ def validate_characters(value: str) -> None:
     Raises:
         ValidationError: the text has a control character or half of a surrogate pair.
     """
-    if found := _REFUSED.search(value):
+    if found := REFUSED.search(value):
         raise ValidationError(
             _("Remove the character %(character)s. Only text, tabs and line breaks are allowed."),
             "control_character",

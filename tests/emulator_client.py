@@ -12,8 +12,17 @@ from typing import Any, Self
 import requests
 
 from bunce_sync.testing.emulator import Emulator
+from bunce_sync.testing.emulator.options import Layout, Paging
 
 KEY = "sk_test_tests"
+
+#: Every style of paging in which a list can be read to its end, with every place of rows and meta.
+LIST_STYLES: list[tuple[Paging, Layout]] = [
+    ("page", "flat"), ("page", "nested"),
+    ("clamp", "flat"), ("clamp", "nested"),
+    ("page_meta", "flat"), ("page_meta", "nested"), ("page_meta", "nested_rows"),
+    ("cursor", "flat"), ("cursor", "nested"), ("cursor", "nested_rows"),
+]  # fmt: skip
 
 
 class Api:

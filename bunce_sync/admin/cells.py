@@ -11,15 +11,16 @@ from functools import cache, wraps
 from typing import Any, Final
 
 from django.contrib import admin
-from django.db.models import QuerySet, Subquery
+from django.db.models import Exists, QuerySet, Subquery
 from django.utils import formats, timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString, mark_safe
 from django.utils.text import capfirst
 
 from bunce_sync.choices import Operation, Status
+from bunce_sync.conf import conf
 from bunce_sync.functions import DatabaseNow
-from bunce_sync.models import OperationState, Segment, SyncState
+from bunce_sync.models import ImportRun, OperationState, PushHold, Segment, SyncState
 from bunce_sync.status import messages
 from bunce_sync.status.presenters import format_time
 
@@ -36,6 +37,7 @@ ICONS: Final = {
     "rejected": "M8 2 15 14H1L8 2Zm0 4.5V10m0 2v.01",
     "drift": "M3 6h9l-3-3m4 7H4l3 3",
     "paused": "M5.5 3v10M10.5 3v10",
+    "import": "M8 2v8M4.5 7 8 10.5 11.5 7M2.5 13.5h11",
     "copy": "M5.5 5.5v-3h8v8h-3m-8-5h8v8h-8v-8Z",
     "deleted": "M3 8h10",
 }
@@ -56,21 +58,25 @@ def with_pauses(segments: QuerySet[Segment]) -> QuerySet[Segment]:
     """Annotate segments with what their badges show, in the same query.
 
     The annotations are ``db_now``, the database's time; ``limiter_until``, until when the rate
-    limiter is closed; and ``create_until`` and ``update_until``, until when these operations are
-    paused.
+    limiter is closed; ``create_until`` and ``update_until``, until when these operations are
+    paused; ``all_held`` and ``creates_held``, whether a person or an import holds pushes.
     """
-    limiter = SyncState.objects.filter(pk=1).values("blocked_until")
-    operations = OperationState.objects.values("blocked_until")
+    here = conf.environment
+    limiter = SyncState.objects.filter(environment=here).values("blocked_until")
+    operations = OperationState.objects.filter(environment=here).values("blocked_until")
+    imports = ImportRun.objects.filter(environment=here, finished_at=None, adopt=True)
     return segments.annotate(
         db_now=DatabaseNow(),
         limiter_until=Subquery(limiter),
-        create_until=Subquery(operations.filter(pk=Operation.CREATE)),
-        update_until=Subquery(operations.filter(pk=Operation.UPDATE)),
+        create_until=Subquery(operations.filter(operation=Operation.CREATE)),
+        update_until=Subquery(operations.filter(operation=Operation.UPDATE)),
+        all_held=Exists(PushHold.objects.filter(pauses_all=True)),
+        creates_held=Exists(imports),
     )
 
 
 def badge(
-    segment: Segment, *, now: datetime, blocked_until: datetime | None, paused: bool
+    segment: Segment, *, now: datetime, blocked_until: datetime | None, paused: bool, held: bool
 ) -> SafeString:
     """Return the status as icon and label, with a countdown to the next attempt.
 
@@ -78,9 +84,15 @@ def badge(
         now: the database's time.
         blocked_until: until when no request may be made for the segment.
         paused: whether its next operation is paused, or about to be probed.
+        held: whether a person, a block or an import holds it.
     """
     style, label, until = segment.status, str(segment.get_status_display()), None
-    if segment.status == Status.PENDING:
+    if not segment.is_here:
+        kind = segment.environment.partition(" ")[2]
+        style, label = "paused", str(messages.BADGE_ELSEWHERE % {"environment": kind})
+    elif segment.status == Status.PENDING and held:
+        style, label = "paused", str(messages.BADGE_HELD)
+    elif segment.status == Status.PENDING:
         closed = blocked_until is not None and blocked_until > now
         times = [at for at in (segment.due_at, blocked_until) if at is not None and at > now]
         until = max(times, default=None)
@@ -152,6 +164,11 @@ def copyable_id(bunce_id: str, key: object) -> SafeString:
     return copyable(bunce_id, f"id-{key}", messages.COPY_ID % {"id": bunce_id})
 
 
+def grouped(number: int) -> str:
+    """Return a number with thousands separators."""
+    return formats.number_format(number, use_l10n=True, force_grouping=True)
+
+
 def type_label(segment: Segment) -> SafeString:
     """Return the translated type; one that Bunce does not document is shown unchanged."""
     known = segment.bunce_type
@@ -199,7 +216,8 @@ def _row_badge(row: Any) -> SafeString:
     operation_until = row.create_until if row.creates else row.update_until
     until = max(filter(None, (row.limiter_until, operation_until)), default=None)
     paused = operation_until is not None
-    return badge(row, now=row.db_now, blocked_until=until, paused=paused)
+    held = row.hold_id is not None or row.all_held or (row.creates and row.creates_held)
+    return badge(row, now=row.db_now, blocked_until=until, paused=paused, held=held)
 
 
 #: The cells that an open page updates; their rows come from ``with_pauses``.

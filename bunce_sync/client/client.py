@@ -12,9 +12,10 @@ from typing import Any, Self, TypeVar
 from urllib.parse import quote
 
 from ..exceptions import BunceError, UnusableResponse
+from ..identifiers import parse_id
 from .paging import Page, Position, query_parameters, read_page, walk
 from .request_record import RequestRecord
-from .responses import parse_id, read_json, read_segment
+from .responses import read_json, read_segment
 from .transport import Transport
 from .types import Customer, RemoteSegment
 

@@ -31,6 +31,7 @@ from ..exceptions import (
     UnusableResponse,
 )
 from ..fingerprint import MAX_TEXT_LENGTH, clean, shorten
+from ..identifiers import parse_id
 from .redaction import Redact, one_line, redact_keys
 from .types import RemoteSegment
 
@@ -38,7 +39,6 @@ LONGEST_PAUSE: Final = 366 * 86400.0
 """Seconds. Only prevents overflowing dates; the rate limiter decides how long to wait."""
 
 MAX_DETAIL_LENGTH: Final = 300
-MAX_ID_LENGTH: Final = 255
 MAX_TYPE_LENGTH: Final = 64
 MAX_INTEGER: Final = 2**63 - 1
 
@@ -164,19 +164,6 @@ def read_listed_segment(row: Any, *, http_status: int | None) -> RemoteSegment:
     raise UnusableResponse(
         "the list has an entry that cannot be read", code="wrong_shape", http_status=http_status
     )
-
-
-def parse_id(value: Any) -> str | None:
-    """Return an id as text; ``None`` if it cannot be used in a URL and stored."""
-    if isinstance(value, int) and not isinstance(value, bool):
-        return str(value)
-    if (
-        isinstance(value, str)
-        and 0 < len(value) <= MAX_ID_LENGTH
-        and all(one.isprintable() and not one.isspace() for one in value)
-    ):
-        return value
-    return None
 
 
 def parse_bool(value: Any) -> bool | None:

@@ -6,6 +6,7 @@ from django.db import models
 from django.utils.translation import gettext_lazy as _
 
 from bunce_sync.choices import Operation
+from bunce_sync.models.api_call import current_environment
 
 
 class OperationState(models.Model):
@@ -15,7 +16,8 @@ class OperationState(models.Model):
     request of that operation succeeds.
     """
 
-    operation = models.CharField(max_length=16, primary_key=True, choices=Operation, editable=False)
+    environment = models.CharField(max_length=255, default=current_environment)
+    operation = models.CharField(max_length=16, choices=Operation)
     #: The error code that consecutive requests for different segments got.
     code = models.CharField(max_length=32)
     http_status = models.PositiveSmallIntegerField(null=True)
@@ -33,6 +35,11 @@ class OperationState(models.Model):
         verbose_name = _("operation state")
         verbose_name_plural = _("operation states")
         default_permissions = ()
+        constraints = [
+            models.UniqueConstraint(
+                fields=["operation", "environment"], name="bunce_operationstate_unique"
+            ),
+        ]
 
     def __str__(self) -> str:
         return f"{self.operation}: {self.code}"

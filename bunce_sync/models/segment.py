@@ -13,19 +13,25 @@ from django.db.models.lookups import GreaterThan, LessThanOrEqual
 from django.utils.translation import gettext_lazy as _
 
 from bunce_sync import choices, transitions
-from bunce_sync.fingerprint import MAX_TEXT_LENGTH, listed_fingerprint, sent_fingerprint
+from bunce_sync.conf import conf
+from bunce_sync.fingerprint import (
+    MAX_TEXT_LENGTH,
+    field_digest,
+    listed_fingerprint,
+    normalize,
+    sent_fingerprint,
+)
 from bunce_sync.functions import DatabaseNow
+from bunce_sync.holding import current_hold
 from bunce_sync.models.api_call import ApiCall
 from bunce_sync.models.segment_queryset import SegmentQuerySet, only_the_sync_writes
 from bunce_sync.validators import (
+    NAME_LENGTH,
     is_visible,
     validate_characters,
     validate_description_length,
     validate_visible,
 )
-
-#: The most characters of a name.
-NAME_LENGTH = 255
 
 
 class Segment(models.Model):
@@ -52,7 +58,8 @@ class Segment(models.Model):
             *("bunce_conditions", "bunce_customers_count", "bunce_created_at", "bunce_updated_at"),
             *("bunce_duplicate_id", "status", "due_at", "lease_token", "lease_until", "attempts"),
             *("sent_digest", "listed_digest", "shown_digest", "sent_at", "last_code", "last_error"),
-            *("absent_at", "synced_at", "refresh_requested_at", "created_at"),
+            *("absent_at", "synced_at", "refresh_requested_at", "created_at", "environment"),
+            *("settled", "imported_at", "hold"),
         }
     )
     #: The fields that no caller can set: the sync's, and the time of the last write.
@@ -166,14 +173,49 @@ class Segment(models.Model):
         help_text=_("When Bunce's whole list was last searched without finding the segment."),
     )
     synced_at = models.DateTimeField(_("synced at"), null=True, editable=False)
+    environment = models.CharField(
+        _("environment"),
+        max_length=255,
+        default="",
+        db_default="",
+        editable=False,
+        blank=True,
+        help_text=_("Where the segment was sent or found. Empty until then."),
+    )
+    settled = models.JSONField(
+        _("settled fields"),
+        null=True,
+        editable=False,
+        help_text=_("Digests of the fields that Bunce has as they are here; updates omit them."),
+    )
+    imported_at = models.DateTimeField(_("imported at"), null=True, editable=False)
+    hold = models.ForeignKey(
+        "bunce_sync.PushHold",
+        verbose_name=_("hold"),
+        related_name="segments",
+        on_delete=models.DO_NOTHING,
+        db_index=False,  # there are seldom any, and each insert would write the index
+        null=True,
+        editable=False,
+    )
     refresh_requested_at = models.DateTimeField(
-        _("refresh requested at"), null=True, editable=False, db_index=True
+        _("refresh requested at"), null=True, editable=False
     )
 
     # Set by the database's clock. With the clocks of the hosts, a reader that asks for changes
     # since a time could miss rows that were saved on a host whose clock is behind.
     created_at = models.DateTimeField(_("created at"), db_default=DatabaseNow(), editable=False)
     updated_at = models.DateTimeField(_("updated at"), db_default=DatabaseNow(), editable=False)
+
+    #: Whether another row takes over the segment in Bunce, so that deleting this row is no reason
+    #: to leave the segment out of imports.
+    given_away: bool = False
+    #: The segment in Bunce that a new row belongs to; ``SegmentQuerySet.link`` sets it.
+    linked_id: str | None = None
+
+    #: Fields that a form shows and nobody edited. They may be as people could not enter them: an
+    #: imported description may be longer than ``DESCRIPTION_MAX_LENGTH``.
+    unedited: Collection[str] = ()
 
     objects = SegmentQuerySet.as_manager()
 
@@ -187,6 +229,12 @@ class Segment(models.Model):
         indexes = [
             # Due rows, rows in doubt, expired leases, and the count of each status.
             models.Index(fields=["status", "due_at"], name="bunce_segment_status_due"),
+            # Not db_index, which makes a second index on PostgreSQL, for LIKE.
+            models.Index(fields=["environment"], name="bunce_segment_environment"),
+            # Requested refreshes; SQLite ignores an index without the second column.
+            models.Index(
+                fields=["refresh_requested_at", "environment"], name="bunce_segment_refresh"
+            ),
             # The rows of one status in the admin's order; without it MariaDB sorts all of them.
             models.Index(fields=["status", "id"], name="bunce_segment_status_id"),
             # The columns by which the admin sorts, and the date filters of admin and REST API.
@@ -195,6 +243,10 @@ class Segment(models.Model):
             models.Index(fields=["name", "id"], name="bunce_segment_name"),
             # Filtering by a rare type would otherwise read the whole table.
             models.Index(fields=["bunce_type"], name="bunce_segment_type"),
+            # What differs in Bunce or is gone there, in the admin's order.
+            models.Index(fields=["last_code", "id"], name="bunce_segment_code"),
+            # What was imported, and what was not.
+            models.Index(fields=["imported_at", "id"], name="bunce_segment_imported"),
             # Not a partial index, which MariaDB and MySQL lack: rows without a value cost little.
             models.Index(fields=["bunce_duplicate_id"], name="bunce_segment_duplicate"),
         ]
@@ -330,6 +382,10 @@ class Segment(models.Model):
         for name in self.PROTECTED_FIELDS:
             field = Segment._meta.get_field(name)
             setattr(self, field.attname, field.get_default())
+        self.hold_id = current_hold.get()
+        if self.linked_id is not None:
+            values = transitions.linked_by_code(self, self.linked_id, now=DatabaseNow())
+            self.set_stored(**values, environment=conf.environment)
 
     def _prepare_raw_insert(self) -> None:
         """Keep the Bunce id of a row that is restored from a dump or an older version."""
@@ -340,12 +396,14 @@ class Segment(models.Model):
                 segment_id=self.id, outcome=ApiCall.Outcome.CONFIRMED, body__isnull=False
             )
             body = confirmed.order_by("-pk").values_list("body", flat=True).first()
+        self.settled, self.hold_id = None, current_hold.get()
         values = transitions.after_raw_insert(self, body, now=DatabaseNow())
         if "status" in values:
             values["updated_at"] = DatabaseNow()
-        self._set(**values)
+        self.set_stored(**values)
 
-    def _set(self, **values: Any) -> None:
+    def set_stored(self, **values: Any) -> None:
+        """Set fields, also those of the sync, as they are or will be stored."""
         for name, value in values.items():
             setattr(self, name, value)
 
@@ -365,10 +423,12 @@ class Segment(models.Model):
             for field in cls._meta.local_concrete_fields
             if hasattr(self.__dict__.get(field.attname), "resolve_expression")
         ]
-        names = {*names, *pending}
+        # By the columns' names: the value of a foreign key is not an instance.
+        columns = {field.name: field.attname for field in cls._meta.local_concrete_fields}
+        names = {columns[name] for name in {*names, *pending}}
         if names:
             rows = cls._base_manager.using(using).filter(pk=self._get_pk_val(cls._meta))
-            self._set(**rows.values(*names).get())
+            self.set_stored(**rows.values(*names).get())
 
     def content(self, names: Iterable[str]) -> dict[str, Any]:
         """Return the values of these fields by name, as sent to Bunce."""
@@ -387,6 +447,52 @@ class Segment(models.Model):
             ),
             "listed_digest": listed_fingerprint(content["name"], content["description"]),
         }
+
+    @property
+    def unsettled_fields(self) -> tuple[str, ...]:
+        """The fields an update sends: those that Bunce may not have as they are here."""
+        digests = self.field_digests(self.UPDATE_FIELDS)
+        return tuple(
+            name for name, digest in digests.items() if self.settled_digests.get(name) != digest
+        )
+
+    @property
+    def settled_digests(self) -> dict[str, str]:
+        """The digests in ``settled``, whatever a dump may have put there."""
+        return self.settled if isinstance(self.settled, dict) else {}
+
+    def field_digests(self, names: Iterable[str]) -> dict[str, str]:
+        """Return the digest of each of these fields, for ``settled``."""
+        return {name: field_digest(getattr(self, name)) for name in names}
+
+    @property
+    def is_here(self) -> bool:
+        """Whether the segment belongs to the current environment, or to none yet."""
+        return self.environment in ("", conf.environment)
+
+    @property
+    def differing_fields(self) -> tuple[str, ...]:
+        """The fields of which Bunce, when last read, showed another value than they have here.
+
+        Texts are compared in the form that this site can hold, see ``local_form``.
+        """
+        if self.bunce_id is None:
+            return ()
+        held = transitions.held_content(self)
+        differing = [
+            name
+            for name, value in held.items()
+            if normalize(str(value or "")) != normalize(getattr(self, name) or "")
+        ]
+        if self.bunce_all_customers not in (None, self.add_all_customers):
+            differing.append("add_all_customers")
+        return tuple(differing)
+
+    @property
+    def is_untouched_import(self) -> bool:
+        """Whether the segment was imported, and never edited or sent since."""
+        unsent = self.imported_at is not None and self.sent_at is None
+        return unsent and self.status == Segment.Status.SYNCED and not self.unsettled_fields
 
     @property
     def content_fingerprint(self) -> str:
@@ -425,11 +531,13 @@ class Segment(models.Model):
     def clean_fields(self, exclude: Collection[str] | None = None) -> None:
         """Strip the texts before they are measured, as forms and serializers do.
 
+        Fields in ``unedited`` are not validated.
+
         Raises:
             ValidationError: a field is not valid.
         """
         self._strip()
-        super().clean_fields(exclude)
+        super().clean_fields({*(exclude or ()), *self.unedited})
 
     def _strip(self) -> None:
         for name in ("name", "description"):

@@ -9,12 +9,17 @@ from django.db import connections, router, transaction
 from django.db.models import QuerySet
 
 from bunce_sync import transitions
+from bunce_sync.conf import conf
 from bunce_sync.functions import DatabaseNow
+from bunce_sync.holding import current_hold
+from bunce_sync.identifiers import parse_id
 from bunce_sync.models.api_call import ApiCall
 
 if TYPE_CHECKING:
     from bunce_sync.models.segment import Segment
 
+#: How many rows ``write_sync_fields()`` writes with one statement.
+WRITE_BATCH = 100
 #: How many rows ``update()`` writes and compares at a time: it loads their descriptions.
 BATCH = 1_000
 
@@ -28,13 +33,26 @@ class SegmentQuerySet(QuerySet["Segment"]):
         """The database where these rows are written; ``db`` could be a replica."""
         return self._db or router.db_for_write(self.model)
 
+    def here(self) -> SegmentQuerySet:
+        """Return the rows of the current environment, and those that were never sent.
+
+        No request is made for any other row until it is moved here (``bunce_rehome``).
+        """
+        return self.filter(environment__in=("", conf.environment))
+
+    def elsewhere(self) -> SegmentQuerySet:
+        """Return the rows that belong to another environment."""
+        return self.exclude(environment__in=("", conf.environment))
+
     def due(self) -> SegmentQuerySet:
-        """Return pending rows whose ``due_at`` has passed."""
-        return self.filter(status=self.model.Status.PENDING, due_at__lte=DatabaseNow())
+        """Return pending rows whose ``due_at`` has passed and that no ``no_push()`` block holds."""
+        pending = self.here().filter(status=self.model.Status.PENDING, hold__isnull=True)
+        return pending.filter(due_at__lte=DatabaseNow())
 
     def checkable(self) -> SegmentQuerySet:
         """Return rows in doubt whose grace period is over: Bunce's list can resolve them."""
-        return self.filter(status=self.model.Status.IN_DOUBT, due_at__lte=DatabaseNow())
+        doubtful = self.here().filter(status=self.model.Status.IN_DOUBT)
+        return doubtful.filter(due_at__lte=DatabaseNow())
 
     def abandoned(self) -> SegmentQuerySet:
         """Return rows whose lease expired before a worker recorded an outcome."""
@@ -42,7 +60,7 @@ class SegmentQuerySet(QuerySet["Segment"]):
 
     def refresh_requested(self) -> SegmentQuerySet:
         """Return rows with a requested refresh."""
-        return self.filter(refresh_requested_at__isnull=False)
+        return self.here().filter(refresh_requested_at__isnull=False)
 
     def without_long_fields(self) -> SegmentQuerySet:
         """Return the rows without their long texts, which are loaded when they are read."""
@@ -69,6 +87,33 @@ class SegmentQuerySet(QuerySet["Segment"]):
         return rows.filter(pk__in=free if connection.vendor == "postgresql" else [*free])
 
     # Public writes: only the editable fields
+
+    def link(self, bunce_id: str, **fields: Any) -> Segment:
+        """Return the row of a segment that Bunce has already, which is stored if it is not known.
+
+        For code that migrates from a table of its own. The row is synced: its content is taken to
+        be what Bunce has, and a worker reads the segment soon to show any difference.
+
+        Args:
+            bunce_id: Bunce's id.
+            fields: the editable fields. A row that has the id already is left as it is.
+
+        Raises:
+            ValueError: the id cannot be Bunce's, or a field is not editable.
+        """
+        if parse_id(bunce_id) is None or isinstance(bunce_id, int):
+            raise ValueError("bunce_id must be the id of a segment in Bunce, as text")
+        if protected := fields.keys() & self.model.PROTECTED_FIELDS:
+            raise ValueError(only_the_sync_writes("Segment.objects.link()", protected))
+        with transaction.atomic(using=self.write_alias):
+            known = self.using(self.write_alias)
+            row = known.filter(bunce_id=bunce_id).first()
+            if row is not None:
+                return row
+            row = self.model(**fields)
+            row.linked_id = bunce_id
+            row.save(force_insert=True, using=self.write_alias)
+        return row
 
     def update(self, **kwargs: Any) -> int:
         """Update rows as Django does, but ignore the fields that only the sync writes.
@@ -147,8 +192,11 @@ class SegmentQuerySet(QuerySet["Segment"]):
     def requeue_changed(self, keys: Sequence[int]) -> None:
         """Make rows at rest pending if their content differs from what was sent.
 
-        Rows that are being sent are left out: recording the result compares their content.
+        Rows that are being sent are left out: recording the result compares their content. In a
+        ``no_push()`` block all of these rows are held, whatever their status.
         """
+        if (hold := current_hold.get()) is not None:
+            self.filter(pk__in=keys).update_sync_fields(hold=hold)
         at_rest = self.filter(pk__in=keys, status__in=transitions.AT_REST).order_by()
         rows = list(at_rest.only(*self.model.CREATE_FIELDS, "sent_digest", "bunce_id"))
         changed = {row.pk for row in rows if row.content_fingerprint != row.sent_digest}
@@ -200,6 +248,28 @@ class SegmentQuerySet(QuerySet["Segment"]):
         if others := values.keys() - self.model.SYNC_FIELDS:
             raise ValueError(f"Not fields of the sync: {', '.join(sorted(others))}.")
         return super().update(updated_at=DatabaseNow(), **values)
+
+    def insert_as_stored(self, rows: Sequence[Segment]) -> None:
+        """Insert rows with their values for the fields of the sync. Internal to ``bunce_sync``."""
+        self._plain.bulk_create(rows)
+
+    def write_sync_fields(self, rows: Sequence[Segment], names: Iterable[str]) -> None:
+        """Write these fields of the rows, which differ from row to row. Internal to ``bunce_sync``.
+
+        Raises:
+            ValueError: another field is named.
+        """
+        if others := {*names} - self.model.SYNC_FIELDS:
+            raise ValueError(f"Not fields of the sync: {', '.join(sorted(others))}.")
+        for row in rows:
+            row.updated_at = DatabaseNow()
+        self._plain.bulk_update(rows, [*names, "updated_at"], batch_size=WRITE_BATCH)
+
+    @property
+    def _plain(self) -> QuerySet[Segment]:
+        """All segments, without the protection of the fields of the sync."""
+        rows: QuerySet[Segment] = QuerySet(self.model, using=self.write_alias)
+        return rows
 
 
 def only_the_sync_writes(call: str, names: Iterable[str]) -> str:

@@ -5,18 +5,20 @@ from __future__ import annotations
 from typing import TypeAlias
 
 from django.db import models
-from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 
 from bunce_sync import choices
+from bunce_sync.models.api_call import current_environment
 
 
 class SyncState(models.Model):
-    """One row shared by all processes: rate limiter, outage, last sweep and list scan."""
+    """What all processes of one environment share: rate limiter, outage, last sweep, list scan."""
 
     Reason: TypeAlias = choices.Reason
 
-    id = models.PositiveSmallIntegerField(primary_key=True, default=1, editable=False)
+    environment = models.CharField(
+        max_length=255, primary_key=True, default=current_environment, editable=False
+    )
     blocked_until = models.DateTimeField(null=True)
     blocked_reason = models.CharField(max_length=16, choices=Reason, default="", blank=True)
     blocked_since = models.DateTimeField(null=True)
@@ -40,6 +42,13 @@ class SyncState(models.Model):
     scan_token = models.UUIDField(null=True)
     #: The page size that Bunce accepted after refusing ``PAGE_SIZE``, and the environment.
     list_page = models.JSONField(null=True)
+    #: The digests of the last API keys that are known to belong to the account of this site.
+    known_keys = models.JSONField(default=list)
+    #: The digest of a key that seems to belong to another account, since when, and until when no
+    #: process asks again.
+    strange_key = models.CharField(max_length=32, default="", blank=True)
+    strange_since = models.DateTimeField(null=True)
+    key_checked_until = models.DateTimeField(null=True)
     #: The ``started_at`` up to which the call log was pruned.
     pruned_to = models.DateTimeField(null=True)
 
@@ -47,7 +56,6 @@ class SyncState(models.Model):
         verbose_name = _("sync state")
         verbose_name_plural = _("sync state")
         default_permissions = ("view",)
-        constraints = [models.CheckConstraint(name="bunce_syncstate_one_row", condition=Q(id=1))]
 
     def __str__(self) -> str:
-        return "SyncState"
+        return self.environment

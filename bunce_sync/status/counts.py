@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from django.db.models import Case, Count, Value, When
+from django.db.models import Case, Count, Q, Value, When
 
 from bunce_sync import database
 from bunce_sync.choices import Outcome, Status
+from bunce_sync.conf import conf
 
 #: The chart of the last hour has this many buckets, each this many seconds wide.
 BUCKETS: Final = 12
@@ -31,6 +32,28 @@ def count_segments() -> dict[str, int]:
     """Return the number of segments by ``Status`` value, zeros included, in one query."""
     counted = database.segments().order_by().values_list("status").annotate(count=Count("status"))
     return dict.fromkeys(Status.values, 0) | dict(counted)
+
+
+def elsewhere() -> Q:
+    """Return the condition for segments of other environments, in a form that an index serves."""
+    here = conf.environment
+    return Q(environment__gt="", environment__lt=here) | Q(environment__gt=here)
+
+
+def count_elsewhere() -> dict[str, int]:
+    """Return the number of segments that belong to other environments, by environment.
+
+    Usually there are none, which the index shows without a count.
+    """
+    rows = database.segments().filter(elsewhere()).order_by()
+    if not rows.exists():
+        return {}
+    return dict(rows.values_list("environment").annotate(count=Count("pk")))
+
+
+def count_changed_in_bunce() -> int:
+    """Return the number of segments that were changed in Bunce and not settled since."""
+    return database.segments().filter(last_code="drift", status=Status.SYNCED).count()
 
 
 def count_requests(now: datetime) -> tuple[Bucket, ...]:

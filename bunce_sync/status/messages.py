@@ -18,8 +18,8 @@ from bunce_sync.choices import Decision, Operation, Outcome, Reason, Status
 #: A text that is translated already, or when it is shown.
 Text: TypeAlias = str | Promise
 
-#: What a reader may do with a segment; ``replace`` is to add one and delete another.
-Permission: TypeAlias = Literal["change", "push", "replace"]
+#: What a reader may do with a segment; ``settle`` is to change and push it.
+Permission: TypeAlias = Literal["change", "push", "settle"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +77,8 @@ BADGE_RETRYING = _("Retrying")
 BADGE_PAUSED = _("Paused, resumes")
 BADGE_PAUSE_OVER = _("Paused")
 BADGE_GONE = _("Deleted")
+BADGE_HELD = _("Held")
+BADGE_ELSEWHERE = _("Belongs to %(environment)s")
 BADGE_SYNCED: Final = {
     "drift": _("Changed in Bunce"),
     "stored_differently": _("Differs in Bunce"),
@@ -143,7 +145,7 @@ CAUSES: Final[Mapping[str, Text]] = {
         " the same content."
     ),
     "duplicate": _("A late response showed that Bunce created it a second time, as %(detail)s."),
-    "drift": _("It was changed in Bunce after it was sent."),
+    "drift": _("It was changed in Bunce since the content here was sent or imported."),
     "stored_differently": _(
         "Bunce confirmed it, but shows different content than was sent: Bunce adapted the content"
         " or did not apply it."
@@ -164,6 +166,7 @@ CAUSE_SEND_AGAIN = _("It will be sent again.")
 CAUSE_EDITED_SINCE = _("Bunce refused the previous content. It has been changed here since.")
 CAUSE_SENDING = _("A worker sent it at %(time)s and is waiting for Bunce's response.")
 CAUSE_SYNCED = _("Bunce confirmed it at %(time)s.")
+CAUSE_IMPORTED = _("It was imported from Bunce at %(time)s.")
 CAUSE_ABSENT = _(
     "%(cause)s Bunce's whole list was searched at %(time)s and does not contain it, so it is safe"
     " to send it again."
@@ -204,12 +207,9 @@ ACTION_REJECTED: Final[Steps] = (
 ACTION_NOT_FOUND: Final[Steps] = (
     _("First check in Bunce's dashboard that it is gone."),
     Step(
-        "replace",
-        _("If it is gone and still needed, add it here again and delete this one."),
-        _(
-            "If it is gone and still needed, ask a colleague who can add and delete segments to"
-            " add it again and delete this one."
-        ),
+        "push",
+        _("If it is gone and still needed, “Create again” creates it in Bunce with a new id."),
+        _("If it is gone and still needed, a colleague who can push segments can create it again."),
     ),
     Step(
         "push",
@@ -256,21 +256,22 @@ ACTION_REFRESH = Step(
     _("“Refresh from Bunce” reads it again."),
     _("A colleague who can push segments can refresh it from Bunce."),
 )
-ACTION_COPY_FROM_BUNCE = Step(
-    "change",
-    _("To keep Bunce's content, copy it into the form below and save."),
-    _("To keep Bunce's content, ask a colleague who can change segments to copy it here."),
+ACTION_PUSH_OURS = Step(
+    "push",
+    _("“Push ours” replaces Bunce's content with the content here."),
+    _("A colleague who can push segments can replace Bunce's content with the content here."),
+)
+ACTION_TAKE_THEIRS = Step(
+    "settle",
+    _("“Take theirs” replaces the content here with Bunce's."),
+    _("A colleague who can change and push segments can take Bunce's content over."),
 )
 ACTION_SYNCED: Final[Mapping[str, Steps]] = {
     "": (NO_ACTION,),
     "stored_differently": (
         _("If the difference does not matter, there is nothing to do."),
-        Step(
-            "push",
-            _("“Push now” sends it once more."),
-            _("A colleague who can push segments can send it once more."),
-        ),
-        ACTION_COPY_FROM_BUNCE,
+        ACTION_PUSH_OURS,
+        ACTION_TAKE_THEIRS,
     ),
     "all_customers": (
         _("Change it in Bunce's dashboard."),
@@ -280,17 +281,7 @@ ACTION_SYNCED: Final[Mapping[str, Steps]] = {
             _("Then a colleague who can push segments can refresh it from Bunce."),
         ),
     ),
-    "drift": (
-        Step(
-            "push",
-            _("“Push now” replaces Bunce's content with the content here."),
-            _(
-                "A colleague who can push segments can replace Bunce's content with the content"
-                " here."
-            ),
-        ),
-        ACTION_COPY_FROM_BUNCE,
-    ),
+    "drift": (ACTION_PUSH_OURS, ACTION_TAKE_THEIRS),
     "duplicate": (
         _("Remove the other one in Bunce's dashboard; this one stays linked."),
         ACTION_REFRESH,
@@ -417,6 +408,59 @@ RATE_LIMITER_PROBING: Final = {
     ),
 }
 
+# ── What a person or a block of code keeps waiting ────────────────────────────────────────────
+
+PAUSED: Final = MessageTemplate(
+    summary=_("Paused by %(by)s since %(since)s: nothing is created or changed in Bunce."),
+    cause=_("Reason: “%(reason)s”."),
+    action=_("Segments wait until pushes are resumed. Reads continue."),
+)
+NO_REASON = _("none given")
+BLOCK_HOLDS: Final = MessageTemplate(
+    summary=_("A no_push() block holds segments since %(since)s: %(count)s."),
+    cause=_("It runs as %(process)s. Reason: “%(reason)s”."),
+    action=_("They are sent when it ends. If that process is gone: %(command)s"),
+)
+SEGMENT_HELD: Final = MessageTemplate(
+    summary=_("Held since it was saved in a no_push() block."),
+    cause=_("The block began at %(since)s as %(process)s. Reason: “%(reason)s”."),
+    action=_("It is sent when the block ends. If that process is gone: %(command)s"),
+)
+CREATES_HELD: Final = MessageTemplate(
+    summary=_("No segment is created until the import ends, which began at %(since)s."),
+    cause=_("It links segments that wait to be created to segments that Bunce has already."),
+    action=_("There is nothing to do."),
+)
+ELSEWHERE: Final = MessageTemplate(
+    summary=ngettext_lazy(
+        "%(n)s segment belongs to %(elsewhere)s; this site uses %(here)s.",
+        "%(n)s segments belong to %(elsewhere)s; this site uses %(here)s.",
+        "number",
+    ),
+    cause=_("The settings or the database have been changed since."),
+    action=_(
+        "No request is made for such segments. If the settings are wrong, correct BUNCE_SYNC and"
+        " restart the web server and the workers. To move segments here: %(command)s"
+    ),
+)
+SEGMENT_ELSEWHERE: Final = MessageTemplate(
+    summary=_("Belongs to %(elsewhere)s."),
+    cause=_("It was sent or found there, and this site uses %(here)s now."),
+    action=_("No request is made for it. “manage.py bunce_rehome” moves segments here."),
+)
+STRANGE_KEY: Final = MessageTemplate(
+    summary=_("Nothing is sent: this key seems to belong to another account."),
+    cause=_(
+        "The key has not been used before, and since %(since)s Bunce has shown none of this site's"
+        " segments for it."
+    ),
+    action=_(
+        "Set the key of this site's account as BUNCE_SYNC['API_KEY'], and restart the web server"
+        " and the workers. If the segments are to move to the key's account:"
+        " “manage.py bunce_rehome --this-account”."
+    ),
+)
+
 # ── What keeps one operation waiting ──────────────────────────────────────────────────────────
 
 OPERATION_PAUSED: Final = {
@@ -464,6 +508,112 @@ OPERATION_ACTION_ELSE = _(
 OPERATION_NEXT = _("Next automatic retry at %(until)s.")
 OPERATION_PROBING = _("One request is retried next; the others follow when it succeeds.")
 
+# ── Imports, links and pauses by people ───────────────────────────────────────────────────────
+
+IMPORT_FROM_BUNCE = _("Import from Bunce")
+IMPORT_INTRO = _(
+    "All segments of %(environment)s are read. Those that are not here yet are added. Those that"
+    " are here show what Bunce has now; what was entered here stays as it is."
+)
+IMPORT_IN_BACKGROUND = _(
+    "A worker does it in the background, and the list shows the progress. Nothing is changed in"
+    " Bunce."
+)
+IMPORT_OPEN = _(
+    "An import is under way since %(since)s. If you choose an option that it does not have yet, it"
+    " begins with the first page again."
+)
+IMPORT_ADOPT = _("Link waiting segments to segments of the same content")
+IMPORT_ADOPT_HELP = _(
+    "A segment that waits to be created is linked to the one in Bunce with the same name and"
+    " description, so that no second one is created. No segment is created until the import ends."
+)
+IMPORT_DELETED = _("Bring back deleted segments")
+IMPORT_DELETED_HELP = _(
+    "Also add segments that were deleted here and that Bunce still has. Otherwise they are left"
+    " out."
+)
+IMPORT_START = _("Start import")
+IMPORT_REQUESTED = _("The import has been requested. The panel shows its progress.")
+IMPORT_CANCEL = _("Cancel import")
+IMPORT_CANCELLED = _("The import was cancelled. What it had done stays.")
+NO_IMPORT = _("No import is under way.")
+BY_SCHEDULE = _("the schedule")
+IMPORT_RUNNING = ngettext_lazy(
+    "Import from Bunce, requested by %(by)s at %(time)s: %(pages)s page read.",
+    "Import from Bunce, requested by %(by)s at %(time)s: %(pages)s pages read.",
+    "number",
+)
+IMPORT_DONE = _("Last import from Bunce, requested by %(by)s: ended at %(time)s.")
+IMPORT_ENDED_EARLY = _("Last import from Bunce, requested by %(by)s: cancelled at %(time)s.")
+#: By the names of ``importer.COUNTS``, each with a number.
+IMPORT_COUNTS: Final[Mapping[str, Text]] = {
+    "imported": _("%(n)s added"),
+    "changed": _("%(n)s refreshed"),
+    "unchanged": _("%(n)s unchanged"),
+    "adopted": _("%(n)s linked"),
+    "found": _("%(n)s found that had been in doubt"),
+    "duplicates": _("%(n)s second segments of others"),
+    "reserved": _("%(n)s left to a create that is being checked"),
+    "deleted": _("%(n)s left out because they were deleted here"),
+    "elsewhere": _("%(n)s left out because they belong to another environment"),
+    "refused": _("%(n)s could not be stored, see the workers' log"),
+}
+CHANGED_IN_BUNCE = ngettext_lazy(
+    "%(n)s segment was changed in Bunce.", "%(n)s segments were changed in Bunce.", "number"
+)
+
+LINK_MANY = _("Link selected segments to existing ones…")
+LINK_TITLE = _("Link to existing segments")
+LINK_INTRO = _(
+    "These segments wait to be created, and Bunce has segments with the same name and description."
+    " Linked to them, they are not created a second time. The rows that the import added for them"
+    " are deleted here; nothing is changed in Bunce."
+)
+LINK_UNMATCHED = ngettext_lazy(
+    "%(n)s selected segment has no imported one with the same content that nobody has edited.",
+    "%(n)s selected segments have no imported one with the same content that nobody has edited.",
+    "number",
+)
+LINK_IMPORT_FIRST = _("If Bunce has such segments, import them first.")
+LINK_MORE = _("These are the first %(n)s. Repeat the action for the others.")
+LINK_NONE = _("There is nothing to link.")
+LINK_BUTTON = _("Link")
+LINK_CREATED = _("created in Bunce on %(time)s")
+LINK_IMPORTED = _("imported on %(time)s")
+LINKED = ngettext_lazy(
+    "%(n)d segment was linked to the existing one.",
+    "%(n)d segments were linked to the existing ones.",
+    "n",
+)
+NOT_LINKED = ngettext_lazy(
+    "%(n)d segment was not linked: it was changed, sent or is referred to since.",
+    "%(n)d segments were not linked: they were changed, sent or are referred to since.",
+    "n",
+)
+LINKED_TO = _("Linked to %(id)s")
+GAVE_WAY_TO = _("Its segment in Bunce was linked to segment %(id)s")
+
+PAUSE = _("Pause pushes")
+PAUSE_INTRO = _(
+    "Nothing is created or changed in Bunce until pushes are resumed. Segments can be added and"
+    " edited here; they wait. Requests that are under way are completed, and reads continue."
+)
+PAUSE_REASON = _("Reason")
+PAUSE_REASON_HELP = _("It is shown above the list.")
+PUSHES_PAUSED = _("Pushes are paused.")
+RESUME = _("Resume pushes")
+PUSHES_RESUMED = _("Pushes have resumed.")
+NOT_PAUSED = _("Pushes were not paused.")
+#: For the admin's log, which has no object for them.
+PUSHES_TO_BUNCE = _("Pushes to Bunce")
+PAUSED_FOR = _("Paused: %(reason)s")
+RESUMED_LOG = _("Resumed")
+RELEASED_LOG = _("Released the no_push() block of %(process)s.")
+MOVED_LOG = _("Moved segments from %(elsewhere)s to %(here)s: %(count)s.")
+KEY_ACCEPTED_LOG = _("Accepted the API key as one of this site's account.")
+CANCEL = _("Cancel")
+
 # ── Calls ─────────────────────────────────────────────────────────────────────────────────────
 
 OUTCOME: Final = {
@@ -482,8 +632,10 @@ OUTCOME: Final = {
 DECISION: Final = {
     Decision.ADOPTED: _("Found in Bunce's list at %(time)s and linked: the request had arrived."),
     Decision.ABSENT: _("Not in Bunce's list at %(time)s, so it was safe to send it again."),
+    Decision.RELEASED: _("The segment that it created was given up here on purpose at %(time)s."),
 }
 NO_CALLS = ngettext_lazy("No calls in the last %(n)d day.", "No calls in the last %(n)d days.", "n")
+SENT_TO = _("Sent to %(environment)s.")
 CURL_CREATES = _("Warning: this command creates another segment in Bunce.")
 
 # ── Figures and the page itself ───────────────────────────────────────────────────────────────
@@ -524,6 +676,10 @@ CHANGED_RELOAD = _("This segment was changed while this page was open. Reload th
 # ── The actions of the admin ──────────────────────────────────────────────────────────────────
 
 PUSH_NOW, RETRY, REFRESH = _("Push now"), _("Retry"), _("Refresh from Bunce")
+PUSH_OURS, TAKE_THEIRS, CREATE_AGAIN = _("Push ours"), _("Take theirs"), _("Create again")
+PUSH_OURS_MANY = _("Push ours: replace Bunce's content of selected segments")
+TAKE_THEIRS_MANY = _("Take theirs: replace the content here of selected segments")
+CREATE_AGAIN_MANY = _("Create selected segments again that are gone in Bunce")
 PUSH_MANY = _("Push selected segments now")
 RETRY_MANY = _("Retry selected segments")
 REFRESH_MANY = _("Refresh selected segments from Bunce")
@@ -542,9 +698,29 @@ REFRESHED = ngettext_lazy(
     "%(n)d segments will be refreshed from Bunce; the results appear here.",
     "n",
 )
+TAKEN = ngettext_lazy(
+    "%(n)d segment has Bunce's content now.",
+    "%(n)d segments have Bunce's content now.",
+    "n",
+)
+CREATED_AGAIN = ngettext_lazy(
+    "%(n)d segment will be created in Bunce again; the result appears here.",
+    "%(n)d segments will be created in Bunce again; the results appear here.",
+    "n",
+)
 NOT_PUSHED = ngettext_lazy(
-    "%(n)d segment was skipped: only segments that wait or differ in Bunce can be pushed.",
-    "%(n)d segments were skipped: only segments that wait or differ in Bunce can be pushed.",
+    "%(n)d segment was skipped: only segments that wait can be pushed.",
+    "%(n)d segments were skipped: only segments that wait can be pushed.",
+    "n",
+)
+NOT_DIFFERENT = ngettext_lazy(
+    "%(n)d segment was skipped: it does not differ in Bunce.",
+    "%(n)d segments were skipped: they do not differ in Bunce.",
+    "n",
+)
+NOT_GONE = ngettext_lazy(
+    "%(n)d segment was skipped: only segments that are gone in Bunce can be created again.",
+    "%(n)d segments were skipped: only segments that are gone in Bunce can be created again.",
     "n",
 )
 NOT_RETRIED = ngettext_lazy(
@@ -556,6 +732,15 @@ NOT_REFRESHED = ngettext_lazy(
     "%(n)d segment was skipped: Bunce does not have it yet.",
     "%(n)d segments were skipped: Bunce does not have them yet.",
     "n",
+)
+NOT_HERE = ngettext_lazy(
+    "%(n)d segment was skipped: it belongs to another environment.",
+    "%(n)d segments were skipped: they belong to another environment.",
+    "n",
+)
+OTHER_DIFFERENCE = _(
+    "Nothing was done: the content here or in Bunce has changed since the page was shown. Check the"
+    " difference, and choose again."
 )
 LOOKED_FOR = ngettext_lazy(
     "%(n)d segment will be searched for in Bunce's list when Bunce has certainly finished.",

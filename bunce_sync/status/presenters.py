@@ -6,9 +6,10 @@ They are chosen from the texts of ``messages.py``, whose placeholders are filled
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import get_args
+from typing import Any, Final, Literal, get_args
+from urllib.parse import urlsplit
 
 from django.utils import formats, timezone
 
@@ -24,10 +25,14 @@ from bunce_sync.routing import (
 from bunce_sync.status import messages
 from bunce_sync.status.messages import MessageTemplate, Permission, Step, Steps, Text
 from bunce_sync.status.status import (
+    BlockHold,
+    Pause,
     PausedOperation,
     RateLimiterStatus,
     SyncStatus,
 )
+
+REHOME_COMMAND: Final = "python manage.py bunce_rehome"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +46,8 @@ class StatusMessage:
         detail: Bunce's message or a technical detail, not translated; often empty.
         from_bunce: whether ``detail`` is Bunce's message.
         urgent: whether nothing is sent before a person acts.
+        command: a command line that ``action`` contains; or empty.
+        remedy: what a person may choose in the panel to end this; or empty.
     """
 
     summary: str
@@ -49,6 +56,8 @@ class StatusMessage:
     detail: str = ""
     from_bunce: bool = False
     urgent: bool = False
+    command: str = ""
+    remedy: Literal["", "resume"] = ""
 
 
 # ── Segments ──────────────────────────────────────────────────────────────────────────────────
@@ -66,6 +75,15 @@ def describe_segment(
         status: of the whole sync; it explains why a waiting row waits.
         permissions: what the reader may do. Buttons are named only to readers who have them.
     """
+    if not segment.is_here:
+        return _render(
+            messages.SEGMENT_ELSEWHERE,
+            urgent=False,
+            elsewhere=describe_environment(segment.environment),
+            here=describe_environment(status.environment),
+        )
+    if hold := _find_hold(segment, status):
+        return _describe_hold(messages.SEGMENT_HELD, hold, status.now)
     blocker = _find_blocker(_next_operation(segment), status)
     steps = [*blocker.steps] or _resolve(_next_steps(segment, status.now), permissions)
     if segment.refresh_requested_at is not None:
@@ -86,6 +104,66 @@ def describe_segment(
         detail=detail,
         from_bunce=from_bunce,
     )
+
+
+def describe_environment(environment: str) -> str:
+    """Return an environment in words, such as “live (api.bunce.so)”."""
+    url, _separator, kind = environment.partition(" ")
+    parts = urlsplit(url)
+    usual = {"http": 80, "https": 443}.get(parts.scheme) == parts.port
+    return f"{kind} ({parts.hostname if usual else parts.netloc})"
+
+
+def is_held(segment: Segment, status: SyncStatus) -> bool:
+    """Return whether a waiting segment is held: by the pause, a block, or an import."""
+    operation = _next_operation(segment)
+    return _find_hold(segment, status) is not None or bool(_holding(operation, status))
+
+
+def _find_hold(segment: Segment, status: SyncStatus) -> BlockHold | None:
+    if segment.status != Status.PENDING or segment.hold_id is None:
+        return None
+    return next((hold for hold in status.holds if hold.id == segment.hold_id), None)
+
+
+def _holding(operation: Operation | None, status: SyncStatus) -> list[StatusMessage]:
+    """Return what a person or an import has held of this operation."""
+    holding = []
+    if status.pause and operation in (Operation.CREATE, Operation.UPDATE):
+        holding.append(_describe_pause(status.pause, status.now))
+    run = status.imported
+    if operation == Operation.CREATE and run and run.holds_creates:
+        since = format_time(run.requested_at, status.now)
+        holding.append(_render(messages.CREATES_HELD, urgent=False, since=since))
+    return holding
+
+
+def _describe_pause(pause: Pause, now: datetime) -> StatusMessage:
+    message = _render(
+        messages.PAUSED,
+        urgent=False,
+        by=pause.by,
+        since=format_time(pause.since, now),
+        reason=pause.reason or str(messages.NO_REASON),
+    )
+    return replace(message, remedy="resume")
+
+
+def _describe_hold(template: MessageTemplate, hold: BlockHold, now: datetime) -> StatusMessage:
+    return _render(
+        template,
+        urgent=False,
+        since=format_time(hold.since, now),
+        count=formats.number_format(hold.segments, use_l10n=True, force_grouping=True),
+        process=hold.process,
+        reason=hold.reason or str(messages.NO_REASON),
+        command=release_command(hold.id),
+    )
+
+
+def release_command(hold: int) -> str:
+    """Return the command that releases the segments of a ``no_push()`` block."""
+    return f"python manage.py bunce_resume --hold {hold}"
 
 
 def is_paused(segment: Segment, status: SyncStatus) -> bool:
@@ -119,6 +197,8 @@ def _cause(segment: Segment, now: datetime) -> Text:
     match Status(segment.status):
         case Status.SENDING:
             return _fill(messages.CAUSE_SENDING, time=format_time(segment.sent_at, now))
+        case Status.SYNCED if not code and segment.is_untouched_import:
+            return _fill(messages.CAUSE_IMPORTED, time=format_time(segment.imported_at, now))
         case Status.SYNCED if not code:
             return _fill(messages.CAUSE_SYNCED, time=format_time(segment.synced_at, now))
         case Status.SYNCED if code not in messages.ACTION_SYNCED:
@@ -204,6 +284,8 @@ def _find_blocker(operation: Operation | None, status: SyncStatus) -> _Blocker:
         return _NO_BLOCKER
     if problems := problems_to_fix(status):
         return _Blocker((problems[0].summary, problems[0].action))
+    if holding := _holding(operation, status):
+        return _Blocker(tuple(text for one in holding for text in (one.summary, one.action)))
     limiter = describe_rate_limiter(status.rate_limiter, status.now)
     paused = _find_paused(operation, status)
     if paused is None:
@@ -222,6 +304,12 @@ def _find_paused(operation: Operation | None, status: SyncStatus) -> PausedOpera
     return next((paused for paused in status.operations if paused.operation == operation), None)
 
 
+def reason_to_wait(status: SyncStatus, *operations: Operation) -> str:
+    """Return why requests of these operations are not made at once; empty if they are."""
+    blockers = (_find_blocker(operation, status) for operation in operations)
+    return next((" ".join(blocker.steps) for blocker in blockers if blocker.steps), "")
+
+
 def reasons_to_wait(status: SyncStatus) -> list[StatusMessage]:
     """Return everything that keeps requests waiting, urgent reasons first."""
     problems = problems_to_fix(status)
@@ -235,7 +323,31 @@ def reasons_to_wait(status: SyncStatus) -> list[StatusMessage]:
         for paused in status.operations
         if not (problems and paused.until is None)
     ]
+    reasons += held_back(status)
     return sorted(reasons, key=lambda reason: not reason.urgent)
+
+
+def held_back(status: SyncStatus) -> list[StatusMessage]:
+    """Return what people, code or an import hold back, and what belongs to other environments."""
+    reasons = _holding(Operation.CREATE, status)
+    reasons += [
+        _describe_hold(messages.BLOCK_HOLDS, hold, status.now)
+        for hold in status.holds
+        if hold.segments
+    ]
+    reasons += [
+        _render(
+            messages.ELSEWHERE,
+            urgent=False,
+            number=count,
+            n=formats.number_format(count, use_l10n=True, force_grouping=True),
+            elsewhere=describe_environment(environment),
+            here=describe_environment(status.environment),
+            command=REHOME_COMMAND,
+        )
+        for environment, count in sorted(status.elsewhere.items())
+    ]
+    return reasons
 
 
 def problems_to_fix(status: SyncStatus) -> list[StatusMessage]:
@@ -246,6 +358,9 @@ def problems_to_fix(status: SyncStatus) -> list[StatusMessage]:
         problems.append(_render(messages.BAD_SETTING, urgent=True, problem=problem))
     elif status.key_missing:
         problems.append(_render(messages.NO_KEY, urgent=True))
+    elif status.strange_key_since is not None:
+        since = format_time(status.strange_key_since, status.now)
+        problems.append(_render(messages.STRANGE_KEY, urgent=True, since=since))
     if status.sweep.late:
         template = messages.NEVER_SWEPT if status.sweep.at is None else _late_sweep(status)
         problems.append(
@@ -378,12 +493,12 @@ def format_time(at: datetime | None, now: datetime) -> str:
     return text if local.date() == today else f"{formats.date_format(local)} {text}"
 
 
-def _fill(text: Text, **values: str) -> str:
-    return str(text) % values
+def _fill(text: Text, **values: Any) -> str:
+    return str(text % values)
 
 
 def _render(
-    template: MessageTemplate, *, urgent: bool, detail: str = "", **values: str
+    template: MessageTemplate, *, urgent: bool, detail: str = "", **values: Any
 ) -> StatusMessage:
     return StatusMessage(
         summary=_fill(template.summary, **values),
@@ -391,4 +506,5 @@ def _render(
         action=_fill(template.action, **values),
         detail=detail,
         urgent=urgent,
+        command=values.get("command", ""),
     )

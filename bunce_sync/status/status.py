@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final, Literal
+
+from django.db.models import Count
 
 from bunce_sync import database
 from bunce_sync.choices import Sweeper
 from bunce_sync.conf import conf
 from bunce_sync.exceptions import ConfigurationError
 from bunce_sync.models import SyncState
-from bunce_sync.status.counts import Bucket, count_requests, count_segments
+from bunce_sync.status.counts import (
+    Bucket,
+    count_changed_in_bunce,
+    count_elsewhere,
+    count_requests,
+    count_segments,
+)
 from bunce_sync.sync import list_scan, rate_limiter, shared_state
 from bunce_sync.sync.work import KINDS
 
@@ -107,6 +115,68 @@ class Scan:
 
 
 @dataclass(frozen=True, slots=True)
+class Pause:
+    """The pause of all pushes by a person.
+
+    Attributes:
+        by: who paused.
+        reason: why, in that person's words.
+        since: when.
+    """
+
+    by: str
+    reason: str
+    since: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class BlockHold:
+    """A ``no_push()`` block that has not ended, or whose process died.
+
+    Attributes:
+        id: for ``bunce_resume --hold``.
+        process: user, host and process id.
+        reason: what the block is for; may be empty.
+        since: when it began.
+        segments: how many segments it holds.
+    """
+
+    id: int
+    process: str
+    reason: str
+    since: datetime
+    segments: int
+
+
+@dataclass(frozen=True, slots=True)
+class ImportStatus:
+    """The open import, or the last one.
+
+    Attributes:
+        requested_by: who asked for it.
+        requested_at: when.
+        finished_at: when it ended; None while it is open.
+        cancelled: whether it was ended before it was complete.
+        adopt: whether it links waiting segments, and so holds creates back while it is open.
+        pages: of Bunce's list, read so far.
+        counts: what was done with Bunce's segments, see ``importer.COUNTS``.
+    """
+
+    requested_by: str
+    requested_at: datetime
+    finished_at: datetime | None
+    cancelled: bool
+    adopt: bool
+    pages: int
+    counts: Mapping[str, int]
+
+    @property
+    def holds_creates(self) -> bool:
+        """Whether no segment is created until it ends."""
+        return self.adopt and self.finished_at is None
+
+
+@dataclass(frozen=True, slots=True)
 class SyncStatus:
     """The status of the sync. All times are the database's.
 
@@ -121,7 +191,15 @@ class SyncStatus:
         sweep: the last one.
         scan: the one under way.
         hour: the requests of the last hour, oldest first.
+        environment: where segments are sent, as in ``Segment.environment``.
         operations: those that are paused.
+        pause: of all pushes by a person, if there is one.
+        holds: the ``no_push()`` blocks.
+        elsewhere: how many segments belong to other environments, by environment.
+        strange_key_since: since when the key seems to belong to another account; None if it does
+            not.
+        imported: the open import, or else the last one.
+        changed_in_bunce: how many segments were changed in Bunce and not settled since.
     """
 
     now: datetime
@@ -134,7 +212,14 @@ class SyncStatus:
     sweep: Sweep
     scan: Scan | None
     hour: tuple[Bucket, ...]
+    environment: str
     operations: tuple[PausedOperation, ...] = ()
+    pause: Pause | None = None
+    holds: tuple[BlockHold, ...] = ()
+    elsewhere: Mapping[str, int] = field(default_factory=dict)
+    strange_key_since: datetime | None = None
+    imported: ImportStatus | None = None
+    changed_in_bunce: int = 0
 
 
 def get_status() -> SyncStatus:
@@ -142,6 +227,7 @@ def get_status() -> SyncStatus:
     state, now = shared_state.read()
     configuration_problem = _configuration_problem()
     requests = rate_limiter.usage(since=now - _window())
+    pause, holds = _holds()
     return SyncStatus(
         now=now,
         counts=count_segments(),
@@ -153,7 +239,14 @@ def get_status() -> SyncStatus:
         sweep=_sweep(state, now, first_request=requests.oldest),
         scan=_scan(state),
         hour=count_requests(now),
+        environment=conf.environment,
         operations=_paused_operations(now),
+        pause=pause,
+        holds=holds,
+        elsewhere=count_elsewhere(),
+        strange_key_since=_strange_key_since(state),
+        imported=_last_import(),
+        changed_in_bunce=count_changed_in_bunce(),
     )
 
 
@@ -191,6 +284,39 @@ def _rate_limiter(state: SyncState, now: datetime) -> RateLimiterStatus:
         since=state.blocked_since,
         detail=state.blocked_detail,
         asked_until=state.asked_until if paused else None,
+    )
+
+
+def _holds() -> tuple[Pause | None, tuple[BlockHold, ...]]:
+    """Return the pause of all pushes, if there is one, and the ``no_push()`` blocks."""
+    pause, blocks = None, []
+    for hold in database.holds().annotate(count=Count("segments")).order_by("pk"):
+        if hold.pauses_all:
+            pause = Pause(by=hold.by, reason=hold.reason, since=hold.since)
+        else:
+            blocks.append(BlockHold(hold.pk, hold.by, hold.reason, hold.since, hold.count))
+    return pause, tuple(blocks)
+
+
+def _strange_key_since(state: SyncState) -> datetime | None:
+    try:
+        return state.strange_since if state.strange_key == conf.key_digest else None
+    except ConfigurationError:
+        return None
+
+
+def _last_import() -> ImportStatus | None:
+    run = database.import_runs().order_by("-pk").defer("scan").first()
+    if run is None:
+        return None
+    return ImportStatus(
+        requested_by=run.requested_by,
+        requested_at=run.requested_at,
+        finished_at=run.finished_at,
+        cancelled=run.cancelled,
+        adopt=run.adopt,
+        pages=run.pages,
+        counts=run.counts,
     )
 
 

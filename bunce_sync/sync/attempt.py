@@ -55,9 +55,13 @@ class Attempt(ABC, Generic[T]):
     #: Whether it only examines: with a key or an address of this process alone, a failure must not
     #: pause the requests of the workers.
     examines: bool = False
+    #: Whether it may be made with a key that is not known to belong to the account of this site.
+    any_key: bool = False
     #: Queue for a slot even if enough others are waiting.
     must_wait: bool = False
 
+    #: Of a create, see ``ApiCall.listed_digest``.
+    listed_digest: str = ""
     call: ApiCall
     permit: Permit
     is_probe: bool = False
@@ -111,13 +115,17 @@ class Attempt(ABC, Generic[T]):
                     return False
                 self.is_probe = self.admit()
                 self.permit = rate_limiter.take_permit(
-                    self.rows.operation, max_wait=budget.wait_left, must_wait=self.must_wait
+                    self.rows.operation,
+                    max_wait=budget.wait_left,
+                    must_wait=self.must_wait,
+                    any_key=self.any_key or self.examines,
                 )
                 self.call = database.calls().create(
                     segment_id=self.segment_id,
                     operation=self.rows.operation,
                     path=self.path[:PATH_LENGTH],
                     body=self.body,
+                    listed_digest=self.listed_digest,
                     started_at=self.permit.slot,
                 )
         except clock.ClockJumped as jumped:
@@ -129,7 +137,7 @@ class Attempt(ABC, Generic[T]):
         """Wait for the slot and make the request. Every error becomes a result."""
         if self.permit.wait:
             budget.wait(self.permit.wait)
-            if shared_state.is_paused():
+            if shared_state.is_paused() or self.is_held():
                 return Result(Outcome.NOT_SENT, code=PERMIT_EXPIRED)
         record = self.permit.record
         try:
@@ -212,6 +220,10 @@ class Attempt(ABC, Generic[T]):
         if not self.reports_operation:
             return False
         return circuit_breaker.admit(self.rows, segment_id=self.segment_id)
+
+    def is_held(self) -> bool:
+        """Return whether the request must not be made after the wait for its slot."""
+        return False
 
     @abstractmethod
     def send(self, record: RequestRecord) -> T:

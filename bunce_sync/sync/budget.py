@@ -78,6 +78,7 @@ class Kind:
         operations: the segments for which its requests are made.
         report: a sentence's part about confirmed requests, with %s for their number and noun.
         noun: what one request is about, in the singular.
+        count_due: returns how much of it could be worked on now: segments, or imports.
     """
 
     name: str
@@ -87,10 +88,12 @@ class Kind:
     operations: tuple[OperationRows, ...]
     report: str
     noun: str
+    count_due: Callable[[], int]
 
-    def count_due(self) -> int:
-        """Return how many segments this kind could work on now."""
-        return sum(rows.waiting().order_by().count() for rows in self.operations)
+
+def count_waiting(*operations: OperationRows) -> int:
+    """Return how many segments wait for any of the operations and could be worked on now."""
+    return sum(rows.waiting().order_by().count() for rows in operations)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,11 +12,11 @@ from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from django.db.models import Exists, F, Q
+from django.db.models import Exists, F, Q, QuerySet
 
 from bunce_sync import database
 from bunce_sync.choices import Operation, Outcome, Reason
@@ -56,8 +56,8 @@ class OperationRows:
     Attributes:
         condition: selects them, whether or not they can be sent now.
         waiting: returns those that could be sent now.
-        expected: returns those that may need the operation, now or later. A pause of an operation
-            that no row needs would never end: no request would probe it.
+        is_expected: returns whether the operation may be needed, now or later. A pause of an
+            operation that nothing needs would never end: no request would probe it.
         requeue: makes the rows wait again that got the same response before it was known to be the
             operation's; takes its state, returns how many rows changed.
     """
@@ -65,7 +65,7 @@ class OperationRows:
     operation: Operation
     condition: Q
     waiting: Callable[[], SegmentQuerySet]
-    expected: Callable[[], SegmentQuerySet]
+    is_expected: Callable[[], bool]
     requeue: Callable[[OperationState], int]
 
 
@@ -78,7 +78,7 @@ def admit(rows: OperationRows, *, segment_id: int | None = None) -> bool:
     Raises:
         OperationPaused: the operation is paused, and the request may not probe.
     """
-    states = database.operation_states().filter(pk=rows.operation)
+    states = database.operation_states().filter(operation=rows.operation)
     state = states.filter(blocked_until__isnull=False).annotate(now=DatabaseNow()).first()
     if state is None:
         return False
@@ -100,14 +100,14 @@ def admit(rows: OperationRows, *, segment_id: int | None = None) -> bool:
 
 def is_closed(operation: Operation) -> Q:
     """Return the condition that an operation is not paused, for use within another query."""
-    paused = database.operation_states().filter(pk=operation, blocked_until__isnull=False)
+    paused = database.operation_states().filter(operation=operation, blocked_until__isnull=False)
     return Q(~Exists(paused))
 
 
 def without_paused(segments: SegmentQuerySet, *operations: OperationRows) -> SegmentQuerySet:
     """Return those of the segments whose operation is not paused, or that may probe."""
     by_operation = {rows.operation: rows for rows in operations}
-    paused = database.operation_states().filter(pk__in=[*by_operation], blocked_until__isnull=False)
+    paused = _paused(by_operation)
     for state in paused.annotate(now=DatabaseNow()):
         rows = by_operation[Operation(state.operation)]
         if _paused_until(state) > state.now:
@@ -131,7 +131,7 @@ def report_operation(
         Whether the failure concerns the operation, not only the row.
     """
     operation = Operation(call.operation)
-    states = database.operation_states().filter(pk=operation)
+    states = database.operation_states().filter(operation=operation)
     if result.succeeded:
         # This success does not end a failure that began after its permit was given.
         if permit.operations_failing and states.delete()[0]:
@@ -182,23 +182,30 @@ def requeue_refused(*operations: OperationRows) -> int:
     Call it outside transactions that hold an operation's row.
     """
     by_operation = {rows.operation: rows for rows in operations}
-    states = database.operation_states().filter(pk__in=[*by_operation], blocked_until__isnull=False)
+    states = _paused(by_operation)
     return sum(by_operation[Operation(state.operation)].requeue(state) for state in states)
 
 
 def forget_idle(*operations: OperationRows) -> None:
     """End the pauses of operations that no row needs."""
     paused = set(
-        database.operation_states().filter(blocked_until__isnull=False).values_list("pk", flat=True)
+        database.operation_states()
+        .filter(blocked_until__isnull=False)
+        .values_list("operation", flat=True)
     )
     for rows in operations:
-        if rows.operation in paused and not rows.expected().exists():
+        if rows.operation in paused and not rows.is_expected():
             forget(rows.operation)
 
 
 def forget(operation: Operation) -> None:
     """Delete the state of an operation: its failures are over."""
-    database.operation_states().filter(pk=operation).delete()
+    database.operation_states().filter(operation=operation).delete()
+
+
+def _paused(operations: Iterable[Operation]) -> QuerySet[OperationState]:
+    states = database.operation_states().filter(operation__in=[*operations])
+    return states.filter(blocked_until__isnull=False)
 
 
 def _is_same(state: OperationState, result: Result) -> bool:
@@ -218,10 +225,11 @@ def _paused_until(state: OperationState) -> datetime:
 
 def _lock(operation: Operation, result: Result) -> tuple[OperationState, datetime]:
     """Lock the operation's row, which is created if needed; return it and the database's time."""
-    states = database.operation_states().filter(pk=operation)
+    states = database.operation_states().filter(operation=operation)
     if not states.update(failures=F("failures")):
         database.operation_states().get_or_create(
-            pk=operation,
+            environment=conf.environment,
+            operation=operation,
             defaults={
                 "code": result.code,
                 "http_status": result.http_status,
@@ -242,7 +250,7 @@ def _fails_alone(call: ApiCall, result: Result) -> bool:
     """
     if call.segment_id is None:
         return False
-    calls = database.calls().filter(operation=call.operation)
+    calls = database.calls_here().filter(operation=call.operation)
     refused = (
         calls.filter(segment_id=call.segment_id, code=result.code)
         .exclude(pk=call.pk)

@@ -185,6 +185,8 @@ def _move_times_back(*, now: datetime, by: timedelta) -> None:
         (database.calls(), "started_at"),
         (database.sync_state(), "swept_at"),
         (database.sync_state(), "scan_lease_until"),
+        (database.import_runs(), "scan_lease_until"),
+        (database.sync_state(), "key_checked_until"),
     ):
         ahead = rows.filter(**{f"{field}__gt": now})
         changes = {field: F(field) - by}

@@ -1,8 +1,8 @@
 """The resumable walk over Bunce's list, page by page, apart from what is done with a page.
 
-Its progress is kept in the shared row and written after each page, so it survives a kill at any
-point, and a lease keeps several processes from scanning at once. A ``PageHandler`` says what the
-pages are for.
+Its progress is written after each page, so it survives a kill at any point, and a lease keeps
+several processes from scanning at once. A ``PageHandler`` says what the pages are for and which
+row keeps the progress: reconciliation and each import have a walk of their own.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import uuid
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Literal, Protocol, Self, get_args
@@ -23,9 +24,8 @@ from bunce_sync.choices import Operation
 from bunce_sync.client import Page, Position, RemoteSegment, RequestRecord
 from bunce_sync.conf import conf
 from bunce_sync.functions import DatabaseNow
-from bunce_sync.models import SyncState
 from bunce_sync.results import REFUSED_CONTENT, Result
-from bunce_sync.sync import circuit_breaker, shared_state
+from bunce_sync.sync import account, circuit_breaker, shared_state
 from bunce_sync.sync.attempt import Attempt, client
 from bunce_sync.sync.budget import Budget, Progress, attempt_each
 from bunce_sync.sync.circuit_breaker import OperationPaused, OperationRows
@@ -134,11 +134,24 @@ class PageHandler(Protocol):
     def rows(self) -> OperationRows:
         """The segments the scan is for."""
 
+    @property
+    def store(self) -> QuerySet[Any]:
+        """The row that keeps the progress and the lease, which has the three ``scan`` fields."""
+
+    @property
+    def is_atomic(self) -> bool:
+        """Whether a page is used and the progress written in one transaction."""
+
     def is_wanted(self) -> bool:
         """Return whether a new scan is to begin."""
 
-    def on_page(self, segments: Sequence[RemoteSegment], scan: Scan) -> None:
-        """Use one page. ``scan`` is the progress before it; repeating a page does no harm."""
+    def on_page(self, segments: Sequence[RemoteSegment], scan: Scan, *, asked_at: datetime) -> None:
+        """Use one page; repeating a page does no harm.
+
+        Args:
+            scan: the progress before the page.
+            asked_at: the database's time before the page was requested.
+        """
 
     def may_stop(self, scan: Scan) -> bool:
         """Return whether nothing that may be on later pages is needed."""
@@ -156,13 +169,64 @@ class ListPage(Attempt[Page]):
     # One worker scans, and pushes would crowd it out.
     must_wait = True
 
-    def __init__(self, position: Position, rows: OperationRows) -> None:
+    def __init__(self, position: Position, rows: OperationRows, *, any_key: bool = False) -> None:
         self.rows = rows
         self.position = position
+        self.any_key = any_key
         super().__init__(f"/segments?page={position.page}&per_page={position.per_page}")
 
     def send(self, record: RequestRecord) -> Page:
         return client().list_page(self.position, record=record)
+
+
+class Reading:
+    """A walk over the whole list by one process, which keeps no progress for others.
+
+    For commands that only look: a preview of an import, or what belongs to which account.
+
+    Args:
+        rows: the segments it is for.
+        any_key: read even with a key that may belong to another account.
+
+    Attributes:
+        scan: how far it is.
+        ended: whether the whole list was read.
+    """
+
+    def __init__(self, rows: OperationRows, *, any_key: bool = False) -> None:
+        self.rows = rows
+        self.any_key = any_key
+        self.ended = False
+        now = shared_state.now()
+        self.scan = Scan(
+            started_at=now,
+            kept_at=now,
+            environment=conf.environment,
+            position=Position(per_page=shared_state.page_size()),
+        )
+
+    def read_page(self, budget: Budget) -> tuple[Sequence[RemoteSegment], datetime] | None:
+        """Read the next page.
+
+        Returns:
+            Its segments, and the database's time before it was requested; None if it could not be
+            read, so that the next call tries it again.
+
+        Raises:
+            ConfigurationError, NoPermit: no request was made.
+        """
+        attempt = ListPage(self.scan.position, self.rows, any_key=self.any_key)
+        result = attempt.run(budget)
+        if attempt.value is None or result is None or not result.succeeded:
+            smaller = result and _with_smaller_pages(self.scan, result)
+            if smaller:
+                circuit_breaker.forget(Operation.LIST)
+                self.scan = smaller
+            return None
+        _remember_page_size(self.scan)
+        self.scan = self.scan.after(attempt.value)
+        self.ended = attempt.value.next is None
+        return attempt.value.segments, attempt.call.started_at
 
 
 class Walk:
@@ -180,14 +244,14 @@ class Walk:
 
     def begin(self) -> None:
         """Take the lease, and resume the scan or begin one."""
-        state, now = shared_state.read()
+        now = shared_state.now()
         free = Q(scan_lease_until__isnull=True) | Q(scan_lease_until__lte=DatabaseNow())
-        states = database.sync_state().filter(free)
-        if not states.update(scan_token=self.token, scan_lease_until=_lease_end()):
+        free_store = self.handler.store.filter(free)
+        if not free_store.update(scan_token=self.token, scan_lease_until=_lease_end()):
             return
         kept = self._mine().values_list("scan", flat=True).get()
         scan = Scan.from_json(kept) if kept else None
-        first = Position(per_page=_page_size(state))
+        first = Position(per_page=shared_state.page_size())
         if (
             scan
             and timedelta(0) <= now - scan.kept_at < STALE
@@ -222,16 +286,26 @@ class Walk:
         if attempt.value is None or result is None or not result.succeeded:
             self._after_failure(result)
             return False
-        self.use_page(attempt.value)
+        self.use_page(attempt.value, asked_at=attempt.call.started_at)
         return True
 
-    def use_page(self, page: Page) -> None:
-        """Hand a page to the handler, and write the progress; or end or restart the scan."""
-        scan = self.scan
-        if scan is None:
+    def use_page(self, page: Page, *, asked_at: datetime) -> None:
+        """Hand a page to the handler, and write the progress; or end or restart the scan.
+
+        Args:
+            asked_at: the database's time before the page was requested.
+        """
+        if self.scan is None:
             return
-        _remember_page_size(scan)
-        self.handler.on_page(page.segments, scan)
+        _remember_page_size(self.scan)
+        if self.handler.is_atomic:
+            with database.atomic():
+                self._use_page(self.scan, page, asked_at)
+        else:
+            self._use_page(self.scan, page, asked_at)
+
+    def _use_page(self, scan: Scan, page: Page, asked_at: datetime) -> None:
+        self.handler.on_page(page.segments, scan, asked_at=asked_at)
         scan = self.scan = scan.after(page)
         if self.handler.may_stop(scan):
             self._end(scan)
@@ -242,6 +316,8 @@ class Walk:
                 self._end(scan)
         elif not self._keep(scan):
             self.scan = None  # the lease ended, and another process has it
+            if self.handler.is_atomic:
+                transaction.set_rollback(True, using=database.alias())
 
     def release(self) -> None:
         """Give the lease back."""
@@ -256,7 +332,7 @@ class Walk:
 
     def _end(self, scan: Scan) -> None:
         self.scan = None
-        with database.atomic():
+        with nullcontext() if self.handler.is_atomic else database.atomic():
             self.handler.on_end(scan)
             # Segments first, the shared row last, as in a push: the other order could deadlock.
             if not self._mine().update(scan=None):
@@ -282,8 +358,8 @@ class Walk:
             self._mine().update(scan=None)
         self.scan = smaller
 
-    def _mine(self) -> QuerySet[SyncState]:
-        return database.sync_state().filter(scan_token=self.token)
+    def _mine(self) -> QuerySet[Any]:
+        return self.handler.store.filter(scan_token=self.token)
 
 
 def run(handler: PageHandler, budget: Budget) -> Progress:
@@ -295,7 +371,8 @@ def run(handler: PageHandler, budget: Budget) -> Progress:
     Raises:
         ConfigurationError: the key is missing or a setting cannot be used.
     """
-    client()
+    if not account.is_known(budget):
+        return Progress()
     walk = Walk(handler)
     walk.begin()
     try:
@@ -314,14 +391,6 @@ def is_under_way() -> bool:
 
 def _lease_end() -> CombinedExpression:
     return DatabaseNow() + timedelta(seconds=conf.request_deadline + LEASE_MARGIN)
-
-
-def _page_size(state: SyncState) -> int:
-    """Return the rows to request: fewer than configured where Bunce refused that before."""
-    known = state.list_page or {}
-    if known.get("environment") != conf.environment:
-        return conf.PAGE_SIZE
-    return min(conf.PAGE_SIZE, int(known["size"]))
 
 
 def _with_smaller_pages(scan: Scan, result: Result) -> Scan | None:
@@ -347,5 +416,4 @@ def _remember_page_size(scan: Scan) -> None:
     """Store the size of a page that Bunce accepted, if it refuses the configured one."""
     size = scan.position.per_page
     if scan.pages == 0 and size < conf.PAGE_SIZE:
-        known = {"environment": scan.environment, "size": size}
-        database.sync_state().update(list_page=known)
+        database.sync_state().update(list_page={"size": size})

@@ -14,6 +14,7 @@ import math
 import random
 import time
 import uuid
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
@@ -38,9 +39,9 @@ from bunce_sync.exceptions import ConfigurationError
 from bunce_sync.functions import DatabaseNow
 from bunce_sync.models import ApiCall, OperationState, Segment, SegmentQuerySet
 from bunce_sync.results import LINKED_ELSEWHERE, SHARED, Result
-from bunce_sync.sync import circuit_breaker, shared_state
+from bunce_sync.sync import account, circuit_breaker, events, holds, linking, shared_state
 from bunce_sync.sync.attempt import Attempt, client
-from bunce_sync.sync.budget import Budget, Kind, Progress, attempt_each
+from bunce_sync.sync.budget import Budget, Kind, Progress, attempt_each, count_waiting
 from bunce_sync.sync.circuit_breaker import OperationRows
 from bunce_sync.sync.rate_limiter import NoPermit
 from bunce_sync.transitions import MOST_ATTEMPTS, Claim
@@ -54,12 +55,16 @@ OLDEST = 100
 #: when its budget is used up.
 PERMITS_PER_WORKER = 10
 #: The fields a claim reads. No times: a row whose times cannot be read is sent as well.
-CLAIMED = (*Segment.CREATE_FIELDS, "bunce_id", "status", "attempts", "sent_digest", "listed_digest")
+CLAIMED = (
+    *Segment.CREATE_FIELDS,
+    *("bunce_id", "status", "attempts", "sent_digest", "listed_digest", "settled"),
+    "environment",
+)
 #: The fields that recording a result reads.
 RECORDED = (
     *Segment.CREATE_FIELDS,
-    *("status", "lease_token", "sent_digest", "listed_digest"),
-    *("bunce_id", "bunce_name", "bunce_description"),
+    *("status", "lease_token", "sent_digest", "listed_digest", "settled", "last_code"),
+    *("bunce_id", "bunce_name", "bunce_description", "shown_digest", "environment"),
 )
 
 
@@ -69,12 +74,18 @@ class Push(Attempt[RemoteSegment]):
     Args:
         row: as last read; its content is what will be sent.
         must_wait: queue for a slot even if enough others are waiting.
+
+    Attributes:
+        collided: another row has the segment that the response is about.
+        took_over: that row was imported, and has given way.
     """
 
+    collided = False
+    took_over = False
+
     def __init__(self, row: Segment, *, must_wait: bool = False) -> None:
-        names = Segment.CREATE_FIELDS if row.bunce_id is None else Segment.UPDATE_FIELDS
-        content = row.content(names)
-        digests = row.digests_of(content)
+        content = content_to_send(row)
+        digests = row.digests_of(row.content(Segment.CREATE_FIELDS))
         self.row = row
         self.must_wait = must_wait
         self.claim = Claim(
@@ -85,7 +96,12 @@ class Push(Attempt[RemoteSegment]):
             listed_digest=digests["listed_digest"],
             bunce_id=row.bunce_id,
             attempts=min(row.attempts, MOST_ATTEMPTS) + 1,
+            environment=conf.environment,
+            came_from=row.environment,
+            settled=_settled(row, content),
         )
+        if self.claim.creates:
+            self.listed_digest = self.claim.listed_digest
         self.rows = CREATES if self.claim.creates else UPDATES
         path = "/segments" if row.bunce_id is None else f"/segments/{row.bunce_id}"
         super().__init__(path, segment_id=row.pk, body=content)
@@ -102,9 +118,11 @@ class Push(Attempt[RemoteSegment]):
             self.claim, now=DatabaseNow(), lease=timedelta(seconds=conf.LEASE)
         )
         # Nearly always every check passes, so one query makes all of them and claims the row.
-        clear = due.filter(circuit_breaker.is_closed(self.claim.operation))
+        operation = self.claim.operation
+        clear = due.filter(circuit_breaker.is_closed(operation), holds.not_held())
         if self.claim.creates:
-            clear = clear.exclude(Exists(_earlier_creates(OuterRef("pk"))))
+            earlier = linking.creates_that_may_have_arrived(OuterRef("pk"))
+            clear = clear.exclude(Exists(earlier))
         self._checks_passed = bool(clear.lock_available().update_sync_fields(**values))
         if self._checks_passed:
             return True
@@ -122,7 +140,13 @@ class Push(Attempt[RemoteSegment]):
         return bool(restored)
 
     def admit(self) -> bool:
-        return False if self._checks_passed else super().admit()
+        if self._checks_passed:
+            return False
+        holds.admit(self.claim.operation)
+        return super().admit()
+
+    def is_held(self) -> bool:
+        return holds.is_paused()
 
     def send(self, record: RequestRecord) -> RemoteSegment:
         if self.claim.bunce_id is None:
@@ -136,15 +160,18 @@ class Push(Attempt[RemoteSegment]):
         try:
             return super().record(result)
         except IntegrityError:
-            linked = _unless_linked(result)
-            if linked is result:
+            if self.collided or result.segment is None or _unless_linked(result) is result:
                 raise
-            return super().record(linked)
+            self.collided = True
+            return super().record(result)
 
     def prepare(self, result: Result) -> Result:
         """Lock the segment, which may have changed or been deleted meanwhile."""
         rows = database.segments().locked().filter(pk=self.row.pk).only(*RECORDED)
         self.current = next(iter(rows), None)
+        if self.collided and result.segment and self.current is not None:
+            self.took_over = linking.give_way(result.segment.id, to=self.row.pk)
+            return result if self.took_over else _unless_linked(result)
         if (
             self.current is not None
             and result.segment
@@ -157,6 +184,8 @@ class Push(Attempt[RemoteSegment]):
         """Write what the result makes of the segment."""
         current = self.current
         if current is None:
+            if result.segment is not None:
+                linking.bury(result.segment.id, environment=self.claim.environment)
             logger.warning(
                 "Segment %s was deleted while it was being sent: %s",
                 self.row.pk,
@@ -164,6 +193,14 @@ class Push(Attempt[RemoteSegment]):
             )
             return replace(result, code=result.code or "row_deleted")
         claim = self.claim
+        if self._is_given_up(current):
+            logger.warning("Segment %s gave up what this late response is about", current.pk)
+            database.calls().filter(pk=self.call.pk).update(
+                environment=self.claim.environment,
+                decision=Decision.RELEASED,
+                decided_at=DatabaseNow(),
+            )
+            return result
         if result.outcome == Outcome.REJECTED and claim.creates:
             claim = replace(claim, has_unresolved_create=self._has_unresolved_create())
         values = transitions.after_push(
@@ -172,21 +209,47 @@ class Push(Attempt[RemoteSegment]):
         if duplicate := values.get("bunce_duplicate_id"):
             result = replace(result, outcome=Outcome.DUPLICATE)
             logger.error("Segment %s exists twice in Bunce, also as %s", current.pk, duplicate)
+        if values and self.took_over:
+            # The imported row may have sent updates since this create.
+            values |= transitions.refresh_requested(now=DatabaseNow())
         if values:
             database.segments().filter(pk=current.pk).update_sync_fields(**values)
+            events.announce(current, values)
         if values.get("status") == Status.SYNCED:
             bunce_id = values.get("bunce_id", current.bunce_id)
             logger.info("Segment %s is synced, in Bunce as %s", current.pk, bunce_id)
         return result
 
+    def _is_given_up(self, current: Segment) -> bool:
+        """Return whether the row was moved elsewhere, or gave its segment up, after the lease."""
+        if current.lease_token == self.claim.token:
+            return False
+        if current.environment not in ("", self.claim.environment):
+            return True
+        return database.calls().filter(pk=self.call.pk, decision=Decision.RELEASED).exists()
+
     def _has_unresolved_create(self) -> bool:
         """Return whether an earlier create of the segment may have reached Bunce."""
-        creates = database.calls().filter(
+        creates = database.calls_here().filter(
             segment_id=self.row.pk,
             operation=Operation.CREATE,
             outcome__in=UNRESOLVED,
         )
-        return creates.exclude(pk=self.call.pk).exists()
+        creates = creates.exclude(pk=self.call.pk).exclude(decision=Decision.RELEASED)
+        return creates.exists()
+
+
+def content_to_send(row: Segment) -> dict[str, Any]:
+    """Return the content of a row's next push: all of it, or what Bunce may not have yet."""
+    names = Segment.CREATE_FIELDS if row.bunce_id is None else row.unsettled_fields
+    return row.content(names)
+
+
+def _settled(row: Segment, content: Mapping[str, Any]) -> dict[str, str]:
+    """Return ``Segment.settled`` while a push with this content is under way."""
+    if row.bunce_id is None:
+        return row.field_digests(row.UPDATE_FIELDS)
+    return {name: one for name, one in row.settled_digests.items() if name not in content}
 
 
 def push(segment_id: int) -> bool:
@@ -203,7 +266,9 @@ def push(segment_id: int) -> bool:
         NoPermit: no request may be made now; the segment keeps its place.
     """
     budget = Budget(math.inf, wait_seconds=0)
-    return any(Push(row).run(budget) is not None for row in _waiting_rows([segment_id]))
+    if not account.is_known(budget):
+        return False
+    return any(_push(row, budget) for row in _waiting_rows([segment_id]))
 
 
 def run(budget: Budget, *, first_id: int | None = None, recheck_seconds: float = 0.0) -> Progress:
@@ -218,9 +283,11 @@ def run(budget: Budget, *, first_id: int | None = None, recheck_seconds: float =
         ConfigurationError: the key is missing or a setting cannot be used.
     """
     requests = 0
+    if not account.is_known(budget):
+        return Progress()
     rows = _due_rows() if first_id is None else _waiting_rows([first_id])
     while rows:
-        made, stop = attempt_each(rows, partial(_push_alone, budget, first_id), budget)
+        made, stop = attempt_each(rows, partial(_push_alone, budget, (first_id,)), budget)
         requests += made
         if stop:
             waiting = rows[stop.index].pk == first_id
@@ -234,19 +301,60 @@ def run(budget: Budget, *, first_id: int | None = None, recheck_seconds: float =
     return Progress(requests)
 
 
+def run_only(keys: Sequence[int], budget: Budget) -> Progress:
+    """Push those of some segments that are due, and no others, until the budget is used up.
+
+    Args:
+        keys: of the segments, of which as many are loaded at once.
+
+    Raises:
+        ConfigurationError: the key is missing or a setting cannot be used.
+    """
+    if not account.is_known(budget) or holds.is_paused():
+        return Progress()
+    due = database.segments().due().filter(pk__in=[*keys]).order_by("due_at")
+    rows = _waiting_rows([*due.values_list("pk", flat=True)])
+    made, stop = attempt_each(rows, partial(_push_alone, budget, keys), budget)
+    return Progress(made, more=stop is not None and stop.more)
+
+
 def workers_needed(permits: int) -> int:
     """Return for how many workers there are due segments."""
     most = math.ceil(permits / PERMITS_PER_WORKER)
     if not most:
         return 0
-    due = circuit_breaker.without_paused(database.segments().due(), CREATES, UPDATES)
-    return due.order_by()[:most].count()
+    return _sendable().order_by()[:most].count()
 
 
-def _push_alone(budget: Budget, first_id: int | None, row: Segment) -> bool:
-    """Push one segment; an internal error postpones it and stops no other."""
+def _push(row: Segment, budget: Budget, *, must_wait: bool = False) -> bool:
+    """Push one segment; return whether a request was made or none was needed."""
+    if row.bunce_id is not None and not row.unsettled_fields:
+        # Edited back to what Bunce has.
+        return _settle(row.pk)
+    return Push(row, must_wait=must_wait).run(budget) is not None
+
+
+def _settle(pk: int) -> bool:
+    """Make a waiting row synced that has nothing to send; return whether it still has nothing."""
+    with database.atomic():
+        fields = (*CLAIMED, "bunce_name", "bunce_description", "shown_digest", "last_code")
+        row = database.segments().due().filter(pk=pk).lock_available().only(*fields).first()
+        if row is None or row.bunce_id is None or row.unsettled_fields:
+            return False
+        values = transitions.nothing_to_send(row, now=DatabaseNow())
+        database.segments().filter(pk=pk).update_sync_fields(**values)
+        events.announce(row, values)
+    return True
+
+
+def _push_alone(budget: Budget, named: Container[int | None], row: Segment) -> bool:
+    """Push one segment; an internal error postpones it and stops no other.
+
+    Args:
+        named: the keys of segments that are pushed on purpose, and queue for a slot.
+    """
     try:
-        return Push(row, must_wait=row.pk == first_id).run(budget) is not None
+        return _push(row, budget, must_wait=row.pk in named)
     except (ConfigurationError, NoPermit, ProgrammingError):
         raise
     except (OperationalError, InterfaceError) as error:
@@ -277,13 +385,18 @@ def _postpone(pk: int, error: Exception) -> None:
 # Which segments to push
 
 
+def _sendable() -> SegmentQuerySet:
+    """Return the due segments whose operation is neither paused nor held."""
+    due = database.segments().due().filter(holds.not_held())
+    return circuit_breaker.without_paused(due, CREATES, UPDATES)
+
+
 def _due_rows() -> list[Segment]:
     """Return some of the segments that have been due for longest, half of them creates.
 
     Otherwise a bulk edit would delay every new segment.
     """
-    due = circuit_breaker.without_paused(database.segments().due(), CREATES, UPDATES)
-    due = due.order_by("due_at")
+    due = _sendable().order_by("due_at")
     oldest = dict(due.values_list("pk", "bunce_id")[:OLDEST])
     creates = [pk for pk, bunce_id in oldest.items() if bunce_id is None]
     if len(oldest) == OLDEST and len(creates) < BATCH // 2:
@@ -325,24 +438,16 @@ def _readable(pk: int, rows: SegmentQuerySet) -> Segment | None:
 # Second line of defence: earlier creates in the call log
 
 
-def _earlier_creates(pk: Any) -> QuerySet[ApiCall]:
-    """Return creates with this key that may have reached Bunce.
-
-    Every claim checks this, so it is a simpler query than the next, and may return more.
-    """
-    arrived = (Outcome.CONFIRMED, Outcome.DUPLICATE, Outcome.UNDER_WAY, *UNRESOLVED)
-    return database.calls().filter(segment_id=pk, operation=Operation.CREATE, outcome__in=arrived)
-
-
 def _unexpected_creates(pk: int) -> QuerySet[ApiCall]:
     """Return creates of this very row that Bunce confirmed, or that are unresolved.
 
+    Every claim makes the simpler query of ``linking.creates_that_may_have_arrived`` first.
     The row existed when they were made, so it is not another one that got the same key.
     """
     created_at = database.segments().filter(pk=pk).values("created_at")
     unresolved = Q(outcome__in=(Outcome.UNDER_WAY, *UNRESOLVED), decision="")
     confirmed = Q(outcome=Outcome.CONFIRMED) | Q(decision=Decision.ADOPTED)
-    return _earlier_creates(pk).filter(
+    return linking.creates_that_may_have_arrived(pk).filter(
         unresolved | (confirmed & ~Q(bunce_id="")), started_at__gte=Subquery(created_at)
     )
 
@@ -354,7 +459,8 @@ def _values_from_call_log(row: Segment) -> dict[str, Any]:
     """
     for call in _unexpected_creates(row.pk).order_by("-pk"):
         if call.bunce_id:
-            if not database.segments().filter(bunce_id=call.bunce_id).exists():
+            linked = database.segments().filter(bunce_id=call.bunce_id)
+            if not linked.exists() or linking.give_way(call.bunce_id, to=row.pk):
                 return transitions.after_restore(row, call.bunce_id, now=DatabaseNow())
         elif call.body and not call.decision:
             grace = timedelta(seconds=conf.GRACE + conf.request_deadline)
@@ -408,7 +514,9 @@ def _rows_of(operation: Operation) -> OperationRows:
         operation,
         condition=condition,
         waiting=lambda: database.segments().due().filter(condition),
-        expected=lambda: database.segments().filter(condition, status__in=unfinished),
+        is_expected=lambda: (
+            database.segments().here().filter(condition, status__in=unfinished).exists()
+        ),
         requeue=partial(_requeue, condition),
     )
 
@@ -423,4 +531,5 @@ PUSH: Final = Kind(
     operations=(CREATES, UPDATES),
     report="sent %s",
     noun="segment",
+    count_due=partial(count_waiting, CREATES, UPDATES),
 )

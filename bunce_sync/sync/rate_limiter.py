@@ -47,6 +47,8 @@ KEY_PAUSE = 60.0
 #: Seconds of the first pause after a 503 that requests less; doubled up to the cap.
 UNAVAILABLE_BASE = 2.0
 UNAVAILABLE_CAP = 60.0
+#: Seconds until it is worth asking again with a key that has to be checked first.
+UNKNOWN_KEY_SECONDS = 5.0
 #: What ``permits_expected`` returns when there is no limit.
 UNLIMITED_PERMITS = 100
 
@@ -121,12 +123,19 @@ def counted_window() -> timedelta:
 # Permits
 
 
-def take_permit(operation: Operation, *, max_wait: float = 0.0, must_wait: bool = False) -> Permit:
+def take_permit(
+    operation: Operation,
+    *,
+    max_wait: float = 0.0,
+    must_wait: bool = False,
+    any_key: bool = False,
+) -> Permit:
     """Return a permit. Call it in the transaction that writes the call log row.
 
     Args:
         max_wait: seconds the caller can wait for its slot.
         must_wait: queue even if enough others are waiting.
+        any_key: give one even if the key may belong to another account.
 
     Raises:
         NoPermit: no request may be made now or within ``max_wait``.
@@ -144,6 +153,8 @@ def take_permit(operation: Operation, *, max_wait: float = 0.0, must_wait: bool 
         began = Instant()
         state, now = shared_state.read()
     _raise_if_paused(state, now)
+    if not any_key and not shared_state.key_is_known(state):
+        raise NoPermit(UNKNOWN_KEY_SECONDS, "unknown_key")
     wait = _queue_up(operation, state, now, max_wait=max_wait, must_wait=must_wait)
     is_probe = bool(state.blocked_reason)
     if is_probe:
@@ -172,6 +183,9 @@ def permits_expected(*, within: float) -> int:
         return 0
     if state.blocked_reason:
         return 1
+    strange = state.strange_key == conf.key_digest
+    if strange and state.key_checked_until and state.key_checked_until > now:
+        return 0
     if conf.RATE_LIMIT is None:
         return UNLIMITED_PERMITS
     return available_slots(
@@ -259,7 +273,7 @@ def _pause_as_requested(reason: Reason, seconds: float, result: Result) -> None:
 
 def counted(*, since: datetime) -> QuerySet[ApiCall]:
     """Return the requests after a moment; those that never left do not count."""
-    return database.calls().filter(started_at__gt=since).exclude(outcome=Outcome.NOT_SENT)
+    return database.calls_here().filter(started_at__gt=since).exclude(outcome=Outcome.NOT_SENT)
 
 
 def usage(*, since: datetime) -> Usage:

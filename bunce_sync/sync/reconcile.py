@@ -9,8 +9,9 @@ from __future__ import annotations
 import logging
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from enum import Enum, auto
+from functools import partial
 from typing import Any, Final
 
 from django.db import IntegrityError
@@ -23,10 +24,10 @@ from bunce_sync.client import RemoteSegment
 from bunce_sync.conf import conf
 from bunce_sync.fingerprint import listed_fingerprint
 from bunce_sync.functions import DatabaseNow
-from bunce_sync.models import ApiCall, Segment, SegmentQuerySet
+from bunce_sync.models import ApiCall, Segment, SegmentQuerySet, SyncState
 from bunce_sync.results import REFUSED_CONTENT
-from bunce_sync.sync import list_scan
-from bunce_sync.sync.budget import Budget, Kind, Progress
+from bunce_sync.sync import linking, list_scan
+from bunce_sync.sync.budget import Budget, Kind, Progress, count_waiting
 from bunce_sync.sync.circuit_breaker import OperationRows
 from bunce_sync.sync.list_scan import Scan
 
@@ -46,10 +47,16 @@ class Reconciliation:
     def rows(self) -> OperationRows:
         return LISTS
 
+    is_atomic = False  # each row is adopted in a transaction of its own
+
+    @property
+    def store(self) -> QuerySet[SyncState]:
+        return database.sync_state()
+
     def is_wanted(self) -> bool:
         return database.segments().checkable().exists()
 
-    def on_page(self, segments: Sequence[RemoteSegment], scan: Scan) -> None:
+    def on_page(self, segments: Sequence[RemoteSegment], scan: Scan, *, asked_at: datetime) -> None:
         adopt(segments, scan)
 
     def may_stop(self, scan: Scan) -> bool:
@@ -79,7 +86,7 @@ def workers_needed(permits: int) -> int:
 
 
 def adopt(remotes: Sequence[RemoteSegment], scan: Scan) -> int:
-    """Link rows in doubt to segments of the same content that belong to no row yet.
+    """Link rows in doubt to segments of the same content that never belonged to a row.
 
     They are linked one to one: a segment that fits several rows goes to the row whose attempt was
     nearest to its creation.
@@ -96,19 +103,16 @@ def adopt(remotes: Sequence[RemoteSegment], scan: Scan) -> int:
         waiting[row.listed_digest].append(row)
     if not waiting:
         return 0
-    candidates = [remote for digest in waiting for remote in by_digest[digest]]
-    linked = set(
-        database.segments()
-        .filter(bunce_id__in=[remote.id for remote in candidates])
-        .values_list("bunce_id", flat=True)
-    )
+    candidates = [remote.id for digest in waiting for remote in by_digest[digest]]
+    linked = database.segments().filter(bunce_id__in=candidates).order_by()
+    taken = {*linked.values_list("bunce_id", flat=True), *linking.buried(candidates)}
     count = 0
     for digest, rows in waiting.items():
         pairs = sorted(
             (distance, row.pk, remote.id)
             for row in rows
             for remote in by_digest[digest]
-            if remote.id not in linked and (distance := _distance(row, remote)) <= NEAR
+            if remote.id not in taken and (distance := _distance(row, remote)) <= NEAR
         )
         by_pk = {row.pk: row for row in rows}
         by_id = {remote.id: remote for remote in by_digest[digest]}
@@ -127,10 +131,14 @@ def adopt(remotes: Sequence[RemoteSegment], scan: Scan) -> int:
 
 
 def _distance(row: Segment, remote: RemoteSegment) -> timedelta:
+    return distance(row.sent_at, remote)
+
+
+def distance(sent_at: datetime | None, remote: RemoteSegment) -> timedelta:
     """Return the time between attempt and creation; 0 if Bunce does not say when that was."""
-    if remote.created_at is None or row.sent_at is None:
+    if remote.created_at is None or sent_at is None:
         return timedelta(0)
-    return abs(remote.created_at - row.sent_at)
+    return abs(remote.created_at - sent_at)
 
 
 class Adoption(Enum):
@@ -209,7 +217,8 @@ def _resolve_absent(scan: Scan) -> None:
 
 
 def _considered(scan: Scan) -> SegmentQuerySet:
-    return database.segments().filter(status=Status.IN_DOUBT, due_at__lte=scan.started_at)
+    doubtful = database.segments().here().filter(status=Status.IN_DOUBT)
+    return doubtful.filter(due_at__lte=scan.started_at)
 
 
 def _doubtful_calls(segment_ids: Iterable[int]) -> QuerySet[ApiCall]:
@@ -245,15 +254,20 @@ def _was_disturbed(scan: Scan) -> bool:
         started_at__gte=scan.started_at - timedelta(seconds=conf.GRACE),
         outcome__in=(*UNRESOLVED, Outcome.UNDER_WAY),
     )
-    updates = database.calls().filter(operation=Operation.UPDATE)
+    updates = database.calls_here().filter(operation=Operation.UPDATE)
     return updates.filter(answered | unanswered).exclude(outcome=Outcome.NOT_SENT).exists()
+
+
+def _is_list_expected() -> bool:
+    doubtful = database.segments().here().filter(status=Status.IN_DOUBT)
+    return doubtful.exists() or database.import_runs().filter(finished_at=None).exists()
 
 
 LISTS: Final = OperationRows(
     Operation.LIST,
     condition=Q(status=Status.IN_DOUBT),
     waiting=lambda: database.segments().checkable(),
-    expected=lambda: database.segments().filter(status=Status.IN_DOUBT),
+    is_expected=_is_list_expected,
     requeue=lambda state: 0,  # the rows are still in doubt
 )
 RECONCILE: Final = Kind(
@@ -264,4 +278,5 @@ RECONCILE: Final = Kind(
     operations=(LISTS,),
     report="read %s of Bunce's list",
     noun="page",
+    count_due=partial(count_waiting, LISTS),
 )

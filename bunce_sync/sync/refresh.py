@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
+from datetime import datetime
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 from django.db import InterfaceError, OperationalError, ProgrammingError
-from django.db.models import Q
+from django.db.models import Case, Q, When
 from django.utils.translation import gettext_lazy as _
 
 from bunce_sync import database, transitions
@@ -17,9 +18,9 @@ from bunce_sync.exceptions import ConfigurationError, NotFound
 from bunce_sync.functions import DatabaseNow
 from bunce_sync.models import OperationState, Segment
 from bunce_sync.results import Result
-from bunce_sync.sync import circuit_breaker
+from bunce_sync.sync import account, circuit_breaker, events
 from bunce_sync.sync.attempt import Attempt, client
-from bunce_sync.sync.budget import Budget, Kind, Progress, attempt_each
+from bunce_sync.sync.budget import Budget, Kind, Progress, attempt_each, count_waiting
 from bunce_sync.sync.circuit_breaker import OperationRows
 from bunce_sync.sync.rate_limiter import NoPermit
 
@@ -69,7 +70,8 @@ def run(budget: Budget) -> Progress:
     Raises:
         ConfigurationError: the key is missing or a setting cannot be used.
     """
-    client()
+    if not account.is_known(budget):
+        return Progress()
     requested = circuit_breaker.without_paused(database.segments().refresh_requested(), READS)
     rows = requested.order_by("refresh_requested_at").only(*LOOKED_UP)[:BATCH]
     requests, stop = attempt_each(rows, partial(_refresh_alone, budget), budget)
@@ -105,33 +107,53 @@ def refresh(row: Segment, budget: Budget) -> bool:
         # Only where reads work: with a wrong key or address it would look removed.
         second = ReadDuplicate(row.bunce_duplicate_id, segment_id=row.pk).run(budget)
         duplicate_gone = second is not None and second.code == NotFound.code
-    saved = _save(row, result, remote, duplicate_gone=duplicate_gone)
+    asked_at = attempt.call.started_at
+    saved = _save(row, result, remote, asked_at=asked_at, duplicate_gone=duplicate_gone)
     return saved and remote is not None
 
 
 def _save(
-    row: Segment, result: Result, remote: RemoteSegment | None, *, duplicate_gone: bool
+    row: Segment,
+    result: Result,
+    remote: RemoteSegment | None,
+    *,
+    asked_at: datetime,
+    duplicate_gone: bool,
 ) -> bool:
-    """Write what the read showed; return False if the row is gone or linked elsewhere."""
+    """Write what the read showed; return False if it says nothing (any more) about the row."""
     reads_work = result.code != NotFound.code or _reads_work()
     with database.atomic():
         rows = database.segments().locked().filter(pk=row.pk).only(*COMPARED)
-        current = next(iter(rows), None)
+        current: Any = next(iter(rows.annotate(outdated=changed_since(asked_at))), None)
         if current is None or current.bunce_id != row.bunce_id:
             return False
         values = transitions.after_refresh(
-            current, result, remote, now=DatabaseNow(), reads_work=reads_work
+            current,
+            result,
+            remote,
+            now=DatabaseNow(),
+            reads_work=reads_work,
+            outdated=current.outdated,
         )
         if duplicate_gone and current.bunce_duplicate_id == row.bunce_duplicate_id:
             values |= transitions.without_duplicate()
         if values:
             database.segments().filter(pk=row.pk).update_sync_fields(**values)
-    return True
+            events.announce(current, values)
+    return bool(values)
+
+
+def changed_since(asked_at: datetime) -> Case:
+    """Return whether a row was written since a read of its segment was requested.
+
+    Then a push, or a later read, may have recorded what is newer than the response.
+    """
+    return Case(When(updated_at__gte=asked_at, then=True), default=False)
 
 
 def _reads_work() -> bool:
     """Return whether a single segment was ever read: Bunce's pages do not document that call."""
-    reads = database.calls().filter(operation=Operation.READ)
+    reads = database.calls_here().filter(operation=Operation.READ)
     return reads.filter(outcome=Outcome.CONFIRMED).exists()
 
 
@@ -166,7 +188,7 @@ READS: Final = OperationRows(
     Operation.READ,
     condition=Q(refresh_requested_at__isnull=False),
     waiting=lambda: database.segments().refresh_requested(),
-    expected=lambda: database.segments().refresh_requested(),
+    is_expected=lambda: database.segments().refresh_requested().exists(),
     requeue=_requeue,
 )
 REFRESH: Final = Kind(
@@ -177,4 +199,5 @@ REFRESH: Final = Kind(
     operations=(READS,),
     report="refreshed %s",
     noun="segment",
+    count_due=partial(count_waiting, READS),
 )

@@ -1,4 +1,4 @@
-"""The one row that all processes share: the pause of all requests, the sweep, the scan.
+"""The one row that all processes of an environment share: pause, sweep, scan, known keys.
 
 A pause concerns every request to Bunce. The rate limiter, the circuit breaker and the clock start
 pauses here; ``rate_limiter.take_permit`` enforces them.
@@ -13,10 +13,14 @@ from django.db.models import Case, Exists, F, Q, When
 
 from bunce_sync import database
 from bunce_sync.choices import Reason
+from bunce_sync.conf import conf
 from bunce_sync.functions import DatabaseNow
 from bunce_sync.models import SyncState
 
 logger = logging.getLogger(__name__)
+
+#: How many keys are remembered: an old and a new one while workers restart, and some more.
+KNOWN_KEYS = 4
 
 
 def read() -> tuple[SyncState, datetime]:
@@ -29,7 +33,7 @@ def read() -> tuple[SyncState, datetime]:
     states = database.sync_state().annotate(now=DatabaseNow(), operations_failing=failing)
     for state in states:  # at most one
         return state, state.now
-    database.sync_state().get_or_create(pk=1)
+    database.sync_state().get_or_create(environment=conf.environment)
     return read()
 
 
@@ -41,8 +45,42 @@ def now() -> datetime:
 def lock() -> None:
     """Lock the shared row until the transaction ends."""
     if not database.sync_state().update(failures=F("failures")):
-        database.sync_state().get_or_create(pk=1)
+        database.sync_state().get_or_create(environment=conf.environment)
         database.sync_state().update(failures=F("failures"))
+
+
+def key_is_known(state: SyncState) -> bool:
+    """Return whether the API key belongs to the account of this site, as far as is known.
+
+    A site that has no segment in this environment has no account yet: its first key is accepted.
+    """
+    if conf.key_digest in state.known_keys:
+        return True
+    known = database.segments().filter(environment=conf.environment, bunce_id__isnull=False)
+    if known.exists():
+        return False
+    accept_key()
+    return True
+
+
+def accept_key() -> None:
+    """Remember that the API key belongs to the account of this site."""
+    digest = conf.key_digest
+    state, _ = read()
+    others = [known for known in state.known_keys if known != digest]
+    # Two processes may write at once during a change of the key; the loser asks Bunce again.
+    database.sync_state().update(
+        known_keys=[*others, digest][-KNOWN_KEYS:],
+        strange_key="",
+        strange_since=None,
+        key_checked_until=None,
+    )
+
+
+def page_size() -> int:
+    """Return the rows of a list page to request: fewer than configured if Bunce refused that."""
+    known = read()[0].list_page
+    return min(conf.PAGE_SIZE, int(known["size"])) if known else conf.PAGE_SIZE
 
 
 def is_paused() -> bool:

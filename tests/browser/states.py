@@ -62,7 +62,9 @@ def fill(site: Site) -> None:
     _refused(refused)
     _found(changed)
     _busy_hour(site)
-    SyncState.objects.using(site.alias).update_or_create(pk=1, defaults={"swept_at": now})
+    SyncState.objects.using(site.alias).update_or_create(
+        pk=site.environment, defaults={"swept_at": now}
+    )
 
 
 def _refused(segment: Segment) -> None:

@@ -13,6 +13,7 @@ from bunce_sync.sync import reconcile
 from bunce_sync.sync.list_scan import Scan, Walk
 from bunce_sync.sync.push import Push
 from tests.model.bunce_model import FORBIDDEN, Request
+from tests.model.virtual_time import START
 
 T = TypeVar("T")
 
@@ -92,9 +93,11 @@ class Scanner:
     Attributes:
         walk: the walk of the app itself.
         page: the page that has been read and not used yet.
+        asked_at: when it was requested.
     """
 
     def __init__(self) -> None:
         self.handler = MortalReconciliation()
         self.walk = Walk(self.handler)
         self.page: Page | None = None
+        self.asked_at = START

@@ -14,6 +14,7 @@ from django.db import connections
 from django.db.models import F
 from pytest_django import Settings
 
+from bunce_sync.conf import conf
 from bunce_sync.fingerprint import listed_fingerprint
 from bunce_sync.models import ApiCall, OperationState, Segment, SyncState
 from bunce_sync.sync import list_scan, push, reconcile, refresh, shared_state
@@ -53,6 +54,9 @@ def make(name: str = "VIP", description: str | None = None, **fields: Any) -> Se
     if status == Status.SYNCED:
         fields.setdefault("bunce_id", str(uuid4()))
         fields.setdefault("shown_digest", listed_fingerprint(name, description))
+    if fields.get("bunce_id"):
+        fields.setdefault("environment", conf.environment)
+        shared_state.accept_key()  # the request that linked it has shown whose key it is
     if status != Status.PENDING:
         for column, digest in digests_of(name, description).items():
             fields.setdefault(column, digest)
@@ -111,7 +115,7 @@ def state() -> SyncState:
 
 def blocked_until(operation: str) -> datetime | None:
     """Return until when an operation is paused; None if it is not."""
-    states = OperationState.objects.filter(pk=operation)
+    states = OperationState.objects.filter(operation=operation)
     return states.values_list("blocked_until", flat=True).first()
 
 
@@ -124,7 +128,7 @@ def paused() -> set[str]:
 def set_state(**fields: Any) -> None:
     """Change the shared row, creating it if necessary."""
     shared_state.read()
-    SyncState.objects.filter(pk=1).update(**fields)
+    SyncState.objects.filter(pk=conf.environment).update(**fields)
 
 
 def doubtful(
@@ -166,11 +170,11 @@ def during_the_first_page(monkeypatch: pytest.MonkeyPatch, work: Callable[[], ob
     use_page = list_scan.Walk.use_page
     done: list[bool] = []
 
-    def work_and_use_page(*args: Any) -> None:
+    def work_and_use_page(*args: Any, **kwargs: Any) -> None:
         if not done:
             done.append(True)
             work()
-        use_page(*args)
+        use_page(*args, **kwargs)
 
     monkeypatch.setattr(list_scan.Walk, "use_page", work_and_use_page)
 
@@ -182,7 +186,7 @@ def let_pauses_pass(seconds: float) -> None:
         name: F(name) - by
         for name in ("blocked_until", "blocked_since", "probe_until", "resumed_at")
     }
-    SyncState.objects.filter(pk=1).update(**past)
+    SyncState.objects.filter(pk=conf.environment).update(**past)
     OperationState.objects.update(
         blocked_until=F("blocked_until") - by, probe_until=F("probe_until") - by
     )

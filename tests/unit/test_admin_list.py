@@ -10,6 +10,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from pytest_django import Settings
 
+from bunce_sync.conf import conf
 from bunce_sync.models import OperationState, Segment, SyncState
 from tests.unit.admin_people import LIST, call, editor, page, person, row
 
@@ -63,7 +64,7 @@ def test_a_row_waiting_for_its_retry_says_when(
 def test_a_row_waiting_for_the_rate_limiter_says_until_when(client: Client) -> None:
     until = timezone.now() + timedelta(seconds=30)
     SyncState.objects.update_or_create(
-        pk=1, defaults={"blocked_until": until, "blocked_reason": "rate_limited"}
+        pk=conf.environment, defaults={"blocked_until": until, "blocked_reason": "rate_limited"}
     )
     row()
     shown = html(client)
@@ -128,7 +129,7 @@ def test_search_finds_by_name_description_and_part_of_the_id(client: Client, que
 def test_filters_are_named_after_their_fields(client: Client) -> None:
     row()
     titles = [spec.title for spec in client.get(LIST).context["cl"].filter_specs]
-    assert titles == ["problem", "type", "add all customers", "created in Bunce"]
+    assert titles == ["problem", "type", "origin", "add all customers", "created in Bunce"]
 
 
 def test_filters_find_the_rows_they_name(client: Client) -> None:
@@ -186,7 +187,7 @@ def test_the_number_of_queries_does_not_grow_with_the_rows(query: str) -> None:
     with CaptureQueriesContext(connection) as queries:
         names(client, query)
     assert len(queries) == few
-    assert few <= 16 + 2  # a savepoint, since the test is in a transaction
+    assert few <= 21 + 2  # a savepoint, since the test is in a transaction
 
 
 def test_all_rows_are_counted_and_can_be_paged_through(client: Client) -> None:
@@ -225,7 +226,7 @@ def test_the_panel_names_the_time_zone_and_without_script_the_time_of_the_last_s
 ) -> None:
     settings.TIME_ZONE = "Africa/Lagos"
     at = timezone.now()
-    SyncState.objects.update_or_create(pk=1, defaults={"swept_at": at})
+    SyncState.objects.update_or_create(pk=conf.environment, defaults={"swept_at": at})
     shown = html(client)
     assert "Times are in Africa/Lagos." in shown
     local = timezone.localtime(at, ZoneInfo("Africa/Lagos"))

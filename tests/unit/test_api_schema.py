@@ -20,6 +20,7 @@ from drf_spectacular.settings import patched_settings
 from rest_framework.test import APIClient
 
 from bunce_sync.api import schema, urls
+from bunce_sync.conf import conf
 from bunce_sync.models import ApiCall, IdempotencyKey, Segment, SyncState
 from tests.unit.api_client import (
     ALL,
@@ -233,7 +234,7 @@ def test_responses_match_the_description(client: APIClient) -> None:
     check(post(client, f"{path}retry/"), 202, "post", path, f"{one}retry/")
     check(post(client, f"{path}refresh/"), 409, "post", path, f"{one}refresh/")
     SyncState.objects.update_or_create(
-        pk=1, defaults={"blocked_until": row.due_at + timedelta(hours=1)}
+        pk=conf.environment, defaults={"blocked_until": row.due_at + timedelta(hours=1)}
     )
     paused = post(client, f"{path}push/")
     assert paused["Retry-After"]

@@ -423,7 +423,7 @@ def test_push_and_retry_make_the_segment_due_and_publish(
 
 
 def test_a_push_while_requests_are_paused_says_for_how_long(client: APIClient) -> None:
-    SyncState.objects.create(pk=1, blocked_until=timezone.now() + timedelta(seconds=30))
+    SyncState.objects.create(blocked_until=timezone.now() + timedelta(seconds=30))
     response = post(client, f"segments/{stored().pk}/push/")
     assert response.status_code == 202
     assert 25 <= int(response["Retry-After"]) <= 30

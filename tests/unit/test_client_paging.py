@@ -13,6 +13,8 @@ from bunce_sync.client import BunceClient, Page, Position, RequestRecord
 from bunce_sync.client.paging import MAX_PAGES, MAX_REPEATS, query_parameters, read_page, walk
 from bunce_sync.exceptions import UnusableResponse
 from bunce_sync.testing.emulator import Emulator
+from bunce_sync.testing.emulator.options import Layout, Paging
+from tests.emulator_client import LIST_STYLES
 
 from .raw_server import Peer, RawServer, Script, http
 
@@ -621,13 +623,14 @@ def bunce() -> Iterator[Emulator]:
         yield emulator
 
 
-@pytest.mark.parametrize("paging", ["cursor", "page_meta", "nested", "clamp", "page"])
+@pytest.mark.parametrize(("paging", "layout"), LIST_STYLES)
 @pytest.mark.parametrize("count", [0, 5, 250])
-def test_emulated_list_is_read_to_its_end(bunce: Emulator, paging: Any, count: int) -> None:
+def test_emulated_list_is_read_to_its_end(
+    bunce: Emulator, paging: Paging, layout: Layout, count: int
+) -> None:
     bunce.reset()
-    bunce.set(paging=paging)
-    for number in range(count):
-        bunce.add_segment(f"Segment {number}")
+    bunce.set(paging=paging, layout=layout)
+    bunce.add_segments(count)
     with BunceClient(base_url=bunce.base_url, api_key=KEY) as client:
         if paging == "clamp" and count == 5:
             # With one page only, it looks like a server that ignores the page.
@@ -643,8 +646,7 @@ def test_emulated_list_is_read_to_its_end(bunce: Emulator, paging: Any, count: i
 def test_emulated_list_that_ignores_the_page_is_refused(bunce: Emulator) -> None:
     bunce.reset()
     bunce.set(paging="ignore_page")
-    for number in range(150):
-        bunce.add_segment(f"Segment {number}")
+    bunce.add_segments(150)
     client = BunceClient(base_url=bunce.base_url, api_key=KEY)
     with client, pytest.raises(UnusableResponse) as caught:
         list(client.list_segments())
@@ -653,8 +655,7 @@ def test_emulated_list_that_ignores_the_page_is_refused(bunce: Emulator) -> None
 
 def test_caller_can_limit_the_rate_of_page_requests(bunce: Emulator) -> None:
     bunce.reset()
-    for number in range(45):
-        bunce.add_segment(f"Segment {number}")
+    bunce.add_segments(45)
     records: list[RequestRecord] = []
     with BunceClient(base_url=bunce.base_url, api_key=KEY) as client:
 

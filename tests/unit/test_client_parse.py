@@ -16,11 +16,11 @@ from bunce_sync.client.paging import read_page
 from bunce_sync.client.responses import (
     RawResponse,
     parse_datetime,
-    parse_id,
     read_json,
     read_segment,
 )
 from bunce_sync.exceptions import BunceError, UnusableResponse
+from bunce_sync.identifiers import parse_id
 
 
 def parsed(**fields: Any) -> Any:

@@ -15,6 +15,7 @@ from django.db.migrations.recorder import MigrationRecorder
 from pytest_django import Settings
 
 from bunce_sync import doctor, tasks
+from bunce_sync.conf import conf
 from bunce_sync.doctor import Finding, examine
 from bunce_sync.models import ApiCall, OperationState, SyncState
 from bunce_sync.publisher import publisher
@@ -339,7 +340,9 @@ def test_the_exit_code_says_whether_something_fails(monkeypatch: pytest.MonkeyPa
     with pytest.raises(CommandError, match="Not everything works: worker"):
         run()
     monkeypatch.setattr(doctor, "celery_app", lambda: None)
-    SyncState.objects.update_or_create(pk=1, defaults={"swept_at": shared_state.now()})
+    SyncState.objects.update_or_create(
+        pk=conf.environment, defaults={"swept_at": shared_state.now()}
+    )
     printed = run()
     assert "pass  key         Bunce accepts the API key.\n" in printed
     report = json.loads(run("--json"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -10,10 +11,11 @@ from typing import Any
 import pytest
 
 from bunce_sync.testing.emulator import Emulator
-from bunce_sync.testing.emulator.options import StoredName
+from bunce_sync.testing.emulator.options import StoredName, Times
 from tests.emulator_client import Api
 
 UNKNOWN = "9da67caa-b803-4691-a2b6-bdcd58008aaf"
+TIMES = ("created_at", "updated_at")
 
 
 @pytest.fixture
@@ -112,6 +114,26 @@ def test_a_segment_can_be_read_back(api: Api) -> None:
     response = api("GET", f"/segments/{created['id'].upper()}")
     assert response.status_code == 200
     assert response.json()["data"] == created
+
+
+@pytest.mark.parametrize(
+    ("times", "form"),
+    [
+        ("plain", r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d"),
+        ("iso", r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.000Z"),
+        ("none", "None"),
+    ],
+)
+def test_times_have_the_configured_form_in_every_response(
+    emulator: Emulator, api: Api, times: Times, form: str
+) -> None:
+    emulator.set(times=times)
+    created = api.create()
+    updated = api("PATCH", f"/segments/{created['id']}", {"name": "B"}).json()["data"]
+    read = api("GET", f"/segments/{created['id']}").json()["data"]
+    (listed,) = api("GET", "/segments").json()["data"]
+    shown = [row[name] for row in (created, updated, read, listed) for name in TIMES]
+    assert [re.fullmatch(form, str(time)) is not None for time in shown] == [True] * 8
 
 
 def test_an_update_changes_what_it_names_and_nothing_else(api: Api) -> None:

@@ -74,18 +74,22 @@ def test_the_options_reach_the_emulator() -> None:
         "--fault", "unavailable=0.5", "--fault", "no_content=0.25",
         "--option", 'taken_names=["VIP", "A b"]', "--option", "plan_limit=7",
         "--option", "blocked_text=<x", "--option", "stored_name=upper",
+        "--option", "layout=nested", "--option", "times=none", "--segments", "1500",
         "--option", 'methods=["PATCH"]', "--option", "retry_seconds=86400",
     ]  # fmt: skip
     with serving(*options) as (_, greeting, address):
         control = f"{address.removesuffix('/v1')}/control"
         settings = requests.get(f"{control}/settings", timeout=10).json()
         faults = requests.get(f"{control}/faults", timeout=10).json()
+        state = requests.get(f"{control}/state", timeout=10).json()
     expected = {
         "taken_names": ["VIP", "A b"], "plan_limit": 7, "blocked_text": "<x",
-        "stored_name": "upper",
+        "stored_name": "upper", "layout": "nested", "times": "none",
     }  # fmt: skip
     assert settings == {**settings, **expected}
     assert (faults["methods"], faults["retry_seconds"]) == (["PATCH"], 86400)
+    assert state["segments"] == 1500
+    assert "segments     1,500" in greeting
     assert "unavailable 0.5, no_content 0.25" in greeting
 
 
@@ -111,6 +115,7 @@ def test_without_h11_the_command_says_what_to_install(monkeypatch: pytest.Monkey
         (["--port", "70000"], "port must be from 0 to 65535"),
         (["--option", "rate_window=0"], "rate_window must be more than 0"),
         (["--rate-limit", "-5"], "rate_limit must be"),
+        (["--segments", "-1"], "the number of segments must not be negative"),
         (["--rate-limit", "many"], "invalid int"),
         (["--fault", "lost_answer=2"], "must not exceed 1"),
         (["--fault", "lost_answer"], "Write it as NAME=VALUE"),

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 from bunce_sync.testing.emulator import Emulator
-from bunce_sync.testing.emulator.options import Order, Paging
+from bunce_sync.testing.emulator.options import Layout, Order, Paging
 from tests.emulator_client import Api
 
 START = datetime(2024, 12, 5, 8, 0, 0, tzinfo=UTC)
@@ -75,12 +75,32 @@ def test_page_numbers_can_be_next_to_the_rows(emulator: Emulator, api: Api) -> N
     assert names(first["data"] + last["data"]) == list(range(25))
 
 
-def test_rows_and_page_numbers_can_be_nested(emulator: Emulator, api: Api) -> None:
-    emulator.set(paging="nested")
-    body = get(api, page=2)
-    assert names(body["data"]["data"]) == list(range(20, 25))
-    assert body["data"]["meta"]["has_next_page"] is False
-    assert "meta" not in body
+def rows_and_meta(body: dict[str, Any], layout: Layout) -> tuple[list[dict[str, Any]], Any]:
+    """Return what is where the layout says, and check that nothing else is there."""
+    assert set(body) - {"success", "message", "data", "meta"} == set()
+    if layout == "flat":
+        return body["data"], body.get("meta")
+    data = body["data"]
+    assert set(data) - ({"data", "meta"} if layout == "nested" else {"data"}) == set()
+    if layout == "nested":
+        assert "meta" not in body
+        return data["data"], data.get("meta")
+    return data["data"], body.get("meta")
+
+
+@pytest.mark.parametrize("layout", get_args(Layout))
+@pytest.mark.parametrize("paging", get_args(Paging))
+def test_rows_and_meta_can_be_in_each_place_in_every_style(
+    emulator: Emulator, api: Api, paging: Paging, layout: Layout
+) -> None:
+    emulator.set(paging=paging)
+    expected = get(api, per_page=10)
+    emulator.set(layout=layout)
+    found, meta = rows_and_meta(get(api, per_page=10), layout)
+    assert found == expected["data"]
+    assert names(found) == list(range(10))
+    assert meta == expected.get("meta")
+    assert (meta is not None) == (paging in ("page_meta", "cursor"))
 
 
 @pytest.mark.parametrize("order", ["oldest", "newest", "random"])
@@ -110,12 +130,25 @@ def test_new_segments_do_not_shift_cursors(emulator: Emulator, api: Api) -> None
     assert names(second["data"]) == [19, 18, 17, 16, 15]
 
 
+@pytest.mark.parametrize("order", ["oldest", "newest", "random"])
+def test_a_cursor_stays_valid_when_its_segment_is_removed(
+    emulator: Emulator, api: Api, order: Order
+) -> None:
+    emulator.set(paging="cursor", order=order)
+    everything = names(get(api, per_page=25)["data"])
+    first = get(api, per_page=5)
+    for row in first["data"][3:]:
+        emulator.remove_segment(row["id"])
+    second = get(api, per_page=5, cursor=first["meta"]["next_page_cursor"])
+    assert names(first["data"] + second["data"]) == everything[:10]
+
+
 def test_with_cursors_the_page_number_is_ignored(emulator: Emulator, api: Api) -> None:
     emulator.set(paging="cursor")
     assert get(api, page=2) == get(api)
 
 
-@pytest.mark.parametrize("cursor", ["x", "eHl6", "OWRhNjdjYWE6MQ=="])
+@pytest.mark.parametrize("cursor", ["x", "eHl6", "MSAyIDM=", "OTk5OTk5OTk5OTk5OTk5IDEgeCAx"])
 def test_an_unknown_cursor_is_a_422(emulator: Emulator, api: Api, cursor: str) -> None:
     emulator.set(paging="cursor")
     assert api("GET", "/segments", params={"cursor": cursor}).status_code == 422
@@ -208,8 +241,8 @@ def test_hidden_segments_make_pages_shorter(emulator: Emulator, api: Api) -> Non
     ]
     hidden = emulator.segments[9]
     assert api("GET", f"/segments/{hidden.id}").json()["data"]["name"] == "9"
-    emulator.set(paging="nested")
-    body = get(api, page=2, per_page=10)["data"]
+    emulator.set(paging="page_meta")
+    body = get(api, page=2, per_page=10)
     assert names(body["data"]) == list(range(10, 19))
     assert (body["meta"]["total"], body["meta"]["total_pages"]) == (25, 3)
     emulator.set(paging="cursor")
@@ -224,6 +257,18 @@ def test_the_same_segments_stay_hidden(emulator: Emulator, api: Api, order: Orde
     seen = names(get(api, per_page=100)["data"])
     assert set(range(25)) - set(seen) == {9, 19}
     assert len(seen) == 24
+
+
+def test_the_same_segments_stay_hidden_when_others_are_removed(
+    emulator: Emulator, api: Api
+) -> None:
+    emulator.set(hide_every=10)
+    for removed in ("2", "10"):
+        emulator.remove_segment(next(one.id for one in emulator.segments if one.name == removed))
+    for number in range(25, 31):
+        emulator.add_segment(f"{number}")
+    seen = names(get(api, per_page=100)["data"])
+    assert set(range(31)) - set(seen) == {2, 10, 9, 19, 29}
 
 
 def test_a_page_in_the_middle_of_a_list_can_be_empty(emulator: Emulator, api: Api) -> None:

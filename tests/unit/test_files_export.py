@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 from datetime import timedelta
 from typing import Any
 
@@ -117,7 +118,7 @@ def test_a_workbook_has_times_in_the_sites_zone(client: Client, settings: Settin
         ("?type=automatic", ["Auto"]),
         ("?problem=no&add_all_customers__exact=1", ["Everyone"]),
         ("?q=every", ["Everyone"]),
-        ("?o=0", ["Auto", "Bad", "Everyone"]),
+        ("?o=1", ["Auto", "Bad", "Everyone"]),
         ("?p=7", ["Bad", "Auto", "Everyone"]),
         ("?q=nothing", []),
     ],
@@ -128,8 +129,6 @@ def test_the_lists_filters_search_and_order_apply(
     row("pending", "Everyone", add_all_customers=True)
     row("synced", "Auto", bunce_type="automatic")
     row("rejected", "Bad")
-    if query == "?o=0":
-        query = "?o=1"
     assert names(client, query) == expected
     page: Any = client.get(f"{LIST}export/{query}")
     assert page.context["count"] == len(expected)
@@ -152,6 +151,8 @@ def test_a_filter_that_is_no_filter_leads_back_to_the_list(client: Client, query
         client.post(f"{LIST}export/{query}", {"format": 0}),
     ):
         assert response.status_code in (302, 400, 200)
+        if response.streaming:
+            assert b"".join(response.streaming_content)  # type: ignore[attr-defined]
         if response.status_code == 302:
             assert response.headers["Location"].startswith(f"{LIST}?e=1")
 
@@ -177,8 +178,6 @@ class TestTheSelected:
             {"selected": form.initial["selected"], "format": FORMATS.index("json")},
         )
         data = b"".join(content.streaming_content)  # type: ignore[attr-defined]
-        import json
-
         return [segment["name"] for segment in json.loads(data)]
 
     def test_only_they_are_exported(self, client: Client) -> None:
@@ -234,7 +233,7 @@ class TestPermissions:
     def test_who_may_view_may_export(self) -> None:
         row("synced", "VIP")
         user = person("view_segment")
-        assert f'href="{LIST}export/"' in user.get(LIST).content.decode()
+        assert f'href="{LIST}export/?"' in user.get(LIST).content.decode()
         assert names(user) == ["VIP"]
 
     def test_others_may_not(self) -> None:

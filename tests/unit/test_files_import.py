@@ -480,9 +480,7 @@ class TestWakingWorkers:
         rows = [("id", "name"), (segment.pk, "Best"), *[("", f"S{n}") for n in range(300)]]
         with django_capture_on_commit_callbacks(execute=True):
             import_rows(client, rows)
-        [(task, [pk])] = broker_queue.sent()
-        assert task == "push_segment"
-        assert Segment.objects.filter(pk=pk).exists()
+        assert broker_queue.sent() == [("push_segment", [])]
 
     def test_a_preview_and_an_unchanged_file_wake_nobody(
         self,

@@ -16,16 +16,20 @@ PACKAGE = "bunce_sync"
 
 #: From the ground up: a module imports only from its own layer and those before it.
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("clocks", "conf", "exceptions", "choices", "fingerprint", "functions"),
+    (
+        *("clocks", "conf", "exceptions", "choices", "fingerprint", "functions"),
+        *("holding", "identifiers", "signals"),
+    ),
     ("client", "validators"),
+    ("local_form",),
     ("results", "transitions"),
     ("models", "migrations"),
     ("database",),
     ("sync",),
     ("routing", "publisher", "tasks"),
     ("services", "status"),
-    ("doctor", "sandbox_probe"),
-    ("checks", "signals", "admin", "api", "management", "apps"),
+    ("doctor", "sandbox_probe", "log_entries"),
+    ("checks", "receivers", "admin", "api", "management", "apps"),
 )
 #: Outside the layers: the emulator and the pytest plugin, and the command that starts the emulator.
 APART = ("testing",)
@@ -158,7 +162,8 @@ def test_the_client_knows_only_http() -> None:
             assert not within(name, "django", "celery", "kombu", "rest_framework"), module
             own = inside(name)
             assert own is None or within(
-                own, "client", "clocks", "exceptions", "fingerprint", "__version__"
+                own,
+                *("client", "clocks", "exceptions", "fingerprint", "identifiers", "__version__"),
             ), module
 
 

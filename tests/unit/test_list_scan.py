@@ -13,7 +13,8 @@ from bunce_sync.sync import reconcile
 from bunce_sync.sync.budget import Budget
 from bunce_sync.sync.circuit_breaker import LONGEST_PAUSE
 from bunce_sync.testing.emulator import Emulator
-from bunce_sync.testing.emulator.options import Paging
+from bunce_sync.testing.emulator.options import Layout, Paging
+from tests.emulator_client import LIST_STYLES
 
 from .core import (
     Operation,
@@ -70,22 +71,19 @@ def test_without_a_key_nothing_is_read(bunce: Emulator, settings: Settings) -> N
     assert (bunce.served, state().scan_token) == (0, None)
 
 
-PAGINGS: list[Paging] = ["page", "page_meta", "cursor", "nested", "clamp"]
-
-
 @pytest.mark.parametrize(
-    ("paging", "count"),
+    ("paging", "layout", "count"),
     [
-        (paging, count)
-        for paging in PAGINGS
+        (paging, layout, count)
+        for paging, layout in LIST_STYLES
         for count in (0, PAGE, 2 * PAGE - 1, 3 * PAGE + 5)
         if (paging, count) != ("clamp", 0)  # see below: the end cannot be found
     ],
 )
 def test_every_style_of_paging_is_followed_to_its_end(
-    bunce: Emulator, paging: Paging, count: int
+    bunce: Emulator, paging: Paging, layout: Layout, count: int
 ) -> None:
-    bunce.set(paging=paging, order="oldest")
+    bunce.set(paging=paging, layout=layout, order="oldest")
     fill(bunce, count, age=900)
     found, absent = doubtful("Found"), doubtful("Absent")
     stored = bunce.add_segment("Found")  # the newest, so on the last page
@@ -94,11 +92,13 @@ def test_every_style_of_paging_is_followed_to_its_end(
     assert fresh(absent).status == Status.PENDING
 
 
-@pytest.mark.parametrize("paging", [one for one in PAGINGS if one != "clamp"])
+@pytest.mark.parametrize(
+    ("paging", "layout"), [(paging, layout) for paging, layout in LIST_STYLES if paging != "clamp"]
+)
 def test_a_list_that_fills_its_only_page_is_read_to_its_end(
-    bunce: Emulator, paging: Paging
+    bunce: Emulator, paging: Paging, layout: Layout
 ) -> None:
-    bunce.set(paging=paging)
+    bunce.set(paging=paging, layout=layout)
     fill(bunce, PAGE)
     row = doubtful()
     look()
@@ -241,7 +241,7 @@ def test_the_page_size_of_one_account_is_not_used_for_another(
     bunce: Emulator, settings: Settings
 ) -> None:
     configure(settings, PAGE_SIZE=100)
-    set_state(list_page={"environment": "https://elsewhere:443 live", "size": 25})
+    SyncState.objects.create(environment="https://elsewhere:443 live", list_page={"size": 25})
     doubtful()
     look()
     assert bunce.requests[0].query.endswith("per_page=100")
@@ -295,11 +295,11 @@ def test_a_scan_continues_where_the_last_process_was_killed(
     assert fresh(row).status == Status.PENDING
 
 
-@pytest.mark.parametrize("paging", PAGINGS)
+@pytest.mark.parametrize(("paging", "layout"), LIST_STYLES)
 def test_the_stored_position_suffices_for_every_style_of_paging(
-    bunce: Emulator, monkeypatch: pytest.MonkeyPatch, paging: Paging
+    bunce: Emulator, monkeypatch: pytest.MonkeyPatch, paging: Paging, layout: Layout
 ) -> None:
-    bunce.set(order="oldest", paging=paging)
+    bunce.set(order="oldest", paging=paging, layout=layout)
     fill(bunce, 2 * PAGE, age=900)
     found, absent = doubtful("Found"), doubtful("Absent")
     stored = bunce.add_segment("Found")

@@ -16,7 +16,7 @@ from django.db.models.functions import Concat
 from pytest_django.fixtures import DjangoAssertNumQueries
 
 from bunce_sync.functions import DatabaseNow
-from bunce_sync.models import ApiCall, Segment, SyncState
+from bunce_sync.models import ApiCall, PushHold, Segment, SyncState
 
 from .core import Status, digests_of, due, fresh, make, now
 
@@ -114,8 +114,16 @@ def test_no_two_rows_have_the_same_bunce_id() -> None:
     assert refused(lambda: make(status=Status.SYNCED, bunce_id=row.bunce_id))
 
 
-def test_there_is_one_row_of_shared_state() -> None:
-    assert refused(lambda: SyncState.objects.create(pk=2))
+def test_there_is_one_row_of_shared_state_for_each_environment() -> None:
+    SyncState.objects.create(environment="https://api.bunce.so:443 live")
+    assert refused(lambda: SyncState.objects.create(environment="https://api.bunce.so:443 live"))
+
+
+def test_there_is_one_pause_and_any_number_of_blocks() -> None:
+    for _ in range(2):
+        PushHold.objects.create()
+    PushHold.objects.create(pauses_all=True)
+    assert refused(lambda: PushHold.objects.create(pauses_all=True))
 
 
 def test_a_row_inserted_by_raw_sql_waits_to_be_sent() -> None:

@@ -9,6 +9,8 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from bunce_sync.models import Segment
+from bunce_sync.sync import account
+from bunce_sync.sync.budget import Budget
 from bunce_sync.sync.push import push
 from bunce_sync.testing.emulator import Emulator
 
@@ -24,7 +26,6 @@ from .core import (
     record_calls,
     run_reconcile,
     run_refresh,
-    state,
 )
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("limited")]
@@ -35,8 +36,8 @@ FRAME = ("BEGIN", "COMMIT", "START", "SAVEPOINT", "RELEASE")
 
 @pytest.fixture
 def limited(bunce: Emulator) -> None:
-    """A site with the default limit that has run before, so the shared row exists."""
-    state()
+    """A site with the default limit that has run before, with the same key."""
+    assert account.is_known(Budget(1))
 
 
 def queries(work: Callable[[], object]) -> list[str]:
@@ -47,25 +48,25 @@ def queries(work: Callable[[], object]) -> list[str]:
     return [sql for sql in made if not sql.startswith(FRAME)]
 
 
-def test_a_push_makes_nine_queries(bunce: Emulator) -> None:
-    """Read the row; claim it, lock the shared row, read it, count the window, write the call log;
-    lock and read the row again, write it, write the call log."""
+def test_a_push_makes_ten_queries(bunce: Emulator) -> None:
+    """Read whether the key is known, and the row; claim it, lock the shared row, read it, count the
+    window, write the call log; lock and read the row again, write it, write the call log."""
     for row in (make(), make(bunce_id=bunce.add_segment("Before").id)):
         made = queries(lambda pk=row.pk: push(pk))  # type: ignore[misc]  # bound per row
-        assert len(made) == 9, made
+        assert len(made) == 10, made
 
 
-def test_a_push_of_a_claimed_row_makes_one_query(bunce: Emulator) -> None:
+def test_a_push_of_a_claimed_row_makes_two_queries(bunce: Emulator) -> None:
     row = make(status=Status.SENDING)
-    assert len(queries(lambda: push(row.pk))) == 1
+    assert len(queries(lambda: push(row.pk))) == 2
 
 
 def test_a_backlog_makes_no_more_queries_for_each_row_than_a_push(bunce: Emulator) -> None:
     for number in range(20):
         make(f"Segment {number}")
     made = queries(lambda: drain(seconds=30))
-    # Eight for each row; rows are read in batches, which takes three for each ten.
-    assert len(made) <= 20 * 8 + 2 * 3 + 2, made
+    # Eight for each row; rows are read in batches, which takes three for each ten. One for the key.
+    assert len(made) <= 20 * 8 + 2 * 3 + 2 + 1, made
 
 
 def test_a_page_of_the_scan_makes_few_queries_whatever_it_contains(bunce: Emulator) -> None:
@@ -82,18 +83,18 @@ def test_a_page_of_the_scan_makes_few_queries_whatever_it_contains(bunce: Emulat
     assert few <= 45
 
 
-def test_a_refresh_makes_ten_queries(bunce: Emulator) -> None:
-    """Read the paused operations and the requested rows; check whether reads are paused, lock the
-    shared row, read it, count the window, write the call log; write the result to it; lock and
-    read the row, write it."""
+def test_a_refresh_makes_eleven_queries(bunce: Emulator) -> None:
+    """Read whether the key is known, the paused operations and the requested rows; check whether
+    reads are paused, lock the shared row, read it, count the window, write the call log; write the
+    result to it; lock and read the row, write it."""
     make(status=Status.SYNCED, bunce_id=bunce.add_segment("VIP").id, refresh_requested_at=now())
     made = queries(lambda: run_refresh(seconds=30))
-    assert len(made) == 10, made
+    assert len(made) == 11, made
 
 
-def test_an_idle_worker_makes_two_queries(bunce: Emulator) -> None:
+def test_an_idle_worker_makes_three_queries(bunce: Emulator) -> None:
     make(due_at=ago(-60))
-    assert len(queries(lambda: drain(seconds=30))) == 2
+    assert len(queries(lambda: drain(seconds=30))) == 3
 
 
 def test_an_update_of_refused_rows_makes_no_more_queries_for_more_rows() -> None:

@@ -386,7 +386,8 @@ def test_a_refused_key_pauses_all_requests_and_is_probed_once_a_minute(
     bunce: Emulator, settings: Settings, caplog: pytest.LogCaptureFixture
 ) -> None:
     good = settings.BUNCE_SYNC["API_KEY"]
-    configure(settings, API_KEY="sk_live_not_for_this_host")
+    bunce.set(key=good)
+    configure(settings, API_KEY="sk_test_of_another_account")
     row = make()
     for served in (1, 2, 3):
         assert push(row.pk)

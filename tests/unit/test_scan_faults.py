@@ -171,10 +171,10 @@ def test_the_memory_in_use_does_not_grow_with_the_list(
     held: list[int] = []
     kept: list[int] = []
 
-    def count_and_use(*args: Any) -> Any:
+    def count_and_use(*args: Any, **kwargs: Any) -> Any:
         held.append(sum(id(one) not in others for one in segments_in_memory()))
         kept.append(len(json.dumps(state().scan)))
-        return use_page(*args)
+        return use_page(*args, **kwargs)
 
     monkeypatch.setattr(list_scan.Walk, "use_page", count_and_use)
     assert look() == 7

@@ -9,7 +9,7 @@ from pytest_django.fixtures import DjangoCaptureOnCommitCallbacks
 
 from bunce_sync.models import Segment
 from bunce_sync.models.segment_queryset import SegmentQuerySet
-from bunce_sync.services import push_now, refresh, retry
+from bunce_sync.services import push_now, push_ours, refresh, retry
 from bunce_sync.testing.emulator import Emulator
 
 from .broker_queue import BrokerQueue
@@ -57,11 +57,15 @@ def test_push_now_ends_the_backoff_of_rows_that_wait(
     assert bunce.served == 0
 
 
-def test_push_now_sends_rows_that_drifted(broker_queue: BrokerQueue) -> None:
+def test_push_ours_sends_the_whole_content_of_rows_that_drifted(broker_queue: BrokerQueue) -> None:
     drifted = make(status=Status.SYNCED, last_code="drift")
-    make(status=Status.SYNCED)
-    assert push_now(everything()) == 1
+    settled = drifted.field_digests(drifted.UPDATE_FIELDS)
+    Segment.objects.update_sync_fields(settled=settled)
+    make(status=Status.SYNCED, settled=settled)
+    assert push_now(everything()) == 0
+    assert push_ours(everything()) == 1
     assert (fresh(drifted).status, due(drifted)) == (Status.PENDING, True)
+    assert fresh(drifted).unsettled_fields == Segment.UPDATE_FIELDS
 
 
 def test_retry_sends_rejected_rows_and_resets_their_attempts(

@@ -10,7 +10,7 @@ import pytest
 
 from bunce_sync import exceptions, transitions
 from bunce_sync.client import RemoteSegment
-from bunce_sync.fingerprint import listed_fingerprint
+from bunce_sync.fingerprint import field_digest, listed_fingerprint
 from bunce_sync.models import ApiCall, Segment
 from bunce_sync.results import Result, result_of
 from bunce_sync.transitions import (
@@ -346,11 +346,16 @@ def test_a_late_update_that_may_have_overwritten_a_newer_one_is_sent_again() -> 
         name="Newer",
         bunce_id=BUNCE_ID,
         **digests_of("Newer", None),
+        settled={"name": field_digest("Newer"), "description": field_digest(None)},
         lease_token=None,
         lease_until=None,
     )
     changes = after(Outcome.CONFIRMED, segment=REMOTE, of=newer, under=claim(bunce_id=BUNCE_ID))
-    assert changes == {"status": Status.PENDING, "due_at": NOW}
+    assert changes == {
+        "status": Status.PENDING,
+        "due_at": NOW,
+        "settled": {"description": field_digest(None)},
+    }, "the description was the same in both"
 
 
 def test_a_late_response_for_a_synced_row_changes_nothing() -> None:
@@ -382,12 +387,16 @@ def test_drift_is_shown_and_not_undone() -> None:
     assert seen(at_rest, Result(Outcome.CONFIRMED), REMOTE)["last_code"] == ""
 
 
-@pytest.mark.parametrize("status", [Status.PENDING, Status.SENDING])
-def test_a_refresh_of_a_row_being_sent_keeps_its_status(status: Status) -> None:
-    edited = row(status=status, bunce_id=BUNCE_ID, name="Edited")
+def test_a_refresh_of_a_waiting_row_keeps_its_status() -> None:
+    edited = row(status=Status.PENDING, bunce_id=BUNCE_ID, name="Edited")
     changes = seen(edited, Result(Outcome.CONFIRMED), REMOTE)
     assert "status" not in changes
     assert changes["refresh_requested_at"] is None
+
+
+def test_a_refresh_says_nothing_about_a_row_being_sent_and_is_repeated() -> None:
+    under_way = row(bunce_id=BUNCE_ID, name="Edited")
+    assert seen(under_way, Result(Outcome.CONFIRMED), REMOTE) == {}
 
 
 def test_a_segment_found_again_is_no_longer_rejected_for_being_gone() -> None:

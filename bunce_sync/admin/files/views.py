@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from contextlib import nullcontext, suppress
 from typing import Any, Final
 
-import django
 from django.contrib import admin
 from django.contrib import messages as flash
 from django.contrib.admin.models import ADDITION, CHANGE, LogEntry
@@ -36,7 +35,7 @@ from import_export.signals import post_export
 
 from bunce_sync import services
 from bunce_sync.admin.actions import MAX_SELECTED
-from bunce_sync.admin.base import UNFOLD, ModelAdmin
+from bunce_sync.admin.base import ModelAdmin
 from bunce_sync.admin.change_list import UNUSABLE
 from bunce_sync.admin.files.formats import FORMATS, FileError, grouped
 from bunce_sync.admin.files.forms import ConfirmForm, ExportFileForm, ImportFileForm, signed
@@ -232,7 +231,8 @@ class FilesMixin(ImportExportMixin, ModelAdmin):
         """Return what the templates of all pages need."""
         return {
             "title": str(title) % {"name": self.opts.verbose_name_plural},
-            "breadcrumb_list": not UNFOLD and django.VERSION >= (6, 1),
+            "breadcrumb_style": self.breadcrumb_style,
+            "changelist_url": self.url("changelist"),
         }
 
     def _link(self, segment: Segment) -> str:

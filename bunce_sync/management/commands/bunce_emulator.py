@@ -12,6 +12,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from bunce_sync.testing.emulator import Emulator, Faults
 from bunce_sync.testing.emulator.options import (
+    CHOICES,
     FAULT_NAMES,
     FAULTS_FIELDS,
     OPTIONS_FIELDS,
@@ -33,10 +34,16 @@ class Command(BaseCommand):
         add("--key", default=None, help="the only accepted API key (default: any sk_test_…)")
         add("--rate-limit", type=int, default=500, metavar="N",
             help="requests per window and address; 0 for no limit (default: 500)")  # fmt: skip
+        add("--segments", type=int, default=0, metavar="N",
+            help="segments to begin with, created one second apart (default: 0)")  # fmt: skip
         add("--seed", type=int, default=0, help="for the random choice of faults")
         add("--fault", action="append", default=[], metavar="NAME=PROBABILITY",
             help=f"repeatable; names: {', '.join(FAULT_NAMES)}")  # fmt: skip
-        more = [name for name in OPTIONS_FIELDS + FAULTS_FIELDS if name not in FAULT_NAMES]
+        more = [
+            f"{name} ({', '.join(CHOICES[name])})" if name in CHOICES else name
+            for name in OPTIONS_FIELDS + FAULTS_FIELDS
+            if name not in FAULT_NAMES
+        ]
         add("--option", action="append", default=[], metavar="NAME=VALUE",
             help=f"repeatable; the value is JSON or text; names: {', '.join(more)}")  # fmt: skip
 
@@ -59,6 +66,7 @@ class Command(BaseCommand):
                 seed=options["seed"],
                 **changes,
             )
+            emulator.add_segments(options["segments"])
         except ValueError as error:
             raise CommandError(f"{error}.") from None
         stopped = threading.Event()
@@ -91,6 +99,7 @@ class Command(BaseCommand):
             f"  base URL     {emulator.base_url} with {key}\n"
             "               (BUNCE_SYNC['BASE_URL']; in the sample site BUNCE_BASE_URL)\n"
             f"  rate limit   {limit}\n"
+            f"  segments     {len(emulator.segments):,}\n"
             f"  faults       {listed} (to change: PUT {emulator.url}/control/faults)\n"
             f"All data is in memory. Press Ctrl-C to stop."
         )

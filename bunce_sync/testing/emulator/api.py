@@ -5,16 +5,17 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Callable, Mapping
+from datetime import datetime
+from functools import partial
 
 from .http import HttpError, Request, Response, Routes, proxy_page, success
-from .options import Options
+from .options import Options, Times
 from .paging import list_segments
 from .store import NameTakenError, Store, StoredSegment
 
 PREFIX = "/v1"
 MAX_NAME = 255
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z", re.IGNORECASE)
-_TIME = "%Y-%m-%d %H:%M:%S"
 _CUSTOMER_TEXTS = ("customer_id", "email", "first_name", "last_name", "phone_no")
 
 
@@ -66,13 +67,16 @@ class SegmentsApi:
             )
         except NameTakenError:
             raise _name_taken() from None
-        return success(_describe(segment), "Segment created successfully", 201)
+        return success(describe(segment, options), "Segment created successfully", 201)
 
     def _list(self, request: Request) -> Response:
-        return list_segments(self._store, request.query, self._options(), self._shuffler, _describe)
+        options = self._options()
+        row = partial(describe, options=options)
+        return list_segments(self._store, request.query, options, self._shuffler, row)
 
     def _get(self, _: Request, segment_id: str) -> Response:
-        return success(_describe(self._segment(segment_id)), "Segment fetched successfully")
+        segment = describe(self._segment(segment_id), self._options())
+        return success(segment, "Segment fetched successfully")
 
     def _update(self, request: Request, segment_id: str) -> Response:
         options = self._options()
@@ -94,7 +98,7 @@ class SegmentsApi:
                 )
             except NameTakenError:
                 raise _name_taken() from None
-        return success(_describe(segment), "Segment updated successfully")
+        return success(describe(segment, options), "Segment updated successfully")
 
     def _add_customers(self, request: Request, segment_id: str) -> Response:
         segment = self._segment(segment_id)
@@ -121,7 +125,8 @@ class SegmentsApi:
         return segment
 
 
-def _describe(segment: StoredSegment) -> dict[str, object]:
+def describe(segment: StoredSegment, options: Options) -> dict[str, object]:
+    """Return a segment as responses show it."""
     return {
         "id": segment.id,
         "name": segment.name,
@@ -130,9 +135,19 @@ def _describe(segment: StoredSegment) -> dict[str, object]:
         "type": segment.type,
         "all_customers": int(segment.all_customers),
         "customers_count": segment.customers_count,
-        "created_at": segment.created_at.strftime(_TIME),
-        "updated_at": segment.updated_at.strftime(_TIME),
+        "created_at": _time(segment.created_at, options.times),
+        "updated_at": _time(segment.updated_at, options.times),
     }
+
+
+def _time(moment: datetime, times: Times) -> str | None:
+    match times:
+        case "plain":
+            return moment.strftime("%Y-%m-%d %H:%M:%S")
+        case "iso":
+            return moment.strftime("%Y-%m-%dT%H:%M:%S.000Z")
+        case "none":
+            return None
 
 
 def _is_blocked(body: Mapping[str, object], options: Options) -> bool:

@@ -6,11 +6,13 @@ import asyncio
 import json
 import math
 import random
+import uuid
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
 from threading import Condition, RLock
+from types import EllipsisType
 from typing import Any, Self
 
 from .api import PREFIX, SegmentsApi
@@ -18,7 +20,7 @@ from .clock import monotonic
 from .clock import now as current_time
 from .fault_responses import LIMIT_MESSAGE, FaultPlan, response_after, response_instead
 from .http import Delivery, HttpError, Request, Response, Router, Routes
-from .options import FAULTS_BEFORE, Faults, Options
+from .options import FAULTS_BEFORE, SCRIPT_METHODS, Faults, Options
 from .rate_limiter import RateLimiter
 from .store import Store, StoredCustomer, StoredSegment
 
@@ -80,6 +82,9 @@ class Application:
             self._options, faults, seed = self._initial
             self._plan = FaultPlan(faults, seed)
             self._store = Store()
+            self._callbacks: dict[str, deque[Callable[[], object] | None]] = {
+                name: deque() for name in SCRIPT_METHODS
+            }
             self._limiter = RateLimiter()
             self._requests: deque[LoggedRequest] = deque(maxlen=KEPT_REQUESTS)
             self._served = 0
@@ -100,6 +105,15 @@ class Application:
         """All segments, in the order in which they were stored."""
         with self._changed:
             return list(self._store.segments.values())
+
+    def segment(self, segment_id: str) -> StoredSegment:
+        """Return one segment.
+
+        Raises:
+            KeyError: there is no such segment.
+        """
+        with self._changed:
+            return self._store.segments[segment_id]
 
     @property
     def customers(self) -> list[StoredCustomer]:
@@ -234,22 +248,91 @@ class Application:
         type: str | None = None,  # noqa: A002 - Bunce's field name
         all_customers: bool = False,
         created_at: datetime | None = None,
+        id: str | None = None,  # noqa: A002 - Bunce's field name
     ) -> StoredSegment:
-        """Store a segment as a person would in Bunce's dashboard.
+        """Store a segment as a person would in Bunce's dashboard; any text is accepted.
 
         Args:
-            type: ``automatic`` or ``manual``; if it is None, it depends on ``all_customers``.
+            type: ``automatic``, ``manual`` or any other text; if it is None, it depends on
+                ``all_customers``.
             created_at: an aware datetime; now if it is None.
+            id: a UUID, for example of a segment that was removed or that another emulator has;
+                a new one if it is None.
 
         Raises:
-            ValueError: ``created_at`` has no time zone.
+            ValueError: ``created_at`` has no time zone, or ``id`` is not a UUID or is in use.
         """
         if created_at is not None and created_at.tzinfo is None:
             raise ValueError("created_at must be aware")
+        if id is not None:
+            id = str(uuid.UUID(id))  # noqa: A001 - Bunce's field name
         with self._changed:
+            if id in self._store.segments:
+                raise ValueError(f"id {id} is in use")
             segment = self._store.add_segment(
-                name, description, type=type, all_customers=all_customers, created_at=created_at
+                name,
+                description,
+                type=type,
+                all_customers=all_customers,
+                created_at=created_at,
+                segment_id=id,
             )
+            self._announce()
+        return segment
+
+    def add_segments(
+        self, count: int, name: str = "Segment {n}", description: str | None = None
+    ) -> list[StoredSegment]:
+        """Store many segments at once, created one second apart, the last one now.
+
+        A hundred thousand take about a second.
+
+        Args:
+            name: ``{n}`` in it becomes the number of the segment, from 1.
+
+        Raises:
+            ValueError: ``count`` is negative.
+        """
+        if count < 0:
+            raise ValueError("the number of segments must not be negative")
+        names = [name.replace("{n}", str(number)) for number in range(1, count + 1)]
+        with self._changed:
+            segments = self._store.add_segments(names, description)
+            self._announce()
+        return segments
+
+    def change_segment(
+        self,
+        segment_id: str,
+        *,
+        name: str | EllipsisType = ...,
+        description: str | EllipsisType | None = ...,
+    ) -> StoredSegment:
+        """Change a segment as a person would in Bunce's dashboard; any text is accepted.
+
+        Args:
+            name, description: what is not given stays as it is.
+
+        Raises:
+            KeyError: there is no such segment.
+        """
+        given = {"name": name, "description": description}
+        changes = {
+            field: text for field, text in given.items() if not isinstance(text, EllipsisType)
+        }
+        with self._changed:
+            segment = self._store.update_segment(segment_id, changes)
+            self._announce()
+        return segment
+
+    def remove_segment(self, segment_id: str) -> StoredSegment:
+        """Remove a segment, which Bunce's API cannot do, and return it; its customers stay.
+
+        Raises:
+            KeyError: there is no such segment.
+        """
+        with self._changed:
+            segment = self._store.remove_segment(segment_id)
             self._announce()
         return segment
 
@@ -289,6 +372,32 @@ class Application:
         with self._changed:
             self._plan.extend_script(names, method)
 
+    def before_next(
+        self, callbacks: Iterable[Callable[[], object] | None], method: str = "GET"
+    ) -> None:
+        """Set what to do right before the next calls, one callback each and in order.
+
+        So data, options or faults change at a known place between two requests, for example
+        between two pages of a list::
+
+            bunce.before_next([None, lambda: bunce.remove_segment(first.id)])
+
+        Args:
+            callbacks: appended to those already set; None does nothing before a call. They run in
+                the emulator's thread, while other requests wait. An error in one is logged and
+                closes the connection without a response.
+            method: ``GET`` for reads and lists, ``POST`` for creates, ``PATCH`` for updates. Each
+                has its own queue. Calls for a segment's customers, and those that the key or the
+                rate limit refuses, use up no callback.
+
+        Raises:
+            ValueError: the method is unknown.
+        """
+        if method not in SCRIPT_METHODS:
+            raise ValueError(f"method must be one of {', '.join(SCRIPT_METHODS)}; not {method!r}")
+        with self._changed:
+            self._callbacks[method].extend(callbacks)
+
     def set(self, **changes: Any) -> None:
         """Change some of the ``Options``.
 
@@ -302,7 +411,7 @@ class Application:
     def reset(self) -> None:
         """Delete all data and restore the initial options and faults.
 
-        Pending writes are dropped.
+        Pending writes, scripts and callbacks are dropped.
         """
         self._clear()
 
@@ -331,10 +440,13 @@ class Application:
         try:
             self._authenticate(request)
             self._check_rate(request.client)
+            about_customers = request.path.endswith("customers")
+            if not about_customers:
+                self._call_back(request.method)
             call = self._router.find(request)
         except HttpError as error:
             return error.response, None
-        fault = self._plan.draw(request.method, about_customers=request.path.endswith("customers"))
+        fault = self._plan.draw(request.method, about_customers=about_customers)
         if fault is None:
             return call(), None
         if fault == "late_store":
@@ -357,6 +469,13 @@ class Application:
         )
         if wait is not None:
             raise HttpError(429, LIMIT_MESSAGE, (("Retry-After", str(math.ceil(wait))),))
+
+    def _call_back(self, method: str) -> None:
+        """Run the callback for this call, if any."""
+        callbacks = self._callbacks.get(method)
+        callback = callbacks.popleft() if callbacks else None
+        if callback is not None:
+            callback()
 
     def _call_later(self, call: Callable[[], Response]) -> None:
         generation = self._generation

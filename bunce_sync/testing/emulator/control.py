@@ -1,32 +1,42 @@
-"""The front page, the health check and the control endpoints."""
+"""The health check and the control endpoints."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
-from functools import cache
-from html import escape
 from itertools import islice
-from pathlib import Path
-from string import Template
+from types import UnionType
+from typing import Any
 
-from .api import PREFIX
+from .api import describe
 from .application import Application
-from .http import HTML, HttpError, Request, Response, Routes, dump
+from .http import HttpError, Request, Response, Routes, dump, or_404
 from .options import OPTIONS_FIELDS, Faults, check_names
 from .store import StoredSegment
 
-_SHOWN_SEGMENTS = 200
 _SHOWN_DUPLICATES = 50
+_TEXT = (str, "a string")
+_OPTIONAL_TEXT = (str | None, "a string or null")
+_FIELDS_OF_A_CHANGE = {"name": _TEXT, "description": _OPTIONAL_TEXT}
+_FIELDS_OF_A_SEGMENT = {
+    **_FIELDS_OF_A_CHANGE,
+    "type": _OPTIONAL_TEXT,
+    "all_customers": (bool, "true or false"),
+    "id": _OPTIONAL_TEXT,
+}
 
 
-class ControlPages:
-    """Pages about the emulator itself.
+class ControlEndpoints:
+    """Calls about the emulator itself, in JSON.
 
     They need no key, are not logged and do not count towards the rate limit:
 
-    ``GET /``: the front page;
     ``GET /health``: 200 if it runs;
-    ``GET /control/state``: figures, as JSON;
+    ``GET /control/state``: figures;
+    ``POST /control/segments``: add a segment as in Bunce's dashboard, with ``name`` and optional
+    ``description``, ``type``, ``all_customers`` and ``id``;
+    ``GET, PATCH, DELETE /control/segments/{id}``: read, change or remove one. PATCH takes ``name``
+    and ``description``. Any text is accepted, also a blank or a long one;
     ``GET, PUT /control/faults``: the faults. PUT replaces all of them and also accepts ``seed``
     and ``script`` (the faults of the next creates, as a list);
     ``GET, PUT /control/settings``: the options. PUT changes those that are given;
@@ -39,10 +49,14 @@ class ControlPages:
     def routes(self) -> Routes:
         """Return the handlers of all pages."""
         return {
-            "/": {"GET": self._front_page},
             "/health": {"GET": lambda _: _json({"status": "ok"})},
-            "/favicon.ico": {"GET": lambda _: Response(204)},
             "/control/state": {"GET": self._state},
+            "/control/segments": {"POST": self._add_segment},
+            "/control/segments/{id}": {
+                "GET": self._get_segment,
+                "PATCH": self._change_segment,
+                "DELETE": self._remove_segment,
+            },
             "/control/faults": {"GET": self._faults, "PUT": self._set_faults},
             "/control/settings": {"GET": self._settings, "PUT": self._set_settings},
             "/control/reset": {"POST": self._reset},
@@ -75,6 +89,33 @@ class ControlPages:
                 "injected": dict(bunce.injected),
             }
         )
+
+    def _add_segment(self, request: Request) -> Response:
+        values = _segment_fields(request, _FIELDS_OF_A_SEGMENT)
+        if "name" not in values:
+            raise HttpError(422, "name is required")
+        try:
+            segment = self._bunce.add_segment(**values)
+        except ValueError as error:
+            raise HttpError(422, str(error)) from None
+        return self._segment(segment, 201)
+
+    def _get_segment(self, _: Request, segment_id: str) -> Response:
+        with or_404():
+            return self._segment(self._bunce.segment(segment_id))
+
+    def _change_segment(self, request: Request, segment_id: str) -> Response:
+        values = _segment_fields(request, _FIELDS_OF_A_CHANGE)
+        with or_404():
+            return self._segment(self._bunce.change_segment(segment_id, **values))
+
+    def _remove_segment(self, _: Request, segment_id: str) -> Response:
+        with or_404():
+            self._bunce.remove_segment(segment_id)
+        return Response(204)
+
+    def _segment(self, segment: StoredSegment, status: int = 200) -> Response:
+        return Response(status, dump(describe(segment, self._bunce.options)))
 
     def _faults(self, _: Request) -> Response:
         return _json({**self._bunce.faults.as_dict(), "seed": self._bunce.seed})
@@ -112,71 +153,19 @@ class ControlPages:
         self._bunce.reset()
         return self._state(request)
 
-    def _front_page(self, request: Request) -> Response:
-        bunce = self._bunce
-        options = bunce.options
-        segments = bunce.newest(_SHOWN_SEGMENTS)
-        total = len(bunce.segments)
-        heading = "Segments, newest first"
-        if total > len(segments):
-            heading = f"The newest {len(segments):,} of {total:,} segments"
-        key_hint = "Only the key given at the start is accepted."
-        if options.key is None:
-            key_hint = (
-                "Any key that begins with <code>sk_test_</code> is accepted, "
-                "for example <code>sk_test_local</code>."
-            )
-        page = _template("front_page.html").substitute(
-            base_url=escape(f"http://{request.headers.get('host', '')}{PREFIX}"),
-            key_hint=key_hint,
-            segments=f"{total:,}",
-            duplicates=f"{bunce.duplicate_count:,}",
-            customers=f"{len(bunce.customers):,}",
-            served=f"{bunce.served:,}",
-            window=f"{options.rate_window:g}",
-            recent=f"{bunce.recent(options.rate_window):,}",
-            limit="no limit" if options.rate_limit is None else f"{options.rate_limit:,}",
-            limited=f"{bunce.limited:,}",
-            warnings="\n".join(f'<p class="warn">{escape(line)}</p>' for line in self._warnings()),
-            heading=heading,
-            rows="".join(_row(segment) for segment in segments)
-            or '<tr><td colspan="6" class="soft">No segments yet.</td></tr>',
-        )
-        return Response(200, page.encode("utf-8", "replace"), HTML)
 
-    def _warnings(self) -> list[str]:
-        bunce = self._bunce
-        lines = []
-        if bunce.options.outage is not None:
-            lines.append(f"Outage: every API request gets “{bunce.options.outage}”.")
-        if faults := bunce.faults.in_force():
-            listed = ", ".join(f"{name} {chance:.4g}" for name, chance in faults.items())
-            lines.append(f"Faults and their probabilities: {listed}.")
-        if bunce.scripted:
-            lines.append(f"Faults scripted for the next calls: {bunce.scripted}.")
-        if bunce.pending_writes:
-            lines.append(f"Pending writes: {bunce.pending_writes}.")
-        return lines + [
-            f"{address} exceeded the rate limit and is blocked for {seconds} more seconds."
-            for address, seconds in bunce.blocked.items()
-        ]
-
-
-def _row(segment: StoredSegment) -> str:
-    everyone = " (all)" if segment.all_customers else ""
-    return _template("front_page_row.html").substitute(
-        name=escape(segment.name),
-        description=escape(segment.description or ""),
-        type=escape(segment.type),
-        customers=f"{segment.customers_count:,}{everyone}",
-        created_at=segment.created_at.strftime("%Y-%m-%d %H:%M:%S"),
-        id=segment.id,
-    )
-
-
-@cache
-def _template(name: str) -> Template:
-    return Template(Path(__file__).with_name(name).read_text("utf-8"))
+def _segment_fields(
+    request: Request, known: Mapping[str, tuple[type | UnionType, str]]
+) -> dict[str, Any]:
+    """Return the fields of a segment in a request, of which only the types are checked."""
+    values = request.json()
+    for name, value in values.items():
+        if name not in known:
+            raise HttpError(422, f"unknown field {name!r}; known: {', '.join(known)}")
+        kind, expected = known[name]
+        if not isinstance(value, kind):
+            raise HttpError(422, f"{name} must be {expected}")
+    return values
 
 
 def _json(value: object) -> Response:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum, auto
 from http import HTTPStatus
+from urllib.parse import parse_qsl
 
 JSON = "application/json"
 HTML = "text/html; charset=utf-8"
+FORM = "application/x-www-form-urlencoded"
 
 Headers = tuple[tuple[str, str], ...]
 Handler = Callable[..., "Response"]
@@ -47,6 +50,17 @@ class Request:
         if not isinstance(value, dict):
             raise HttpError(400, "The request body must be a JSON object")
         return value
+
+    def form(self) -> dict[str, str]:
+        """Return the fields of an HTML form in the body, with line breaks as in Python.
+
+        Raises:
+            HttpError: 400 if the content type is not that of a form.
+        """
+        if self.headers.get("content-type", "").partition(";")[0].strip().lower() != FORM:
+            raise HttpError(400, f"Content-Type must be {FORM}")
+        fields = parse_qsl(self.body.decode("latin-1"), keep_blank_values=True)
+        return {name: text.replace("\r\n", "\n") for name, text in fields}
 
 
 class Delivery(Enum):
@@ -86,6 +100,19 @@ class HttpError(Exception):
     def __init__(self, status: int, message: str, headers: Headers = ()) -> None:
         super().__init__(message)
         self.response = failure(status, message, headers)
+
+
+@contextmanager
+def or_404() -> Iterator[None]:
+    """Refuse the request with 404 if the segment that it names does not exist.
+
+    Raises:
+        HttpError: instead of a ``KeyError``.
+    """
+    try:
+        yield
+    except KeyError:
+        raise HttpError(404, "Segment not found") from None
 
 
 class Router:

@@ -7,8 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Literal, get_args
 
-Paging = Literal["page", "page_meta", "cursor", "nested", "ignore_page", "clamp"]
+Paging = Literal["page", "page_meta", "cursor", "ignore_page", "clamp"]
+Layout = Literal["flat", "nested", "nested_rows"]
 Order = Literal["newest", "oldest", "random", "shuffled"]
+Times = Literal["plain", "iso", "none"]
 StoredName = Literal["as_sent", "upper", "collapse", "keep_old"]
 Outage = Literal["reset", "hold", "refuse"]
 RetryAfter = Literal["none", "seconds", "date", "rubbish", "any"]
@@ -28,6 +30,17 @@ FAULTS_AFTER = (
     "no_content",
 )  # fmt: skip
 FAULT_NAMES = FAULTS_BEFORE + FAULTS_AFTER
+#: The values of the options that have a fixed set of them.
+CHOICES: Mapping[str, tuple[str, ...]] = {
+    "stored_name": get_args(StoredName),
+    "paging": get_args(Paging),
+    "layout": get_args(Layout),
+    "order": get_args(Order),
+    "times": get_args(Times),
+    "outage": get_args(Outage),
+    "retry_after": get_args(RetryAfter),
+    "shape": get_args(Shape),
+}
 METHODS = ("GET", "POST", "PATCH", "DELETE")
 SCRIPT_METHODS = ("POST", "PATCH", "GET")  # creates, updates, reads and lists
 
@@ -55,12 +68,16 @@ class Options:
             ``keep_old``: an update succeeds and changes the description but not the name;
             creates are stored as sent.
         paging: how lists are paged:
-            ``page``: rows in ``data``, nothing else;
-            ``page_meta``: the same, with page numbers in ``meta``;
-            ``cursor``: ``meta`` next to ``data`` has ``next_page_cursor``, ``page`` is ignored;
-            ``nested``: rows in ``data.data`` and ``meta`` inside ``data``;
-            ``ignore_page``: every page is the first one;
-            ``clamp``: a page past the end is the last one again.
+            ``page``: by page number, without ``meta``;
+            ``page_meta``: by page number, with numbers and ``has_next_page`` in ``meta``;
+            ``cursor``: ``meta`` has ``next_page_cursor``, and ``page`` is ignored; a cursor stays
+            valid if its segment is removed;
+            ``ignore_page``: without ``meta``; every page is the first one;
+            ``clamp``: without ``meta``; a page past the end is the last one again.
+        layout: where lists have their rows, and ``meta`` if there is any:
+            ``flat``: rows in ``data``, ``meta`` next to ``data``;
+            ``nested``: rows in ``data.data``, ``meta`` in ``data.meta``;
+            ``nested_rows``: rows in ``data.data``, ``meta`` next to the outer ``data``.
         page_cap: the maximum number of rows on a page, whatever ``per_page`` says; None for no cap.
         max_per_page: a larger ``per_page`` is refused with 422 "per_page must be at most …";
             None accepts any and returns at most 100 rows.
@@ -70,6 +87,10 @@ class Options:
             None for none. This and ``hide_every`` have no effect if ``paging`` is ``cursor``.
         order: of a list: ``newest`` or ``oldest`` first, ``random`` but the same each time, or
             ``shuffled`` for each call.
+        times: what responses show as ``created_at`` and ``updated_at``:
+            ``plain``: "2024-12-05 08:30:16", in UTC;
+            ``iso``: "2024-12-05T08:30:16.000Z";
+            ``none``: null.
         outage: what every API request gets: ``reset`` (the connection is reset), ``hold`` (no
             response for ``Faults.hold_seconds``) or ``refuse`` (connections are refused); None
             for no outage.
@@ -88,11 +109,13 @@ class Options:
     blocked_text: str | None = None
     stored_name: StoredName = "as_sent"
     paging: Paging = "page"
+    layout: Layout = "flat"
     page_cap: int | None = None
     max_per_page: int | None = None
     hide_every: int | None = None
     empty_page: int | None = None
     order: Order = "newest"
+    times: Times = "plain"
     outage: Outage | None = None
 
     def __post_init__(self) -> None:
@@ -110,11 +133,10 @@ class Options:
             not isinstance(self.blocked_text, str) or not self.blocked_text
         ):
             raise ValueError("blocked_text must be a text that is not empty, or null")
-        _one_of("stored_name", self.stored_name, get_args(StoredName))
-        _one_of("paging", self.paging, get_args(Paging))
-        _one_of("order", self.order, get_args(Order))
+        for name in ("stored_name", "paging", "layout", "order", "times"):
+            _one_of(name, getattr(self, name))
         if self.outage is not None:
-            _one_of("outage", self.outage, get_args(Outage))
+            _one_of("outage", self.outage)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -202,8 +224,8 @@ class Faults:
             raise ValueError("large_bytes must not be negative")
         if not isinstance(self.customer_calls, bool):
             raise ValueError("customer_calls must be true or false")
-        _one_of("retry_after", self.retry_after, get_args(RetryAfter))
-        _one_of("shape", self.shape, get_args(Shape))
+        _one_of("retry_after", self.retry_after)
+        _one_of("shape", self.shape)
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, object]) -> Faults:
@@ -262,9 +284,9 @@ def _texts(name: str, value: object) -> tuple[str, ...]:
     return tuple(value)
 
 
-def _one_of(name: str, value: object, known: tuple[str, ...]) -> None:
-    if value not in known:
-        raise ValueError(f"{name} must be one of {', '.join(known)}; not {value!r}")
+def _one_of(name: str, value: object) -> None:
+    if value not in CHOICES[name]:
+        raise ValueError(f"{name} must be one of {', '.join(CHOICES[name])}; not {value!r}")
 
 
 def _methods(value: object) -> frozenset[str]:

@@ -6,11 +6,12 @@ import base64
 import random
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Mapping, Sequence
-from itertools import islice
+from datetime import UTC, datetime
+from typing import Any
 from urllib.parse import parse_qs
 
 from .http import HttpError, Response, success
-from .options import Options
+from .options import Layout, Options
 from .store import Store, StoredSegment
 
 DEFAULT_PER_PAGE = 20
@@ -47,9 +48,9 @@ def list_segments(
         ids = _slice(store, options, shuffler, start, per_page)
         rows = [describe(store.segments[segment_id]) for segment_id in ids]
         has_next = start + per_page < total
-        cursor = _cursor(ids[-1], start + len(ids)) if has_next else None
+        cursor = _cursor(store.segments[ids[-1]], start + len(ids)) if has_next else None
         meta = {"next_page_cursor": cursor, "has_next_page": has_next, "per_page": per_page}
-        return success(rows, _MESSAGE, meta=meta)
+        return _page(rows, meta, options.layout)
 
     pages = -(-total // per_page)
     empty = options.empty_page
@@ -67,11 +68,12 @@ def list_segments(
     if number != empty:
         before = number - 1 if empty is None or number < empty else number - 2
         ids = _slice(store, options, shuffler, before * per_page, per_page)
-    hidden = _hidden(store, options)
-    rows = [describe(store.segments[each]) for each in ids if each not in hidden]
+    segments = [store.segments[segment_id] for segment_id in ids]
+    every = options.hide_every
+    rows = [describe(each) for each in segments if every is None or each.number % every]
 
-    if options.paging not in ("page_meta", "nested"):
-        return success(rows, _MESSAGE)
+    if options.paging != "page_meta":
+        return _page(rows, None, options.layout)
     has_next = page < pages
     meta = {
         "page": page,
@@ -81,9 +83,17 @@ def list_segments(
         "has_next_page": has_next,
         "next_page": page + 1 if has_next else None,
     }
-    if options.paging == "nested":
-        return success({"data": rows, "meta": meta}, _MESSAGE)
-    return success(rows, _MESSAGE, meta=meta)
+    return _page(rows, meta, options.layout)
+
+
+def _page(
+    rows: list[dict[str, object]], meta: Mapping[str, object] | None, layout: Layout
+) -> Response:
+    """Return the response with rows and ``meta``, if any, where the layout puts them."""
+    more: dict[str, Any] = {} if meta is None else {"meta": meta}
+    if layout == "nested":
+        return success({"data": rows, **more}, _MESSAGE)
+    return success(rows if layout == "flat" else {"data": rows}, _MESSAGE, **more)
 
 
 def _per_page(parameters: Mapping[str, str], options: Options) -> int:
@@ -107,13 +117,6 @@ def _positive(parameters: Mapping[str, str], name: str, default: int) -> int:
     return int(text)
 
 
-def _hidden(store: Store, options: Options) -> set[str]:
-    """Return the ids of the segments that lists leave out."""
-    if options.hide_every is None:
-        return set()
-    return set(islice(store.segments, options.hide_every - 1, None, options.hide_every))
-
-
 def _slice(
     store: Store, options: Options, shuffler: random.Random, start: int, count: int
 ) -> Sequence[str]:
@@ -128,31 +131,33 @@ def _slice(
         return [store.by_age[place][2] for place in range(start, stop)]
     if options.order == "random":
         return store.by_id[start:stop]  # the ids are random themselves
-    return shuffler.sample(store.by_id, total)[start:stop]
+    return shuffler.sample(store.by_id, stop - start)  # any part of a shuffled list is a sample
 
 
-def _cursor(last_id: str, place: int) -> str:
-    """Return a cursor: the last segment seen, and its place for shuffled lists."""
-    return base64.urlsafe_b64encode(f"{last_id}:{place}".encode()).decode()
+def _cursor(last: StoredSegment, place: int) -> str:
+    """Return a cursor: what lists sort the last segment by, and its place for shuffled lists."""
+    values = (int(last.created_at.timestamp()), last.number, last.id, place)
+    return base64.urlsafe_b64encode(" ".join(map(str, values)).encode()).decode()
 
 
 def _after_cursor(store: Store, parameters: Mapping[str, str], options: Options) -> int:
-    """Return the place after the cursor's segment, even if the segment has moved."""
+    """Return the place after the cursor's segment, even if segments were added or removed."""
     text = next((parameters[name] for name in CURSOR_PARAMETERS if parameters.get(name)), None)
     if text is None:
         return 0
     try:
-        last_id, _, place = base64.b64decode(text, b"-_", validate=True).decode().partition(":")
-        last, number = store.segments[last_id], int(place)
-    except (ValueError, KeyError):
+        values = base64.b64decode(text, b"-_", validate=True).decode()
+        created_at, number, segment_id, place = values.split(" ")
+        last = (datetime.fromtimestamp(int(created_at), UTC), int(number), segment_id)
+        shuffled_place = int(place)
+    except (ValueError, OverflowError, OSError):
         raise HttpError(422, "next_page_cursor is not valid") from None
-    if options.order == "random":
-        return bisect_right(store.by_id, last_id)
-    if options.order == "shuffled":
-        return number
-    place_by_age = bisect_left(store.by_age, last.created_at, key=lambda entry: entry[0])
-    while store.by_age[place_by_age][2] != last_id:  # several were created in the same second
-        place_by_age += 1
-    if options.order == "oldest":
-        return place_by_age + 1
-    return len(store.by_age) - place_by_age
+    match options.order:
+        case "newest":
+            return len(store.by_age) - bisect_left(store.by_age, last)
+        case "oldest":
+            return bisect_right(store.by_age, last)
+        case "random":
+            return bisect_right(store.by_id, segment_id)
+        case _:
+            return shuffled_place

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 from .api import PREFIX
 from .application import Application
-from .control import ControlPages
+from .control import ControlEndpoints
+from .dashboard import DashboardPages
 from .http import Routes
 from .options import Faults, Options, Outage
 
@@ -72,7 +73,7 @@ class Emulator(Application):
         self._refusing = False
 
     def _own_routes(self) -> Routes:
-        return ControlPages(self).routes()
+        return {**DashboardPages(self).routes(), **ControlEndpoints(self).routes()}
 
     def start(self) -> Self:
         """Start to listen and return, ready to respond.
@@ -155,7 +156,8 @@ class Emulator(Application):
     def reset(self) -> None:
         """Delete all data and restore the initial options and faults.
 
-        Slow responses and pending writes are dropped; idle connections stay open.
+        Slow responses, pending writes, scripts and callbacks are dropped; idle connections stay
+        open.
         """
         super().reset()
         self._in_loop(self._drop_slow_responses())

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import uuid
-from bisect import insort
+from bisect import bisect_left, insort
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from .clock import now as current_time
 
@@ -16,8 +16,13 @@ CUSTOMER_FIELDS = ("customer_id", "email", "first_name", "last_name", "phone_no"
 
 @dataclass(frozen=True, slots=True)
 class StoredSegment:
-    """One segment as Bunce holds it; both times are aware, in UTC, in whole seconds."""
+    """One segment as Bunce holds it; both times are aware, in UTC, in whole seconds.
 
+    Args:
+        number: the place in the order of storing, from 1; never given to another segment.
+    """
+
+    number: int
     id: str
     name: str
     description: str | None
@@ -52,8 +57,9 @@ class Store:
         self.segments: dict[str, StoredSegment] = {}
         self.customers: dict[str, StoredCustomer] = {}
         # Kept sorted, so that a page of 100,000 segments needs no sort.
-        self.by_age: list[tuple[datetime, int, str]] = []
+        self.by_age: list[tuple[datetime, int, str]] = []  # with the entries of ``age``
         self.by_id: list[str] = []
+        self._stored = 0
         self._members: dict[str, set[str]] = {}
         self._names: Counter[str] = Counter()
         self._contents: Counter[tuple[str, str]] = Counter()
@@ -68,6 +74,7 @@ class Store:
         all_customers: bool = False,
         type: str | None = None,  # noqa: A002 - Bunce's field name
         created_at: datetime | None = None,
+        segment_id: str | None = None,
         unique: bool = False,
     ) -> StoredSegment:
         """Store a segment.
@@ -76,6 +83,7 @@ class Store:
             type: if it is None, ``automatic`` with all customers, as in Bunce's own example of a
                 create, or else ``manual``.
             created_at: an aware datetime; now if it is None.
+            segment_id: a UUID that is not in use; a random one if it is None.
             unique: whether to refuse a name that is in use.
 
         Raises:
@@ -83,25 +91,35 @@ class Store:
         """
         if unique and self._names[name]:
             raise NameTakenError(name)
-        moment = (created_at or current_time()).astimezone(UTC).replace(microsecond=0)
-        members = set(self.customers) if all_customers else set()
-        segment = StoredSegment(
-            id=str(uuid.uuid4()),
-            name=name,
-            description=description,
+        segment = self._keep_segment(
+            name,
+            description,
             type=type or ("automatic" if all_customers else "manual"),
-            all_customers=all_customers,
-            customers_count=len(members),
-            created_at=moment,
-            updated_at=moment,
+            created_at=created_at or current_time(),
+            segment_id=segment_id,
+            members=set(self.customers) if all_customers else None,
         )
-        insort(self.by_age, (moment, len(self.segments), segment.id))
+        insort(self.by_age, age(segment))
         insort(self.by_id, segment.id)
-        self.segments[segment.id] = segment
-        self._members[segment.id] = members
-        self._names[name] += 1
-        self._contents[_content(segment)] += 1
         return segment
+
+    def add_segments(
+        self, names: Sequence[str], description: str | None = None
+    ) -> list[StoredSegment]:
+        """Store a segment for each name, created one second apart, the last one now."""
+        first = current_time() - timedelta(seconds=len(names) - 1)
+        added = [
+            self._keep_segment(
+                name, description, type="manual", created_at=first + timedelta(seconds=place)
+            )
+            for place, name in enumerate(names)
+        ]
+        # Sorting once takes a fraction of the time of inserting each id in its place.
+        self.by_age.extend(map(age, added))
+        self.by_age.sort()
+        self.by_id.extend(segment.id for segment in added)
+        self.by_id.sort()
+        return added
 
     def update_segment(
         self, segment_id: str, changes: Mapping[str, str | None], *, unique: bool = False
@@ -112,18 +130,26 @@ class Store:
             NameTakenError: ``unique`` is set and another segment has the name.
         """
         segment = self.segments[segment_id]
-        name = changes.get("name") or segment.name
-        if unique and name != segment.name and self._names[name]:
-            raise NameTakenError(name)
-        self._names[segment.name] -= 1
-        self._names[name] += 1
-        description = changes.get("description", segment.description)
-        changed = self._replace(segment, name=name, description=description)
-        self._contents[_content(changed)] += 1
-        self._contents[_content(segment)] -= 1
-        if not self._contents[_content(segment)]:
-            del self._contents[_content(segment)]
+        changed = replace(segment, updated_at=_now(), **changes)  # type: ignore[arg-type]  # texts
+        if unique and changed.name != segment.name and self._names[changed.name]:
+            raise NameTakenError(changed.name)
+        self._uncount(segment)
+        self._count(changed)
+        self.segments[segment_id] = changed
         return changed
+
+    def remove_segment(self, segment_id: str) -> StoredSegment:
+        """Remove a segment; its customers stay.
+
+        Raises:
+            KeyError: there is no such segment.
+        """
+        segment = self.segments.pop(segment_id)
+        del self._members[segment_id]
+        del self.by_age[bisect_left(self.by_age, age(segment))]
+        del self.by_id[bisect_left(self.by_id, segment_id)]
+        self._uncount(segment)
+        return segment
 
     def add_customers(self, segment_id: str, entries: Iterable[Mapping[str, object]]) -> None:
         """Put customers into a segment; create unknown ones, update known ones."""
@@ -171,11 +197,52 @@ class Store:
             groups.setdefault(_content(segment), []).append(segment)
         return [group for group in groups.values() if len(group) > 1]
 
-    def _replace(self, segment: StoredSegment, **changes: object) -> StoredSegment:
-        now = current_time().replace(microsecond=0)
-        changed = replace(segment, updated_at=now, **changes)  # type: ignore[arg-type]  # own fields
-        self.segments[segment.id] = changed
-        return changed
+    def _keep_segment(
+        self,
+        name: str,
+        description: str | None,
+        *,
+        type: str,  # noqa: A002 - Bunce's field name
+        created_at: datetime,
+        segment_id: str | None = None,
+        members: set[str] | None = None,
+    ) -> StoredSegment:
+        """Store a segment, but do not sort it in.
+
+        Args:
+            members: the ids of its customers if it has all customers; None if it has none.
+        """
+        self._stored += 1
+        moment = created_at.astimezone(UTC).replace(microsecond=0)
+        segment = StoredSegment(
+            number=self._stored,
+            id=segment_id or str(uuid.uuid4()),
+            name=name,
+            description=description,
+            type=type,
+            all_customers=members is not None,
+            customers_count=len(members or ()),
+            created_at=moment,
+            updated_at=moment,
+        )
+        self.segments[segment.id] = segment
+        self._members[segment.id] = members or set()
+        self._count(segment)
+        return segment
+
+    def _count(self, segment: StoredSegment) -> None:
+        self._names[segment.name] += 1
+        self._contents[_content(segment)] += 1
+
+    def _uncount(self, segment: StoredSegment) -> None:
+        self._names[segment.name] -= 1
+        content = _content(segment)
+        self._contents[content] -= 1
+        if not self._contents[content]:
+            del self._contents[content]  # ``duplicate_count`` counts the entries
+
+    def _replace(self, segment: StoredSegment, **changes: object) -> None:
+        self.segments[segment.id] = replace(segment, updated_at=_now(), **changes)  # type: ignore[arg-type]  # own fields
 
     def _keep_customer(self, entry: Mapping[str, object]) -> str:
         known = {name: entry[name] for name in CUSTOMER_FIELDS if entry.get(name) not in (None, "")}
@@ -193,6 +260,15 @@ class Store:
             self._by_email[customer.email] = customer.id
         self.customers[customer.id] = customer
         return customer.id
+
+
+def age(segment: StoredSegment) -> tuple[datetime, int, str]:
+    """Return what segments are sorted by: the older, then the one that was stored first."""
+    return (segment.created_at, segment.number, segment.id)
+
+
+def _now() -> datetime:
+    return current_time().replace(microsecond=0)
 
 
 def _content(segment: StoredSegment) -> tuple[str, str]:

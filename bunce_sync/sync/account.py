@@ -1,0 +1,146 @@
+"""The check that a key never used before belongs to the account of this site.
+
+With the key of another account, an update would fail for every segment, and an import would add
+the segments of that account. So before anything else one segment of this site is read; if Bunce
+does not have it, neither by its id nor in its list, no request is made with this key.
+"""
+
+from __future__ import annotations
+
+import logging
+from datetime import timedelta
+from typing import Final
+
+from django.db.models import Q
+
+from bunce_sync import database
+from bunce_sync.choices import Operation
+from bunce_sync.client import Page, Position, RemoteSegment, RequestRecord
+from bunce_sync.conf import conf
+from bunce_sync.exceptions import NotFound
+from bunce_sync.functions import DatabaseNow
+from bunce_sync.models import Segment
+from bunce_sync.sync import shared_state
+from bunce_sync.sync.attempt import Attempt, client
+from bunce_sync.sync.budget import Budget
+from bunce_sync.sync.circuit_breaker import OperationRows
+from bunce_sync.sync.rate_limiter import NoPermit
+
+logger = logging.getLogger(__name__)
+
+#: Seconds between two checks of a key that seems to belong to another account.
+PAUSE: Final = 60.0
+#: Segments that are read by their ids; one or two may have been removed in Bunce.
+CANDIDATES: Final = 3
+#: Pages of the list that are read when no single segment is found.
+PAGES: Final = 10
+
+
+def _nothing(operation: Operation) -> OperationRows:
+    """Return an operation that no segment waits for."""
+    none = database.segments().none
+    return OperationRows(
+        operation,
+        condition=Q(pk__in=[]),
+        waiting=none,
+        is_expected=lambda: False,
+        requeue=lambda state: 0,
+    )
+
+
+class ReadKnown(Attempt[RemoteSegment]):
+    """The read of a segment that the account must have."""
+
+    reports_operation = False
+    any_key = True
+    must_wait = True
+
+    def __init__(self, segment: Segment) -> None:
+        self.rows = _nothing(Operation.READ)
+        self.bunce_id = str(segment.bunce_id)
+        super().__init__(f"/segments/{self.bunce_id}", segment_id=segment.pk)
+
+    def send(self, record: RequestRecord) -> RemoteSegment:
+        return client().get_segment(self.bunce_id, record=record)
+
+
+class ListKnown(Attempt[Page]):
+    """One page of the list, in which a segment of this site is looked for."""
+
+    reports_operation = False
+    any_key = True
+    must_wait = True
+
+    def __init__(self, position: Position) -> None:
+        self.rows = _nothing(Operation.LIST)
+        self.position = position
+        super().__init__(f"/segments?page={position.page}&per_page={position.per_page}")
+
+    def send(self, record: RequestRecord) -> Page:
+        return client().list_page(self.position, record=record)
+
+
+def is_known(budget: Budget) -> bool:
+    """Return whether requests may be made with the key; ask Bunce if it was never used before.
+
+    Raises:
+        ConfigurationError: the key is missing or a setting cannot be used.
+    """
+    client()
+    state, _ = shared_state.read()
+    if shared_state.key_is_known(state):
+        return True
+    # One process asks, the others come back later.
+    free = Q(key_checked_until=None) | Q(key_checked_until__lte=DatabaseNow())
+    free |= ~Q(strange_key="") & ~Q(strange_key=conf.key_digest)  # that was about another key
+    until = DatabaseNow() + timedelta(seconds=PAUSE)
+    if not database.sync_state().filter(free).update(key_checked_until=until):
+        return False
+    try:
+        found = _account_has_ours(budget)
+    except NoPermit:
+        found = None
+    if found is None:  # Bunce did not say: ask again soon
+        database.sync_state().update(key_checked_until=None)
+        return False
+    if found:
+        shared_state.accept_key()
+        return True
+    _note_strange_key()
+    return False
+
+
+def _account_has_ours(budget: Budget) -> bool | None:
+    """Return whether Bunce has a segment of this site; None if it did not say.
+
+    Raises:
+        NoPermit: no request may be made now.
+    """
+    known = database.segments().filter(environment=conf.environment, bunce_id__isnull=False)
+    for segment in known.order_by("-pk").only("bunce_id")[:CANDIDATES]:
+        result = ReadKnown(segment).run(budget)
+        if result is None or (not result.succeeded and result.code != NotFound.code):
+            return None
+        if result.succeeded:
+            return True
+    # Bunce's pages do not document the read of a single segment, so the list decides.
+    position: Position | None = Position(per_page=shared_state.page_size())
+    for _ in range(PAGES):
+        if position is None:
+            return False
+        attempt = ListKnown(position)
+        result = attempt.run(budget)
+        if result is None or attempt.value is None or not result.succeeded:
+            return None
+        if known.filter(bunce_id__in=[one.id for one in attempt.value.segments]).exists():
+            return True
+        position = attempt.value.next
+    return False
+
+
+def _note_strange_key() -> None:
+    digest = conf.key_digest
+    logger.error("The API key seems to belong to another Bunce account; nothing is sent with it")
+    states = database.sync_state()
+    if not states.filter(strange_key=digest).exists():
+        states.update(strange_key=digest, strange_since=DatabaseNow())

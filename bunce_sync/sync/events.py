@@ -1,0 +1,43 @@
+"""Sends the signals of ``bunce_sync.signals`` when a transaction that changes a segment commits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from django.db import transaction
+from django.dispatch import Signal
+
+from bunce_sync import database, signals
+from bunce_sync.choices import Status
+from bunce_sync.models import Segment
+
+
+def announce(row: Segment, values: Mapping[str, Any]) -> None:
+    """Send the signals that a change of a row calls for, after the commit.
+
+    Args:
+        row: before the change, with ``status`` and ``last_code``.
+        values: the new values of its fields, as returned by ``transitions``.
+    """
+    status = values.get("status", row.status)
+    if status == Status.SYNCED and row.status != Status.SYNCED:
+        _send_after_commit(signals.segment_synced, row.pk)
+    if status == Status.REJECTED and row.status != Status.REJECTED:
+        _send_after_commit(signals.segment_rejected, row.pk)
+    if values.get("last_code") == "drift" and row.last_code != "drift":
+        _send_after_commit(signals.segment_changed_in_bunce, row.pk)
+    if values.get("bunce_duplicate_id"):
+        _send_after_commit(signals.segment_duplicated, row.pk)
+
+
+def _send_after_commit(signal: Signal, pk: int) -> None:
+    if not signal.has_listeners(Segment):
+        return
+
+    def send() -> None:
+        segment = database.segments().filter(pk=pk).first()
+        if segment is not None:
+            signal.send_robust(sender=Segment, segment=segment)  # Django logs what receivers raise
+
+    transaction.on_commit(send, using=database.alias(), robust=True)

@@ -1,0 +1,220 @@
+"""Links between rows and segments that Bunce has already, outside of pushes and reconciliation.
+
+Each function changes a row only if it is still as expected when it is locked. Most of them leave
+a row alone that another transaction holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any, Final
+
+from django.db import IntegrityError, transaction
+from django.db.models import Exists, OuterRef, ProtectedError, Q, QuerySet, RestrictedError
+from django.db.models.deletion import Collector
+
+from bunce_sync import database, transitions
+from bunce_sync.choices import UNRESOLVED, Decision, Operation, Outcome, Status
+from bunce_sync.client import RemoteSegment
+from bunce_sync.conf import conf
+from bunce_sync.functions import DatabaseNow
+from bunce_sync.models import ApiCall, Segment, SegmentQuerySet, Tombstone
+from bunce_sync.sync import events
+
+#: The columns with Bunce's own values, which a row takes over together with the segment.
+BUNCE_FIELDS: Final = (
+    *("bunce_id", "bunce_name", "bunce_description", "bunce_type", "bunce_all_customers"),
+    *("bunce_conditions", "bunce_customers_count", "bunce_created_at", "bunce_updated_at"),
+)
+#: Rows of one name that are compared at most.
+SAME_NAME: Final = 50
+
+
+def waiting(names: Collection[str] = ()) -> SegmentQuerySet:
+    """Return rows that wait to be created and of which no create ever reached Bunce.
+
+    Creates of a segment that the row gave up on purpose do not count.
+
+    Args:
+        names: only rows with these names; with none, all of them.
+    """
+    rows = database.segments().here()
+    rows = rows.filter(status=Status.PENDING, bunce_id=None, sent_at=None)
+    rows = rows.filter(~Exists(creates_that_may_have_arrived(OuterRef("pk"))))
+    return rows.filter(name__in=names) if names else rows
+
+
+def creates_that_may_have_arrived(pk: Any) -> QuerySet[ApiCall]:
+    """Return creates with this key that may have reached Bunce, and were not given up since."""
+    arrived = (Outcome.CONFIRMED, Outcome.DUPLICATE, Outcome.UNDER_WAY, *UNRESOLVED)
+    calls = database.calls_here().filter(segment_id=pk, operation=Operation.CREATE)
+    return calls.filter(outcome__in=arrived).exclude(decision=Decision.RELEASED)
+
+
+def untouched_imports() -> SegmentQuerySet:
+    """Return imported rows whose content is what Bunce has, and that were never sent.
+
+    A row may have been edited all the same; see ``Segment.is_untouched_import``.
+    """
+    rows = database.segments().here().filter(imported_at__isnull=False, sent_at=None)
+    return rows.filter(status=Status.SYNCED, last_code="")
+
+
+def find_waiting(contents: Mapping[str, str]) -> dict[str, list[int]]:
+    """Return the waiting rows with the same content as segments in Bunce.
+
+    Args:
+        contents: names by ``listed_fingerprint``.
+
+    Returns:
+        The keys of the rows by fingerprint, oldest first.
+    """
+    found: dict[str, list[int]] = {}
+    rows = waiting({*contents.values()}).order_by("pk").only("name", "description")
+    for row in rows[: SAME_NAME * max(1, len(contents))]:
+        if row.listed_fingerprint in contents:
+            found.setdefault(row.listed_fingerprint, []).append(row.pk)
+    return found
+
+
+def link_waiting(pk: int, fingerprint: str, values: Mapping[str, Any]) -> bool:
+    """Link a waiting row to a segment in Bunce; return whether it still waited.
+
+    Call it in a transaction.
+
+    Args:
+        fingerprint: the row is linked only if this is still its content.
+        values: of the ``BUNCE_FIELDS``.
+    """
+    fields = (*Segment.CREATE_FIELDS, "status", "last_code", "settled")
+    row = waiting().filter(pk=pk).lock_available().only(*fields).first()
+    if row is None or row.listed_fingerprint != fingerprint:
+        return False
+    changes = transitions.linked(row, values, environment=conf.environment, now=DatabaseNow())
+    database.segments().filter(pk=pk).update_sync_fields(**changes)
+    events.announce(row, changes)
+    return True
+
+
+def link_late(call: ApiCall, remote: RemoteSegment) -> bool:
+    """Link the row of a create of unknown outcome to its segment, which was found after all.
+
+    The row was judged absent, and waits to be created again or needs attention.
+
+    Returns:
+        Whether the row was linked; not if it is in doubt, being sent, or linked already.
+    """
+    try:
+        with transaction.atomic(using=database.alias()):
+            rows = database.segments().filter(pk=call.segment_id or 0, bunce_id=None)
+            rows = rows.filter(status__in=(Status.PENDING, Status.REJECTED)).lock_available()
+            row = rows.only(*Segment.CREATE_FIELDS, "status", "last_code", "settled").first()
+            if row is None:
+                return False
+            values = transitions.after_late_find(row, remote, call.body or {}, now=DatabaseNow())
+            values["environment"] = call.environment
+            database.segments().filter(pk=row.pk).update_sync_fields(**values)
+            database.calls().filter(pk=call.pk).update(
+                decision=Decision.ADOPTED, decided_at=DatabaseNow(), bunce_id=remote.id
+            )
+            events.announce(row, values)
+    except IntegrityError:
+        if not database.segments().filter(bunce_id=remote.id).exists():
+            raise
+        return False  # a push has recorded it meanwhile
+    return True
+
+
+def take_over(pk: int, imported_pk: int) -> bool:
+    """Give the segment of an untouched imported row to a waiting row with the same content.
+
+    The imported row is deleted, unless other rows of the site refer to it. Call it in a
+    transaction.
+
+    Returns:
+        Whether that was done.
+    """
+    both = database.segments().filter(pk__in=(pk, imported_pk)).lock_available()
+    locked = {row.pk: row for row in both}
+    imported = locked.get(imported_pk)
+    if pk not in locked or imported is None:
+        return False
+    if not imported.is_untouched_import or imported.last_code:
+        return False  # edited here or in Bunce
+    values = {name: getattr(imported, name) for name in BUNCE_FIELDS}
+    fingerprint = imported.listed_fingerprint
+    if locked[pk].listed_fingerprint != fingerprint or not waiting().filter(pk=pk).exists():
+        return False
+    return _delete_unreferenced(imported) and link_waiting(pk, fingerprint, values)
+
+
+def give_way(bunce_id: str, *, to: int) -> bool:
+    """Take a segment from an imported row, because Bunce confirmed that another row created it.
+
+    That happens when Bunce stores another content than was sent, so that the import could not
+    recognize the segment. The imported row is deleted if it was never touched, else it needs
+    attention; an update of it that is under way changes nothing here. Call it in a transaction.
+
+    Args:
+        to: the key of the row that created the segment.
+
+    Returns:
+        Whether the segment is free now.
+    """
+    rows = database.segments().locked().filter(bunce_id=bunce_id, imported_at__isnull=False)
+    row = rows.exclude(pk=to).first()
+    if row is None:
+        return False
+    if not (row.is_untouched_import and _delete_unreferenced(row)):
+        values = transitions.given_way(bunce_id)
+        database.segments().filter(pk=row.pk).update_sync_fields(**values)
+        events.announce(row, values)
+    return True
+
+
+def bury(*ids: str, environment: str) -> None:
+    """Note that segments in Bunce have no row here on purpose, so that no import makes one."""
+    database.tombstones().bulk_create(
+        [Tombstone(environment=environment, bunce_id=one) for one in ids], ignore_conflicts=True
+    )
+
+
+def buried(ids: Iterable[str]) -> set[str]:
+    """Return those of the segments in Bunce whose rows were deleted here."""
+    found = database.tombstones().filter(
+        bunce_id__in=[*ids], environment__in=("", conf.environment)
+    )
+    return {*found.values_list("bunce_id", flat=True)}
+
+
+def release(keys: Iterable[int]) -> None:
+    """Note that rows give up their segments on purpose. Call it in the transaction that does so.
+
+    Otherwise the next push would find the ids in the call log and restore them, or the response to
+    an update that is still under way would.
+    """
+    unfinished = Q(operation=Operation.UPDATE, outcome__in=(Outcome.UNDER_WAY, *UNRESOLVED))
+    calls = database.calls().filter(
+        Q(operation=Operation.CREATE) | unfinished, segment_id__in=[*keys]
+    )
+    calls.exclude(decision=Decision.RELEASED).update(
+        decision=Decision.RELEASED, decided_at=DatabaseNow()
+    )
+
+
+def _delete_unreferenced(row: Segment) -> bool:
+    """Delete a row, without a tombstone; return False if other rows refer to it."""
+    using = database.alias()
+    collector = Collector(using=using, origin=row)
+    try:
+        collector.collect([row])
+    except (ProtectedError, RestrictedError):
+        return False
+    others = sum(len(found) for found in collector.data.values()) - 1
+    others += sum(len(found) for found in collector.field_updates.values())
+    others += sum(found.exists() for found in collector.fast_deletes)
+    if others:
+        return False
+    row.given_away = True
+    row.delete(using=using)
+    return True
