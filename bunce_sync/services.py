@@ -373,11 +373,7 @@ def adoptable(segments: SegmentQuerySet) -> list[tuple[Segment, Segment]]:
     rows = linking.waiting().filter(pk__in=keys).order_by("pk")
     imported: dict[str, list[Segment]] = {}
     found = rows.without_long_fields().values_list("name", flat=True)
-    candidates = (
-        database.segments()
-        .here()
-        .filter(imported_at__isnull=False, sent_at=None, status=Status.SYNCED, name__in={*found})
-    )
+    candidates = linking.untouched_imports().filter(name__in={*found})
     for row in candidates.order_by("pk").iterator(chunk_size=500):
         if row.is_untouched_import:
             imported.setdefault(row.listed_fingerprint, []).append(row)

@@ -17,6 +17,7 @@ from django.views.decorators.http import require_POST
 
 from bunce_sync import services
 from bunce_sync.admin.actions import SegmentActionsMixin, show_reason_to_wait
+from bunce_sync.choices import Operation
 from bunce_sync.conf import conf
 from bunce_sync.log_entries import log_for_all
 from bunce_sync.status import messages
@@ -90,7 +91,7 @@ class ControlsMixin(SegmentActionsMixin):
             options = {name: form.cleaned_data[name] for name in form.fields}
             services.request_import(by=request.user.get_username(), **options)
             flash.success(request, messages.IMPORT_REQUESTED)
-            show_reason_to_wait(request)
+            show_reason_to_wait(request, Operation.LIST)
             return redirect(self.url("changelist"))
         status = get_status()
         environment = describe_environment(conf.environment)

@@ -180,7 +180,6 @@ class Segment(models.Model):
         db_default="",
         editable=False,
         blank=True,
-        db_index=True,
         help_text=_("Where the segment was sent or found. Empty until then."),
     )
     settled = models.JSONField(
@@ -195,6 +194,7 @@ class Segment(models.Model):
         verbose_name=_("hold"),
         related_name="segments",
         on_delete=models.DO_NOTHING,
+        db_index=False,  # there are seldom any, and each insert would write the index
         null=True,
         editable=False,
     )
@@ -229,6 +229,8 @@ class Segment(models.Model):
         indexes = [
             # Due rows, rows in doubt, expired leases, and the count of each status.
             models.Index(fields=["status", "due_at"], name="bunce_segment_status_due"),
+            # Not db_index, which makes a second index on PostgreSQL, for LIKE.
+            models.Index(fields=["environment"], name="bunce_segment_environment"),
             # Requested refreshes; SQLite ignores an index without the second column.
             models.Index(
                 fields=["refresh_requested_at", "environment"], name="bunce_segment_refresh"

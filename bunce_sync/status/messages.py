@@ -635,6 +635,7 @@ DECISION: Final = {
     Decision.RELEASED: _("The segment that it created was given up here on purpose at %(time)s."),
 }
 NO_CALLS = ngettext_lazy("No calls in the last %(n)d day.", "No calls in the last %(n)d days.", "n")
+SENT_TO = _("Sent to %(environment)s.")
 CURL_CREATES = _("Warning: this command creates another segment in Bunce.")
 
 # ── Figures and the page itself ───────────────────────────────────────────────────────────────

@@ -304,6 +304,12 @@ def _find_paused(operation: Operation | None, status: SyncStatus) -> PausedOpera
     return next((paused for paused in status.operations if paused.operation == operation), None)
 
 
+def reason_to_wait(status: SyncStatus, *operations: Operation) -> str:
+    """Return why requests of these operations are not made at once; empty if they are."""
+    blockers = (_find_blocker(operation, status) for operation in operations)
+    return next((" ".join(blocker.steps) for blocker in blockers if blocker.steps), "")
+
+
 def reasons_to_wait(status: SyncStatus) -> list[StatusMessage]:
     """Return everything that keeps requests waiting, urgent reasons first."""
     problems = problems_to_fix(status)
@@ -317,7 +323,13 @@ def reasons_to_wait(status: SyncStatus) -> list[StatusMessage]:
         for paused in status.operations
         if not (problems and paused.until is None)
     ]
-    reasons += _holding(Operation.CREATE, status)
+    reasons += held_back(status)
+    return sorted(reasons, key=lambda reason: not reason.urgent)
+
+
+def held_back(status: SyncStatus) -> list[StatusMessage]:
+    """Return what people, code or an import hold back, and what belongs to other environments."""
+    reasons = _holding(Operation.CREATE, status)
     reasons += [
         _describe_hold(messages.BLOCK_HOLDS, hold, status.now)
         for hold in status.holds
@@ -335,7 +347,7 @@ def reasons_to_wait(status: SyncStatus) -> list[StatusMessage]:
         )
         for environment, count in sorted(status.elsewhere.items())
     ]
-    return sorted(reasons, key=lambda reason: not reason.urgent)
+    return reasons
 
 
 def problems_to_fix(status: SyncStatus) -> list[StatusMessage]:

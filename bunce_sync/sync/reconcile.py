@@ -26,7 +26,7 @@ from bunce_sync.fingerprint import listed_fingerprint
 from bunce_sync.functions import DatabaseNow
 from bunce_sync.models import ApiCall, Segment, SegmentQuerySet, SyncState
 from bunce_sync.results import REFUSED_CONTENT
-from bunce_sync.sync import list_scan
+from bunce_sync.sync import linking, list_scan
 from bunce_sync.sync.budget import Budget, Kind, Progress, count_waiting
 from bunce_sync.sync.circuit_breaker import OperationRows
 from bunce_sync.sync.list_scan import Scan
@@ -86,7 +86,7 @@ def workers_needed(permits: int) -> int:
 
 
 def adopt(remotes: Sequence[RemoteSegment], scan: Scan) -> int:
-    """Link rows in doubt to segments of the same content that belong to no row yet.
+    """Link rows in doubt to segments of the same content that never belonged to a row.
 
     They are linked one to one: a segment that fits several rows goes to the row whose attempt was
     nearest to its creation.
@@ -103,19 +103,16 @@ def adopt(remotes: Sequence[RemoteSegment], scan: Scan) -> int:
         waiting[row.listed_digest].append(row)
     if not waiting:
         return 0
-    candidates = [remote for digest in waiting for remote in by_digest[digest]]
-    linked = set(
-        database.segments()
-        .filter(bunce_id__in=[remote.id for remote in candidates])
-        .values_list("bunce_id", flat=True)
-    )
+    candidates = [remote.id for digest in waiting for remote in by_digest[digest]]
+    linked = database.segments().filter(bunce_id__in=candidates).order_by()
+    taken = {*linked.values_list("bunce_id", flat=True), *linking.buried(candidates)}
     count = 0
     for digest, rows in waiting.items():
         pairs = sorted(
             (distance, row.pk, remote.id)
             for row in rows
             for remote in by_digest[digest]
-            if remote.id not in linked and (distance := _distance(row, remote)) <= NEAR
+            if remote.id not in taken and (distance := _distance(row, remote)) <= NEAR
         )
         by_pk = {row.pk: row for row in rows}
         by_id = {remote.id: remote for remote in by_digest[digest]}

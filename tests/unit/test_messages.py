@@ -25,6 +25,7 @@ from bunce_sync.status.presenters import (
     describe_segment,
     is_held,
     problems_to_fix,
+    reason_to_wait,
     reasons_to_wait,
 )
 from bunce_sync.status.status import (
@@ -397,6 +398,18 @@ def test_an_import_that_links_holds_creates_and_nothing_else() -> None:
     assert message.summary not in describe_segment(segment(bunce_id="a1"), importing).action
     for changes in ({"adopt": False}, {"finished_at": NOW}):
         assert reasons_to_wait(everything(imported=replace(run, **changes))) == []
+
+
+def test_only_what_keeps_the_operation_waiting_is_a_reason() -> None:
+    waiting = everything(
+        pause=PAUSE,
+        elsewhere={"https://a.test:443 live": 3},
+        operations=(paused_operation("create"),),
+    )
+    assert reason_to_wait(waiting, Operation.READ, Operation.LIST) == ""
+    assert reason_to_wait(waiting, Operation.READ, Operation.UPDATE).startswith("Paused by ada")
+    assert reason_to_wait(everything(), *Operation) == ""
+    assert "another account" in reason_to_wait(everything(strange_key_since=NOW), Operation.READ)
 
 
 LIVE = "https://api.bunce.so:443 live"
