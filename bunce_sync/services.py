@@ -184,7 +184,8 @@ def _lock_unchanged(changed: Sequence[tuple[Segment, Mapping[str, Any]]]) -> Non
 
 def _values_of(segment: Segment, names: Iterable[str]) -> dict[str, Any]:
     """Return the values of fields by name; of a relation, the key."""
-    return {name: getattr(segment, segment._meta.get_field(name).attname) for name in names}
+    fields: Any = segment._meta
+    return {name: getattr(segment, fields.get_field(name).attname) for name in names}
 
 
 def _can_bulk_create(new: Sequence[Segment]) -> bool:
