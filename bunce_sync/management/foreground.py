@@ -30,6 +30,7 @@ from bunce_sync.sync.rate_limiter import NoPermit
 
 #: Seconds of work before the progress is shown and signals are looked at.
 TURN: Final = 0.5
+LONGEST_TURN: Final = 10.0
 #: Seconds between two looks at what keeps the work waiting.
 RECHECK: Final = 1.0
 #: For how long Bunce may fail before the command gives up.
@@ -89,9 +90,10 @@ def work(
         Blocked: the work cannot be continued now.
         ConfigurationError: a setting cannot be used.
     """
+    seconds = TURN
     while not stop.is_set():
         try:
-            found = turn(Budget(TURN))
+            found = turn(Budget(seconds))
         except OperationPaused:
             found = Turn.WAIT
         except NoPermit as denied:
@@ -104,11 +106,15 @@ def work(
             show("")
             return True
         if found == Turn.MORE:
+            seconds = TURN
             show("")
             continue
         obstacle = find_obstacle(get_status(), operations())
         if obstacle.final:
             raise Blocked(f"{obstacle.note} {obstacle.action}".strip())
+        if not obstacle.note:
+            # Perhaps the database is so slow that the time is over before the first request.
+            seconds = min(2 * seconds, LONGEST_TURN)
         show(obstacle.note)
         stop.wait(RECHECK)
     return False

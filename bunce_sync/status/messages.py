@@ -144,7 +144,10 @@ CAUSES: Final[Mapping[str, Text]] = {
         "Bunce's response contains the id of a segment that is already linked to another row with"
         " the same content."
     ),
-    "duplicate": _("A late response showed that Bunce created it a second time, as %(detail)s."),
+    "duplicate": _(
+        "Bunce has a second segment for it, %(detail)s: two requests created one, because the"
+        " response to the first was late or lost."
+    ),
     "drift": _("It was changed in Bunce since the content here was sent or imported."),
     "stored_differently": _(
         "Bunce confirmed it, but shows different content than was sent: Bunce adapted the content"
@@ -166,6 +169,7 @@ CAUSE_SEND_AGAIN = _("It will be sent again.")
 CAUSE_EDITED_SINCE = _("Bunce refused the previous content. It has been changed here since.")
 CAUSE_SENDING = _("A worker sent it at %(time)s and is waiting for Bunce's response.")
 CAUSE_SYNCED = _("Bunce confirmed it at %(time)s.")
+CAUSE_LINKED = _("It was linked to a segment in Bunce, which has not been read yet.")
 CAUSE_IMPORTED = _("It was imported from Bunce at %(time)s.")
 CAUSE_ABSENT = _(
     "%(cause)s Bunce's whole list was searched at %(time)s and does not contain it, so it is safe"

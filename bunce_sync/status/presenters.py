@@ -199,6 +199,8 @@ def _cause(segment: Segment, now: datetime) -> Text:
             return _fill(messages.CAUSE_SENDING, time=format_time(segment.sent_at, now))
         case Status.SYNCED if not code and segment.is_untouched_import:
             return _fill(messages.CAUSE_IMPORTED, time=format_time(segment.imported_at, now))
+        case Status.SYNCED if not code and segment.synced_at is None:
+            return messages.CAUSE_LINKED
         case Status.SYNCED if not code:
             return _fill(messages.CAUSE_SYNCED, time=format_time(segment.synced_at, now))
         case Status.SYNCED if code not in messages.ACTION_SYNCED:

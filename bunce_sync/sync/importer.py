@@ -60,7 +60,10 @@ COUNTS: Final = (
     *("reserved", "deleted", "elsewhere", "refused"),
 )
 #: The columns of a known row that a page may change.
-REFRESHED: Final = (*{*COMPARED, *linking.BUNCE_FIELDS}, "environment", "last_error", "due_at")
+REFRESHED: Final = (
+    *{*COMPARED, *linking.BUNCE_FIELDS},
+    *("environment", "last_error", "due_at", "refresh_requested_at"),
+)
 
 
 @dataclass
@@ -247,7 +250,7 @@ def workers_needed(permits: int) -> int:
     if not _is_scheduled():
         return 0
     with database.atomic():
-        request(by="IMPORT_INTERVAL")
+        request()
     return 1
 
 

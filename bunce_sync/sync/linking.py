@@ -19,6 +19,7 @@ from bunce_sync.client import RemoteSegment
 from bunce_sync.conf import conf
 from bunce_sync.functions import DatabaseNow
 from bunce_sync.models import ApiCall, Segment, SegmentQuerySet, Tombstone
+from bunce_sync.results import REFUSED_CONTENT
 from bunce_sync.sync import events
 
 #: The columns with Bunce's own values, which a row takes over together with the segment.
@@ -33,13 +34,15 @@ SAME_NAME: Final = 50
 def waiting(names: Collection[str] = ()) -> SegmentQuerySet:
     """Return rows that wait to be created and of which no create ever reached Bunce.
 
-    Creates of a segment that the row gave up on purpose do not count.
+    Among them are those that Bunce refused, perhaps because it has such a segment already. Creates
+    of a segment that the row gave up on purpose do not count.
 
     Args:
         names: only rows with these names; with none, all of them.
     """
     rows = database.segments().here()
-    rows = rows.filter(status=Status.PENDING, bunce_id=None, sent_at=None)
+    refused = Q(status=Status.REJECTED, last_code__in=REFUSED_CONTENT)
+    rows = rows.filter(Q(status=Status.PENDING) | refused, bunce_id=None)
     rows = rows.filter(~Exists(creates_that_may_have_arrived(OuterRef("pk"))))
     return rows.filter(name__in=names) if names else rows
 

@@ -133,7 +133,7 @@ class FilesMixin(ImportExportMixin, ModelAdmin):
         context |= self._page(IMPORT_TITLE)
         result: FileResult | None = context.pop("result", None)
         if result is not None:
-            context["preview"] = preview(result, self._link)
+            context["preview"] = preview(result, self._segment_url)
         file: Any = request.FILES.get("import_file")
         stored = getattr(file, "tmp_storage_name", None)
         if stored is None:
@@ -232,10 +232,9 @@ class FilesMixin(ImportExportMixin, ModelAdmin):
         return {
             "title": str(title) % {"name": self.opts.verbose_name_plural},
             "breadcrumb_style": self.breadcrumb_style,
-            "changelist_url": self.url("changelist"),
         }
 
-    def _link(self, segment: Segment) -> str:
+    def _segment_url(self, segment: Segment) -> str:
         return self.url("change", segment.pk)
 
     def _import_format(self, index: str) -> Any:
@@ -269,7 +268,7 @@ class FilesMixin(ImportExportMixin, ModelAdmin):
             **self._page(IMPORT_TITLE),
             "opts": self.opts,
             "media": self.media,
-            "preview": preview(result, self._link),
+            "preview": preview(result, self._segment_url),
             "confirm_form": self._confirm_form(request, result, **values),
         }
         request.current_app = self.admin_site.name

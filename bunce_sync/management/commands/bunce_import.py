@@ -170,9 +170,8 @@ class Command(SyncCommand):
         preview = ImportPreview(adopt=adopt, include_deleted=include_deleted, examples=SHOWN)
         read_preview(self, preview, "Reading Bunce's list")
         if not preview.ended:
-            raise CommandError(
-                "Interrupted: the list was not read to its end. Nothing was changed."
-            )
+            self.say("Interrupted before the end of the list. Nothing was changed.")
+            return FAILED
         if self.json:
             self.print_json(
                 {
