@@ -85,7 +85,8 @@ def test_all_segments_are_imported_and_counted(bunce: Emulator) -> None:
     bunce.add_segments(250)
     ran = run("bunce_import")
     assert ran.code == 0
-    assert "Read 250 segments, 5 pages of sandbox (127.0.0.1" in ran.out
+    assert ran.out.startswith("Read 250 segments of sandbox (127.0.0.1:")
+    assert "), 5 pages:\n" in ran.out
     assert "      250  imported\n" in ran.out
     assert Segment.objects.filter(status=Status.SYNCED).count() == 250
     again = run("bunce_import")
@@ -173,8 +174,7 @@ def test_ctrl_c_leaves_the_import_to_workers_and_it_can_be_continued(
         signal_after(patch, list_scan.Walk, "use_page", calls=3)
         ran = run("bunce_import")
     assert ran.code == 130
-    assert "segments, 3 pages of sandbox" in ran.out
-    assert "so far:" in ran.out
+    assert "), 3 pages so far:\n" in ran.out
     assert "Interrupted after the request under way." in ran.out
     assert "Continue here: `manage.py bunce_import`. Cancel: `manage.py bunce_import --cancel`."
     run_ = ImportRun.objects.get()
