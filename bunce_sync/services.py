@@ -318,7 +318,8 @@ def create_again(segments: SegmentQuerySet) -> int:
         keys = list(segments.values_list("id", flat=True))
         rows = database.segments().here().filter(_GONE, pk__in=keys).locked().order_by("pk")
         gone = dict(rows.values_list("pk", "bunce_id"))
-        linking.bury(*filter(None, gone.values()), environment=conf.environment)
+        ids = {str(bunce_id): None for bunce_id in gone.values()}
+        linking.bury(ids, environment=conf.environment)
         linking.release(gone)
         changes = transitions.created_again(now=DatabaseNow())
         return _mark(database.segments().filter(pk__in=[*gone]), changes, push_segment)

@@ -361,8 +361,10 @@ def problems_to_fix(status: SyncStatus) -> list[StatusMessage]:
     elif status.key_missing:
         problems.append(_render(messages.NO_KEY, urgent=True))
     elif status.strange_key_since is not None:
+        detail = status.strange_key_detail
+        template = messages.UNCHECKED_KEY if detail else messages.STRANGE_KEY
         since = format_time(status.strange_key_since, status.now)
-        problems.append(_render(messages.STRANGE_KEY, urgent=True, since=since))
+        problems.append(_render(template, urgent=True, detail=detail, since=since))
     if status.sweep.late:
         template = messages.NEVER_SWEPT if status.sweep.at is None else _late_sweep(status)
         problems.append(

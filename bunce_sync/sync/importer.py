@@ -117,19 +117,18 @@ class Acts:
         """
         with _atomic():
             # Once more and locked, since a push may have changed them.
-            locked: list[Segment] = []
-            names: set[str] = set()
+            groups: dict[frozenset[str], list[Segment]] = {}
             for row in _to_compare(rows.filter(pk__in=keys).lock_available(), page):
                 remote = page.remotes[row.bunce_id or ""]
                 values = _changes(row, remote, page)
                 page.done(remote, "changed" if values else "unchanged")
                 if values:
                     events.announce(row, values)
-                    locked.append(row)
-                    names |= values.keys()
-                    for name, value in values.items():
-                        setattr(row, name, value)
-            database.segments().write_sync_fields(locked, names)
+                    groups.setdefault(frozenset(values), []).append(row)
+                    row.set_stored(**values)
+            # Rows in which the same fields change; other fields are not loaded.
+            for names, changed in groups.items():
+                database.segments().write_sync_fields(changed, names)
 
     def link_late(self, call: ApiCall, remote: RemoteSegment) -> bool:
         """Link the row of a create that was judged absent to its segment."""
@@ -336,10 +335,11 @@ def _set_aside(page: ImportPage, *, include_deleted: bool) -> None:
     second = database.segments().filter(bunce_duplicate_id__in=[*page.remotes]).order_by()
     for bunce_id in {*second.values_list("bunce_duplicate_id", flat=True)}:
         page.done(page.remotes[str(bunce_id)], "duplicates")
-    if include_deleted or not page.remotes:
-        return
-    for bunce_id in linking.buried(page.remotes):
-        page.done(page.remotes[bunce_id], "deleted")
+    for bunce_id, pk in linking.buried(page.remotes).items():
+        if pk is not None:
+            page.done(page.remotes[bunce_id], "elsewhere")
+        elif not include_deleted:
+            page.done(page.remotes[bunce_id], "deleted")
 
 
 def _leave_to_creates(
@@ -350,10 +350,15 @@ def _leave_to_creates(
     if not fitting:
         return
     keys = {call.segment_id or 0 for call in fitting}
-    owners = dict(database.segments().filter(pk__in=keys).values_list("pk", "bunce_id"))
+    rows = database.segments().filter(pk__in=keys)
+    owners = dict(rows.here().values_list("pk", "bunce_id"))
+    moved = {*rows.elsewhere().values_list("pk", flat=True)}
     for bunce_id, calls in creates.items():
         remote = page.remotes.get(bunce_id)
         if remote is None:
+            continue
+        if any(call.segment_id in moved for call in calls):
+            page.done(remote, "elsewhere")
             continue
         unlinked = [call for call in calls if owners.get(call.segment_id or 0, "") is None]
         if not unlinked:

@@ -6,6 +6,7 @@ a row alone that another transaction holds.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Final
 
@@ -21,6 +22,8 @@ from bunce_sync.functions import DatabaseNow
 from bunce_sync.models import ApiCall, Segment, SegmentQuerySet, Tombstone
 from bunce_sync.results import REFUSED_CONTENT
 from bunce_sync.sync import events
+
+logger = logging.getLogger(__name__)
 
 #: The columns with Bunce's own values, which a row takes over together with the segment.
 BUNCE_FIELDS: Final = (
@@ -175,29 +178,39 @@ def give_way(bunce_id: str, *, to: int) -> bool:
     return True
 
 
-def bury(*ids: str, environment: str) -> None:
-    """Note that segments in Bunce have no row here on purpose, so that no import makes one."""
+def bury(ids: Mapping[str, int | None], *, environment: str) -> None:
+    """Note that segments in Bunce have no row here on purpose, so that no import makes one.
+
+    Args:
+        ids: the row by Bunce's id; None for one that is deleted.
+    """
+    # Not an upsert: MariaDB and MySQL cannot name the constraint.
+    database.tombstones().filter(bunce_id__in=[*ids], environment=environment).delete()
     database.tombstones().bulk_create(
-        [Tombstone(environment=environment, bunce_id=one) for one in ids], ignore_conflicts=True
+        [
+            Tombstone(environment=environment, bunce_id=bunce_id, segment_id=pk)
+            for bunce_id, pk in ids.items()
+        ],
+        ignore_conflicts=True,
     )
 
 
-def buried(ids: Iterable[str]) -> set[str]:
-    """Return those of the segments in Bunce whose rows were deleted here."""
+def buried(ids: Iterable[str]) -> dict[str, int | None]:
+    """Return those of the segments in Bunce that have no row here on purpose, as for ``bury``."""
     found = database.tombstones().filter(
         bunce_id__in=[*ids], environment__in=("", conf.environment)
     )
-    return {*found.values_list("bunce_id", flat=True)}
+    return dict(found.values_list("bunce_id", "segment_id"))
 
 
 def release(keys: Iterable[int]) -> None:
-    """Note that rows give up their segments on purpose. Call it in the transaction that does so.
+    """Note that rows give up their segments here. Call it in the transaction that does so.
 
     Otherwise the next push would find the ids in the call log and restore them, or the response to
     an update that is still under way would.
     """
     unfinished = Q(operation=Operation.UPDATE, outcome__in=(Outcome.UNDER_WAY, *UNRESOLVED))
-    calls = database.calls().filter(
+    calls = database.calls_here().filter(
         Q(operation=Operation.CREATE) | unfinished, segment_id__in=[*keys]
     )
     calls.exclude(decision=Decision.RELEASED).update(
@@ -219,5 +232,12 @@ def _delete_unreferenced(row: Segment) -> bool:
     if others:
         return False
     row.given_away = True
-    row.delete(using=using)
+    try:
+        with transaction.atomic(using=using):
+            row.delete(using=using)
+    except Exception:
+        # A receiver of the site, or a foreign key that the database checks. It must not stop an
+        # import, which would come to the same row again.
+        logger.exception("Segment %s could not be deleted to give way to another row", row.pk)
+        return False
     return True
