@@ -15,6 +15,7 @@ from bunce_sync.management.console import (
     FAILED,
     SHOWN,
     SyncCommand,
+    counted,
     named,
     number,
     quoted,
