@@ -142,16 +142,18 @@ def save_segments(
             _use_once(once)
         for start in range(0, len(changed), BATCH_SIZE):
             _lock_unchanged(changed[start : start + BATCH_SIZE])
-        if _can_bulk_create(new):
-            SegmentQuerySet(type(new[0]), using=database.alias()).bulk_create(
-                new, batch_size=BATCH_SIZE
-            )
+        if _are_plain([*new, *(segment for segment, _before in changed)]):
+            database.segments().bulk_create(new, batch_size=BATCH_SIZE)
+            _update(changed)
+            if new or changed:
+                _publish_after_commit(push_segment)
         else:
-            for segment in new:
-                segment.save(using=database.alias(), force_insert=True)
-        _store_changes(changed)
-        if first := [*new, *(segment for segment, _before in changed)][:1]:
-            _publish_after_commit(push_segment, first[0].id)
+            with no_push():  # which wakes workers once, at its end
+                for segment in new:
+                    segment.save(using=database.alias(), force_insert=True)
+                for segment, before in changed:
+                    names = [*before, "updated_at"]
+                    segment.save(using=database.alias(), update_fields=names)
 
 
 def _use_once(text: str) -> None:
@@ -184,28 +186,24 @@ def _lock_unchanged(changed: Sequence[tuple[Segment, Mapping[str, Any]]]) -> Non
 
 def _values_of(segment: Segment, names: Iterable[str]) -> dict[str, Any]:
     """Return the values of fields by name; of a relation, the key."""
-    return {name: getattr(segment, segment._meta.get_field(name).attname) for name in names}
+    fields: Any = segment._meta
+    return {name: getattr(segment, fields.get_field(name).attname) for name in names}
 
 
-def _can_bulk_create(new: Sequence[Segment]) -> bool:
-    """Return whether one statement can insert the rows, and returns their keys."""
-    if not new or new[0]._meta.concrete_model is not Segment:
-        return False
-    return bool(connections[database.alias()].features.can_return_rows_from_bulk_insert)
+def _are_plain(segments: Iterable[Segment]) -> bool:
+    """Return whether bulk operations can store the segments, and give new ones their keys."""
+    returns_keys = connections[database.alias()].features.can_return_rows_from_bulk_insert
+    return returns_keys and all(one._meta.concrete_model is Segment for one in segments)
 
 
-def _store_changes(changed: Sequence[tuple[Segment, Mapping[str, Any]]]) -> None:
-    """Store changes, with few queries where the segments are in one table."""
+def _update(changed: Sequence[tuple[Segment, Mapping[str, Any]]]) -> None:
+    """Store changes, with one query for many segments that change in the same fields."""
     groups: dict[frozenset[str], list[Segment]] = {}
     for segment, before in changed:
         groups.setdefault(frozenset(before), []).append(segment)
+    rows = database.segments()
     for names, segments in groups.items():
-        if segments[0]._meta.concrete_model is Segment:
-            rows = SegmentQuerySet(type(segments[0]), using=database.alias())
-            rows.bulk_update(segments, sorted(names), batch_size=BATCH_SIZE)
-            continue
-        for segment in segments:
-            segment.save(using=database.alias(), update_fields=[*names, "updated_at"])
+        rows.bulk_update(segments, sorted(names), batch_size=BATCH_SIZE)
 
 
 def delete_segments(segments: SegmentQuerySet) -> int:
@@ -373,11 +371,7 @@ def adoptable(segments: SegmentQuerySet) -> list[tuple[Segment, Segment]]:
     rows = linking.waiting().filter(pk__in=keys).order_by("pk")
     imported: dict[str, list[Segment]] = {}
     found = rows.without_long_fields().values_list("name", flat=True)
-    candidates = (
-        database.segments()
-        .here()
-        .filter(imported_at__isnull=False, sent_at=None, status=Status.SYNCED, name__in={*found})
-    )
+    candidates = linking.untouched_imports().filter(name__in={*found})
     for row in candidates.order_by("pk").iterator(chunk_size=500):
         if row.is_untouched_import:
             imported.setdefault(row.listed_fingerprint, []).append(row)

@@ -547,7 +547,9 @@ def after_import(row: Row, remote: RemoteSegment, *, now: Moment, outdated: bool
     """
     if outdated or row.status == Status.SENDING:
         return {}
+    # The list shows what the read of a single segment would.
     values = confirmed_values(remote) | _compare(row, remote, now=now)
+    values["refresh_requested_at"] = None
     return {name: value for name, value in values.items() if getattr(row, name) != value}
 
 
@@ -568,12 +570,10 @@ def linked_by_code(row: Row, bunce_id: str, *, now: Moment) -> Values:
     """
     return {
         **taken_over(row),
-        "shown_digest": "",
         "bunce_id": bunce_id,
         "bunce_name": row.name,
         "bunce_description": row.description or "",
         "status": Status.SYNCED,
-        "synced_at": now,
         "refresh_requested_at": now,
     }
 

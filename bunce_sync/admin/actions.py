@@ -29,6 +29,7 @@ from django.views.decorators.http import require_POST
 
 from bunce_sync import database
 from bunce_sync.admin.base import ModelAdmin
+from bunce_sync.choices import Operation
 from bunce_sync.conf import conf
 from bunce_sync.models import Segment, SegmentQuerySet
 from bunce_sync.services import (
@@ -43,7 +44,7 @@ from bunce_sync.services import (
 )
 from bunce_sync.status import messages
 from bunce_sync.status.messages import Text
-from bunce_sync.status.presenters import reasons_to_wait
+from bunce_sync.status.presenters import reason_to_wait
 from bunce_sync.status.status import get_status
 
 #: Segments that are changed and logged in one transaction.
@@ -191,6 +192,7 @@ class SegmentActionsMixin(ModelAdmin):
     def run_action(self, request: HttpRequest, action: SegmentAction, ids: Sequence[int]) -> None:
         """Run an action on the segments it applies to, log it for each, and show the counts."""
         changed = in_doubt = elsewhere = 0
+        operations: set[Operation] = set()
         texts = TEXTS[action.name]
         for start in range(0, len(ids), BATCH_SIZE):
             with transaction.atomic(using=database.alias()), self.revision(request):
@@ -206,6 +208,7 @@ class SegmentActionsMixin(ModelAdmin):
                     continue
                 changed += action.run(self._to_run(action, [row.id for row in segments]))
                 in_doubt += sum(row.status == Segment.Status.IN_DOUBT for row in segments)
+                operations |= {_operation(action, row) for row in segments}
                 log_changes(request, segments, texts.label)
         skipped = len(ids) - changed - in_doubt - elsewhere
         if changed:
@@ -216,8 +219,8 @@ class SegmentActionsMixin(ModelAdmin):
             flash.warning(request, messages.NOT_HERE % {"n": elsewhere})
         if skipped > 0:
             flash.warning(request, texts.skipped % {"n": skipped})
-        if (changed and action is not TAKE_THEIRS) or in_doubt:
-            show_reason_to_wait(request)
+        if (changed or in_doubt) and action is not TAKE_THEIRS:
+            show_reason_to_wait(request, *sorted(operations))
 
     def stored(self) -> SegmentQuerySet:
         """Return all rows of the model of this admin, which may be the site's own."""
@@ -251,10 +254,19 @@ def log_changes(
         LogEntry.objects.log_actions(user, segments, flag, str(text) % values)
 
 
-def show_reason_to_wait(request: HttpRequest) -> None:
+def show_reason_to_wait(request: HttpRequest, *operations: Operation) -> None:
     """Show why what was requested does not happen at once, if there is a reason."""
-    for message in reasons_to_wait(get_status())[:1]:
-        flash.warning(request, f"{message.summary} {message.action}")
+    if reason := reason_to_wait(get_status(), *operations):
+        flash.warning(request, reason)
+
+
+def _operation(action: SegmentAction, segment: Segment) -> Operation:
+    """Return the operation that an action requests for a segment."""
+    if segment.status == Segment.Status.IN_DOUBT:
+        return Operation.LIST
+    if action is REFRESH:
+        return Operation.READ
+    return Operation.CREATE if segment.creates or action is CREATE_AGAIN else Operation.UPDATE
 
 
 def first_ids(queryset: QuerySet[Segment]) -> list[int]:

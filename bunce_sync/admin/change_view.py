@@ -35,10 +35,9 @@ from bunce_sync.status.messages import Permission
 from bunce_sync.status.presenters import describe_segment, is_held, is_paused, paused_until
 from bunce_sync.status.status import SyncStatus, call_log_days, get_status
 
-#: Unicode's pictures of control characters, except for those that break lines and indent.
-CONTROL_PICTURES: Final = {
-    **{code: 0x2400 + code for code in range(0x20) if chr(code) not in "\t\n\r"},
-    0x7F: 0x2421,
+#: Control characters, which would be invisible, except for those that break lines and indent.
+CONTROL_CODES: Final = {
+    code: f"[U+{code:04X}]" for code in (*range(0x20), *range(0x7F, 0xA0)) if code not in b"\t\n\r"
 }
 #: The attribute of a request that saves the change page.
 SAVING: Final = "bunce_sync_saving"
@@ -272,8 +271,8 @@ def _remote_fields(segment: Segment) -> list[dict[str, Any]]:
 
 
 def _visible(text: str) -> str:
-    """Return a text of Bunce with pictures for its control characters; empty if it is blank."""
-    return text.translate(CONTROL_PICTURES) if text.strip() else ""
+    """Return a text of Bunce with its control characters named; empty if it is blank."""
+    return text.translate(CONTROL_CODES) if text.strip() else ""
 
 
 def _format_count(count: int | None) -> str:

@@ -17,6 +17,7 @@ from django.views.decorators.http import require_POST
 
 from bunce_sync import services
 from bunce_sync.admin.actions import SegmentActionsMixin, show_reason_to_wait
+from bunce_sync.choices import Operation
 from bunce_sync.conf import conf
 from bunce_sync.log_entries import log_for_all
 from bunce_sync.status import messages
@@ -84,12 +85,13 @@ class ControlsMixin(SegmentActionsMixin):
     def bunce_import_view(self, request: HttpRequest) -> HttpResponse:
         """Show the options of an import, or request it."""
         self._require(request, "bunce_import")
-        form = ImportForm(request.POST if request.method == "POST" else None)
+        data = request.POST if request.method == "POST" else None
+        form = ImportForm(data, label_suffix="")
         if form.is_valid():
             options = {name: form.cleaned_data[name] for name in form.fields}
             services.request_import(by=request.user.get_username(), **options)
             flash.success(request, messages.IMPORT_REQUESTED)
-            show_reason_to_wait(request)
+            show_reason_to_wait(request, Operation.LIST)
             return redirect(self.url("changelist"))
         status = get_status()
         environment = describe_environment(conf.environment)

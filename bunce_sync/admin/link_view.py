@@ -41,7 +41,7 @@ class LinkMixin(ControlsMixin):
     ) -> HttpResponse | None:
         """Show which selected segments can be linked, or link those that were shown."""
         if PAIRS in request.POST:
-            self._link(request, _read_pairs(request.POST[PAIRS]))
+            self._link_pairs(request, _read_pairs(request.POST[PAIRS]))
             return None
         ids = first_ids(queryset)
         selected = database.segments().filter(pk__in=ids[:MAX_SELECTED])
@@ -49,7 +49,7 @@ class LinkMixin(ControlsMixin):
         shown = pairs[:MAX_PAIRS]
         unmatched = min(len(ids), MAX_SELECTED) - len(pairs)
         context: dict[str, Any] = {
-            "pairs": [self._describe(waiting, imported) for waiting, imported in shown],
+            "pairs": [self._describe_pair(waiting, imported) for waiting, imported in shown],
             "pairs_name": PAIRS,
             "pairs_value": ",".join(f"{one.pk}:{other.pk}" for one, other in shown),
             "action_name": "link_selected",
@@ -69,7 +69,7 @@ class LinkMixin(ControlsMixin):
         texts = [messages.LINK_INTRO if pairs else messages.LINK_NONE]
         return self.page(request, messages.LINK_TITLE, texts=texts, template=TEMPLATE, **context)
 
-    def _describe(self, waiting: Segment, imported: Segment) -> dict[str, Any]:
+    def _describe_pair(self, waiting: Segment, imported: Segment) -> dict[str, Any]:
         facts = (
             (messages.LINK_CREATED, imported.bunce_created_at),
             (messages.LINK_IMPORTED, imported.imported_at),
@@ -84,7 +84,7 @@ class LinkMixin(ControlsMixin):
             ],
         }
 
-    def _link(self, request: HttpRequest, pairs: list[tuple[int, int]]) -> None:
+    def _link_pairs(self, request: HttpRequest, pairs: list[tuple[int, int]]) -> None:
         keys = [key for pair in pairs for key in pair]
         # Users link only what they may change, and rows of the model of this admin.
         own = self.get_queryset(request).filter(id__in=keys)

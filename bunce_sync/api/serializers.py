@@ -40,6 +40,12 @@ class SegmentSerializer(SegmentModelSerializer):
         help_text="Bunce's message or a technical one; empty without an error."
     )
 
+    differing_fields = serializers.ListField(
+        child=serializers.CharField(),
+        read_only=True,
+        help_text="The fields of which Bunce, when last read, showed another value than is here.",
+    )
+
     class Meta:
         model = Segment
         fields = (
@@ -65,6 +71,9 @@ class SegmentSerializer(SegmentModelSerializer):
             "bunce_created_at",
             "bunce_updated_at",
             "bunce_duplicate_id",
+            "differing_fields",
+            "environment",
+            "imported_at",
         )
         read_only_fields = fields
 

@@ -22,8 +22,8 @@ from bunce_sync.fingerprint import (
     sent_fingerprint,
 )
 from bunce_sync.functions import DatabaseNow
-from bunce_sync.holding import current_hold
 from bunce_sync.models.api_call import ApiCall
+from bunce_sync.models.push_hold import open_block
 from bunce_sync.models.segment_queryset import SegmentQuerySet, only_the_sync_writes
 from bunce_sync.validators import (
     NAME_LENGTH,
@@ -180,7 +180,6 @@ class Segment(models.Model):
         db_default="",
         editable=False,
         blank=True,
-        db_index=True,
         help_text=_("Where the segment was sent or found. Empty until then."),
     )
     settled = models.JSONField(
@@ -195,6 +194,7 @@ class Segment(models.Model):
         verbose_name=_("hold"),
         related_name="segments",
         on_delete=models.DO_NOTHING,
+        db_index=False,  # there are seldom any, and each insert would write the index
         null=True,
         editable=False,
     )
@@ -229,6 +229,8 @@ class Segment(models.Model):
         indexes = [
             # Due rows, rows in doubt, expired leases, and the count of each status.
             models.Index(fields=["status", "due_at"], name="bunce_segment_status_due"),
+            # Not db_index, which makes a second index on PostgreSQL, for LIKE.
+            models.Index(fields=["environment"], name="bunce_segment_environment"),
             # Requested refreshes; SQLite ignores an index without the second column.
             models.Index(
                 fields=["refresh_requested_at", "environment"], name="bunce_segment_refresh"
@@ -356,17 +358,18 @@ class Segment(models.Model):
     ) -> Any:
         """Insert one row; a new segment starts with the defaults of ``SYNC_FIELDS``."""
         if manager.model is Segment:
-            self.prepare_insert(raw=raw)
+            self.prepare_insert(hold_id=open_block(using), raw=raw)
         insert = super()._do_insert  # type: ignore[misc]  # not in the stubs
         return insert(manager, using, fields, returning_fields, raw)
 
-    def prepare_insert(self, *, raw: bool = False) -> None:
+    def prepare_insert(self, *, hold_id: int | None, raw: bool = False) -> None:
         """Set the sync's fields to the values of a row that was never sent.
 
         An instance that already has a primary key is being restored, from a dump or an older
         version. It keeps its Bunce id; otherwise it would be created a second time.
 
         Args:
+            hold_id: of the ``no_push()`` block that inserts it.
             raw: whether a serialized row is being restored.
 
         Raises:
@@ -375,12 +378,13 @@ class Segment(models.Model):
         self._refuse_own_id()
         if raw or self.id is not None:
             self._prepare_raw_insert()
+            self.hold_id = hold_id
             return
         # A copy of a row is a new segment.
         for name in self.PROTECTED_FIELDS:
             field = Segment._meta.get_field(name)
             setattr(self, field.attname, field.get_default())
-        self.hold_id = current_hold.get()
+        self.hold_id = hold_id
         if self.linked_id is not None:
             values = transitions.linked_by_code(self, self.linked_id, now=DatabaseNow())
             self.set_stored(**values, environment=conf.environment)
@@ -394,7 +398,7 @@ class Segment(models.Model):
                 segment_id=self.id, outcome=ApiCall.Outcome.CONFIRMED, body__isnull=False
             )
             body = confirmed.order_by("-pk").values_list("body", flat=True).first()
-        self.settled, self.hold_id = None, current_hold.get()
+        self.settled = None
         values = transitions.after_raw_insert(self, body, now=DatabaseNow())
         if "status" in values:
             values["updated_at"] = DatabaseNow()

@@ -144,7 +144,10 @@ CAUSES: Final[Mapping[str, Text]] = {
         "Bunce's response contains the id of a segment that is already linked to another row with"
         " the same content."
     ),
-    "duplicate": _("A late response showed that Bunce created it a second time, as %(detail)s."),
+    "duplicate": _(
+        "Bunce has a second segment for it, %(detail)s: two requests created one, because the"
+        " response to the first was late or lost."
+    ),
     "drift": _("It was changed in Bunce since the content here was sent or imported."),
     "stored_differently": _(
         "Bunce confirmed it, but shows different content than was sent: Bunce adapted the content"
@@ -166,6 +169,7 @@ CAUSE_SEND_AGAIN = _("It will be sent again.")
 CAUSE_EDITED_SINCE = _("Bunce refused the previous content. It has been changed here since.")
 CAUSE_SENDING = _("A worker sent it at %(time)s and is waiting for Bunce's response.")
 CAUSE_SYNCED = _("Bunce confirmed it at %(time)s.")
+CAUSE_LINKED = _("It was linked to a segment in Bunce, which has not been read yet.")
 CAUSE_IMPORTED = _("It was imported from Bunce at %(time)s.")
 CAUSE_ABSENT = _(
     "%(cause)s Bunce's whole list was searched at %(time)s and does not contain it, so it is safe"
@@ -412,18 +416,18 @@ RATE_LIMITER_PROBING: Final = {
 
 PAUSED: Final = MessageTemplate(
     summary=_("Paused by %(by)s since %(since)s: nothing is created or changed in Bunce."),
-    cause=_("Reason: %(reason)s"),
+    cause=_("Reason: “%(reason)s”."),
     action=_("Segments wait until pushes are resumed. Reads continue."),
 )
 NO_REASON = _("none given")
 BLOCK_HOLDS: Final = MessageTemplate(
     summary=_("A no_push() block holds segments since %(since)s: %(count)s."),
-    cause=_("It runs as %(process)s. %(reason)s"),
+    cause=_("It runs as %(process)s. Reason: “%(reason)s”."),
     action=_("They are sent when it ends. If that process is gone: %(command)s"),
 )
 SEGMENT_HELD: Final = MessageTemplate(
     summary=_("Held since it was saved in a no_push() block."),
-    cause=_("The block began at %(since)s as %(process)s. %(reason)s"),
+    cause=_("The block began at %(since)s as %(process)s. Reason: “%(reason)s”."),
     action=_("It is sent when the block ends. If that process is gone: %(command)s"),
 )
 CREATES_HELD: Final = MessageTemplate(
@@ -437,10 +441,10 @@ ELSEWHERE: Final = MessageTemplate(
         "%(n)s segments belong to %(elsewhere)s; this site uses %(here)s.",
         "number",
     ),
-    cause=_("It was sent there before the settings or the database were changed."),
+    cause=_("The settings or the database have been changed since."),
     action=_(
-        "No request is made for them. If the settings are wrong, correct BUNCE_SYNC and restart the"
-        " web server and the workers. To move them here: %(command)s"
+        "No request is made for such segments. If the settings are wrong, correct BUNCE_SYNC and"
+        " restart the web server and the workers. To move segments here: %(command)s"
     ),
 )
 SEGMENT_ELSEWHERE: Final = MessageTemplate(
@@ -635,6 +639,7 @@ DECISION: Final = {
     Decision.RELEASED: _("The segment that it created was given up here on purpose at %(time)s."),
 }
 NO_CALLS = ngettext_lazy("No calls in the last %(n)d day.", "No calls in the last %(n)d days.", "n")
+SENT_TO = _("Sent to %(environment)s.")
 CURL_CREATES = _("Warning: this command creates another segment in Bunce.")
 
 # ── Figures and the page itself ───────────────────────────────────────────────────────────────

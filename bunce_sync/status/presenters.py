@@ -156,7 +156,7 @@ def _describe_hold(template: MessageTemplate, hold: BlockHold, now: datetime) ->
         since=format_time(hold.since, now),
         count=formats.number_format(hold.segments, use_l10n=True, force_grouping=True),
         process=hold.process,
-        reason=hold.reason,
+        reason=hold.reason or str(messages.NO_REASON),
         command=release_command(hold.id),
     )
 
@@ -199,6 +199,8 @@ def _cause(segment: Segment, now: datetime) -> Text:
             return _fill(messages.CAUSE_SENDING, time=format_time(segment.sent_at, now))
         case Status.SYNCED if not code and segment.is_untouched_import:
             return _fill(messages.CAUSE_IMPORTED, time=format_time(segment.imported_at, now))
+        case Status.SYNCED if not code and segment.synced_at is None:
+            return messages.CAUSE_LINKED
         case Status.SYNCED if not code:
             return _fill(messages.CAUSE_SYNCED, time=format_time(segment.synced_at, now))
         case Status.SYNCED if code not in messages.ACTION_SYNCED:
@@ -304,6 +306,12 @@ def _find_paused(operation: Operation | None, status: SyncStatus) -> PausedOpera
     return next((paused for paused in status.operations if paused.operation == operation), None)
 
 
+def reason_to_wait(status: SyncStatus, *operations: Operation) -> str:
+    """Return why requests of these operations are not made at once; empty if they are."""
+    blockers = (_find_blocker(operation, status) for operation in operations)
+    return next((" ".join(blocker.steps) for blocker in blockers if blocker.steps), "")
+
+
 def reasons_to_wait(status: SyncStatus) -> list[StatusMessage]:
     """Return everything that keeps requests waiting, urgent reasons first."""
     problems = problems_to_fix(status)
@@ -317,7 +325,13 @@ def reasons_to_wait(status: SyncStatus) -> list[StatusMessage]:
         for paused in status.operations
         if not (problems and paused.until is None)
     ]
-    reasons += _holding(Operation.CREATE, status)
+    reasons += held_back(status)
+    return sorted(reasons, key=lambda reason: not reason.urgent)
+
+
+def held_back(status: SyncStatus) -> list[StatusMessage]:
+    """Return what people, code or an import hold back, and what belongs to other environments."""
+    reasons = _holding(Operation.CREATE, status)
     reasons += [
         _describe_hold(messages.BLOCK_HOLDS, hold, status.now)
         for hold in status.holds
@@ -335,7 +349,7 @@ def reasons_to_wait(status: SyncStatus) -> list[StatusMessage]:
         )
         for environment, count in sorted(status.elsewhere.items())
     ]
-    return sorted(reasons, key=lambda reason: not reason.urgent)
+    return reasons
 
 
 def problems_to_fix(status: SyncStatus) -> list[StatusMessage]:
@@ -490,7 +504,7 @@ def _render(
 ) -> StatusMessage:
     return StatusMessage(
         summary=_fill(template.summary, **values),
-        cause=_fill(template.cause, **values).strip(),
+        cause=_fill(template.cause, **values),
         action=_fill(template.action, **values),
         detail=detail,
         urgent=urgent,

@@ -18,7 +18,13 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from django.db import DatabaseError, transaction
+from django.db import (
+    DatabaseError,
+    IntegrityError,
+    InterfaceError,
+    OperationalError,
+    transaction,
+)
 from django.db.models import QuerySet
 from django.utils.translation import gettext_lazy as _
 
@@ -54,7 +60,10 @@ COUNTS: Final = (
     *("reserved", "deleted", "elsewhere", "refused"),
 )
 #: The columns of a known row that a page may change.
-REFRESHED: Final = (*{*COMPARED, *linking.BUNCE_FIELDS}, "environment", "last_error", "due_at")
+REFRESHED: Final = (
+    *{*COMPARED, *linking.BUNCE_FIELDS},
+    *("environment", "last_error", "due_at", "refresh_requested_at"),
+)
 
 
 @dataclass
@@ -132,8 +141,13 @@ class Acts:
 
     def link_waiting(self, pk: int, fingerprint: str, remote: RemoteSegment) -> bool:
         """Link a row that waits to be created to a segment with the same content."""
-        with _atomic():
-            return linking.link_waiting(pk, fingerprint, transitions.confirmed_values(remote))
+        try:
+            with _atomic():
+                return linking.link_waiting(pk, fingerprint, transitions.confirmed_values(remote))
+        except IntegrityError:
+            if not database.segments().filter(bunce_id=remote.id).exists():
+                raise
+            return False  # a push has recorded it meanwhile
 
     def take_over(self, pk: int, imported: Segment) -> bool:
         """Give the segment of an imported row to a row that waits to be created."""
@@ -204,8 +218,10 @@ def request(*, by: str = "", adopt: bool = False, include_deleted: bool = False)
         )
     more = {"adopt": adopt or run.adopt, "include_deleted": include_deleted or run.include_deleted}
     if more != {"adopt": run.adopt, "include_deleted": run.include_deleted}:
-        # Pages read so far were used without it, so begin with the first again.
-        database.import_runs().filter(pk=run.pk).update(**more, scan=None, pages=0, counts={})
+        # Pages read so far were used without it, so begin with the first again. A process that
+        # is reading a page loses the lease, and with it the right to go on from there.
+        afresh = {"scan": None, "scan_token": None, "scan_lease_until": None}
+        database.import_runs().filter(pk=run.pk).update(**more, **afresh, pages=0, counts={})
         run.refresh_from_db()
     return run
 
@@ -234,7 +250,7 @@ def workers_needed(permits: int) -> int:
     if not _is_scheduled():
         return 0
     with database.atomic():
-        request(by="IMPORT_INTERVAL")
+        request()
     return 1
 
 
@@ -253,16 +269,14 @@ def use_page(page: ImportPage, *, adopt: bool, include_deleted: bool) -> None:
     """Decide about each segment of a page, and act on it."""
     # In this order: a create that is recorded meanwhile is in one of the two.
     creates = _unresolved_creates(page)
-    ids = [*page.remotes]
     _refresh_known(page)
     if page.remotes:
         _set_aside(page, include_deleted=include_deleted)
-        _leave_to_creates(page, creates)
+        _leave_to_creates(page, creates, include_deleted=include_deleted)
     if adopt:
         _adopt(page)
+        _adopt_imported(page)
     page.acts.insert(page)
-    if adopt:
-        _adopt_imported(page, ids)
 
 
 def _unresolved_creates(page: ImportPage) -> dict[str, list[ApiCall]]:
@@ -324,14 +338,13 @@ def _set_aside(page: ImportPage, *, include_deleted: bool) -> None:
         page.done(page.remotes[str(bunce_id)], "duplicates")
     if include_deleted or not page.remotes:
         return
-    buried = database.tombstones().filter(
-        bunce_id__in=[*page.remotes], environment__in=("", conf.environment)
-    )
-    for bunce_id in {*buried.values_list("bunce_id", flat=True)}:
+    for bunce_id in linking.buried(page.remotes):
         page.done(page.remotes[bunce_id], "deleted")
 
 
-def _leave_to_creates(page: ImportPage, creates: dict[str, list[ApiCall]]) -> None:
+def _leave_to_creates(
+    page: ImportPage, creates: dict[str, list[ApiCall]], *, include_deleted: bool
+) -> None:
     """Leave segments that fit a create of unknown outcome to the row of that create."""
     fitting = [call for bunce_id in page.remotes for call in creates.get(bunce_id, ())]
     if not fitting:
@@ -347,7 +360,9 @@ def _leave_to_creates(page: ImportPage, creates: dict[str, list[ApiCall]]) -> No
             linked = [call for call in calls if owners.get(call.segment_id or 0)]
             if linked:
                 page.acts.note_duplicate(linked[0].segment_id, remote)
-            page.done(remote, "duplicates" if linked else "deleted")
+                page.done(remote, "duplicates")
+            elif not include_deleted:
+                page.done(remote, "deleted")
             continue
         absent = [call for call in unlinked if call.decision == Decision.ABSENT]
         found = next((call for call in absent if page.acts.link_late(call, remote)), None)
@@ -382,9 +397,9 @@ def _adopt(page: ImportPage) -> None:
                 break
 
 
-def _adopt_imported(page: ImportPage, ids: Sequence[str]) -> None:
+def _adopt_imported(page: ImportPage) -> None:
     """Let rows that wait to be created take over from untouched rows of earlier imports."""
-    imported = database.segments().filter(bunce_id__in=ids, imported_at__isnull=False, sent_at=None)
+    imported = linking.untouched_imports().filter(bunce_id__in=[*page.decided])
     rows = {row.pk: row for row in imported.only(*Segment.UPDATE_FIELDS, "bunce_id")}
     names = {row.listed_fingerprint: row.name for row in rows.values()}
     waiting = linking.find_waiting(names) if names else {}
@@ -406,6 +421,8 @@ def _insert(page: ImportPage, now: datetime) -> None:
             database.segments().insert_as_stored(
                 [_new_row(remote, page.environment, now) for remote in remotes]
             )
+    except (OperationalError, InterfaceError):
+        raise  # not about these segments: the page is read again
     except DatabaseError:
         logger.info("Some segments of a page cannot be inserted together; trying one by one")
         for remote in remotes:
@@ -420,6 +437,8 @@ def _insert_alone(row: Segment) -> str:
     try:
         with _atomic():
             database.segments().insert_as_stored([row])
+    except (OperationalError, InterfaceError):
+        raise  # not about this segment: the page is read again
     except DatabaseError as error:
         if database.segments().filter(bunce_id=row.bunce_id).exists():
             return "unchanged"  # a push recorded it meanwhile

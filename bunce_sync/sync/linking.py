@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Final
 
-from django.db import transaction
+from django.db import IntegrityError, transaction
 from django.db.models import Exists, OuterRef, ProtectedError, Q, QuerySet, RestrictedError
 from django.db.models.deletion import Collector
 
@@ -19,6 +19,7 @@ from bunce_sync.client import RemoteSegment
 from bunce_sync.conf import conf
 from bunce_sync.functions import DatabaseNow
 from bunce_sync.models import ApiCall, Segment, SegmentQuerySet, Tombstone
+from bunce_sync.results import REFUSED_CONTENT
 from bunce_sync.sync import events
 
 #: The columns with Bunce's own values, which a row takes over together with the segment.
@@ -33,13 +34,15 @@ SAME_NAME: Final = 50
 def waiting(names: Collection[str] = ()) -> SegmentQuerySet:
     """Return rows that wait to be created and of which no create ever reached Bunce.
 
-    Creates of a segment that the row gave up on purpose do not count.
+    Among them are those that Bunce refused, perhaps because it has such a segment already. Creates
+    of a segment that the row gave up on purpose do not count.
 
     Args:
         names: only rows with these names; with none, all of them.
     """
     rows = database.segments().here()
-    rows = rows.filter(status=Status.PENDING, bunce_id=None, sent_at=None)
+    refused = Q(status=Status.REJECTED, last_code__in=REFUSED_CONTENT)
+    rows = rows.filter(Q(status=Status.PENDING) | refused, bunce_id=None)
     rows = rows.filter(~Exists(creates_that_may_have_arrived(OuterRef("pk"))))
     return rows.filter(name__in=names) if names else rows
 
@@ -49,6 +52,15 @@ def creates_that_may_have_arrived(pk: Any) -> QuerySet[ApiCall]:
     arrived = (Outcome.CONFIRMED, Outcome.DUPLICATE, Outcome.UNDER_WAY, *UNRESOLVED)
     calls = database.calls_here().filter(segment_id=pk, operation=Operation.CREATE)
     return calls.filter(outcome__in=arrived).exclude(decision=Decision.RELEASED)
+
+
+def untouched_imports() -> SegmentQuerySet:
+    """Return imported rows whose content is what Bunce has, and that were never sent.
+
+    A row may have been edited all the same; see ``Segment.is_untouched_import``.
+    """
+    rows = database.segments().here().filter(imported_at__isnull=False, sent_at=None)
+    return rows.filter(status=Status.SYNCED, last_code="")
 
 
 def find_waiting(contents: Mapping[str, str]) -> dict[str, list[int]]:
@@ -95,20 +107,24 @@ def link_late(call: ApiCall, remote: RemoteSegment) -> bool:
     Returns:
         Whether the row was linked; not if it is in doubt, being sent, or linked already.
     """
-    with transaction.atomic(using=database.alias()):
-        rows = database.segments().filter(pk=call.segment_id or 0, bunce_id=None)
-        rows = rows.filter(status__in=(Status.PENDING, Status.REJECTED))
-        fields = (*Segment.CREATE_FIELDS, "status", "last_code", "settled")
-        row = rows.lock_available().only(*fields).first()
-        if row is None or database.segments().filter(bunce_id=remote.id).exists():
-            return False
-        values = transitions.after_late_find(row, remote, call.body or {}, now=DatabaseNow())
-        values["environment"] = call.environment
-        database.segments().filter(pk=row.pk).update_sync_fields(**values)
-        database.calls().filter(pk=call.pk).update(
-            decision=Decision.ADOPTED, decided_at=DatabaseNow(), bunce_id=remote.id
-        )
-        events.announce(row, values)
+    try:
+        with transaction.atomic(using=database.alias()):
+            rows = database.segments().filter(pk=call.segment_id or 0, bunce_id=None)
+            rows = rows.filter(status__in=(Status.PENDING, Status.REJECTED)).lock_available()
+            row = rows.only(*Segment.CREATE_FIELDS, "status", "last_code", "settled").first()
+            if row is None:
+                return False
+            values = transitions.after_late_find(row, remote, call.body or {}, now=DatabaseNow())
+            values["environment"] = call.environment
+            database.segments().filter(pk=row.pk).update_sync_fields(**values)
+            database.calls().filter(pk=call.pk).update(
+                decision=Decision.ADOPTED, decided_at=DatabaseNow(), bunce_id=remote.id
+            )
+            events.announce(row, values)
+    except IntegrityError:
+        if not database.segments().filter(bunce_id=remote.id).exists():
+            raise
+        return False  # a push has recorded it meanwhile
     return True
 
 
@@ -124,8 +140,10 @@ def take_over(pk: int, imported_pk: int) -> bool:
     both = database.segments().filter(pk__in=(pk, imported_pk)).lock_available()
     locked = {row.pk: row for row in both}
     imported = locked.get(imported_pk)
-    if pk not in locked or imported is None or not imported.is_untouched_import:
+    if pk not in locked or imported is None:
         return False
+    if not imported.is_untouched_import or imported.last_code:
+        return False  # edited here or in Bunce
     values = {name: getattr(imported, name) for name in BUNCE_FIELDS}
     fingerprint = imported.listed_fingerprint
     if locked[pk].listed_fingerprint != fingerprint or not waiting().filter(pk=pk).exists():
@@ -162,6 +180,14 @@ def bury(*ids: str, environment: str) -> None:
     database.tombstones().bulk_create(
         [Tombstone(environment=environment, bunce_id=one) for one in ids], ignore_conflicts=True
     )
+
+
+def buried(ids: Iterable[str]) -> set[str]:
+    """Return those of the segments in Bunce whose rows were deleted here."""
+    found = database.tombstones().filter(
+        bunce_id__in=[*ids], environment__in=("", conf.environment)
+    )
+    return {*found.values_list("bunce_id", flat=True)}
 
 
 def release(keys: Iterable[int]) -> None:

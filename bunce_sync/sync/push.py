@@ -513,7 +513,7 @@ def _rows_of(operation: Operation) -> OperationRows:
     return OperationRows(
         operation,
         condition=condition,
-        waiting=lambda: database.segments().due().filter(condition),
+        waiting=lambda: database.segments().due().filter(condition, holds.not_held()),
         is_expected=lambda: (
             database.segments().here().filter(condition, status__in=unfinished).exists()
         ),

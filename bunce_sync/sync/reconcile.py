@@ -26,7 +26,7 @@ from bunce_sync.fingerprint import listed_fingerprint
 from bunce_sync.functions import DatabaseNow
 from bunce_sync.models import ApiCall, Segment, SegmentQuerySet, SyncState
 from bunce_sync.results import REFUSED_CONTENT
-from bunce_sync.sync import list_scan
+from bunce_sync.sync import events, linking, list_scan
 from bunce_sync.sync.budget import Budget, Kind, Progress, count_waiting
 from bunce_sync.sync.circuit_breaker import OperationRows
 from bunce_sync.sync.list_scan import Scan
@@ -86,7 +86,7 @@ def workers_needed(permits: int) -> int:
 
 
 def adopt(remotes: Sequence[RemoteSegment], scan: Scan) -> int:
-    """Link rows in doubt to segments of the same content that belong to no row yet.
+    """Link rows in doubt to segments of the same content that never belonged to a row.
 
     They are linked one to one: a segment that fits several rows goes to the row whose attempt was
     nearest to its creation.
@@ -103,19 +103,16 @@ def adopt(remotes: Sequence[RemoteSegment], scan: Scan) -> int:
         waiting[row.listed_digest].append(row)
     if not waiting:
         return 0
-    candidates = [remote for digest in waiting for remote in by_digest[digest]]
-    linked = set(
-        database.segments()
-        .filter(bunce_id__in=[remote.id for remote in candidates])
-        .values_list("bunce_id", flat=True)
-    )
+    candidates = [remote.id for digest in waiting for remote in by_digest[digest]]
+    linked = database.segments().filter(bunce_id__in=candidates).order_by()
+    taken = {*linked.values_list("bunce_id", flat=True), *linking.buried(candidates)}
     count = 0
     for digest, rows in waiting.items():
         pairs = sorted(
             (distance, row.pk, remote.id)
             for row in rows
             for remote in by_digest[digest]
-            if remote.id not in linked and (distance := _distance(row, remote)) <= NEAR
+            if remote.id not in taken and (distance := _distance(row, remote)) <= NEAR
         )
         by_pk = {row.pk: row for row in rows}
         by_id = {remote.id: remote for remote in by_digest[digest]}
@@ -161,7 +158,7 @@ def _adopt(row: Segment, remote: RemoteSegment) -> Adoption:
                 database.segments()
                 .locked()
                 .filter(pk=row.pk, status=Status.IN_DOUBT, listed_digest=row.listed_digest)
-                .only(*Segment.UPDATE_FIELDS, "sent_digest", "listed_digest", "status")
+                .only(*Segment.UPDATE_FIELDS, *("sent_digest", "listed_digest"), *events.WATCHED)
                 .first()
             )
             if current is None:
@@ -169,6 +166,7 @@ def _adopt(row: Segment, remote: RemoteSegment) -> Adoption:
             values = transitions.after_adoption(current, remote, now=now)
             segments = database.segments()
             segments.filter(pk=row.pk).update_sync_fields(**values)
+            events.announce(current, values)
             _doubtful_calls([row.pk]).update(
                 decision=Decision.ADOPTED, decided_at=now, bunce_id=remote.id
             )
@@ -206,13 +204,14 @@ def _resolve_absent(scan: Scan) -> None:
     groups: dict[tuple[Any, ...], list[int]] = defaultdict(list)
     changes: dict[tuple[Any, ...], dict[str, Any]] = {}
     # One after the other: together, the descriptions of many rows fill the memory.
-    found = rows.only(*Segment.UPDATE_FIELDS, "sent_digest", "attempts")
+    found = rows.only(*Segment.UPDATE_FIELDS, "sent_digest", "attempts", *events.WATCHED)
     for row in found.iterator(chunk_size=CHUNK):
         is_refused = row.pk in refused
         group = (row.content_fingerprint != row.sent_digest, is_refused, row.attempts)
         groups[group].append(row.pk)
         if group not in changes:
             changes[group] = transitions.after_absence(row, refused=is_refused, now=now)
+        events.announce(row, changes[group])
     for group, keys in groups.items():
         database.segments().filter(pk__in=keys).update_sync_fields(**changes[group])
     _doubtful_calls(absent).update(decision=Decision.ABSENT, decided_at=now)

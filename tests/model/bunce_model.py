@@ -12,17 +12,25 @@ from bunce_sync.results import Result
 from bunce_sync.transitions import Claim
 
 FORBIDDEN = Result(Outcome.REJECTED, code="forbidden", http_status=403)
+NOT_FOUND = Result(Outcome.REJECTED, code="not_found", http_status=404)
 
 
 @dataclass
 class Stored:
-    """A segment in Bunce; an archived one counts towards its page but is left out of it."""
+    """A segment in Bunce; an archived one counts towards its page but is left out of it.
+
+    Attributes:
+        create: the request that created it; None for one that was added in the dashboard.
+        edited: it was changed in the dashboard.
+    """
 
     id: str
     name: str
     description: str | None
     created_at: datetime
     archived: bool = False
+    create: "Request | None" = None
+    edited: bool = False
 
     @property
     def listed_fingerprint(self) -> str:
@@ -37,6 +45,7 @@ class Request:
         fate: ``open`` while Bunce may still act on it; ``done``: it acted; ``dead``: it never will.
         answer: Bunce's response, whether or not it arrives.
         late: the time after which Bunce does not begin to act.
+        given_up: the row gave up the segment on purpose, or it was removed in the dashboard.
     """
 
     claim: Claim
@@ -45,6 +54,7 @@ class Request:
     fate: str = "open"
     answer: Result | None = None
     segment_id: str | None = None
+    given_up: bool = False
 
 
 @dataclass
@@ -54,6 +64,7 @@ class Bunce:
     Args:
         order: of the list: by ``newest``, ``oldest``, ``name`` or ``id``.
         unique: whether names are unique.
+        upper: whether names that requests send are stored in capitals.
         zone: the offset of the times in its responses; None if they contain none.
         cap: the maximum number of rows on a page, whatever is requested.
         blocked: names that an edge refuses.
@@ -62,6 +73,7 @@ class Bunce:
 
     order: str = "newest"
     unique: bool = False
+    upper: bool = False
     zone: timedelta | None = timedelta(0)
     cap: int | None = None
     blocked: set[str] = field(default_factory=set)
@@ -90,11 +102,16 @@ class Bunce:
         """Carry the request out, or refuse it for its content."""
         claim = request.claim
         before = self.segments.get(claim.bunce_id or "")
+        if not claim.creates and before is None:
+            self.fail(request, NOT_FOUND)
+            return
         name = claim.content.get("name", before and before.name)
         description = claim.content.get("description", before and before.description)
         if name in self.blocked or (self.refusing and claim.creates):
             self.fail(request, FORBIDDEN)
             return
+        if self.upper and "name" in claim.content:
+            name = name.upper()
         request.fate = "done"
         if self.unique and self._taken(name, claim.bunce_id):
             request.fate = "dead"
@@ -104,6 +121,7 @@ class Bunce:
             return
         if claim.bunce_id is None:
             stored = self.add(name, description, now)
+            stored.create = request
         else:
             stored = self.segments[claim.bunce_id]
             stored.name, stored.description = name, description
@@ -118,6 +136,18 @@ class Bunce:
         """Make the request fail permanently, with or without a response."""
         request.fate, request.answer = "dead", answer
 
+    def change(self, stored: Stored, **texts: str | None) -> None:
+        """Change name or description in the dashboard."""
+        for name, text in texts.items():
+            setattr(stored, name, text)
+        stored.edited = True
+
+    def remove(self, stored: Stored) -> None:
+        """Remove a segment in the dashboard."""
+        del self.segments[stored.id]
+        if stored.create is not None:
+            stored.create.given_up = True
+
     def alive(self, segment_id: int) -> list[Request]:
         """Return the creates for a row that created a segment, or still may."""
         return [
@@ -126,6 +156,7 @@ class Bunce:
             if one.claim.segment_id == segment_id
             and one.claim.bunce_id is None
             and one.fate != "dead"
+            and not one.given_up
         ]
 
     def overdue(self, now: datetime) -> list[Request]:

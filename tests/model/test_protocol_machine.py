@@ -124,17 +124,17 @@ class Protocol(World):
     def create(self, name: str, description: str | None) -> None:
         self.add(name, description)
 
-    @precondition(lambda self: self.contents)
+    @precondition(lambda self: self.rows())
     @rule(data=st.data(), name=NAMES, description=DESCRIPTIONS, how=st.booleans())
     def edit(self, data: st.DataObject, name: str, description: str | None, how: bool) -> None:
-        pk = pick(data, sorted(self.contents))
+        pk = pick(data, self.rows())
         if how:
             Segment.objects.filter(pk=pk).update(name=name, description=description)
         else:
             row = Segment.objects.get(pk=pk)
             row.name, row.description = name, description
             row.save()
-        self.contents[pk].add(Segment.objects.get(pk=pk).listed_fingerprint)
+        self.note_edit(pk)
 
     @precondition(lambda self: self.read)
     @rule(data=st.data(), how=st.sampled_from([save_raw, save_in_bulk, update_all, Segment.save]))
@@ -142,7 +142,7 @@ class Protocol(World):
         """Write a stale row back as an app does, including the sync's columns."""
         row = copy(pick(data, self.read))
         how(row)
-        self.contents[row.pk].add(Segment.objects.get(pk=row.pk).listed_fingerprint)
+        self.note_edit(row.pk)
 
     @rule(names=st.sets(NAMES, max_size=2), refusing=st.booleans())
     def refuse(self, names: set[str], refusing: bool) -> None:
@@ -321,7 +321,8 @@ class Protocol(World):
     # What must hold
 
     @invariant()
-    def an_id_is_never_overwritten(self) -> None:
+    def look(self) -> None:
+        """Note which rows are ready for their next step."""
         rows = Segment.objects.values_list("pk", "bunce_id", "status", "due_at", "lease_until")
         self.ready = set()
         self.unresolved = []
@@ -330,6 +331,10 @@ class Protocol(World):
                 self.ready.add(status)
             if bunce_id is None and status in (Status.SENDING, Status.IN_DOUBT):
                 self.unresolved.append(pk)
+
+    @invariant()
+    def an_id_is_never_overwritten(self) -> None:
+        for pk, bunce_id in Segment.objects.values_list("pk", "bunce_id"):
             assert self.linked.get(pk, bunce_id) == bunce_id, f"row {pk} lost {self.linked[pk]}"
             if bunce_id is not None:
                 assert bunce_id in self.bunce.segments

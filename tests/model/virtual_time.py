@@ -15,6 +15,10 @@ from bunce_sync.sync import clock
 START = datetime(2026, 3, 1, 12, microsecond=1, tzinfo=UTC)
 
 
+#: How far the clock moves each time the database is asked: two statements never see one time.
+TICK = timedelta(microseconds=1)
+
+
 class VirtualTime:
     """The time in a test. Both clocks move together, so the app detects no jump."""
 
@@ -37,6 +41,7 @@ class VirtualTime:
             def compile_now(
                 expression: Func, compiler: Any, connection: Any, **extra: Any
             ) -> tuple[str, list[str]]:
+                self.now += TICK
                 return cast, [f"{self.now:%Y-%m-%d %H:%M:%S.%f}"]
 
             return compile_now

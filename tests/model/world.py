@@ -8,7 +8,15 @@ from hypothesis.stateful import RuleBasedStateMachine
 
 from bunce_sync import transitions
 from bunce_sync.choices import Status
-from bunce_sync.models import ApiCall, OperationState, Segment, SyncState
+from bunce_sync.models import (
+    ApiCall,
+    ImportRun,
+    OperationState,
+    PushHold,
+    Segment,
+    SyncState,
+    Tombstone,
+)
 from bunce_sync.sync import circuit_breaker, sweep
 from bunce_sync.sync.budget import Budget
 from bunce_sync.sync.push import Push
@@ -50,7 +58,8 @@ class World(RuleBasedStateMachine):
         self.resources = ExitStack()
         self.resources.enter_context(self.time.in_force())
         self.resources.enter_context(patch.object(circuit_breaker, "OUTAGE_THRESHOLD", 10**6))
-        for model in (ApiCall, OperationState, Segment, SyncState):
+        tables = (ApiCall, ImportRun, OperationState, Segment, PushHold, SyncState, Tombstone)
+        for model in tables:
             model._base_manager.all().delete()
 
     def _any(self, status: str) -> bool:
@@ -61,6 +70,14 @@ class World(RuleBasedStateMachine):
         """Add a row, due at once."""
         row = Segment.objects.create(name=name, description=description)
         self.contents[row.pk] = {row.listed_fingerprint}
+
+    def rows(self) -> list[int]:
+        """Return the keys of the rows."""
+        return sorted(self.contents)
+
+    def note_edit(self, pk: int) -> None:
+        """Note the content that a row has now."""
+        self.contents[pk].add(Segment.objects.get(pk=pk).listed_fingerprint)
 
     def _reserve(self, row: Segment) -> Worker | None:
         attempt = Push(row)

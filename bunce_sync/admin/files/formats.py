@@ -18,7 +18,7 @@ from datetime import date, datetime, time
 from typing import Any, BinaryIO, Final
 
 import tablib
-from django.utils import timezone
+from django.utils import formats
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from import_export.formats import base_formats
@@ -108,8 +108,8 @@ def is_blank(cells: Iterable[Any]) -> bool:
 
 def too_many_rows() -> str:
     """Return the message about a file with more than ``MAX_ROWS`` rows."""
-    return _("The file has more than %(max)d rows. Split it into several files.") % {
-        "max": MAX_ROWS
+    return _("The file has more than %(max)s rows. Split it into several files.") % {
+        "max": grouped(MAX_ROWS)
     }
 
 
@@ -117,10 +117,10 @@ def _as_header(cell: Any) -> str:
     return "" if cell is None else printable(as_text(cell)).strip().casefold()
 
 
-class _SegmentFormat(base_formats.TablibFormat):  # type: ignore[misc]  # without types
+class _SegmentFormat(base_formats.TablibFormat):
     """A format that reads bytes, and writes rows to a file.
 
-    Cells to write are None, booleans, numbers, texts and times; anything else is written as JSON.
+    Cells to write are None, booleans, numbers, texts and local times; others become texts.
     """
 
     def is_binary(self) -> bool:
@@ -262,7 +262,7 @@ class XLSX(_SegmentFormat):
                 case int() | float() if abs(value) < MAX_EXCEL_NUMBER:
                     return value
                 case datetime():
-                    return _local(value).replace(tzinfo=None, microsecond=0)
+                    return value.replace(tzinfo=None)  # a workbook's times have no zone
             text = _excel_text(as_text(value))
             if text[:1] not in ("=", "#"):
                 return text
@@ -272,9 +272,13 @@ class XLSX(_SegmentFormat):
             shown.quotePrefix = True
             return shown
 
-        sheet.append([*headers])
-        for row in rows:
-            sheet.append([cell(value) for value in row])
+        try:
+            sheet.append([*headers])
+            for row in rows:
+                sheet.append([cell(value) for value in row])
+        except BaseException:
+            book.save(io.BytesIO())  # which removes the temporary file of the sheet
+            raise
         book.save(file)
 
 
@@ -309,10 +313,8 @@ def _excel_text(text: str) -> str:
     text = _UNSAFE_IN_XML.sub(lambda found: f"_x{ord(found[0]):04X}_", text)
     if len(text) > MAX_EXCEL_TEXT:
         raise ValueError(
-            _(
-                "A text is longer than %(max)d characters, which Excel would cut. Choose csv or json."
-            )
-            % {"max": MAX_EXCEL_TEXT}
+            _("A text is longer than %(max)s characters, which Excel would cut. Choose csv.")
+            % {"max": grouped(MAX_EXCEL_TEXT)}
         )
     return text
 
@@ -361,9 +363,8 @@ def as_text(value: Any) -> str:
         case str():
             return value
         case datetime():
-            local = _local(value)
-            midnight = local.tzinfo is None and local.time() == time()
-            return local.date().isoformat() if midnight else local.isoformat(" ")
+            is_date = value.tzinfo is None and value.time() == time()
+            return value.date().isoformat() if is_date else value.isoformat(" ")
         case date() | time():
             return value.isoformat()
         case float() if value.is_integer() and abs(value) < MAX_EXCEL_NUMBER:
@@ -373,10 +374,11 @@ def as_text(value: Any) -> str:
     return str(value)
 
 
+def grouped(count: int) -> str:
+    """Return a number with separators between thousands."""
+    return formats.number_format(count, use_l10n=True, force_grouping=True)
+
+
 def printable(text: str) -> str:
     """Return a text without lone surrogates, which no response can contain."""
     return text.encode("utf-8", "backslashreplace").decode()
-
-
-def _local(at: datetime) -> datetime:
-    return at if timezone.is_naive(at) else timezone.localtime(at)

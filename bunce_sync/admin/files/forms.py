@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from django import forms
 from django.apps import apps
@@ -10,44 +10,40 @@ from django.core import signing
 from django.core.exceptions import ValidationError
 from django.core.files.uploadedfile import UploadedFile
 from django.utils.translation import gettext as _
-from import_export import forms as library
 
-from bunce_sync.admin.files.formats import MAX_BYTES, MAX_ROWS
+from bunce_sync.admin.files.formats import MAX_BYTES, MAX_ROWS, grouped
 
-if TYPE_CHECKING:
-    ImportBase, ExportBase = library.ImportForm, library.ExportForm
-elif apps.is_installed("unfold.contrib.import_export"):
-    from unfold.contrib.import_export.forms import ExportForm as ExportBase
-    from unfold.contrib.import_export.forms import ImportForm as ImportBase
+if apps.is_installed("unfold.contrib.import_export"):
+    from unfold.contrib.import_export.forms import ExportForm, ImportForm
 else:
-    ImportBase, ExportBase = library.ImportForm, library.ExportForm
+    from import_export.forms import ExportForm, ImportForm
 
 #: Seconds for which a preview can be confirmed; shorter than ``IdempotencyKey.KEPT_FOR``.
 CONFIRM_SECONDS: Final = 12 * 60 * 60
 _SALT: Final = "bunce_sync.admin.files"
 
 
-class ImportFileForm(ImportBase):  # type: ignore[misc]  # without types
+class ImportFileForm(ImportForm):
     """The choice of a file."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         file = self.fields["import_file"]
-        file.help_text = _("At most %(rows)d rows and %(megabytes)d MB.") % {
-            "rows": MAX_ROWS,
+        file.help_text = _("At most %(rows)s rows and %(megabytes)d MB.") % {
+            "rows": grouped(MAX_ROWS),
             "megabytes": MAX_BYTES // 2**20,
         }
         file.widget.attrs["accept"] = ",".join(
             f".{title}" for value, title in self.fields["format"].choices if value
         )
 
-    def clean_import_file(self) -> UploadedFile:
+    def clean_import_file(self) -> UploadedFile[Any]:
         """Return the file.
 
         Raises:
             ValidationError: it is too large.
         """
-        file: UploadedFile = self.cleaned_data["import_file"]
+        file: UploadedFile[Any] = self.cleaned_data["import_file"]
         if file.size is None or file.size > MAX_BYTES:
             raise ValidationError(
                 _("The file is larger than %(max)d MB.") % {"max": MAX_BYTES // 2**20}
@@ -55,7 +51,7 @@ class ImportFileForm(ImportBase):  # type: ignore[misc]  # without types
         return file
 
 
-class ExportFileForm(ExportBase):  # type: ignore[misc]  # without types
+class ExportFileForm(ExportForm):
     """The choice of a format."""
 
     #: The keys of the segments that were selected in the list; empty for all of its rows.
@@ -75,7 +71,9 @@ class ConfirmForm(forms.Form):
         """
         cleaned: dict[str, Any] = super().clean() or {}
         try:
-            values = signing.loads(cleaned.get("preview", ""), salt=_SALT, max_age=CONFIRM_SECONDS)
+            values: dict[str, Any] = signing.loads(
+                cleaned.get("preview", ""), salt=_SALT, max_age=CONFIRM_SECONDS
+            )
         except signing.BadSignature as error:
             raise ValidationError(_("This preview has expired. Choose the file again.")) from error
         return cleaned | values

@@ -6,12 +6,11 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from django.core.exceptions import NON_FIELD_ERRORS, ValidationError
-from django.utils import formats
 from django.utils.text import Truncator, capfirst
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from bunce_sync.admin.files.formats import printable
+from bunce_sync.admin.files.formats import grouped, printable
 from bunce_sync.admin.files.resource import FileResult, Row
 from bunce_sync.models import Segment
 from bunce_sync.status import messages
@@ -28,9 +27,11 @@ def preview(result: FileResult, link: Callable[[Segment], str]) -> dict[str, Any
     Args:
         link: returns the URL of a segment's page.
     """
+    if result.base_errors:  # the rows cannot be read, or were not stored
+        return {"problems": [printable(str(error.error)) for error in result.base_errors]}
     refused = result.invalid
     valid = [row for row in result.rows if row.is_valid()]
-    rows = [] if refused or result.base_errors else valid
+    rows = [] if refused else valid
     totals = {
         "new": (len(result.new), _("new")),
         "changed": (len(result.changed), _("changed")),
@@ -43,19 +44,13 @@ def preview(result: FileResult, link: Callable[[Segment], str]) -> dict[str, Any
             {"name": name, "count": grouped(count), "label": label, "empty": not count}
             for name, (count, label) in totals.items()
         ],
-        "problems": [printable(str(error.error)) for error in result.base_errors],
         "notes": _notes(result),
-        "nothing": not (valid or refused or result.base_errors),
+        "nothing": not (valid or refused),
         "refused": [_refused(row) for row in refused[:MAX_SHOWN]],
         "rows": [_row(row, link) for row in rows[:MAX_SHOWN]],
         "hidden": hidden,
         "hidden_count": grouped(hidden),
     }
-
-
-def grouped(count: int) -> str:
-    """Return a number with separators between thousands."""
-    return formats.number_format(count, use_l10n=True, force_grouping=True)
 
 
 def _notes(result: FileResult) -> list[str]:
@@ -64,7 +59,7 @@ def _notes(result: FileResult) -> list[str]:
     if result.ignored:
         names = printable(", ".join(result.ignored))
         notes.append(_("These columns are not imported: %(names)s.") % {"names": _short(names)})
-    new = result.new
+    new = [] if result.invalid else result.new
     if new:
         notes.append(
             _("Bunce's API cannot delete segments: check the new ones before you import them.")
@@ -134,7 +129,8 @@ def _messages(row: Row) -> Sequence[str]:
 
 
 def _label(segment: Segment, name: str) -> str:
-    return capfirst(str(segment._meta.get_field(name).verbose_name))
+    field: Any = segment._meta.get_field(name)
+    return capfirst(str(field.verbose_name))
 
 
 def _readable(value: Any) -> str:

@@ -12,10 +12,12 @@ import json
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import datetime
+from operator import attrgetter
 from typing import Any, Final
 
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, models
+from django.utils import timezone
 from django.utils.translation import gettext as _
 from import_export.fields import Field
 from import_export.instance_loaders import BaseInstanceLoader
@@ -67,7 +69,7 @@ def editable_fields(model: type[models.Model]) -> list[Any]:
     ]
 
 
-class CellWidget(Widget):  # type: ignore[misc]  # without types
+class CellWidget(Widget):
     """Reads the cells of a model's field: texts as Django's serializers write them."""
 
     def __init__(self, field: Any) -> None:
@@ -106,7 +108,7 @@ def _as_boolean(value: Any) -> bool:
     raise ValidationError(_("Enter yes or no."))
 
 
-class Row(RowResult):  # type: ignore[misc]  # without types
+class Row(RowResult):
     """What one row of a file does.
 
     Attributes:
@@ -134,7 +136,7 @@ class Row(RowResult):  # type: ignore[misc]  # without types
         return {name: before for name, (before, _after) in self.changes.items()}
 
 
-class FileResult(Result):  # type: ignore[misc]  # without types
+class FileResult(Result):
     """What a file does."""
 
     def __init__(self) -> None:
@@ -169,7 +171,7 @@ class FileResult(Result):  # type: ignore[misc]  # without types
         return hashlib.sha256(json.dumps(lines, default=str).encode()).hexdigest()
 
 
-class SegmentLoader(BaseInstanceLoader):  # type: ignore[misc]  # without types
+class SegmentLoader(BaseInstanceLoader):
     """Finds the segments of a file with few queries."""
 
     def __init__(self, resource: SegmentResource, dataset: Any) -> None:
@@ -212,7 +214,7 @@ def as_key(cell: Any) -> int | None:
     return int(text) if is_key else None
 
 
-class SegmentResource(ModelResource):  # type: ignore[misc]  # without types
+class SegmentResource(ModelResource):
     """The columns of a file. Subclass it to add columns of your own.
 
     Args:
@@ -252,6 +254,7 @@ class SegmentResource(ModelResource):  # type: ignore[misc]  # without types
         self._numbers: Sequence[int] = ()
         self._columns: set[str] = set()
         self._before: dict[str, Any] = {}
+        self._labels: dict[tuple[str, str], str] = {}
 
     @classmethod
     def for_model(cls, model: type[Segment]) -> type[SegmentResource]:
@@ -312,7 +315,7 @@ class SegmentResource(ModelResource):  # type: ignore[misc]  # without types
             once: identifies the file, which is stored only once.
 
         Raises:
-            services.SegmentsChanged: a segment was changed since the file was previewed.
+            services.SegmentsChanged: the file would do something else than ``shown``.
             services.AlreadySaved: the file was stored before.
         """
         # Nothing is written yet, so there is no transaction that locks the database for seconds.
@@ -329,11 +332,15 @@ class SegmentResource(ModelResource):  # type: ignore[misc]  # without types
                 [(row.instance, row.values_before) for row in result.changed],
                 once=once,
             )
+        except services.SegmentsChanged:
+            if shown:
+                raise
+            problem = _("Nothing was imported: segments were changed meanwhile.")
+            self.handle_import_error(result, FileError(problem), raise_errors)
         except IntegrityError as error:
             # Such as a unique field of a subclass that has the same value in two rows.
-            message = _("The database refused the rows; nothing was imported. %(reason)s")
-            problem = FileError(message % {"reason": error})
-            self.handle_import_error(result, problem, raise_errors)
+            problem = _("Nothing was imported: the database refused the rows (%(reason)s).")
+            self.handle_import_error(result, FileError(problem % {"reason": error}), raise_errors)
         return result
 
     def before_import(self, dataset: Any, **kwargs: Any) -> None:
@@ -381,7 +388,9 @@ class SegmentResource(ModelResource):  # type: ignore[misc]  # without types
         """
         errors = {}
         for name, field in self._written.items():
-            if row.get(field.column_name, MISSING) is MISSING:
+            cell, before = row.get(field.column_name, MISSING), self._before[name]
+            # A text that comes back unchanged need not be one that may be entered here.
+            if cell is MISSING or (isinstance(cell, str) and _is_same(before, cell)):
                 continue
             try:
                 value = field.clean(row, **kwargs)
@@ -390,7 +399,7 @@ class SegmentResource(ModelResource):  # type: ignore[misc]  # without types
             except (ValueError, TypeError, ArithmeticError):
                 errors[name] = ValidationError(_("Enter a valid value."))
             else:
-                if not _keeps(instance, name, value) and not _is_same(self._before[name], value):
+                if not _keeps(instance, name, value) and not _is_same(before, value):
                     setattr(instance, field.attribute, value)
         if errors:
             raise ValidationError(errors)
@@ -473,22 +482,27 @@ class SegmentResource(ModelResource):  # type: ignore[misc]  # without types
             return method  # type: ignore[no-any-return]
         if not isinstance(field.widget, CellWidget):
             return field.export  # type: ignore[no-any-return]
-        read, is_written = field.get_value, not field.readonly
+        read, is_written = attrgetter(field.attribute), not field.readonly
+        zone = timezone.get_current_timezone()
 
         def cell(segment: Segment) -> Any:
             value = read(segment)
-            if isinstance(value, datetime):
-                # What comes back is compared exactly, and a workbook's times have no zone.
-                return as_text(value) if is_written else value.replace(microsecond=0)
-            return value
+            if not isinstance(value, datetime):
+                return value
+            local = value if timezone.is_naive(value) else value.astimezone(zone)
+            # What may come back with an import is compared exactly.
+            return as_text(local) if is_written else local.replace(microsecond=0)
 
         return cell
 
     def dehydrate_status(self, segment: Segment) -> str:
         """Return the status as the list shows it."""
-        if segment.status == Status.SYNCED and segment.problem_code in messages.BADGE_SYNCED:
-            return str(messages.BADGE_SYNCED[segment.problem_code])
-        return str(segment.get_status_display())
+        code = segment.problem_code if segment.status == Status.SYNCED else ""
+        key = segment.status, code
+        if key not in self._labels:
+            label = messages.BADGE_SYNCED.get(code, Status(segment.status).label)
+            self._labels[key] = str(label)
+        return self._labels[key]
 
     def dehydrate_problem(self, segment: Segment) -> str:
         """Return the problem in words, with Bunce's message; empty if there is none."""

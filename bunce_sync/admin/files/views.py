@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from typing import Any, Final
 
 from django.contrib import admin
 from django.contrib import messages as flash
 from django.contrib.admin.models import ADDITION, CHANGE, LogEntry
 from django.contrib.admin.options import IncorrectLookupParameters
+from django.contrib.admin.utils import flatten_fieldsets
 from django.contrib.admin.views.main import ERROR_FLAG
 from django.core.exceptions import BadRequest, PermissionDenied
 from django.db import connections, transaction
@@ -36,10 +37,10 @@ from bunce_sync import services
 from bunce_sync.admin.actions import MAX_SELECTED
 from bunce_sync.admin.base import ModelAdmin
 from bunce_sync.admin.change_list import UNUSABLE
-from bunce_sync.admin.files.formats import FORMATS, FileError
+from bunce_sync.admin.files.formats import FORMATS, FileError, grouped
 from bunce_sync.admin.files.forms import ConfirmForm, ExportFileForm, ImportFileForm, signed
-from bunce_sync.admin.files.preview import grouped, preview
-from bunce_sync.admin.files.resource import FileResult, SegmentResource, as_key
+from bunce_sync.admin.files.preview import preview
+from bunce_sync.admin.files.resource import FileResult, SegmentResource, as_key, editable_fields
 from bunce_sync.models import Segment
 from bunce_sync.status.presenters import reasons_to_wait
 from bunce_sync.status.status import get_status
@@ -51,6 +52,8 @@ SELECTED: Final = "selected"
 #: What a preview's form says of its file.
 SIGNED: Final = ("file", "format", "resource", "original_file_name")
 
+IMPORT_TITLE: Final = gettext_lazy("Import %(name)s from a file")
+EXPORT_TITLE: Final = gettext_lazy("Export %(name)s")
 CHANGED_MEANWHILE: Final = gettext_lazy(
     "Nothing was imported: segments were changed since the preview. Check the new preview."
 )
@@ -62,7 +65,7 @@ FILE_GONE: Final = gettext_lazy(
 )
 
 
-class FilesMixin(ImportExportMixin, ModelAdmin):  # type: ignore[misc]  # without types
+class FilesMixin(ImportExportMixin, ModelAdmin):
     """Import and export of segments."""
 
     actions: tuple[str, ...] = ("export_selected",)
@@ -108,8 +111,16 @@ class FilesMixin(ImportExportMixin, ModelAdmin):  # type: ignore[misc]  # withou
             **super().get_import_resource_kwargs(request, **kwargs),
             "rows": self.get_queryset(request),
             "may_change": lambda segment: self.has_change_permission(request, segment),
-            "readonly": [str(name) for name in self.get_readonly_fields(request)],
+            "readonly": self._not_importable(request),
         }
+
+    def _not_importable(self, request: HttpRequest) -> set[str]:
+        """Return the fields that the form does not offer for editing either."""
+        names = {field.name for field in editable_fields(self.model)}
+        hidden = {str(name) for name in self.get_readonly_fields(request)}
+        if self.fields or self.fieldsets:
+            hidden |= names - {*flatten_fieldsets(self.get_fieldsets(request))}
+        return names & hidden
 
     # Import
 
@@ -119,10 +130,10 @@ class FilesMixin(ImportExportMixin, ModelAdmin):  # type: ignore[misc]  # withou
         if not isinstance(response, TemplateResponse):
             return response  # a site may have switched the preview off
         context: dict[str, Any] = response.context_data or {}
-        context["title"] = self._title(gettext_lazy("Import %(name)s from a file"))
+        context |= self._page(IMPORT_TITLE)
         result: FileResult | None = context.pop("result", None)
         if result is not None:
-            context["preview"] = preview(result, self._link)
+            context["preview"] = preview(result, self._segment_url)
         file: Any = request.FILES.get("import_file")
         stored = getattr(file, "tmp_storage_name", None)
         if stored is None:
@@ -139,7 +150,7 @@ class FilesMixin(ImportExportMixin, ModelAdmin):  # type: ignore[misc]  # withou
                 original_file_name=file.name,
             )
         else:  # it will not be imported
-            self._stored_file(input_format, stored).remove()
+            _remove(self._stored_file(input_format, stored))
         return response
 
     def add_data_read_fail_error_to_form(self, form: Any, e: Exception) -> None:
@@ -173,7 +184,7 @@ class FilesMixin(ImportExportMixin, ModelAdmin):  # type: ignore[misc]  # withou
         except services.SegmentsChanged:
             flash.warning(request, CHANGED_MEANWHILE)
             return self._preview_again(request, form, dataset)
-        stored.remove()
+        _remove(stored)
         if result.invalid or result.base_errors:
             return self._choose_again(request, _first_problem(result))
         return self.process_result(result, request)  # type: ignore[no-any-return]
@@ -216,10 +227,14 @@ class FilesMixin(ImportExportMixin, ModelAdmin):  # type: ignore[misc]  # withou
         for message in reasons_to_wait(get_status())[:1]:
             flash.warning(request, f"{message.summary} {message.action}")
 
-    def _title(self, text: Any) -> str:
-        return str(text) % {"name": self.opts.verbose_name_plural}
+    def _page(self, title: Any) -> dict[str, Any]:
+        """Return what the templates of all pages need."""
+        return {
+            "title": str(title) % {"name": self.opts.verbose_name_plural},
+            "breadcrumb_style": self.breadcrumb_style,
+        }
 
-    def _link(self, segment: Segment) -> str:
+    def _segment_url(self, segment: Segment) -> str:
         return self.url("change", segment.pk)
 
     def _import_format(self, index: str) -> Any:
@@ -250,13 +265,13 @@ class FilesMixin(ImportExportMixin, ModelAdmin):  # type: ignore[misc]  # withou
         context = {
             **self.get_import_context_data(),
             **self.admin_site.each_context(request),
-            "title": self._title(gettext_lazy("Import %(name)s from a file")),
+            **self._page(IMPORT_TITLE),
             "opts": self.opts,
             "media": self.media,
-            "preview": preview(result, self._link),
+            "preview": preview(result, self._segment_url),
             "confirm_form": self._confirm_form(request, result, **values),
         }
-        request.current_app = self.admin_site.name  # type: ignore[attr-defined]
+        request.current_app = self.admin_site.name
         return TemplateResponse(request, [self.import_template_name], context)
 
     # Export
@@ -271,7 +286,7 @@ class FilesMixin(ImportExportMixin, ModelAdmin):  # type: ignore[misc]  # withou
             return redirect(f"{self.url('changelist')}?{ERROR_FLAG}=1")
         response: HttpResponseBase = super().export_action(request)
         if isinstance(response, TemplateResponse) and response.context_data is not None:
-            response.context_data["count"] = count
+            response.context_data |= {"count": count, "count_text": grouped(count)}
         return response
 
     def _count(self, request: HttpRequest) -> int:
@@ -291,8 +306,9 @@ class FilesMixin(ImportExportMixin, ModelAdmin):  # type: ignore[misc]  # withou
         selected = request.POST.get(SELECTED, "")
         if not selected:
             return rows
-        keys = [as_key(text) for text in selected.split(",")]
-        if None in keys or len(keys) > MAX_SELECTED:
+        texts = selected.split(",")
+        keys = [key for text in texts if (key := as_key(text)) is not None]
+        if len(keys) < len(texts) or len(keys) > MAX_SELECTED:
             raise BadRequest("The selection contains an impossible key.")
         return rows.filter(id__in=keys)
 
@@ -308,14 +324,17 @@ class FilesMixin(ImportExportMixin, ModelAdmin):  # type: ignore[misc]  # withou
         context = self.init_request_context_data(request, form)
         # With the list's filters, which decide what is exported if all of its rows are selected.
         context["export_url"] = f"{self.url('export')}?{request.GET.urlencode()}"
-        context["count"] = queryset.count()
-        request.current_app = self.admin_site.name  # type: ignore[attr-defined]
+        count = queryset.count()
+        context |= {"count": count, "count_text": grouped(count)}
+        request.current_app = self.admin_site.name
         return TemplateResponse(request, [self.export_template_name], context)
 
     def init_request_context_data(self, request: HttpRequest, form: Any) -> dict[str, Any]:
         context: dict[str, Any] = super().init_request_context_data(request, form)
-        title = self._title(gettext_lazy("Export %(name)s"))
-        return {**context, "title": title, "media": self.media}
+        classes = self.get_export_resource_classes(request)
+        resources = [one(**self.get_export_resource_kwargs(request)) for one in classes]
+        columns = [(one.get_display_name(), one.get_export_headers()) for one in resources]
+        return {**context, **self._page(EXPORT_TITLE), "fields_list": columns}
 
     def _do_file_export(
         self, file_format: Any, request: HttpRequest, queryset: Any, export_form: Any = None
@@ -344,8 +363,14 @@ class FilesMixin(ImportExportMixin, ModelAdmin):  # type: ignore[misc]  # withou
         )
 
 
+def _remove(stored: Any) -> None:
+    """Remove a file from the library's storage, where something else may have removed it."""
+    with suppress(OSError):
+        stored.remove()
+
+
 def _first_problem(result: FileResult) -> str:
     """Return why a file that had a valid preview cannot be imported any more."""
     shown = preview(result, str)
-    first = next(iter(shown["problems"]), "") or " ".join(shown["refused"][0]["messages"])
-    return f"{NOT_IMPORTED} {first}"
+    problems = shown.get("problems") or shown["refused"][0]["messages"]
+    return " ".join([str(NOT_IMPORTED), *problems])
