@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import signal
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
@@ -13,11 +15,11 @@ from pytest_django import Settings
 from bunce_sync import services
 from bunce_sync.management.commands import bunce_status
 from bunce_sync.models import Segment
-from bunce_sync.status.status import get_status
+from bunce_sync.status.status import SyncStatus, get_status
 from bunce_sync.sync import sweep
 from bunce_sync.testing.emulator import Emulator
 from tests.unit.api_client import client_for, get
-from tests.unit.commands import run
+from tests.unit.commands import Ran, run
 from tests.unit.core import Status, configure, drain, make
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -29,22 +31,20 @@ def quick(bunce: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bunce_status, "INTERVAL", 0.05)
 
 
-def watch(monkeypatch: pytest.MonkeyPatch, *steps: object, **options: object) -> object:
+def watch(monkeypatch: pytest.MonkeyPatch, *steps: Callable[[], object], **options: Any) -> Ran:
     """Run the command with --watch, do a step after each look, then press Ctrl-C."""
-    left = iter(steps)
-    look = bunce_status.get_status
+    left = [*steps]
 
-    def look_and_step() -> object:
-        status = look()
-        step = next(left, None)
-        if callable(step):
-            step()
-        elif step is None:
+    def look_and_step() -> SyncStatus:
+        status = get_status()
+        if left:
+            left.pop(0)()
+        else:
             signal.raise_signal(signal.SIGINT)
         return status
 
     monkeypatch.setattr(bunce_status, "get_status", look_and_step)
-    return run("bunce_status", "--watch", **options)  # type: ignore[arg-type]
+    return run("bunce_status", "--watch", **options)
 
 
 def test_it_shows_how_the_sync_stands(bunce: Emulator) -> None:
