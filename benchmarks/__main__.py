@@ -9,7 +9,7 @@ import sys
 
 import django
 
-NAMES = ("sustained", "burst", "backlog", "overhead", "save", "scale", "api", "emulator")
+NAMES = ("sustained", "burst", "backlog", "overhead", "save", "scale", "api", "imports", "emulator")
 
 
 def main() -> None:

@@ -37,6 +37,7 @@ from bunce_sync.status.presenters import (
     describe_operation,
     describe_problem,
     describe_rate_limiter,
+    held_back,
     start_command,
 )
 from bunce_sync.status.status import Sweep, SyncStatus, get_status
@@ -477,6 +478,8 @@ def _state(status: SyncStatus) -> Iterator[Finding]:
         message = describe_operation(paused, status)
         level = "fail" if message.urgent else "warn"
         yield Finding("limiter", level, f"{message.summary} {message.cause}", message.action)
+    for message in held_back(status):
+        yield Finding("pushes", "warn", f"{message.summary} {message.cause}", message.action)
     yield from _rows(status)
 
 

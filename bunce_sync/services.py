@@ -7,6 +7,7 @@ No function makes a request to Bunce: it writes rows, and a worker is woken afte
 from __future__ import annotations
 
 import getpass
+import hashlib
 import os
 import socket
 from collections import Counter
@@ -35,6 +36,8 @@ from bunce_sync.sync.refresh import REFRESH as REFRESH_WORK
 from bunce_sync.sync.rehome import Rehome, Verdict
 from bunce_sync.tasks import push_segment, work
 
+#: Segments that one query changes.
+BATCH_SIZE: Final = 500
 #: The states in which a segment cannot be deleted: its request is unresolved.
 UNDELETABLE: Final = (Status.SENDING, Status.IN_DOUBT)
 
@@ -51,21 +54,33 @@ class SegmentsBusy(BunceSyncError):
         self.segments = segments
 
 
+class SegmentsChanged(BunceSyncError):
+    """Segments were changed since they were read, so the changes were not stored."""
+
+
+class AlreadySaved(BunceSyncError):
+    """The same segments were stored before."""
+
+
 @dataclass(frozen=True, slots=True)
 class SegmentAction:
     """An action that a person can request for segments.
 
     Attributes:
         name: one word, used in URLs and forms.
-        applies: whether the action makes sense for a segment in its current state.
+        fits: whether the action makes sense for a segment in its current state.
         candidates: the condition for segments it would change, without those already requested.
         run: request the action; takes segments, returns how many rows changed.
     """
 
     name: str
-    applies: Callable[[Segment], bool]
+    fits: Callable[[Segment], bool]
     candidates: Q
     run: Callable[[SegmentQuerySet], int]
+
+    def applies(self, segment: Segment) -> bool:
+        """Return whether the action would change a segment, or have it looked for in Bunce."""
+        return segment.is_here and self.fits(segment)
 
 
 def create_segment(**fields: Any) -> Segment:
@@ -98,6 +113,97 @@ def create_segments(rows: Sequence[Mapping[str, Any]]) -> list[int]:
         if ids:
             _publish_after_commit(push_segment, ids[0])
     return ids
+
+
+def save_segments(
+    new: Sequence[Segment],
+    changed: Sequence[tuple[Segment, Mapping[str, Any]]],
+    *,
+    once: str = "",
+) -> None:
+    """Store new segments and changes of others: all of them, or none.
+
+    One message wakes a worker, which then works through all segments that are due. As in other
+    bulk operations of Django, the signals of a save are not sent, except for subclasses of the
+    model with tables of their own.
+
+    Args:
+        new: of one model, not stored yet.
+        changed: each with the names of the fields to store, and the values they had when the
+            segment was read.
+        once: identifies the call; another one with the same text stores nothing.
+
+    Raises:
+        SegmentsChanged: one of these fields has another value now, or can no longer change.
+        AlreadySaved: ``once`` was used before.
+    """
+    with transaction.atomic(using=database.alias()):
+        if once:
+            _use_once(once)
+        for start in range(0, len(changed), BATCH_SIZE):
+            _lock_unchanged(changed[start : start + BATCH_SIZE])
+        if _are_plain([*new, *(segment for segment, _before in changed)]):
+            database.segments().bulk_create(new, batch_size=BATCH_SIZE)
+            _update(changed)
+            if new or changed:
+                _publish_after_commit(push_segment)
+        else:
+            with no_push():  # which wakes workers once, at its end
+                for segment in new:
+                    segment.save(using=database.alias(), force_insert=True)
+                for segment, before in changed:
+                    names = [*before, "updated_at"]
+                    segment.save(using=database.alias(), update_fields=names)
+
+
+def _use_once(text: str) -> None:
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    _key, is_new = database.idempotency_keys().get_or_create(
+        digest=digest, defaults={"body_digest": ""}
+    )
+    if not is_new:
+        raise AlreadySaved
+
+
+def _lock_unchanged(changed: Sequence[tuple[Segment, Mapping[str, Any]]]) -> None:
+    """Lock segments.
+
+    Raises:
+        SegmentsChanged: they differ from what was read.
+    """
+    ids = [segment.id for segment, _before in changed]
+    names = {name for _segment, before in changed for name in before}
+    rows = SegmentQuerySet(type(changed[0][0]), using=database.alias()).filter(id__in=ids)
+    rows = rows.only("bunce_id", "status", *names).locked().order_by("id")
+    stored = {row.id: row for row in rows}
+    for segment, before in changed:
+        row = stored.get(segment.id)
+        if row is None or _values_of(row, before) != before:
+            raise SegmentsChanged
+        if row.all_customers_fixed and Segment.CREATE_ONLY_FIELDS & before.keys():
+            raise SegmentsChanged
+
+
+def _values_of(segment: Segment, names: Iterable[str]) -> dict[str, Any]:
+    """Return the values of fields by name; of a relation, the key."""
+    fields: Any = segment._meta
+    return {name: getattr(segment, fields.get_field(name).attname) for name in names}
+
+
+def _are_plain(segments: Iterable[Segment]) -> bool:
+    """Return whether bulk operations can store the segments, and give new ones their keys."""
+    returns_keys = connections[database.alias()].features.can_return_rows_from_bulk_insert
+    return returns_keys and all(one._meta.concrete_model is Segment for one in segments)
+
+
+def _update(changed: Sequence[tuple[Segment, Mapping[str, Any]]]) -> None:
+    """Store changes, with one query for many segments that change in the same fields."""
+    groups: dict[frozenset[str], list[Segment]] = {}
+    for segment, before in changed:
+        groups.setdefault(frozenset(before), []).append(segment)
+    rows = database.segments()
+    for names, segments in groups.items():
+        rows.bulk_update(segments, sorted(names), batch_size=BATCH_SIZE)
 
 
 def delete_segments(segments: SegmentQuerySet) -> int:
@@ -179,19 +285,23 @@ def take_theirs(segments: SegmentQuerySet) -> int:
 
     The rows are saved one by one, so that the site's receivers and versioning apps notice.
 
+    Args:
+        segments: of ``Segment`` or of the site's model that extends it, which is then saved.
+
     Returns:
         How many rows changed.
     """
     with transaction.atomic(using=database.alias()):
-        keys = list(segments.here().filter(_DIFFERENT).order_by("id").values_list("id", flat=True))
-        rows = database.segments().filter(_DIFFERENT, pk__in=keys).locked().order_by("pk")
-        taken = list(rows)
+        keys = list(segments.values_list("id", flat=True))
+        here = database.segments().here().filter(_DIFFERENT, pk__in=keys)
+        locked = list(here.locked().order_by("pk").values_list("pk", flat=True))
+        rows = segments.model._base_manager.using(database.alias()).filter(id__in=locked)
+        taken = list(rows.order_by("id"))
         for row in taken:
-            for name, value in transitions.held_content(row).items():
-                setattr(row, name, value)
+            row.set_stored(**transitions.held_content(row))
             values = transitions.theirs_taken(row)
             # First, so that the save finds nothing to send.
-            database.segments().filter(pk=row.pk).update_sync_fields(**values)
+            database.segments().filter(pk=row.id).update_sync_fields(**values)
             row.save(using=database.alias(), update_fields=[*LISTED_FIELDS])
     return len(taken)
 
@@ -205,10 +315,11 @@ def create_again(segments: SegmentQuerySet) -> int:
         How many rows changed.
     """
     with transaction.atomic(using=database.alias()):
-        keys = list(segments.here().filter(_GONE).order_by("id").values_list("id", flat=True))
-        rows = database.segments().filter(_GONE, pk__in=keys).locked().order_by("pk")
+        keys = list(segments.values_list("id", flat=True))
+        rows = database.segments().here().filter(_GONE, pk__in=keys).locked().order_by("pk")
         gone = dict(rows.values_list("pk", "bunce_id"))
-        linking.bury(*filter(None, gone.values()), environment=conf.environment)
+        ids = {str(bunce_id): None for bunce_id in gone.values()}
+        linking.bury(ids, environment=conf.environment)
         linking.release(gone)
         changes = transitions.created_again(now=DatabaseNow())
         return _mark(database.segments().filter(pk__in=[*gone]), changes, push_segment)
@@ -302,8 +413,10 @@ def rehome(move: Rehome) -> Iterator[Counter[Verdict]]:
     Yields:
         After each transaction, how many segments were moved in it.
     """
-    yield from move.apply()
-    publisher.publish(push_segment)
+    try:
+        yield from move.apply()
+    finally:
+        publisher.publish(push_segment)
 
 
 def accept_key() -> None:
@@ -394,13 +507,13 @@ def release_hold(pk: int) -> int:
 
 def process_name() -> str:
     """Return which process this is: user, host and process id."""
-    return f"{_user_at_host()}, process {os.getpid()}"
+    return f"{user_at_host()}, process {os.getpid()}"
 
 
 def is_running(process: str) -> bool:
     """Return whether a process of this host, as ``process_name`` named it, is still running."""
-    user_at_host, _separator, number = process.partition(", process ")
-    same_host = user_at_host.rpartition("@")[2] == socket.gethostname()
+    where, _separator, number = process.partition(", process ")
+    same_host = where.rpartition("@")[2] == socket.gethostname()
     if not (number.isdecimal() and same_host) or os.name == "nt":  # where kill() really kills
         return False
     try:
@@ -412,7 +525,8 @@ def is_running(process: str) -> bool:
     return True
 
 
-def _user_at_host() -> str:
+def user_at_host() -> str:
+    """Return who runs this process, and on which host."""
     try:
         user = getpass.getuser()
     except (KeyError, OSError, ImportError):  # a container may run as a user without a name
@@ -465,28 +579,28 @@ def _is_gone(segment: Segment) -> bool:
 
 PUSH: Final = SegmentAction(
     name="push",
-    applies=lambda segment: segment.status == Status.PENDING,
+    fits=lambda segment: segment.status == Status.PENDING,
     candidates=Q(status=Status.PENDING, due_at__gt=DatabaseNow()),
     run=push_now,
 )
 PUSH_OURS: Final = SegmentAction(
-    name="push_ours", applies=_is_different, candidates=_DIFFERENT, run=push_ours
+    name="push_ours", fits=_is_different, candidates=_DIFFERENT, run=push_ours
 )
 TAKE_THEIRS: Final = SegmentAction(
-    name="take_theirs", applies=_is_different, candidates=_DIFFERENT, run=take_theirs
+    name="take_theirs", fits=_is_different, candidates=_DIFFERENT, run=take_theirs
 )
 CREATE_AGAIN: Final = SegmentAction(
-    name="create_again", applies=_is_gone, candidates=_GONE, run=create_again
+    name="create_again", fits=_is_gone, candidates=_GONE, run=create_again
 )
 RETRY: Final = SegmentAction(
     name="retry",
-    applies=lambda segment: segment.status == Status.REJECTED,
+    fits=lambda segment: segment.status == Status.REJECTED,
     candidates=Q(status=Status.REJECTED),
     run=retry,
 )
 REFRESH: Final = SegmentAction(
     name="refresh",
-    applies=lambda segment: segment.bunce_id is not None or segment.status == Status.IN_DOUBT,
+    fits=lambda segment: segment.bunce_id is not None or segment.status == Status.IN_DOUBT,
     candidates=Q(bunce_id__isnull=False, refresh_requested_at__isnull=True),
     run=refresh,
 )

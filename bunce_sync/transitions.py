@@ -465,8 +465,12 @@ def _compare(row: Row, remote: RemoteSegment, *, now: Moment) -> Values:
     """Return what the comparison of a row with its segment in Bunce changes."""
     shown = listed_fingerprint(**shown_content(remote, row))
     local = row.listed_fingerprint
-    unedited = row.content_fingerprint == row.sent_digest
-    if row.status == Status.PENDING and unedited and shown == local and _list_shows_updates(row):
+    if (
+        row.status == Status.PENDING
+        and shown == local
+        and row.content_fingerprint == row.sent_digest
+        and _list_shows_updates(row)
+    ):
         # The update of unknown outcome took effect.
         return _confirmed(row, row.sent_digest, row.listed_digest, now) | {
             "shown_digest": shown,
@@ -543,7 +547,9 @@ def after_import(row: Row, remote: RemoteSegment, *, now: Moment, outdated: bool
     """
     if outdated or row.status == Status.SENDING:
         return {}
+    # The list shows what the read of a single segment would.
     values = confirmed_values(remote) | _compare(row, remote, now=now)
+    values["refresh_requested_at"] = None
     return {name: value for name, value in values.items() if getattr(row, name) != value}
 
 
@@ -564,12 +570,10 @@ def linked_by_code(row: Row, bunce_id: str, *, now: Moment) -> Values:
     """
     return {
         **taken_over(row),
-        "shown_digest": "",
         "bunce_id": bunce_id,
         "bunce_name": row.name,
         "bunce_description": row.description or "",
         "status": Status.SYNCED,
-        "synced_at": now,
         "refresh_requested_at": now,
     }
 
@@ -645,15 +649,6 @@ def created_again(*, now: Moment) -> Values:
 def moved(*, environment: str) -> Values:
     """Return the values of a row whose segment is in the list of another environment as well."""
     return {"environment": environment}
-
-
-def moved_unresolved(row: Row, *, environment: str, now: Moment) -> Values:
-    """Return the values of a row without an id, of which a create may have arrived somewhere.
-
-    It stays in doubt: if the environments share an account, its list shows the segment.
-    """
-    waiting = {} if row.status == Status.IN_DOUBT else requeued(now=now)
-    return waiting | {"environment": environment}
 
 
 def moved_back(row: Row, bunce_id: str, *, environment: str, now: Moment) -> Values:

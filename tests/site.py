@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+from urllib.parse import urlsplit
 
 import requests
 from django.core.management import call_command
@@ -277,6 +278,12 @@ class Site:
             [row] = self.segments.bulk_create([Segment(name=name, description=description)])
             self.segments.filter(pk=row.pk).update_sync_fields(**sync_fields)
         return self.segments.get(pk=row.pk)
+
+    @property
+    def environment(self) -> str:
+        """Where the site's processes send segments, as in ``Segment.environment``."""
+        parts = urlsplit(self.env["BUNCE_BASE_URL"])
+        return f"{parts.scheme}://{parts.hostname}:{parts.port} sandbox"
 
     @property
     def segments(self) -> SegmentQuerySet:

@@ -10,6 +10,7 @@ from django.contrib import admin
 from django.urls import reverse
 
 UNFOLD = apps.is_installed("unfold")
+THEME = UNFOLD or apps.is_installed("grappelli")
 
 if TYPE_CHECKING:
     Base = admin.ModelAdmin[Any]
@@ -25,6 +26,8 @@ class ModelAdmin(Base):
     #: Whether the object tools (the button "Add") are part of the content: they float beside the
     #: title. From Django 6.1 they are outside.
     tools_in_content = not UNFOLD and django.VERSION < (6, 1)
+    #: How Django's own templates mark up breadcrumbs; other themes have their own way.
+    breadcrumb_style = ("list" if django.VERSION >= (6, 1) else "line") if not THEME else ""
 
     def url_name(self, view: str) -> str:
         """Return the name of a view's URL; a site may register a subclass of the model, too."""

@@ -73,7 +73,8 @@ class ApiCallAdmin(LeanListMixin):
     show_full_result_count = False
     show_facets = admin.ShowFacets.NEVER
     fields = (
-        *("when", "operation", "segment_cell", "path", "body", "outcome", "http_status"),
+        *("when", "environment", "operation", "segment_cell", "path", "body", "outcome"),
+        "http_status",
         *("duration", "code", "message", "bunce_id", "decision", "decided_at"),
     )
 

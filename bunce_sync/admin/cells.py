@@ -22,7 +22,7 @@ from bunce_sync.conf import conf
 from bunce_sync.functions import DatabaseNow
 from bunce_sync.models import ImportRun, OperationState, PushHold, Segment, SyncState
 from bunce_sync.status import messages
-from bunce_sync.status.presenters import format_time, is_elsewhere
+from bunce_sync.status.presenters import format_time
 
 #: Shown for a missing value.
 EMPTY = SafeString('<span class="bunce-empty">-</span>')
@@ -37,6 +37,7 @@ ICONS: Final = {
     "rejected": "M8 2 15 14H1L8 2Zm0 4.5V10m0 2v.01",
     "drift": "M3 6h9l-3-3m4 7H4l3 3",
     "paused": "M5.5 3v10M10.5 3v10",
+    "import": "M8 2v8M4.5 7 8 10.5 11.5 7M2.5 13.5h11",
     "copy": "M5.5 5.5v-3h8v8h-3m-8-5h8v8h-8v-8Z",
     "deleted": "M3 8h10",
 }
@@ -86,7 +87,7 @@ def badge(
         held: whether a person, a block or an import holds it.
     """
     style, label, until = segment.status, str(segment.get_status_display()), None
-    if is_elsewhere(segment):
+    if not segment.is_here:
         kind = segment.environment.partition(" ")[2]
         style, label = "paused", str(messages.BADGE_ELSEWHERE % {"environment": kind})
     elif segment.status == Status.PENDING and held:
@@ -161,6 +162,11 @@ def copyable(text: str, key: str, label: str) -> SafeString:
 def copyable_id(bunce_id: str, key: object) -> SafeString:
     """Return a Bunce id with a button that copies it."""
     return copyable(bunce_id, f"id-{key}", messages.COPY_ID % {"id": bunce_id})
+
+
+def grouped(number: int) -> str:
+    """Return a number with thousands separators."""
+    return formats.number_format(number, use_l10n=True, force_grouping=True)
 
 
 def type_label(segment: Segment) -> SafeString:

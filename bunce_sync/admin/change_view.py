@@ -25,17 +25,20 @@ from django.utils.translation import gettext_lazy
 
 from bunce_sync import database
 from bunce_sync.admin import cells, live
-from bunce_sync.admin.actions import TEXTS, SegmentActionsMixin
+from bunce_sync.admin.actions import DIFFERENCE, TEXTS, SegmentActionsMixin, difference
 from bunce_sync.admin.edit_form import SHOWN, EditForm, label_of, snapshot
 from bunce_sync.admin.timeline import timeline
-from bunce_sync.fingerprint import normalize
 from bunce_sync.models import ApiCall, Segment
-from bunce_sync.services import ACTIONS
+from bunce_sync.services import ACTIONS, PUSH_OURS, TAKE_THEIRS
 from bunce_sync.status import messages
 from bunce_sync.status.messages import Permission
 from bunce_sync.status.presenters import describe_segment, is_held, is_paused, paused_until
 from bunce_sync.status.status import SyncStatus, call_log_days, get_status
 
+#: Control characters, which would be invisible, except for those that break lines and indent.
+CONTROL_CODES: Final = {
+    code: f"[U+{code:04X}]" for code in (*range(0x20), *range(0x7F, 0xA0)) if code not in b"\t\n\r"
+}
 #: The attribute of a request that saves the change page.
 SAVING: Final = "bunce_sync_saving"
 
@@ -171,11 +174,12 @@ class ChangeViewMixin(SegmentActionsMixin):
                 "message": describe_segment(segment, status, self._permissions(request, segment)),
                 "duplicate": cells.copyable_id(duplicate, "duplicate") if duplicate else "",
                 "segment_actions": [action for action in actions if action["applies"]],
+                "difference_name": DIFFERENCE,
             },
             "remote": {
                 "fields": _remote_fields(segment),
                 "segment": segment,
-                "gone": segment.problem_code == "not_found",
+                "outdated": segment.problem_code == "not_found" or not segment.is_here,
             },
             "timeline": self._timeline(request, segment, status.now),
         }
@@ -190,22 +194,22 @@ class ChangeViewMixin(SegmentActionsMixin):
         granted: dict[Permission, bool] = {
             "change": can_change,
             "push": can_push,
-            "settle": can_change and can_push,
+            "settle": self.has_settle_permission(request, segment),
         }
         return {permission for permission, has in granted.items() if has}
 
     def _actions(self, request: HttpRequest, segment: Segment) -> list[dict[str, Any]]:
         """Return all actions: the page has a form for each, since an update may add its button."""
-        if not self.has_push_permission(request):
-            return []
         return [
             {
                 "name": action.name,
                 "label": TEXTS[action.name].label,
                 "url": self.url(action.name, segment.pk),
                 "applies": action.applies(segment),
+                "difference": difference(segment) if action in (PUSH_OURS, TAKE_THEIRS) else "",
             }
             for action in ACTIONS
+            if self.may_run(request, action, segment)
         ]
 
     def _timeline(self, request: HttpRequest, segment: Segment, now: datetime) -> dict[str, Any]:
@@ -246,31 +250,33 @@ def _remote_fields(segment: Segment) -> list[dict[str, Any]]:
     if segment.bunce_id is None:
         return []
     everyone = {True: _("Yes"), False: _("No"), None: ""}[segment.bunce_all_customers]
-    name, description = segment.bunce_name, segment.bunce_description
-    differing = {
-        _("Name"): normalize(name) != normalize(segment.name),
-        _("Description"): normalize(description) != normalize(segment.description or ""),
-        _("All customers"): segment.bunce_all_customers not in (None, segment.add_all_customers),
-    }
-    values = {
-        _("Bunce id"): cells.copyable_id(segment.bunce_id, segment.pk),
-        _("Name"): name,
-        _("Description"): description,
-        _("All customers"): everyone,
-        _("Type"): cells.type_label(segment),
-        _("Customers"): _format_count(segment.bunce_customers_count),
-        _("Created"): _format_time(segment.bunce_created_at),
-        _("Updated"): _format_time(segment.bunce_updated_at),
-        _("Conditions"): _format_conditions(segment.bunce_conditions),
-    }
+    differing = segment.differing_fields
+    values = [
+        ("", _("Bunce id"), cells.copyable_id(segment.bunce_id, segment.pk)),
+        ("name", _("Name"), _visible(segment.bunce_name)),
+        ("description", _("Description"), _visible(segment.bunce_description)),
+        ("add_all_customers", _("All customers"), everyone),
+        ("", _("Type"), cells.type_label(segment)),
+        ("", _("Customers"), _format_count(segment.bunce_customers_count)),
+        ("", _("Created"), _format_time(segment.bunce_created_at)),
+        ("", _("Updated"), _format_time(segment.bunce_updated_at)),
+        ("", _("Imported"), _format_time(segment.imported_at)),
+        ("", _("Conditions"), _format_conditions(segment.bunce_conditions)),
+    ]
     return [
-        {"label": label, "value": value or cells.EMPTY, "differs": differing.get(label, False)}
-        for label, value in values.items()
+        {"label": label, "value": value or cells.EMPTY, "differs": name in differing}
+        for name, label, value in values
+        if value or label != _("Imported")
     ]
 
 
+def _visible(text: str) -> str:
+    """Return a text of Bunce with its control characters named; empty if it is blank."""
+    return text.translate(CONTROL_CODES) if text.strip() else ""
+
+
 def _format_count(count: int | None) -> str:
-    return "" if count is None else formats.number_format(count, use_l10n=True, force_grouping=True)
+    return "" if count is None else cells.grouped(count)
 
 
 def _format_time(at: datetime | None) -> str:

@@ -102,8 +102,9 @@ class EditForm(Base):
 
     def _post_clean(self) -> None:
         """Fill the instance as in Django, but leave unedited fields exactly as they were."""
-        super()._post_clean()  # type: ignore[misc]  # not in the stubs
         edited = {*self.changed_data}
+        self.instance.unedited = self._before.keys() - edited
+        super()._post_clean()  # type: ignore[misc]  # not in the stubs
         for name, value in self._before.items():
             cleaned = self.cleaned_data.get(name)
             if name not in edited and cleaned == getattr(self, "_as_sent", {}).get(name):

@@ -7,10 +7,12 @@ from typing import Any, Final
 
 from django.template.loader import render_to_string
 from django.utils import formats, timezone
+from django.utils.http import urlencode
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 
-from bunce_sync.admin.cells import copyable, icon
+from bunce_sync.admin.cells import copyable, grouped, icon
+from bunce_sync.admin.filters import ProblemFilter
 from bunce_sync.choices import Status
 from bunce_sync.status import messages
 from bunce_sync.status.counts import Bucket
@@ -18,7 +20,6 @@ from bunce_sync.status.presenters import (
     StatusMessage,
     format_time,
     reasons_to_wait,
-    start_command,
 )
 from bunce_sync.status.status import SyncStatus, Usage
 from bunce_sync.sync.work import KINDS
@@ -37,19 +38,28 @@ MIN_SCALE: Final = 5
 
 
 def panel(
-    status: SyncStatus, changelist: str, *, chosen: str = "", with_times: bool = False
+    status: SyncStatus,
+    changelist: str,
+    *,
+    controls: Mapping[str, str],
+    chosen: str = "",
+    with_times: bool = False,
 ) -> SafeString:
     """Return the panel as HTML.
 
     Args:
         changelist: the URL of the list of segments.
+        controls: the URLs of the views that the user may use, by name.
         chosen: the status by which the list is filtered. Its tile removes the filter.
         with_times: whether to include the time of the last sweep, for browsers without script. An
             update leaves it out, so that it differs only if something other than the time changed.
     """
     swept_at = format_time(status.sweep.at, status.now)
     context = {
-        "notices": [_notice(message, start_command(status)) for message in reasons_to_wait(status)],
+        "notices": [
+            _notice(number, message, controls)
+            for number, message in enumerate(reasons_to_wait(status))
+        ],
         "tiles": [
             _tile(name, status.counts[name], changelist, chosen=name == chosen) for name in TILES
         ],
@@ -62,27 +72,74 @@ def panel(
         "zone_text": messages.ZONE % {"zone": timezone.get_current_timezone_name()},
         "due": _due_text(status.due),
         "scan": status.scan,
+        "import": _import(status, controls),
+        "changed_text": _changed_text(status.changed_in_bunce),
+        "changed_url": f"{changelist}?{urlencode({ProblemFilter.parameter_name: 'drift'})}",
+        "drift_icon": icon("drift"),
+        "pause_url": controls.get("pause", "") if status.pause is None else "",
+        "pause_label": messages.PAUSE,
+        "pause_icon": icon("paused"),
         "chart": _chart(status.hour),
     }
     return render_to_string("bunce_sync/admin/panel.html", context)
 
 
-def _notice(message: StatusMessage, command: str) -> dict[str, Any]:
-    """Return a notice; if its action contains the command, that gets a button that copies it."""
-    action, command, _rest = message.action.partition(command)
+def _notice(number: int, message: StatusMessage, controls: Mapping[str, str]) -> dict[str, Any]:
+    """Return a notice, with buttons that copy its command and that end what it is about."""
+    action, command, _rest = message.action.partition(message.command or "\0")
+    copied = copyable(command, f"command-{number}", str(messages.COPY_COMMAND)) if command else ""
     return {
         "message": message,
         "icon": icon("rejected" if message.urgent else "paused"),
         "action": action,
-        "command": copyable(command, "command", str(messages.COPY_COMMAND)) if command else "",
+        "command": copied,
+        "button": message.remedy if message.remedy in controls else "",
+        "button_label": messages.RESUME,
     }
+
+
+def _import(status: SyncStatus, controls: Mapping[str, str]) -> dict[str, Any] | None:
+    """Return the open import or the last one, in words; None before the first."""
+    run = status.imported
+    if run is None:
+        return None
+    is_open = run.finished_at is None
+    if is_open:
+        template: Any = messages.IMPORT_RUNNING
+    else:
+        template = messages.IMPORT_ENDED_EARLY if run.cancelled else messages.IMPORT_DONE
+    text = template % {
+        "by": run.requested_by or messages.BY_SCHEDULE,
+        "time": format_time(run.requested_at if is_open else run.finished_at, status.now),
+        "pages": grouped(run.pages),
+        "number": run.pages,
+    }
+    counts = [
+        str(messages.IMPORT_COUNTS[name]) % {"n": grouped(count)}
+        for name, count in run.counts.items()
+        if count and name in messages.IMPORT_COUNTS
+    ]
+    return {
+        "text": text,
+        "counts": ", ".join(counts),
+        "open": is_open,
+        "icon": icon("import"),
+        "button": "cancel_import" if is_open and "cancel_import" in controls else "",
+        "button_label": messages.IMPORT_CANCEL,
+    }
+
+
+def _changed_text(count: int) -> str:
+    if not count:
+        return ""
+    return str(messages.CHANGED_IN_BUNCE % {"n": grouped(count), "number": count})
 
 
 def _tile(status: Status, count: int, changelist: str, *, chosen: bool) -> dict[str, Any]:
     return {
         "status": status.value,
         "label": status.label,
-        "count": formats.number_format(count, use_l10n=True, force_grouping=True),
+        "count": grouped(count),
         "empty": not count,
         "icon": icon(status.value),
         "chosen": chosen,
@@ -100,9 +157,7 @@ def _usage_text(usage: Usage) -> str:
 def _due_text(due: Mapping[str, int]) -> str:
     """Return how many segments are due for each kind of work, without those that have none."""
     counts = [
-        f"{formats.number_format(due[kind.name], use_l10n=True, force_grouping=True)} {kind.label}"
-        for kind in reversed(KINDS)
-        if due[kind.name]
+        f"{grouped(due[kind.name])} {kind.label}" for kind in reversed(KINDS) if due[kind.name]
     ]
     return str(messages.DUE) % {"counts": ", ".join(counts)} if counts else ""
 

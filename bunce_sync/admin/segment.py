@@ -9,6 +9,8 @@ from django.forms import Media
 
 from bunce_sync.admin.change_view import ChangeViewMixin
 from bunce_sync.admin.delete_view import DeleteViewMixin
+from bunce_sync.admin.files import FilesMixin
+from bunce_sync.admin.link_view import LinkMixin
 from bunce_sync.admin.list_view import ListViewMixin
 from bunce_sync.models import Segment
 
@@ -24,10 +26,10 @@ TEMPLATES: Final = {
 
 
 @admin.register(Segment)
-class SegmentAdmin(DeleteViewMixin, ChangeViewMixin, ListViewMixin):
+class SegmentAdmin(FilesMixin, DeleteViewMixin, ChangeViewMixin, LinkMixin, ListViewMixin):
     """The admin for segments. No view makes a request to Bunce."""
 
-    actions = (*ChangeViewMixin.actions, "delete_selected")
+    actions = (*LinkMixin.actions, *FilesMixin.actions, "delete_selected")
 
     def __init__(self, model: type[Segment], admin_site: admin.AdminSite) -> None:
         super().__init__(model, admin_site)

@@ -15,6 +15,7 @@ from bunce_sync.models import ApiCall, Segment
 from bunce_sync.status import messages
 from bunce_sync.status.presenters import (
     describe_decision,
+    describe_environment,
     describe_problem,
     format_time,
     visible_detail,
@@ -41,6 +42,7 @@ def timeline(segment: Segment, now: datetime) -> dict[str, Any]:
 
 def _entry(call: ApiCall, now: datetime) -> dict[str, str]:
     silent = call.code in REPEATING | messages.DETAIL_IS_ID
+    is_here = call.environment == conf.environment
     return {
         "id": str(call.pk),  # as text: a template would add thousands separators
         "css_class": css_class(call),
@@ -55,9 +57,14 @@ def _entry(call: ApiCall, now: datetime) -> dict[str, str]:
         "cause": "" if silent else describe_problem(call.code),
         "detail": visible_detail(call.code, call.message),
         "decision": describe_decision(call, now),
-        "curl": curl(call),
+        "elsewhere": "" if is_here else _sent_to(call.environment),
+        "curl": curl(call) if is_here else "",  # here it would do something else
         "warning": str(messages.CURL_CREATES) if call.operation == Operation.CREATE else "",
     }
+
+
+def _sent_to(environment: str) -> str:
+    return messages.SENT_TO % {"environment": describe_environment(environment)}
 
 
 def css_class(call: ApiCall) -> str:

@@ -86,6 +86,14 @@ class SegmentFilter(filters.FilterSet):
         "bunce_created_at", "lt", label="Created in Bunce before this time."
     )
 
+    imported_since = TimeFilter("imported_at", "gte", label="Imported at or after this time.")
+    imported_before = TimeFilter("imported_at", "lt", label="Imported before this time.")
+    last_code = ExactFilter(
+        max_length=32,
+        label="The exact code of the last problem, such as `drift`: changed in Bunce.",
+    )
+    environment = ExactFilter(max_length=MAX_TEXT, label="The exact environment.")
+
     class Meta:
         model = Segment
         fields: list[str] = []

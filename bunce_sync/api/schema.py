@@ -46,7 +46,7 @@ DESCRIPTIONS = {
     400: "The request is invalid. See `errors`.",
     401: "Authentication required.",
     403: "The user does not have the permission.",
-    404: "The segment does not exist.",
+    404: "The segment, import or pause does not exist.",
     406: "Only application/json is supported.",
     409: "The segment's state does not allow it, or a request with the same key is in progress.",
     410: "The segment created with this key has been deleted since.",
@@ -137,15 +137,17 @@ BULK_EXAMPLE = OpenApiExample(
     request_only=True,
 )
 
+RETRY_AFTER = _response_header(
+    "Retry-After", "Seconds until requests to Bunce resume, if they are paused.", 202
+)
+
 #: What the actions that wake a worker have in common.
 ACTION = extend_schema(
     request=None,
     parameters=[
         ID,
         _response_header("ETag", "The version of the segment.", 202),
-        _response_header(
-            "Retry-After", "Seconds until requests to Bunce resume, if they are paused.", 202
-        ),
+        RETRY_AFTER,
     ],
     responses={202: SegmentSerializer},
 )
@@ -174,6 +176,8 @@ def postprocess_schema(result: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
             component["properties"]["name"]["pattern"] = VISIBLE
             component["properties"]["description"]["pattern"] = STORABLE
             component["properties"]["description"]["maxLength"] = description_max_length()
+        if name == "PauseReasonRequest":
+            component["properties"]["reason"]["pattern"] = VISIBLE
         if name == "BulkRequest":
             component["properties"]["segments"] |= {"minItems": 1, "maxItems": MAX_ROWS}
     created = result["paths"]["/segments/"]["post"]["responses"]["201"]
@@ -206,7 +210,7 @@ def _errors(path: str, method: str, operation: dict[str, Any]) -> Iterator[int]:
     """Yield the error statuses that an operation can respond with."""
     headers = {parameter["name"] for parameter in operation.get("parameters", [])}
     yield from EVERYWHERE
-    if "{id}" in path:
+    if "{id}" in path or "404" in operation["responses"]:
         yield 404
     if "requestBody" in operation:
         yield from (413, 415)

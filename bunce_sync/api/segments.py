@@ -64,8 +64,20 @@ CONFLICTS: Final[Mapping[str, str | Promise]] = {
         "Bunce rejected this content. Edit the segment, or retry it if Bunce accepts it now."
     ),
 }
-NOTHING_TO_REFRESH = gettext_lazy(
-    "The segment is not in Bunce yet, so there is nothing to refresh."
+#: Other reasons, by the name of the action.
+NOT_APPLICABLE: Final[Mapping[str, str | Promise]] = {
+    services.REFRESH.name: gettext_lazy(
+        "The segment is not in Bunce yet, so there is nothing to refresh."
+    ),
+    services.TAKE_THEIRS.name: gettext_lazy(
+        "The segment does not differ in Bunce, as far as is known. Refresh it to read it again."
+    ),
+    services.CREATE_AGAIN.name: gettext_lazy(
+        "As far as is known, the segment is not gone in Bunce. Refresh it to read it again."
+    ),
+}
+ELSEWHERE = gettext_lazy(
+    "The segment belongs to another environment, so no request is made for it."
 )
 
 
@@ -91,12 +103,18 @@ class SegmentViewSet(ApiView, ListModelMixin, SegmentGenericViewSet):
         "push": ("bunce_sync.view_segment", "bunce_sync.push_segment"),
         "retry": ("bunce_sync.view_segment", "bunce_sync.push_segment"),
         "refresh": ("bunce_sync.view_segment", "bunce_sync.push_segment"),
+        "take_theirs": (
+            *("bunce_sync.view_segment", "bunce_sync.change_segment"),
+            "bunce_sync.push_segment",
+        ),
+        "create_again": ("bunce_sync.view_segment", "bunce_sync.push_segment"),
     }
 
     def get_queryset(self) -> SegmentQuerySet:
         """Return the segments, locked for the actions that compare and then write."""
         segments = segments_on_primary()
-        return segments.locked() if self.action in ("partial_update", "destroy") else segments
+        changes = self.action in ("partial_update", "destroy", "take_theirs")
+        return segments.locked() if changes else segments
 
     @extend_schema(
         summary="Create a segment",
@@ -220,8 +238,11 @@ class SegmentViewSet(ApiView, ListModelMixin, SegmentGenericViewSet):
     @extend_schema(summary="Send a waiting segment now")
     @action(detail=True, methods=["post"])
     def push(self, request: Request, **kwargs: Any) -> Response:
-        """Send a waiting segment without further delay, or one again that differs in Bunce."""
-        return self._request(services.PUSH)
+        """Send a waiting segment without further delay.
+
+        Of a segment that differs in Bunce, the content here replaces Bunce's.
+        """
+        return self._request(services.PUSH, services.PUSH_OURS)
 
     @schema.ACTION
     @extend_schema(summary="Retry a rejected segment")
@@ -237,16 +258,52 @@ class SegmentViewSet(ApiView, ListModelMixin, SegmentGenericViewSet):
         """Have a worker read what Bunce has of this segment."""
         return self._request(services.REFRESH)
 
-    def _request(self, requested: services.SegmentAction) -> Response:
-        segment = self.get_object()
-        if not requested.applies(segment):
-            reason = NOTHING_TO_REFRESH if requested is services.REFRESH else None
-            raise state_conflict(segment, reason)
-        requested.run(segments_on_primary().filter(pk=segment.pk))
+    @schema.ACTION
+    @extend_schema(summary="Create a segment again that is gone in Bunce")
+    @action(detail=True, methods=["post"], url_path="create-again")
+    def create_again(self, request: Request, **kwargs: Any) -> Response:
+        """Create a segment in Bunce again, with a new id, because Bunce does not have it any more.
+
+        It must be `rejected` with the `last_code` `not_found`.
+        """
+        return self._request(services.CREATE_AGAIN)
+
+    @extend_schema(
+        summary="Take Bunce's content over",
+        request=None,
+        parameters=[schema.ID, schema.IF_MATCH, schema.ETAG],
+        responses={200: SegmentSerializer},
+    )
+    @action(detail=True, methods=["post"], url_path="take-theirs")
+    def take_theirs(self, request: Request, **kwargs: Any) -> Response:
+        """Replace the content here by what Bunce had when it was last read.
+
+        The segment must differ in Bunce: its `last_code` is `drift` or `stored_differently`.
+        """
+        with transaction.atomic(using=database.alias()):
+            segment = self._object_to_change()
+            self._run(segment, services.TAKE_THEIRS)
+            return self._respond(self.get_object())
+
+    def _request(self, *possible: services.SegmentAction) -> Response:
+        """Run the action that applies to the segment, and return how the segment is then."""
+        self._run(self.get_object(), *possible)
         response = self._respond(self.get_object(), 202)
         if (wait := services.requests_resume_in()) is not None:
             response["Retry-After"] = math.ceil(wait)
         return response
+
+    def _run(self, segment: Segment, *possible: services.SegmentAction) -> None:
+        """Run the first of these actions that applies to the segment.
+
+        Raises:
+            Conflict: none of them applies.
+        """
+        for one in possible:
+            if one.applies(segment):
+                one.run(segments_on_primary().filter(pk=segment.pk))
+                return
+        raise state_conflict(segment, NOT_APPLICABLE.get(possible[0].name))
 
     def _created_segments(self, created: Created) -> list[Segment]:
         rows = segments_on_primary().filter(pk__in=created.ids)
@@ -297,6 +354,8 @@ def state_conflict(segment: Segment, reason: str | Promise | None = None) -> Con
     Args:
         reason: the message, if the one of the state does not fit.
     """
+    if not segment.is_here:
+        return Conflict(str(ELSEWHERE), "segment_elsewhere")
     seconds = services.resolved_in(segment)
     return Conflict(
         str(reason or CONFLICTS[segment.status]),

@@ -40,6 +40,12 @@ class SegmentSerializer(SegmentModelSerializer):
         help_text="Bunce's message or a technical one; empty without an error."
     )
 
+    differing_fields = serializers.ListField(
+        child=serializers.CharField(),
+        read_only=True,
+        help_text="The fields of which Bunce, when last read, showed another value than is here.",
+    )
+
     class Meta:
         model = Segment
         fields = (
@@ -65,6 +71,9 @@ class SegmentSerializer(SegmentModelSerializer):
             "bunce_created_at",
             "bunce_updated_at",
             "bunce_duplicate_id",
+            "differing_fields",
+            "environment",
+            "imported_at",
         )
         read_only_fields = fields
 
@@ -125,6 +134,25 @@ class SegmentWriteSerializer(StrictSerializer, SegmentModelSerializer):
         model = Segment
         fields = Segment.CREATE_FIELDS
         list_serializer_class = _BulkListSerializer
+
+    def to_internal_value(self, data: Any) -> Any:
+        """Return the values of the fields that change, which alone are validated.
+
+        A client may send back what it read: an imported description may be longer than
+        ``DESCRIPTION_MAX_LENGTH``.
+
+        Raises:
+            ValidationError: there are other fields, or a value is not valid.
+        """
+        if isinstance(self.instance, Segment) and isinstance(data, Mapping):
+            content = self.instance.content(self.fields)
+            data = {
+                name: value
+                for name, value in data.items()
+                if name not in content
+                or (type(value), value) != (type(content[name]), content[name])
+            }
+        return super().to_internal_value(data)
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         """Apply the model's rules, which also normalize the values.

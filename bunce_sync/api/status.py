@@ -11,6 +11,7 @@ from rest_framework.response import Response
 
 from bunce_sync import choices
 from bunce_sync.api.base import ApiView
+from bunce_sync.api.controls import ImportSerializer, PauseSerializer
 from bunce_sync.status.status import get_status
 from bunce_sync.sync.work import KINDS
 
@@ -75,6 +76,16 @@ class ScanSerializer(Serializer):
     pages = serializers.IntegerField()
 
 
+class HoldSerializer(Serializer):
+    """A `no_push()` block that has not ended, or whose process died."""
+
+    id = serializers.IntegerField(help_text="For `manage.py bunce_resume --hold`.")
+    process = serializers.CharField()
+    reason = serializers.CharField()
+    since = serializers.DateTimeField()
+    segments = serializers.IntegerField(help_text="How many segments it holds.")
+
+
 class BucketSerializer(Serializer):
     """The requests of five minutes."""
 
@@ -106,6 +117,21 @@ class StatusSerializer(Serializer):
     sweep = SweepSerializer()
     scan = ScanSerializer(allow_null=True)
     hour = BucketSerializer(many=True, help_text="The last hour, oldest first.")
+    environment = serializers.CharField(help_text="Where segments are sent.")
+    elsewhere = serializers.DictField(
+        child=serializers.IntegerField(),
+        help_text="Segments that belong to other environments, by environment.",
+    )
+    strange_key_since = serializers.DateTimeField(
+        allow_null=True,
+        help_text="Since when the API key seems to belong to another account: nothing is sent.",
+    )
+    pause = PauseSerializer(allow_null=True, help_text="Of all pushes, by a person.")
+    holds = HoldSerializer(many=True, help_text="The `no_push()` blocks.")
+    imported = ImportSerializer(allow_null=True, help_text="The last import.")
+    changed_in_bunce = serializers.IntegerField(
+        help_text="Segments that were changed in Bunce and not settled since."
+    )
 
 
 class StatusView(ApiView):

@@ -6,6 +6,7 @@ from django.urls import path, re_path
 from rest_framework.routers import SimpleRouter
 
 from bunce_sync.api.base import NotFoundView
+from bunce_sync.api.controls import ImportView, PauseView
 from bunce_sync.api.documentation import DocsView, SchemaView
 from bunce_sync.api.segments import SegmentViewSet
 from bunce_sync.api.status import StatusView
@@ -20,6 +21,8 @@ router.register("segments", SegmentViewSet, basename="segment")
 urlpatterns = [
     *router.urls,
     re_path("^status/?$", StatusView.as_view(), name="status"),
+    re_path("^imports/?$", ImportView.as_view(), name="imports"),
+    re_path("^pause/?$", PauseView.as_view(), name="pause"),
     re_path("^schema/?$", SchemaView.as_view(), name="schema"),
     re_path("^docs/?$", DocsView.as_view(), name="docs"),
     # Only below a prefix of ours: the site may have other URLs next to this API.

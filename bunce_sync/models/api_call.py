@@ -39,9 +39,7 @@ class ApiCall(models.Model):
     path = models.CharField(_("path"), max_length=300)
     body = models.JSONField(_("body"), null=True, blank=True)
     #: Of a create: how Bunce's list shows what was sent, see ``fingerprint.listed_fingerprint``.
-    listed_digest = models.CharField(
-        _("content, as listed"), max_length=64, default="", blank=True, db_index=True
-    )
+    listed_digest = models.CharField(_("content, as listed"), max_length=64, default="", blank=True)
     started_at = models.DateTimeField(_("started at"), db_index=True)
     duration_ms = models.PositiveIntegerField(_("duration in ms"), null=True, blank=True)
     outcome = models.CharField(
@@ -62,6 +60,8 @@ class ApiCall(models.Model):
         ordering = ("-id",)
         default_permissions = ("view",)
         indexes = [
+            # Creates that a segment in Bunce's list may be from.
+            models.Index(fields=["listed_digest"], name="bunce_apicall_listed"),
             # Unfinished requests of crashed workers: few among millions of rows.
             models.Index(fields=["outcome", "started_at"], name="bunce_apicall_outcome_started"),
         ]

@@ -1,4 +1,4 @@
-"""The idempotency keys of the REST API."""
+"""The idempotency keys of the REST API, and the files that were imported."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from bunce_sync.functions import DatabaseNow
 
 class IdempotencyKey(models.Model):
     """The key of a create over the REST API, inserted in one transaction with its segments.
+
+    An imported file has one, too: a preview that is confirmed twice is imported once.
 
     Only digests are stored: keys may be secrets, and digests compare the same on every database.
     """

@@ -6,6 +6,7 @@ from django.db import models
 from django.utils.translation import gettext_lazy as _
 
 from bunce_sync.functions import DatabaseNow
+from bunce_sync.holding import current_hold
 
 
 class PushHold(models.Model):
@@ -30,3 +31,18 @@ class PushHold(models.Model):
 
     def __str__(self) -> str:
         return self.reason or self.by
+
+
+def open_block(using: str | None) -> int | None:
+    """Return the hold of the ``no_push()`` block that the running code is in.
+
+    None outside of any block, and in one whose segments a person has released: what it saves from
+    then on is not held.
+
+    Args:
+        using: the database that is written to.
+    """
+    pk = current_hold.get()
+    if pk is None or not PushHold.objects.using(using).filter(pk=pk).exists():
+        return None
+    return pk

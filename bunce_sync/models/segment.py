@@ -18,11 +18,12 @@ from bunce_sync.fingerprint import (
     MAX_TEXT_LENGTH,
     field_digest,
     listed_fingerprint,
+    normalize,
     sent_fingerprint,
 )
 from bunce_sync.functions import DatabaseNow
-from bunce_sync.holding import current_hold
 from bunce_sync.models.api_call import ApiCall
+from bunce_sync.models.push_hold import open_block
 from bunce_sync.models.segment_queryset import SegmentQuerySet, only_the_sync_writes
 from bunce_sync.validators import (
     NAME_LENGTH,
@@ -179,7 +180,6 @@ class Segment(models.Model):
         db_default="",
         editable=False,
         blank=True,
-        db_index=True,
         help_text=_("Where the segment was sent or found. Empty until then."),
     )
     settled = models.JSONField(
@@ -194,6 +194,7 @@ class Segment(models.Model):
         verbose_name=_("hold"),
         related_name="segments",
         on_delete=models.DO_NOTHING,
+        db_index=False,  # there are seldom any, and each insert would write the index
         null=True,
         editable=False,
     )
@@ -212,6 +213,10 @@ class Segment(models.Model):
     #: The segment in Bunce that a new row belongs to; ``SegmentQuerySet.link`` sets it.
     linked_id: str | None = None
 
+    #: Fields that a form shows and nobody edited. They may be as people could not enter them: an
+    #: imported description may be longer than ``DESCRIPTION_MAX_LENGTH``.
+    unedited: Collection[str] = ()
+
     objects = SegmentQuerySet.as_manager()
 
     class Meta:
@@ -224,6 +229,8 @@ class Segment(models.Model):
         indexes = [
             # Due rows, rows in doubt, expired leases, and the count of each status.
             models.Index(fields=["status", "due_at"], name="bunce_segment_status_due"),
+            # Not db_index, which makes a second index on PostgreSQL, for LIKE.
+            models.Index(fields=["environment"], name="bunce_segment_environment"),
             # Requested refreshes; SQLite ignores an index without the second column.
             models.Index(
                 fields=["refresh_requested_at", "environment"], name="bunce_segment_refresh"
@@ -236,6 +243,10 @@ class Segment(models.Model):
             models.Index(fields=["name", "id"], name="bunce_segment_name"),
             # Filtering by a rare type would otherwise read the whole table.
             models.Index(fields=["bunce_type"], name="bunce_segment_type"),
+            # What differs in Bunce or is gone there, in the admin's order.
+            models.Index(fields=["last_code", "id"], name="bunce_segment_code"),
+            # What was imported, and what was not.
+            models.Index(fields=["imported_at", "id"], name="bunce_segment_imported"),
             # Not a partial index, which MariaDB and MySQL lack: rows without a value cost little.
             models.Index(fields=["bunce_duplicate_id"], name="bunce_segment_duplicate"),
         ]
@@ -347,17 +358,18 @@ class Segment(models.Model):
     ) -> Any:
         """Insert one row; a new segment starts with the defaults of ``SYNC_FIELDS``."""
         if manager.model is Segment:
-            self.prepare_insert(raw=raw)
+            self.prepare_insert(hold_id=open_block(using), raw=raw)
         insert = super()._do_insert  # type: ignore[misc]  # not in the stubs
         return insert(manager, using, fields, returning_fields, raw)
 
-    def prepare_insert(self, *, raw: bool = False) -> None:
+    def prepare_insert(self, *, hold_id: int | None, raw: bool = False) -> None:
         """Set the sync's fields to the values of a row that was never sent.
 
         An instance that already has a primary key is being restored, from a dump or an older
         version. It keeps its Bunce id; otherwise it would be created a second time.
 
         Args:
+            hold_id: of the ``no_push()`` block that inserts it.
             raw: whether a serialized row is being restored.
 
         Raises:
@@ -366,12 +378,13 @@ class Segment(models.Model):
         self._refuse_own_id()
         if raw or self.id is not None:
             self._prepare_raw_insert()
+            self.hold_id = hold_id
             return
         # A copy of a row is a new segment.
         for name in self.PROTECTED_FIELDS:
             field = Segment._meta.get_field(name)
             setattr(self, field.attname, field.get_default())
-        self.hold_id = current_hold.get()
+        self.hold_id = hold_id
         if self.linked_id is not None:
             values = transitions.linked_by_code(self, self.linked_id, now=DatabaseNow())
             self.set_stored(**values, environment=conf.environment)
@@ -385,7 +398,7 @@ class Segment(models.Model):
                 segment_id=self.id, outcome=ApiCall.Outcome.CONFIRMED, body__isnull=False
             )
             body = confirmed.order_by("-pk").values_list("body", flat=True).first()
-        self.settled, self.hold_id = None, current_hold.get()
+        self.settled = None
         values = transitions.after_raw_insert(self, body, now=DatabaseNow())
         if "status" in values:
             values["updated_at"] = DatabaseNow()
@@ -455,6 +468,29 @@ class Segment(models.Model):
         return {name: field_digest(getattr(self, name)) for name in names}
 
     @property
+    def is_here(self) -> bool:
+        """Whether the segment belongs to the current environment, or to none yet."""
+        return self.environment in ("", conf.environment)
+
+    @property
+    def differing_fields(self) -> tuple[str, ...]:
+        """The fields of which Bunce, when last read, showed another value than they have here.
+
+        Texts are compared in the form that this site can hold, see ``local_form``.
+        """
+        if self.bunce_id is None:
+            return ()
+        held = transitions.held_content(self)
+        differing = [
+            name
+            for name, value in held.items()
+            if normalize(str(value or "")) != normalize(getattr(self, name) or "")
+        ]
+        if self.bunce_all_customers not in (None, self.add_all_customers):
+            differing.append("add_all_customers")
+        return tuple(differing)
+
+    @property
     def is_untouched_import(self) -> bool:
         """Whether the segment was imported, and never edited or sent since."""
         unsent = self.imported_at is not None and self.sent_at is None
@@ -497,11 +533,13 @@ class Segment(models.Model):
     def clean_fields(self, exclude: Collection[str] | None = None) -> None:
         """Strip the texts before they are measured, as forms and serializers do.
 
+        Fields in ``unedited`` are not validated.
+
         Raises:
             ValidationError: a field is not valid.
         """
         self._strip()
-        super().clean_fields(exclude)
+        super().clean_fields({*(exclude or ()), *self.unedited})
 
     def _strip(self) -> None:
         for name in ("name", "description"):

@@ -11,9 +11,9 @@ from django.db.models import QuerySet
 from bunce_sync import transitions
 from bunce_sync.conf import conf
 from bunce_sync.functions import DatabaseNow
-from bunce_sync.holding import current_hold
 from bunce_sync.identifiers import parse_id
 from bunce_sync.models.api_call import ApiCall
+from bunce_sync.models.push_hold import open_block
 
 if TYPE_CHECKING:
     from bunce_sync.models.segment import Segment
@@ -99,10 +99,13 @@ class SegmentQuerySet(QuerySet["Segment"]):
             fields: the editable fields. A row that has the id already is left as it is.
 
         Raises:
-            ValueError: the id cannot be Bunce's, or a field is not editable.
+            ValueError: the id cannot be Bunce's, a field is not editable, or the id belongs to a
+                row that is not of this model.
         """
-        if parse_id(bunce_id) is None or isinstance(bunce_id, int):
+        known_as = parse_id(bunce_id)
+        if known_as is None or isinstance(bunce_id, int):
             raise ValueError("bunce_id must be the id of a segment in Bunce, as text")
+        bunce_id = known_as
         if protected := fields.keys() & self.model.PROTECTED_FIELDS:
             raise ValueError(only_the_sync_writes("Segment.objects.link()", protected))
         with transaction.atomic(using=self.write_alias):
@@ -110,6 +113,11 @@ class SegmentQuerySet(QuerySet["Segment"]):
             row = known.filter(bunce_id=bunce_id).first()
             if row is not None:
                 return row
+            if self._segments.filter(bunce_id=bunce_id).exists():
+                raise ValueError(
+                    f"Segment.objects.link(): {bunce_id} belongs to a segment that is no"
+                    f" {self.model.__name__}."
+                )
             row = self.model(**fields)
             row.linked_id = bunce_id
             row.save(force_insert=True, using=self.write_alias)
@@ -161,8 +169,9 @@ class SegmentQuerySet(QuerySet["Segment"]):
                 ``update_fields`` names only such fields.
         """
         rows = list(objs)
+        hold_id = open_block(self.write_alias)
         for segment in rows:
-            segment.prepare_insert()
+            segment.prepare_insert(hold_id=hold_id)
         if not update_conflicts:
             return super().bulk_create(rows, batch_size, ignore_conflicts)
         if known := set(unique_fields or ()) & self.model.SYNC_FIELDS:
@@ -195,8 +204,8 @@ class SegmentQuerySet(QuerySet["Segment"]):
         Rows that are being sent are left out: recording the result compares their content. In a
         ``no_push()`` block all of these rows are held, whatever their status.
         """
-        if (hold := current_hold.get()) is not None:
-            self.filter(pk__in=keys).update_sync_fields(hold=hold)
+        if (hold_id := open_block(self.write_alias)) is not None:
+            self.filter(pk__in=keys).update_sync_fields(hold=hold_id)
         at_rest = self.filter(pk__in=keys, status__in=transitions.AT_REST).order_by()
         rows = list(at_rest.only(*self.model.CREATE_FIELDS, "sent_digest", "bunce_id"))
         changed = {row.pk for row in rows if row.content_fingerprint != row.sent_digest}

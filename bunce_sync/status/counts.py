@@ -34,17 +34,26 @@ def count_segments() -> dict[str, int]:
     return dict.fromkeys(Status.values, 0) | dict(counted)
 
 
+def elsewhere() -> Q:
+    """Return the condition for segments of other environments, in a form that an index serves."""
+    here = conf.environment
+    return Q(environment__gt="", environment__lt=here) | Q(environment__gt=here)
+
+
 def count_elsewhere() -> dict[str, int]:
     """Return the number of segments that belong to other environments, by environment.
 
     Usually there are none, which the index shows without a count.
     """
-    here = conf.environment
-    others = Q(environment__gt="", environment__lt=here) | Q(environment__gt=here)
-    rows = database.segments().filter(others).order_by()
+    rows = database.segments().filter(elsewhere()).order_by()
     if not rows.exists():
         return {}
     return dict(rows.values_list("environment").annotate(count=Count("pk")))
+
+
+def count_changed_in_bunce() -> int:
+    """Return the number of segments that were changed in Bunce and not settled since."""
+    return database.segments().filter(last_code="drift", status=Status.SYNCED).count()
 
 
 def count_requests(now: datetime) -> tuple[Bucket, ...]:

@@ -144,8 +144,11 @@ CAUSES: Final[Mapping[str, Text]] = {
         "Bunce's response contains the id of a segment that is already linked to another row with"
         " the same content."
     ),
-    "duplicate": _("A late response showed that Bunce created it a second time, as %(detail)s."),
-    "drift": _("It was changed in Bunce after it was sent."),
+    "duplicate": _(
+        "Bunce has a second segment for it, %(detail)s: two requests created one, because the"
+        " response to the first was late or lost."
+    ),
+    "drift": _("It was changed in Bunce since the content here was sent or imported."),
     "stored_differently": _(
         "Bunce confirmed it, but shows different content than was sent: Bunce adapted the content"
         " or did not apply it."
@@ -166,6 +169,8 @@ CAUSE_SEND_AGAIN = _("It will be sent again.")
 CAUSE_EDITED_SINCE = _("Bunce refused the previous content. It has been changed here since.")
 CAUSE_SENDING = _("A worker sent it at %(time)s and is waiting for Bunce's response.")
 CAUSE_SYNCED = _("Bunce confirmed it at %(time)s.")
+CAUSE_LINKED = _("It was linked to a segment in Bunce, which has not been read yet.")
+CAUSE_IMPORTED = _("It was imported from Bunce at %(time)s.")
 CAUSE_ABSENT = _(
     "%(cause)s Bunce's whole list was searched at %(time)s and does not contain it, so it is safe"
     " to send it again."
@@ -411,18 +416,18 @@ RATE_LIMITER_PROBING: Final = {
 
 PAUSED: Final = MessageTemplate(
     summary=_("Paused by %(by)s since %(since)s: nothing is created or changed in Bunce."),
-    cause=_("Reason: %(reason)s"),
+    cause=_("Reason: “%(reason)s”."),
     action=_("Segments wait until pushes are resumed. Reads continue."),
 )
 NO_REASON = _("none given")
 BLOCK_HOLDS: Final = MessageTemplate(
     summary=_("A no_push() block holds segments since %(since)s: %(count)s."),
-    cause=_("It runs as %(process)s. %(reason)s"),
+    cause=_("It runs as %(process)s. Reason: “%(reason)s”."),
     action=_("They are sent when it ends. If that process is gone: %(command)s"),
 )
 SEGMENT_HELD: Final = MessageTemplate(
     summary=_("Held since it was saved in a no_push() block."),
-    cause=_("The block began at %(since)s as %(process)s. %(reason)s"),
+    cause=_("The block began at %(since)s as %(process)s. Reason: “%(reason)s”."),
     action=_("It is sent when the block ends. If that process is gone: %(command)s"),
 )
 CREATES_HELD: Final = MessageTemplate(
@@ -436,16 +441,27 @@ ELSEWHERE: Final = MessageTemplate(
         "%(n)s segments belong to %(elsewhere)s; this site uses %(here)s.",
         "number",
     ),
-    cause=_("It was sent there before the settings or the database were changed."),
+    cause=_("The settings or the database have been changed since."),
     action=_(
-        "No request is made for them. If the settings are wrong, correct BUNCE_SYNC and restart the"
-        " web server and the workers. To move them here: %(command)s"
+        "No request is made for such segments. If the settings are wrong, correct BUNCE_SYNC and"
+        " restart the web server and the workers. To move segments here: %(command)s"
     ),
 )
 SEGMENT_ELSEWHERE: Final = MessageTemplate(
     summary=_("Belongs to %(elsewhere)s."),
     cause=_("It was sent or found there, and this site uses %(here)s now."),
     action=_("No request is made for it. “manage.py bunce_rehome” moves segments here."),
+)
+UNCHECKED_KEY: Final = MessageTemplate(
+    summary=_("Nothing is sent: the new API key could not be checked."),
+    cause=_(
+        "The key has not been used before. Since %(since)s Bunce has not shown its list of segments"
+        " for it, so it is not known whether it belongs to this site's account."
+    ),
+    action=_(
+        "The check is repeated automatically. If the key is right and Bunce's list cannot be read:"
+        " “manage.py bunce_rehome --accept-key”."
+    ),
 )
 STRANGE_KEY: Final = MessageTemplate(
     summary=_("Nothing is sent: this key seems to belong to another account."),
@@ -507,6 +523,112 @@ OPERATION_ACTION_ELSE = _(
 OPERATION_NEXT = _("Next automatic retry at %(until)s.")
 OPERATION_PROBING = _("One request is retried next; the others follow when it succeeds.")
 
+# ── Imports, links and pauses by people ───────────────────────────────────────────────────────
+
+IMPORT_FROM_BUNCE = _("Import from Bunce")
+IMPORT_INTRO = _(
+    "All segments of %(environment)s are read. Those that are not here yet are added. Those that"
+    " are here show what Bunce has now; what was entered here stays as it is."
+)
+IMPORT_IN_BACKGROUND = _(
+    "A worker does it in the background, and the list shows the progress. Nothing is changed in"
+    " Bunce."
+)
+IMPORT_OPEN = _(
+    "An import is under way since %(since)s. If you choose an option that it does not have yet, it"
+    " begins with the first page again."
+)
+IMPORT_ADOPT = _("Link waiting segments to segments of the same content")
+IMPORT_ADOPT_HELP = _(
+    "A segment that waits to be created is linked to the one in Bunce with the same name and"
+    " description, so that no second one is created. No segment is created until the import ends."
+)
+IMPORT_DELETED = _("Bring back deleted segments")
+IMPORT_DELETED_HELP = _(
+    "Also add segments that were deleted here and that Bunce still has. Otherwise they are left"
+    " out."
+)
+IMPORT_START = _("Start import")
+IMPORT_REQUESTED = _("The import has been requested. The panel shows its progress.")
+IMPORT_CANCEL = _("Cancel import")
+IMPORT_CANCELLED = _("The import was cancelled. What it had done stays.")
+NO_IMPORT = _("No import is under way.")
+BY_SCHEDULE = _("the schedule")
+IMPORT_RUNNING = ngettext_lazy(
+    "Import from Bunce, requested by %(by)s at %(time)s: %(pages)s page read.",
+    "Import from Bunce, requested by %(by)s at %(time)s: %(pages)s pages read.",
+    "number",
+)
+IMPORT_DONE = _("Last import from Bunce, requested by %(by)s: ended at %(time)s.")
+IMPORT_ENDED_EARLY = _("Last import from Bunce, requested by %(by)s: cancelled at %(time)s.")
+#: By the names of ``importer.COUNTS``, each with a number.
+IMPORT_COUNTS: Final[Mapping[str, Text]] = {
+    "imported": _("%(n)s added"),
+    "changed": _("%(n)s refreshed"),
+    "unchanged": _("%(n)s unchanged"),
+    "adopted": _("%(n)s linked"),
+    "found": _("%(n)s found that had been in doubt"),
+    "duplicates": _("%(n)s second segments of others"),
+    "reserved": _("%(n)s left to a create that is being checked"),
+    "deleted": _("%(n)s left out because they were deleted here"),
+    "elsewhere": _("%(n)s left out because they belong to another environment"),
+    "refused": _("%(n)s could not be stored, see the workers' log"),
+}
+CHANGED_IN_BUNCE = ngettext_lazy(
+    "%(n)s segment was changed in Bunce.", "%(n)s segments were changed in Bunce.", "number"
+)
+
+LINK_MANY = _("Link selected segments to existing ones…")
+LINK_TITLE = _("Link to existing segments")
+LINK_INTRO = _(
+    "These segments wait to be created, and Bunce has segments with the same name and description."
+    " Linked to them, they are not created a second time. The rows that the import added for them"
+    " are deleted here; nothing is changed in Bunce."
+)
+LINK_UNMATCHED = ngettext_lazy(
+    "%(n)s selected segment has no imported one with the same content that nobody has edited.",
+    "%(n)s selected segments have no imported one with the same content that nobody has edited.",
+    "number",
+)
+LINK_IMPORT_FIRST = _("If Bunce has such segments, import them first.")
+LINK_MORE = _("These are the first %(n)s. Repeat the action for the others.")
+LINK_NONE = _("There is nothing to link.")
+LINK_BUTTON = _("Link")
+LINK_CREATED = _("created in Bunce on %(time)s")
+LINK_IMPORTED = _("imported on %(time)s")
+LINKED = ngettext_lazy(
+    "%(n)d segment was linked to the existing one.",
+    "%(n)d segments were linked to the existing ones.",
+    "n",
+)
+NOT_LINKED = ngettext_lazy(
+    "%(n)d segment was not linked: it was changed, sent or is referred to since.",
+    "%(n)d segments were not linked: they were changed, sent or are referred to since.",
+    "n",
+)
+LINKED_TO = _("Linked to %(id)s")
+GAVE_WAY_TO = _("Its segment in Bunce was linked to segment %(id)s")
+
+PAUSE = _("Pause pushes")
+PAUSE_INTRO = _(
+    "Nothing is created or changed in Bunce until pushes are resumed. Segments can be added and"
+    " edited here; they wait. Requests that are under way are completed, and reads continue."
+)
+PAUSE_REASON = _("Reason")
+PAUSE_REASON_HELP = _("It is shown above the list.")
+PUSHES_PAUSED = _("Pushes are paused.")
+RESUME = _("Resume pushes")
+PUSHES_RESUMED = _("Pushes have resumed.")
+NOT_PAUSED = _("Pushes were not paused.")
+#: For the admin's log, which has no object for them.
+PUSHES_TO_BUNCE = _("Pushes to Bunce")
+PAUSED_FOR = _("Paused: %(reason)s")
+RESUMED_LOG = _("Resumed")
+RELEASED_LOG = _("Released the no_push() block of %(process)s.")
+MOVED_LOG = _("Moved segments from %(elsewhere)s to %(here)s: %(count)s.")
+KEY_ACCEPTED_LOG = _("Accepted the API key as one of this site's account.")
+CANCEL = _("Cancel")
+
 # ── Calls ─────────────────────────────────────────────────────────────────────────────────────
 
 OUTCOME: Final = {
@@ -525,9 +647,10 @@ OUTCOME: Final = {
 DECISION: Final = {
     Decision.ADOPTED: _("Found in Bunce's list at %(time)s and linked: the request had arrived."),
     Decision.ABSENT: _("Not in Bunce's list at %(time)s, so it was safe to send it again."),
-    Decision.RELEASED: _("Given up here on purpose at %(time)s, to be created again."),
+    Decision.RELEASED: _("The segment that it created was given up here on purpose at %(time)s."),
 }
 NO_CALLS = ngettext_lazy("No calls in the last %(n)d day.", "No calls in the last %(n)d days.", "n")
+SENT_TO = _("Sent to %(environment)s.")
 CURL_CREATES = _("Warning: this command creates another segment in Bunce.")
 
 # ── Figures and the page itself ───────────────────────────────────────────────────────────────
@@ -624,6 +747,15 @@ NOT_REFRESHED = ngettext_lazy(
     "%(n)d segment was skipped: Bunce does not have it yet.",
     "%(n)d segments were skipped: Bunce does not have them yet.",
     "n",
+)
+NOT_HERE = ngettext_lazy(
+    "%(n)d segment was skipped: it belongs to another environment.",
+    "%(n)d segments were skipped: they belong to another environment.",
+    "n",
+)
+OTHER_DIFFERENCE = _(
+    "Nothing was done: the content here or in Bunce has changed since the page was shown. Check the"
+    " difference, and choose again."
 )
 LOOKED_FOR = ngettext_lazy(
     "%(n)d segment will be searched for in Bunce's list when Bunce has certainly finished.",

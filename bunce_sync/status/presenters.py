@@ -6,15 +6,14 @@ They are chosen from the texts of ``messages.py``, whose placeholders are filled
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any, Final, get_args
+from typing import Any, Final, Literal, get_args
 from urllib.parse import urlsplit
 
 from django.utils import formats, timezone
 
 from bunce_sync.choices import Decision, Operation, Reason, Status, Sweeper
-from bunce_sync.conf import conf
 from bunce_sync.models import ApiCall, Segment
 from bunce_sync.routing import (
     CRON_COMMAND,
@@ -47,6 +46,8 @@ class StatusMessage:
         detail: Bunce's message or a technical detail, not translated; often empty.
         from_bunce: whether ``detail`` is Bunce's message.
         urgent: whether nothing is sent before a person acts.
+        command: a command line that ``action`` contains; or empty.
+        remedy: what a person may choose in the panel to end this; or empty.
     """
 
     summary: str
@@ -55,6 +56,8 @@ class StatusMessage:
     detail: str = ""
     from_bunce: bool = False
     urgent: bool = False
+    command: str = ""
+    remedy: Literal["", "resume"] = ""
 
 
 # ── Segments ──────────────────────────────────────────────────────────────────────────────────
@@ -72,7 +75,7 @@ def describe_segment(
         status: of the whole sync; it explains why a waiting row waits.
         permissions: what the reader may do. Buttons are named only to readers who have them.
     """
-    if is_elsewhere(segment):
+    if not segment.is_here:
         return _render(
             messages.SEGMENT_ELSEWHERE,
             urgent=False,
@@ -103,11 +106,6 @@ def describe_segment(
     )
 
 
-def is_elsewhere(segment: Segment) -> bool:
-    """Return whether a segment belongs to another environment than the current one."""
-    return segment.environment not in ("", conf.environment)
-
-
 def describe_environment(environment: str) -> str:
     """Return an environment in words, such as “live (api.bunce.so)”."""
     url, _separator, kind = environment.partition(" ")
@@ -134,20 +132,21 @@ def _holding(operation: Operation | None, status: SyncStatus) -> list[StatusMess
     if status.pause and operation in (Operation.CREATE, Operation.UPDATE):
         holding.append(_describe_pause(status.pause, status.now))
     run = status.imported
-    if operation == Operation.CREATE and run and run.adopt and run.finished_at is None:
+    if operation == Operation.CREATE and run and run.holds_creates:
         since = format_time(run.requested_at, status.now)
         holding.append(_render(messages.CREATES_HELD, urgent=False, since=since))
     return holding
 
 
 def _describe_pause(pause: Pause, now: datetime) -> StatusMessage:
-    return _render(
+    message = _render(
         messages.PAUSED,
         urgent=False,
         by=pause.by,
         since=format_time(pause.since, now),
         reason=pause.reason or str(messages.NO_REASON),
     )
+    return replace(message, remedy="resume")
 
 
 def _describe_hold(template: MessageTemplate, hold: BlockHold, now: datetime) -> StatusMessage:
@@ -157,7 +156,7 @@ def _describe_hold(template: MessageTemplate, hold: BlockHold, now: datetime) ->
         since=format_time(hold.since, now),
         count=formats.number_format(hold.segments, use_l10n=True, force_grouping=True),
         process=hold.process,
-        reason=hold.reason,
+        reason=hold.reason or str(messages.NO_REASON),
         command=release_command(hold.id),
     )
 
@@ -198,6 +197,10 @@ def _cause(segment: Segment, now: datetime) -> Text:
     match Status(segment.status):
         case Status.SENDING:
             return _fill(messages.CAUSE_SENDING, time=format_time(segment.sent_at, now))
+        case Status.SYNCED if not code and segment.is_untouched_import:
+            return _fill(messages.CAUSE_IMPORTED, time=format_time(segment.imported_at, now))
+        case Status.SYNCED if not code and segment.synced_at is None:
+            return messages.CAUSE_LINKED
         case Status.SYNCED if not code:
             return _fill(messages.CAUSE_SYNCED, time=format_time(segment.synced_at, now))
         case Status.SYNCED if code not in messages.ACTION_SYNCED:
@@ -303,6 +306,12 @@ def _find_paused(operation: Operation | None, status: SyncStatus) -> PausedOpera
     return next((paused for paused in status.operations if paused.operation == operation), None)
 
 
+def reason_to_wait(status: SyncStatus, *operations: Operation) -> str:
+    """Return why requests of these operations are not made at once; empty if they are."""
+    blockers = (_find_blocker(operation, status) for operation in operations)
+    return next((" ".join(blocker.steps) for blocker in blockers if blocker.steps), "")
+
+
 def reasons_to_wait(status: SyncStatus) -> list[StatusMessage]:
     """Return everything that keeps requests waiting, urgent reasons first."""
     problems = problems_to_fix(status)
@@ -316,7 +325,13 @@ def reasons_to_wait(status: SyncStatus) -> list[StatusMessage]:
         for paused in status.operations
         if not (problems and paused.until is None)
     ]
-    reasons += _holding(Operation.CREATE, status)
+    reasons += held_back(status)
+    return sorted(reasons, key=lambda reason: not reason.urgent)
+
+
+def held_back(status: SyncStatus) -> list[StatusMessage]:
+    """Return what people, code or an import hold back, and what belongs to other environments."""
+    reasons = _holding(Operation.CREATE, status)
     reasons += [
         _describe_hold(messages.BLOCK_HOLDS, hold, status.now)
         for hold in status.holds
@@ -334,7 +349,7 @@ def reasons_to_wait(status: SyncStatus) -> list[StatusMessage]:
         )
         for environment, count in sorted(status.elsewhere.items())
     ]
-    return sorted(reasons, key=lambda reason: not reason.urgent)
+    return reasons
 
 
 def problems_to_fix(status: SyncStatus) -> list[StatusMessage]:
@@ -346,8 +361,10 @@ def problems_to_fix(status: SyncStatus) -> list[StatusMessage]:
     elif status.key_missing:
         problems.append(_render(messages.NO_KEY, urgent=True))
     elif status.strange_key_since is not None:
+        detail = status.strange_key_detail
+        template = messages.UNCHECKED_KEY if detail else messages.STRANGE_KEY
         since = format_time(status.strange_key_since, status.now)
-        problems.append(_render(messages.STRANGE_KEY, urgent=True, since=since))
+        problems.append(_render(template, urgent=True, detail=detail, since=since))
     if status.sweep.late:
         template = messages.NEVER_SWEPT if status.sweep.at is None else _late_sweep(status)
         problems.append(
@@ -493,4 +510,5 @@ def _render(
         action=_fill(template.action, **values),
         detail=detail,
         urgent=urgent,
+        command=values.get("command", ""),
     )

@@ -14,7 +14,13 @@ from bunce_sync.choices import Sweeper
 from bunce_sync.conf import conf
 from bunce_sync.exceptions import ConfigurationError
 from bunce_sync.models import SyncState
-from bunce_sync.status.counts import Bucket, count_elsewhere, count_requests, count_segments
+from bunce_sync.status.counts import (
+    Bucket,
+    count_changed_in_bunce,
+    count_elsewhere,
+    count_requests,
+    count_segments,
+)
 from bunce_sync.sync import list_scan, rate_limiter, shared_state
 from bunce_sync.sync.work import KINDS
 
@@ -164,6 +170,11 @@ class ImportStatus:
     pages: int
     counts: Mapping[str, int]
 
+    @property
+    def holds_creates(self) -> bool:
+        """Whether no segment is created until it ends."""
+        return self.adopt and self.finished_at is None
+
 
 @dataclass(frozen=True, slots=True)
 class SyncStatus:
@@ -185,9 +196,11 @@ class SyncStatus:
         pause: of all pushes by a person, if there is one.
         holds: the ``no_push()`` blocks.
         elsewhere: how many segments belong to other environments, by environment.
-        strange_key_since: since when the key seems to belong to another account; None if it does
-            not.
+        strange_key_since: since when the key seems to belong to another account or cannot be
+            checked; None if it is in order.
+        strange_key_detail: why it cannot be checked; empty if the account is the problem.
         imported: the open import, or else the last one.
+        changed_in_bunce: how many segments were changed in Bunce and not settled since.
     """
 
     now: datetime
@@ -206,7 +219,9 @@ class SyncStatus:
     holds: tuple[BlockHold, ...] = ()
     elsewhere: Mapping[str, int] = field(default_factory=dict)
     strange_key_since: datetime | None = None
+    strange_key_detail: str = ""
     imported: ImportStatus | None = None
+    changed_in_bunce: int = 0
 
 
 def get_status() -> SyncStatus:
@@ -214,6 +229,7 @@ def get_status() -> SyncStatus:
     state, now = shared_state.read()
     configuration_problem = _configuration_problem()
     requests = rate_limiter.usage(since=now - _window())
+    pause, holds = _holds()
     return SyncStatus(
         now=now,
         counts=count_segments(),
@@ -227,11 +243,13 @@ def get_status() -> SyncStatus:
         hour=count_requests(now),
         environment=conf.environment,
         operations=_paused_operations(now),
-        pause=_pause(),
-        holds=_holds(),
+        pause=pause,
+        holds=holds,
         elsewhere=count_elsewhere(),
         strange_key_since=_strange_key_since(state),
+        strange_key_detail=state.strange_detail,
         imported=_last_import(),
+        changed_in_bunce=count_changed_in_bunce(),
     )
 
 
@@ -272,23 +290,15 @@ def _rate_limiter(state: SyncState, now: datetime) -> RateLimiterStatus:
     )
 
 
-def _pause() -> Pause | None:
-    hold = database.holds().filter(pauses_all=True).first()
-    return Pause(by=hold.by, reason=hold.reason, since=hold.since) if hold else None
-
-
-def _holds() -> tuple[BlockHold, ...]:
-    held = database.holds().filter(pauses_all=None).annotate(count=Count("segments"))
-    return tuple(
-        BlockHold(
-            id=hold.pk,
-            process=hold.by,
-            reason=hold.reason,
-            since=hold.since,
-            segments=hold.count,
-        )
-        for hold in held.order_by("pk")
-    )
+def _holds() -> tuple[Pause | None, tuple[BlockHold, ...]]:
+    """Return the pause of all pushes, if there is one, and the ``no_push()`` blocks."""
+    pause, blocks = None, []
+    for hold in database.holds().annotate(count=Count("segments")).order_by("pk"):
+        if hold.pauses_all:
+            pause = Pause(by=hold.by, reason=hold.reason, since=hold.since)
+        else:
+            blocks.append(BlockHold(hold.pk, hold.by, hold.reason, hold.since, hold.count))
+    return pause, tuple(blocks)
 
 
 def _strange_key_since(state: SyncState) -> datetime | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from django.db import transaction
 from django.dispatch import Signal
@@ -12,12 +12,15 @@ from bunce_sync import database, signals
 from bunce_sync.choices import Status
 from bunce_sync.models import Segment
 
+#: The fields that ``announce`` reads.
+WATCHED: Final = ("status", "last_code")
+
 
 def announce(row: Segment, values: Mapping[str, Any]) -> None:
     """Send the signals that a change of a row calls for, after the commit.
 
     Args:
-        row: before the change, with ``status`` and ``last_code``.
+        row: before the change, with the fields in ``WATCHED``.
         values: the new values of its fields, as returned by ``transitions``.
     """
     status = values.get("status", row.status)

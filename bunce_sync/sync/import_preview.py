@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from datetime import datetime
 
 from bunce_sync.client import RemoteSegment
 from bunce_sync.models import ApiCall, Segment, SegmentQuerySet
-from bunce_sync.sync import account
+from bunce_sync.sync import account, shared_state
 from bunce_sync.sync.budget import Budget
 from bunce_sync.sync.importer import COUNTS, Acts, ImportPage, use_page
 from bunce_sync.sync.list_scan import Reading
@@ -37,6 +38,7 @@ class NoActs(Acts):
     """
 
     def __init__(self) -> None:
+        super().__init__(shared_state.now())
         self.rows: dict[str, int] = {}
         self._taken: set[int] = set()
 
@@ -58,7 +60,7 @@ class NoActs(Acts):
     def take_over(self, pk: int, imported: Segment) -> bool:
         return self._take(pk, imported.bunce_id or "")
 
-    def finish(self, page: ImportPage) -> None:
+    def insert(self, page: ImportPage) -> None:
         for remote in [*page.remotes.values()]:
             page.done(remote, "imported")
 
@@ -110,6 +112,11 @@ class ImportPreview:
         self._kept = examples
         # A list that shifts while it is read repeats segments. Hashes, since ids are long.
         self._seen: set[int] = set()
+
+    @property
+    def started_at(self) -> datetime:
+        """The database's time before the first page was requested."""
+        return self._reading.scan.started_at
 
     @property
     def pages(self) -> int:

@@ -13,7 +13,6 @@ no harm. Of each segment on a page:
 from __future__ import annotations
 
 import logging
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -61,7 +60,10 @@ COUNTS: Final = (
     *("reserved", "deleted", "elsewhere", "refused"),
 )
 #: The columns of a known row that a page may change.
-REFRESHED: Final = (*{*COMPARED, *linking.BUNCE_FIELDS}, "environment", "last_error", "due_at")
+REFRESHED: Final = (
+    *{*COMPARED, *linking.BUNCE_FIELDS},
+    *("environment", "last_error", "due_at", "refresh_requested_at"),
+)
 
 
 @dataclass
@@ -72,13 +74,19 @@ class ImportPage:
         remotes: what is left, by id.
         asked_at: the database's time before the page was requested.
         acts: what is done.
+        environment: the current one; to work it out for each segment would take long.
         decided: what was done with each segment, one of ``COUNTS`` by id.
     """
 
     remotes: dict[str, RemoteSegment]
     asked_at: datetime
     acts: Acts
+    environment: str = field(default_factory=lambda: conf.environment)
     decided: dict[str, str] = field(default_factory=dict)
+
+    def count(self, what: str) -> int:
+        """Return for how many segments something was done."""
+        return sum(each == what for each in self.decided.values())
 
     def done(self, remote: RemoteSegment, what: str) -> None:
         """Note what was done with a segment, about which nothing more is to be decided."""
@@ -90,15 +98,15 @@ class Acts:
     """What an import does once it is decided. A preview decides alike, and does nothing.
 
     Each method may find that a row has changed since it was read, and returns whether it acted.
+    Rows that other transactions hold are left to the next import: waiting for one while others
+    are locked could deadlock.
 
     Args:
-        run: as it was when the use of the page began.
-        scan: the progress before the page.
+        now: the database's time. A value, since an expression for each row takes long to compile.
     """
 
-    def __init__(self, run: ImportRun, scan: Scan) -> None:
-        self.run = run
-        self.scan = scan
+    def __init__(self, now: datetime) -> None:
+        self.now = now
 
     def refresh(self, page: ImportPage, rows: SegmentQuerySet, keys: set[int]) -> None:
         """Write what changed in Bunce to rows with a segment of the page, and note each.
@@ -107,22 +115,20 @@ class Acts:
             rows: all rows with a segment of the page.
             keys: of those that differ.
         """
-        with database.atomic():
-            # Once more and locked, since a push may have changed them. Rows that other
-            # transactions hold are left to the next import.
-            locked: list[Segment] = []
-            names: set[str] = set()
+        with _atomic():
+            # Once more and locked, since a push may have changed them.
+            groups: dict[frozenset[str], list[Segment]] = {}
             for row in _to_compare(rows.filter(pk__in=keys).lock_available(), page):
                 remote = page.remotes[row.bunce_id or ""]
-                values = _changes(row, remote)
+                values = _changes(row, remote, page)
                 page.done(remote, "changed" if values else "unchanged")
                 if values:
                     events.announce(row, values)
-                    locked.append(row)
-                    names |= values.keys()
-                    for name, value in values.items():
-                        setattr(row, name, value)
-            database.segments().write_sync_fields(locked, names)
+                    groups.setdefault(frozenset(values), []).append(row)
+                    row.set_stored(**values)
+            # Rows in which the same fields change; other fields are not loaded.
+            for names, changed in groups.items():
+                database.segments().write_sync_fields(changed, names)
 
     def link_late(self, call: ApiCall, remote: RemoteSegment) -> bool:
         """Link the row of a create that was judged absent to its segment."""
@@ -135,7 +141,7 @@ class Acts:
     def link_waiting(self, pk: int, fingerprint: str, remote: RemoteSegment) -> bool:
         """Link a row that waits to be created to a segment with the same content."""
         try:
-            with database.atomic():
+            with _atomic():
                 return linking.link_waiting(pk, fingerprint, transitions.confirmed_values(remote))
         except IntegrityError:
             if not database.segments().filter(bunce_id=remote.id).exists():
@@ -144,33 +150,18 @@ class Acts:
 
     def take_over(self, pk: int, imported: Segment) -> bool:
         """Give the segment of an imported row to a row that waits to be created."""
-        with database.atomic():
+        with _atomic():
             return linking.take_over(pk, imported.pk)
 
-    def finish(self, page: ImportPage) -> None:
-        """Make rows of the segments that are left, and count what was done with the page."""
-        remotes = [*page.remotes.values()]
-        try:
-            with database.atomic():
-                database.segments().insert_as_stored([_new_row(remote) for remote in remotes])
-                for remote in remotes:
-                    page.done(remote, "imported")
-                if not _count(self.run, self.scan, page):
-                    # Another process has used the page, and people may have deleted rows since.
-                    transaction.set_rollback(True, using=database.alias())
-            return
-        except DatabaseError:
-            if not remotes:
-                raise
-        logger.info("Some segments of a page cannot be stored together; trying one by one")
-        database.connection().close_if_unusable_or_obsolete()
-        for remote in remotes:
-            page.done(remote, _insert_alone(remote))
-        _count(self.run, self.scan, page)
+    def insert(self, page: ImportPage) -> None:
+        """Make rows of the segments that are left."""
+        _insert(page, self.now)
 
 
 class Import:
     """The page handler of one import."""
+
+    is_atomic = True  # so that each page is counted once
 
     def __init__(self, run: ImportRun) -> None:
         self.run = run
@@ -191,11 +182,14 @@ class Import:
         return self._open.exists()
 
     def on_page(self, segments: Sequence[RemoteSegment], scan: Scan, *, asked_at: datetime) -> None:
-        run = self._open.first()
+        run: Any = self._open.annotate(now=DatabaseNow()).defer("scan").first()
         if run is None:
             return  # cancelled
-        page = ImportPage({remote.id: remote for remote in segments}, asked_at, Acts(run, scan))
+        page = ImportPage({remote.id: remote for remote in segments}, asked_at, Acts(run.now))
         use_page(page, adopt=run.adopt, include_deleted=run.include_deleted)
+        before = run.counts if scan.pages else {}
+        counts = {name: before.get(name, 0) + page.count(name) for name in COUNTS}
+        self.store.update(counts=counts, pages=scan.pages + 1)
 
     def may_stop(self, scan: Scan) -> bool:
         return not self._open.exists()
@@ -255,7 +249,7 @@ def workers_needed(permits: int) -> int:
     if not _is_scheduled():
         return 0
     with database.atomic():
-        request(by="IMPORT_INTERVAL")
+        request()
     return 1
 
 
@@ -281,7 +275,7 @@ def use_page(page: ImportPage, *, adopt: bool, include_deleted: bool) -> None:
     if adopt:
         _adopt(page)
         _adopt_imported(page)
-    page.acts.finish(page)
+    page.acts.insert(page)
 
 
 def _unresolved_creates(page: ImportPage) -> dict[str, list[ApiCall]]:
@@ -310,9 +304,9 @@ def _refresh_known(page: ImportPage) -> None:
     differing = set()
     for row in _to_compare(known, page):
         remote = page.remotes[row.bunce_id or ""]
-        if row.environment not in ("", conf.environment):
+        if row.environment not in ("", page.environment):
             page.done(remote, "elsewhere")
-        elif _changes(row, remote):
+        elif _changes(row, remote, page):
             differing.add(row.pk)
         else:
             page.done(remote, "unchanged")
@@ -328,10 +322,10 @@ def _to_compare(rows: SegmentQuerySet, page: ImportPage) -> Iterable[Any]:
     return rows.annotate(outdated=changed_since(page.asked_at)).only(*REFRESHED)
 
 
-def _changes(row: Any, remote: RemoteSegment) -> dict[str, Any]:
+def _changes(row: Any, remote: RemoteSegment, page: ImportPage) -> dict[str, Any]:
     values = transitions.after_import(row, remote, now=DatabaseNow(), outdated=row.outdated)
     if row.environment == "" and not row.outdated:
-        values["environment"] = conf.environment
+        values["environment"] = page.environment
     return values
 
 
@@ -341,10 +335,11 @@ def _set_aside(page: ImportPage, *, include_deleted: bool) -> None:
     second = database.segments().filter(bunce_duplicate_id__in=[*page.remotes]).order_by()
     for bunce_id in {*second.values_list("bunce_duplicate_id", flat=True)}:
         page.done(page.remotes[str(bunce_id)], "duplicates")
-    if include_deleted or not page.remotes:
-        return
-    for bunce_id in linking.buried(page.remotes):
-        page.done(page.remotes[bunce_id], "deleted")
+    for bunce_id, pk in linking.buried(page.remotes).items():
+        if pk is not None:
+            page.done(page.remotes[bunce_id], "elsewhere")
+        elif not include_deleted:
+            page.done(page.remotes[bunce_id], "deleted")
 
 
 def _leave_to_creates(
@@ -355,10 +350,15 @@ def _leave_to_creates(
     if not fitting:
         return
     keys = {call.segment_id or 0 for call in fitting}
-    owners = dict(database.segments().filter(pk__in=keys).values_list("pk", "bunce_id"))
+    rows = database.segments().filter(pk__in=keys)
+    owners = dict(rows.here().values_list("pk", "bunce_id"))
+    moved = {*rows.elsewhere().values_list("pk", flat=True)}
     for bunce_id, calls in creates.items():
         remote = page.remotes.get(bunce_id)
         if remote is None:
+            continue
+        if any(call.segment_id in moved for call in calls):
+            page.done(remote, "elsewhere")
             continue
         unlinked = [call for call in calls if owners.get(call.segment_id or 0, "") is None]
         if not unlinked:
@@ -378,9 +378,9 @@ def _leave_to_creates(
 
 def _note_duplicate(pk: int | None, remote: RemoteSegment) -> None:
     """Show a segment with the row whose repeated create made it."""
-    with database.atomic():
+    with _atomic():
         rows = database.segments().filter(pk=pk or 0, bunce_duplicate_id=None)
-        row = rows.locked().only("status", "last_code").first()
+        row = rows.lock_available().only("status", "last_code").first()
         if row is not None:
             logger.error("Segment %s exists twice in Bunce, also as %s", pk, remote.id)
             values = transitions.with_duplicate(remote.id)
@@ -416,44 +416,57 @@ def _adopt_imported(page: ImportPage) -> None:
                 break
 
 
-def _insert_alone(remote: RemoteSegment) -> str:
-    """Make a row of one segment; return what was done."""
+def _insert(page: ImportPage, now: datetime) -> None:
+    """Make rows of the segments that are left."""
+    remotes = [*page.remotes.values()]
+    if not remotes:
+        return
     try:
-        with database.atomic():
-            database.segments().insert_as_stored([_new_row(remote)])
+        with _atomic():
+            database.segments().insert_as_stored(
+                [_new_row(remote, page.environment, now) for remote in remotes]
+            )
+    except (OperationalError, InterfaceError):
+        raise  # not about these segments: the page is read again
+    except DatabaseError:
+        logger.info("Some segments of a page cannot be inserted together; trying one by one")
+        for remote in remotes:
+            page.done(remote, _insert_alone(_new_row(remote, page.environment, now)))
+    else:
+        for remote in remotes:
+            page.done(remote, "imported")
+
+
+def _insert_alone(row: Segment) -> str:
+    """Insert one row; return what was done."""
+    try:
+        with _atomic():
+            database.segments().insert_as_stored([row])
     except (OperationalError, InterfaceError):
         raise  # not about this segment: the page is read again
     except DatabaseError as error:
-        if database.segments().filter(bunce_id=remote.id).exists():
+        if database.segments().filter(bunce_id=row.bunce_id).exists():
             return "unchanged"  # a push recorded it meanwhile
-        logger.error("Segment %s of Bunce cannot be stored (%s)", remote.id, type(error).__name__)
+        logger.error(
+            "Segment %s of Bunce cannot be stored (%s)", row.bunce_id, type(error).__name__
+        )
         return "refused"
     return "imported"
 
 
-def _new_row(remote: RemoteSegment) -> Segment:
+def _new_row(remote: RemoteSegment, environment: str, now: datetime) -> Segment:
     row = Segment(**transitions.own_content(remote), add_all_customers=bool(remote.all_customers))
     row.set_stored(
-        **transitions.imported(remote, environment=conf.environment, now=DatabaseNow()),
+        **transitions.imported(remote, environment=environment, now=now),
         **transitions.taken_over(row),
+        **dict.fromkeys(("created_at", "updated_at", "due_at"), now),
     )
     return row
 
 
-def _count(run: ImportRun, scan: Scan, page: ImportPage) -> bool:
-    """Add the page to the counts, unless it was used before and the process was killed then.
-
-    Returns:
-        False if another process has counted it since the use of the page began.
-    """
-    begins_anew = scan.pages == 0 and run.pages > 1
-    if scan.pages < run.pages and not begins_anew:
-        return True
-    before = {} if begins_anew else run.counts
-    decided = Counter(page.decided.values())
-    counts = {name: before.get(name, 0) + decided[name] for name in COUNTS}
-    runs = database.import_runs().filter(pk=run.pk, pages=run.pages)
-    return bool(runs.update(counts=counts, pages=scan.pages + 1))
+def _atomic() -> transaction.Atomic:
+    """Return a transaction, or a savepoint in the page's."""
+    return transaction.atomic(using=database.alias())
 
 
 IMPORT: Final = Kind(

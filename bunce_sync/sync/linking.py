@@ -1,14 +1,16 @@
 """Links between rows and segments that Bunce has already, outside of pushes and reconciliation.
 
-Each function changes a row only if it is still as expected when it is locked.
+Each function changes a row only if it is still as expected when it is locked. Most of them leave
+a row alone that another transaction holds.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Final
 
-from django.db import IntegrityError
+from django.db import IntegrityError, transaction
 from django.db.models import Exists, OuterRef, ProtectedError, Q, QuerySet, RestrictedError
 from django.db.models.deletion import Collector
 
@@ -18,7 +20,10 @@ from bunce_sync.client import RemoteSegment
 from bunce_sync.conf import conf
 from bunce_sync.functions import DatabaseNow
 from bunce_sync.models import ApiCall, Segment, SegmentQuerySet, Tombstone
+from bunce_sync.results import REFUSED_CONTENT
 from bunce_sync.sync import events
+
+logger = logging.getLogger(__name__)
 
 #: The columns with Bunce's own values, which a row takes over together with the segment.
 BUNCE_FIELDS: Final = (
@@ -32,13 +37,15 @@ SAME_NAME: Final = 50
 def waiting(names: Collection[str] = ()) -> SegmentQuerySet:
     """Return rows that wait to be created and of which no create ever reached Bunce.
 
-    Creates of a segment that the row gave up on purpose do not count.
+    Among them are those that Bunce refused, perhaps because it has such a segment already. Creates
+    of a segment that the row gave up on purpose do not count.
 
     Args:
         names: only rows with these names; with none, all of them.
     """
     rows = database.segments().here()
-    rows = rows.filter(status=Status.PENDING, bunce_id=None, sent_at=None)
+    refused = Q(status=Status.REJECTED, last_code__in=REFUSED_CONTENT)
+    rows = rows.filter(Q(status=Status.PENDING) | refused, bunce_id=None)
     rows = rows.filter(~Exists(creates_that_may_have_arrived(OuterRef("pk"))))
     return rows.filter(name__in=names) if names else rows
 
@@ -86,7 +93,7 @@ def link_waiting(pk: int, fingerprint: str, values: Mapping[str, Any]) -> bool:
         values: of the ``BUNCE_FIELDS``.
     """
     fields = (*Segment.CREATE_FIELDS, "status", "last_code", "settled")
-    row = waiting().locked().filter(pk=pk).only(*fields).first()
+    row = waiting().filter(pk=pk).lock_available().only(*fields).first()
     if row is None or row.listed_fingerprint != fingerprint:
         return False
     changes = transitions.linked(row, values, environment=conf.environment, now=DatabaseNow())
@@ -104,9 +111,9 @@ def link_late(call: ApiCall, remote: RemoteSegment) -> bool:
         Whether the row was linked; not if it is in doubt, being sent, or linked already.
     """
     try:
-        with database.atomic():
-            rows = database.segments().locked().filter(pk=call.segment_id or 0, bunce_id=None)
-            rows = rows.filter(status__in=(Status.PENDING, Status.REJECTED))
+        with transaction.atomic(using=database.alias()):
+            rows = database.segments().filter(pk=call.segment_id or 0, bunce_id=None)
+            rows = rows.filter(status__in=(Status.PENDING, Status.REJECTED)).lock_available()
             row = rows.only(*Segment.CREATE_FIELDS, "status", "last_code", "settled").first()
             if row is None:
                 return False
@@ -133,9 +140,7 @@ def take_over(pk: int, imported_pk: int) -> bool:
     Returns:
         Whether that was done.
     """
-    # In the order of keys, so that two processes do not wait for each other.
-    keys = sorted((pk, imported_pk))
-    both = database.segments().locked().filter(pk__in=keys).order_by("pk")
+    both = database.segments().filter(pk__in=(pk, imported_pk)).lock_available()
     locked = {row.pk: row for row in both}
     imported = locked.get(imported_pk)
     if pk not in locked or imported is None:
@@ -173,29 +178,39 @@ def give_way(bunce_id: str, *, to: int) -> bool:
     return True
 
 
-def bury(*ids: str, environment: str) -> None:
-    """Note that segments in Bunce have no row here on purpose, so that no import makes one."""
+def bury(ids: Mapping[str, int | None], *, environment: str) -> None:
+    """Note that segments in Bunce have no row here on purpose, so that no import makes one.
+
+    Args:
+        ids: the row by Bunce's id; None for one that is deleted.
+    """
+    # Not an upsert: MariaDB and MySQL cannot name the constraint.
+    database.tombstones().filter(bunce_id__in=[*ids], environment=environment).delete()
     database.tombstones().bulk_create(
-        [Tombstone(environment=environment, bunce_id=one) for one in ids], ignore_conflicts=True
+        [
+            Tombstone(environment=environment, bunce_id=bunce_id, segment_id=pk)
+            for bunce_id, pk in ids.items()
+        ],
+        ignore_conflicts=True,
     )
 
 
-def buried(ids: Iterable[str]) -> set[str]:
-    """Return those of the segments in Bunce whose rows were deleted here."""
+def buried(ids: Iterable[str]) -> dict[str, int | None]:
+    """Return those of the segments in Bunce that have no row here on purpose, as for ``bury``."""
     found = database.tombstones().filter(
         bunce_id__in=[*ids], environment__in=("", conf.environment)
     )
-    return {*found.values_list("bunce_id", flat=True)}
+    return dict(found.values_list("bunce_id", "segment_id"))
 
 
 def release(keys: Iterable[int]) -> None:
-    """Note that rows give up their segments on purpose. Call it in the transaction that does so.
+    """Note that rows give up their segments here. Call it in the transaction that does so.
 
     Otherwise the next push would find the ids in the call log and restore them, or the response to
     an update that is still under way would.
     """
     unfinished = Q(operation=Operation.UPDATE, outcome__in=(Outcome.UNDER_WAY, *UNRESOLVED))
-    calls = database.calls().filter(
+    calls = database.calls_here().filter(
         Q(operation=Operation.CREATE) | unfinished, segment_id__in=[*keys]
     )
     calls.exclude(decision=Decision.RELEASED).update(
@@ -217,5 +232,12 @@ def _delete_unreferenced(row: Segment) -> bool:
     if others:
         return False
     row.given_away = True
-    row.delete(using=using)
+    try:
+        with transaction.atomic(using=using):
+            row.delete(using=using)
+    except Exception:
+        # A receiver of the site, or a foreign key that the database checks. It must not stop an
+        # import, which would come to the same row again.
+        logger.exception("Segment %s could not be deleted to give way to another row", row.pk)
+        return False
     return True

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import uuid
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Literal, Protocol, Self, get_args
@@ -136,6 +137,10 @@ class PageHandler(Protocol):
     @property
     def store(self) -> QuerySet[Any]:
         """The row that keeps the progress and the lease, which has the three ``scan`` fields."""
+
+    @property
+    def is_atomic(self) -> bool:
+        """Whether a page is used and the progress written in one transaction."""
 
     def is_wanted(self) -> bool:
         """Return whether a new scan is to begin."""
@@ -285,11 +290,21 @@ class Walk:
         return True
 
     def use_page(self, page: Page, *, asked_at: datetime) -> None:
-        """Hand a page to the handler, and write the progress; or end or restart the scan."""
-        scan = self.scan
-        if scan is None:
+        """Hand a page to the handler, and write the progress; or end or restart the scan.
+
+        Args:
+            asked_at: the database's time before the page was requested.
+        """
+        if self.scan is None:
             return
-        _remember_page_size(scan)
+        _remember_page_size(self.scan)
+        if self.handler.is_atomic:
+            with database.atomic():
+                self._use_page(self.scan, page, asked_at)
+        else:
+            self._use_page(self.scan, page, asked_at)
+
+    def _use_page(self, scan: Scan, page: Page, asked_at: datetime) -> None:
         self.handler.on_page(page.segments, scan, asked_at=asked_at)
         scan = self.scan = scan.after(page)
         if self.handler.may_stop(scan):
@@ -301,6 +316,8 @@ class Walk:
                 self._end(scan)
         elif not self._keep(scan):
             self.scan = None  # the lease ended, and another process has it
+            if self.handler.is_atomic:
+                transaction.set_rollback(True, using=database.alias())
 
     def release(self) -> None:
         """Give the lease back."""
@@ -315,7 +332,7 @@ class Walk:
 
     def _end(self, scan: Scan) -> None:
         self.scan = None
-        with database.atomic():
+        with nullcontext() if self.handler.is_atomic else database.atomic():
             self.handler.on_end(scan)
             # Segments first, the shared row last, as in a push: the other order could deadlock.
             if not self._mine().update(scan=None):

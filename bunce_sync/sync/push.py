@@ -14,7 +14,7 @@ import math
 import random
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
@@ -185,7 +185,7 @@ class Push(Attempt[RemoteSegment]):
         current = self.current
         if current is None:
             if result.segment is not None:
-                linking.bury(result.segment.id, environment=self.claim.environment)
+                linking.bury({result.segment.id: None}, environment=self.claim.environment)
             logger.warning(
                 "Segment %s was deleted while it was being sent: %s",
                 self.row.pk,
@@ -195,11 +195,9 @@ class Push(Attempt[RemoteSegment]):
         claim = self.claim
         if self._is_given_up(current):
             logger.warning("Segment %s gave up what this late response is about", current.pk)
-            database.calls().filter(pk=self.call.pk).update(
-                environment=self.claim.environment,
-                decision=Decision.RELEASED,
-                decided_at=DatabaseNow(),
-            )
+            if result.segment is not None and result.segment.id != current.bunce_id:
+                ids = {result.segment.id: current.pk}
+                linking.bury(ids, environment=self.claim.environment)
             return result
         if result.outcome == Outcome.REJECTED and claim.creates:
             claim = replace(claim, has_unresolved_create=self._has_unresolved_create())
@@ -287,7 +285,7 @@ def run(budget: Budget, *, first_id: int | None = None, recheck_seconds: float =
         return Progress()
     rows = _due_rows() if first_id is None else _waiting_rows([first_id])
     while rows:
-        made, stop = attempt_each(rows, partial(_push_alone, budget, first_id), budget)
+        made, stop = attempt_each(rows, partial(_push_alone, budget, (first_id,)), budget)
         requests += made
         if stop:
             waiting = rows[stop.index].pk == first_id
@@ -299,6 +297,23 @@ def run(budget: Budget, *, first_id: int | None = None, recheck_seconds: float =
             time.sleep(recheck_seconds)
             rows = _due_rows()
     return Progress(requests)
+
+
+def run_only(keys: Sequence[int], budget: Budget) -> Progress:
+    """Push those of some segments that are due, and no others, until the budget is used up.
+
+    Args:
+        keys: of the segments, of which as many are loaded at once.
+
+    Raises:
+        ConfigurationError: the key is missing or a setting cannot be used.
+    """
+    if not account.is_known(budget) or holds.is_paused():
+        return Progress()
+    due = database.segments().due().filter(pk__in=[*keys]).order_by("due_at")
+    rows = _waiting_rows([*due.values_list("pk", flat=True)])
+    made, stop = attempt_each(rows, partial(_push_alone, budget, keys), budget)
+    return Progress(made, more=stop is not None and stop.more)
 
 
 def workers_needed(permits: int) -> int:
@@ -330,10 +345,14 @@ def _settle(pk: int) -> bool:
     return True
 
 
-def _push_alone(budget: Budget, first_id: int | None, row: Segment) -> bool:
-    """Push one segment; an internal error postpones it and stops no other."""
+def _push_alone(budget: Budget, named: Container[int | None], row: Segment) -> bool:
+    """Push one segment; an internal error postpones it and stops no other.
+
+    Args:
+        named: the keys of segments that are pushed on purpose, and queue for a slot.
+    """
     try:
-        return _push(row, budget, must_wait=row.pk == first_id)
+        return _push(row, budget, must_wait=row.pk in named)
     except (ConfigurationError, NoPermit, ProgrammingError):
         raise
     except (OperationalError, InterfaceError) as error:
@@ -492,7 +511,7 @@ def _rows_of(operation: Operation) -> OperationRows:
     return OperationRows(
         operation,
         condition=condition,
-        waiting=lambda: database.segments().due().filter(condition),
+        waiting=lambda: database.segments().due().filter(condition, holds.not_held()),
         is_expected=lambda: (
             database.segments().here().filter(condition, status__in=unfinished).exists()
         ),

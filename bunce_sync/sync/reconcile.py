@@ -26,7 +26,7 @@ from bunce_sync.fingerprint import listed_fingerprint
 from bunce_sync.functions import DatabaseNow
 from bunce_sync.models import ApiCall, Segment, SegmentQuerySet, SyncState
 from bunce_sync.results import REFUSED_CONTENT
-from bunce_sync.sync import linking, list_scan
+from bunce_sync.sync import events, linking, list_scan
 from bunce_sync.sync.budget import Budget, Kind, Progress, count_waiting
 from bunce_sync.sync.circuit_breaker import OperationRows
 from bunce_sync.sync.list_scan import Scan
@@ -46,6 +46,8 @@ class Reconciliation:
     @property
     def rows(self) -> OperationRows:
         return LISTS
+
+    is_atomic = False  # each row is adopted in a transaction of its own
 
     @property
     def store(self) -> QuerySet[SyncState]:
@@ -156,7 +158,7 @@ def _adopt(row: Segment, remote: RemoteSegment) -> Adoption:
                 database.segments()
                 .locked()
                 .filter(pk=row.pk, status=Status.IN_DOUBT, listed_digest=row.listed_digest)
-                .only(*Segment.UPDATE_FIELDS, "sent_digest", "listed_digest", "status")
+                .only(*Segment.UPDATE_FIELDS, *("sent_digest", "listed_digest"), *events.WATCHED)
                 .first()
             )
             if current is None:
@@ -164,6 +166,7 @@ def _adopt(row: Segment, remote: RemoteSegment) -> Adoption:
             values = transitions.after_adoption(current, remote, now=now)
             segments = database.segments()
             segments.filter(pk=row.pk).update_sync_fields(**values)
+            events.announce(current, values)
             _doubtful_calls([row.pk]).update(
                 decision=Decision.ADOPTED, decided_at=now, bunce_id=remote.id
             )
@@ -201,13 +204,14 @@ def _resolve_absent(scan: Scan) -> None:
     groups: dict[tuple[Any, ...], list[int]] = defaultdict(list)
     changes: dict[tuple[Any, ...], dict[str, Any]] = {}
     # One after the other: together, the descriptions of many rows fill the memory.
-    found = rows.only(*Segment.UPDATE_FIELDS, "sent_digest", "attempts")
+    found = rows.only(*Segment.UPDATE_FIELDS, "sent_digest", "attempts", *events.WATCHED)
     for row in found.iterator(chunk_size=CHUNK):
         is_refused = row.pk in refused
         group = (row.content_fingerprint != row.sent_digest, is_refused, row.attempts)
         groups[group].append(row.pk)
         if group not in changes:
             changes[group] = transitions.after_absence(row, refused=is_refused, now=now)
+        events.announce(row, changes[group])
     for group, keys in groups.items():
         database.segments().filter(pk__in=keys).update_sync_fields(**changes[group])
     _doubtful_calls(absent).update(decision=Decision.ABSENT, decided_at=now)
@@ -221,7 +225,7 @@ def _considered(scan: Scan) -> SegmentQuerySet:
 
 def _doubtful_calls(segment_ids: Iterable[int]) -> QuerySet[ApiCall]:
     """Return the creates of unknown outcome that are unresolved."""
-    return database.calls().filter(
+    return database.calls_here().filter(
         segment_id__in=segment_ids,
         operation=Operation.CREATE,
         outcome__in=UNRESOLVED,

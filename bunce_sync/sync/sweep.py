@@ -112,6 +112,7 @@ def sweep(*, by: Sweeper = Sweeper.WORKER) -> SweepResult:
     circuit_breaker.forget_idle(*OPERATIONS)
     prune_call_log()
     prune_keys()
+    prune_imports()
     client()
     permits = rate_limiter.permits_expected(within=conf.SWEEP_INTERVAL)
     return SweepResult({kind.name: kind.workers_needed(permits) for kind in KINDS}, freed)
@@ -204,6 +205,13 @@ def prune_call_log() -> int:
     if pruned_to != state.pruned_to:
         database.sync_state().update(pruned_to=pruned_to)
     return calls.filter(pk__in=gone).delete()[0] if gone else 0
+
+
+def prune_imports() -> int:
+    """Delete imports that ended longer than LEDGER_DAYS ago; return how many."""
+    kept = timedelta(days=conf.LEDGER_DAYS)
+    ended = database.import_runs().filter(finished_at__lt=DatabaseNow() - kept)
+    return ended.delete()[0]
 
 
 def prune_keys() -> int:

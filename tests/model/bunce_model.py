@@ -138,8 +138,8 @@ class Bunce:
 
     def change(self, stored: Stored, **texts: str | None) -> None:
         """Change name or description in the dashboard."""
-        for field, text in texts.items():
-            setattr(stored, field, text)
+        for name, text in texts.items():
+            setattr(stored, name, text)
         stored.edited = True
 
     def remove(self, stored: Stored) -> None:

@@ -13,6 +13,7 @@ ALL = (
     "delete_segment",
     "push_segment",
     "view_apicall",
+    "pause_push",
 )
 JSON = "application/json"
 
@@ -44,6 +45,11 @@ def patch(client: APIClient, path: str, body: Any, **headers: str) -> Any:
     return client.patch(
         f"/api/{path}", json.dumps(body), content_type=JSON, headers=_named(headers)
     )
+
+
+def put(client: APIClient, path: str, body: Any) -> Any:
+    """PUT JSON."""
+    return client.put(f"/api/{path}", json.dumps(body), content_type=JSON)
 
 
 def get(client: APIClient, path: str, query: Any = None, **headers: str) -> Any:

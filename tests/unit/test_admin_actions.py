@@ -1,5 +1,6 @@
 """The admin's actions on segments: who may run them, and what they change."""
 
+import uuid
 from datetime import timedelta
 from typing import Any
 
@@ -16,18 +17,33 @@ from bunce_sync.functions import DatabaseNow
 from bunce_sync.models import Segment, SyncState
 from bunce_sync.status import messages
 from tests.unit.admin_people import LIST, page, person, row
+from tests.unit.core import fresh
 
 pytestmark = pytest.mark.django_db
 
 NO_WORKER = "No worker has run yet. Start one: celery -A project worker -B"
-#: Each action with a status it applies to.
-ACTIONS = {"push": "pending", "retry": "rejected", "refresh": "synced"}
-LABELS = {"push": "Push now", "retry": "Retry", "refresh": str(messages.REFRESH)}
+#: Each action with its label and a segment it applies to.
+ACTIONS: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "push": ("Push now", "pending", {}),
+    "retry": ("Retry", "rejected", {}),
+    "refresh": (str(messages.REFRESH), "synced", {}),
+    "push_ours": ("Push ours", "synced", {"last_code": "drift"}),
+    "take_theirs": ("Take theirs", "synced", {"last_code": "drift"}),
+    "create_again": ("Create again", "rejected", {"last_code": "not_found"}),
+}
 
 
 @pytest.fixture
 def client() -> Client:
-    return person("view_segment", "push_segment")
+    return person("view_segment", "push_segment", "change_segment")
+
+
+def fitting(action: str, name: str = "VIP", **values: Any) -> Segment:
+    """Create a segment to which an action applies."""
+    _label, status, needed = ACTIONS[action]
+    if status != "pending":
+        needed = {"bunce_id": str(uuid.uuid4()), "bunce_name": f"{name} in Bunce"} | needed
+    return row(status, name, **{**needed, **values})
 
 
 @pytest.fixture(autouse=True)
@@ -80,15 +96,22 @@ class TestOneSegment:
             ("pending", "", ["push"]),
             ("sending", "", []),
             ("synced", "", ["refresh"]),
-            ("synced", "drift", ["push", "refresh"]),
+            ("synced", "drift", ["refresh", "push_ours", "take_theirs"]),
+            ("synced", "stored_differently", ["refresh", "push_ours", "take_theirs"]),
             ("in_doubt", "read_timeout", ["refresh"]),
             ("rejected", "conflict", ["retry"]),
+            ("rejected", "not_found", ["retry", "refresh", "create_again"]),
         ],
     )
     def test_only_buttons_of_actions_that_apply_are_shown(
         self, client: Client, status: str, code: str, offered: list[str]
     ) -> None:
-        assert buttons(client, row(status, last_code=code)) == offered
+        bunce_id = "b-1" if code == "not_found" or status == "synced" else None
+        assert buttons(client, row(status, last_code=code, bunce_id=bunce_id)) == offered
+
+    def test_no_button_is_shown_for_a_segment_of_another_environment(self, client: Client) -> None:
+        for name in ACTIONS:
+            assert buttons(client, fitting(name, environment="https://a.test:443 live")) == []
 
     def test_push_now_ends_the_wait(self, client: Client) -> None:
         segment = row(due_at=timezone.now() + timedelta(hours=1), last_code="refused")
@@ -109,12 +132,12 @@ class TestOneSegment:
 
     @pytest.mark.parametrize("name", ACTIONS)
     def test_every_action_is_recorded_in_the_history(self, client: Client, name: str) -> None:
-        segment = row(ACTIONS[name])
+        segment = fitting(name)
         client.post(page(segment, name))
         entry = LogEntry.objects.get()
         assert entry.object_id == str(segment.pk)
         assert entry.user_id == int(client.session["_auth_user_id"])
-        assert entry.change_message == LABELS[name]
+        assert entry.change_message == ACTIONS[name][0]
 
     def test_an_action_that_does_not_apply_changes_nothing_and_says_so(
         self, client: Client
@@ -131,12 +154,10 @@ class TestOneSegment:
         client.post(page(row("rejected"), "retry"))
         assert LogEntry.objects.get().change_message == "Retry"
 
-    @pytest.mark.parametrize("name", ACTIONS)
+    @pytest.mark.parametrize("name", [name for name in ACTIONS if name != "take_theirs"])
     def test_a_reason_to_wait_is_shown_at_once(self, client: Client, name: str) -> None:
-        status = ACTIONS[name]
-
         def warnings() -> list[str]:
-            return post(client, page(row(status), name))[1:]
+            return post(client, page(fitting(name), name))[1:]
 
         assert warnings() == []
         SyncState.objects.update(
@@ -152,13 +173,13 @@ class TestOneSegment:
 
     @pytest.mark.parametrize("name", ACTIONS)
     def test_requires_a_csrf_token(self, name: str) -> None:
-        client = person("view_segment", "push_segment", csrf=True)
+        client = person("view_segment", "push_segment", "change_segment", csrf=True)
         assert client.post(page(row(), name)).status_code == 403
 
     @pytest.mark.parametrize("name", ACTIONS)
     def test_a_viewer_has_no_buttons_and_cannot_post(self, name: str) -> None:
         viewer = person("view_segment", "change_segment", "delete_segment")
-        segment = row(ACTIONS[name])
+        segment = fitting(name)
         assert buttons(viewer, segment) == []
         assert viewer.post(page(segment, name)).status_code == 403
         assert not LogEntry.objects.exists()
@@ -168,7 +189,7 @@ class TestOneSegment:
         assert response.status_code == 302
         assert "/login/" in response.headers["Location"]
 
-    @pytest.mark.parametrize("action", ["push", "retry", "refresh"])
+    @pytest.mark.parametrize("action", ACTIONS)
     def test_requires_the_permission_to_see_the_segment(self, action: str) -> None:
         segment = row("rejected")
         user = person("push_segment", "add_segment", "delete_segment")
@@ -192,7 +213,7 @@ class TestManySegments:
         assert LogEntry.objects.count() == 2
 
     def test_push_now(self, client: Client) -> None:
-        shown = run(client, "push", row(), row("synced", "B", last_code="drift"), row("sending"))
+        shown = run(client, "push", row(), row(name="B"), row("sending"))
         assert shown[0] == "2 segments will be sent; the results appear here."
         assert "1 segment was skipped" in shown[1]
 
@@ -228,12 +249,11 @@ class TestManySegments:
     ) -> None:
         monkeypatch.setattr(actions, "MAX_SELECTED", 5)
         later = timezone.now() + timedelta(hours=1)
-        status = ACTIONS[name]
-        rows = [row(status, f"S{number}", due_at=later) for number in range(8)]
+        rows = [fitting(name, f"S{number}", due_at=later) for number in range(8)]
         run(client, name, rows[0], everywhere=True)
         shown = run(client, name, rows[0], everywhere=True)
-        assert shown[0].startswith("3 segments will be")
-        if name != "retry":  # no rejected row is left
+        assert shown[0].startswith("3 segments ")
+        if name in ("push", "refresh"):  # otherwise the rows have another status now
             [message] = run(client, name, rows[0], everywhere=True)
             assert message.startswith(
                 "This was requested for all of them already; the results appear here."
@@ -245,14 +265,26 @@ class TestManySegments:
         row()
         offered = {
             "view_segment": set(),
-            "push_segment": {"push_selected", "retry_selected", "refresh_selected"},
+            "change_segment": set(),
+            "push_segment": {f"{name}_selected" for name in ACTIONS if name != "take_theirs"},
+            "push_segment change_segment": {f"{name}_selected" for name in (*ACTIONS, "link")},
             "delete_segment": {"delete_selected"},
         }
-        for permission, names in offered.items():
-            response = person("view_segment", permission).get(LIST)
+        for permissions, names in offered.items():
+            response = person("view_segment", *permissions.split()).get(LIST)
             form = response.context["action_form"]
             choices = {value for value, _ in form.fields["action"].choices} if form else set()
-            assert choices - {""} == names
+            assert choices - {"", "export_selected"} == names
+
+    def test_segments_of_another_environment_are_skipped_and_counted(self, client: Client) -> None:
+        for name in ACTIONS:
+            here = fitting(name)
+            there = fitting(name, environment="https://a.test:443 live")
+            shown = run(client, name, here, there)
+            assert "1 segment" in shown[0], name
+            assert shown[1] == "1 segment was skipped: it belongs to another environment."
+            assert LogEntry.objects.filter(object_id=there.pk).count() == 0
+            assert fresh(there).updated_at == there.updated_at
 
     def test_cannot_be_posted_by_a_viewer(self) -> None:
         segment = row("rejected")

@@ -12,6 +12,7 @@ from rest_framework.permissions import BasePermission
 from rest_framework.settings import api_settings
 from rest_framework.test import APIClient
 
+from bunce_sync import services
 from bunce_sync.api.throttling import BunceThrottle
 from bunce_sync.models import Segment
 from tests.unit.api_client import ALL, JSON, client_for, get, is_problem, user_with
@@ -30,6 +31,17 @@ OPERATIONS = [
     ("POST", "segments/{id}/push/", 202, {"view_segment", "push_segment"}),
     ("POST", "segments/{id}/retry/", 202, {"view_segment", "push_segment"}),
     ("POST", "segments/{id}/refresh/", 202, {"view_segment", "push_segment"}),
+    ("POST", "segments/{id}/create-again/", 202, {"view_segment", "push_segment"}),
+    (
+        *("POST", "segments/{id}/take-theirs/", 200),
+        {"view_segment", "push_segment", "change_segment"},
+    ),
+    ("GET", "imports/", 200, {"view_segment"}),
+    ("POST", "imports/", 202, {"push_segment"}),
+    ("DELETE", "imports/", 204, {"push_segment"}),
+    ("GET", "pause/", 200, {"view_segment"}),
+    ("PUT", "pause/", 200, {"pause_push"}),
+    ("DELETE", "pause/", 204, {"pause_push"}),
     ("GET", "status/", 200, {"view_segment"}),
     ("GET", "schema/", 200, {"view_segment"}),
     ("GET", "docs/", 200, {"view_segment"}),
@@ -38,6 +50,14 @@ BODIES = {
     "segments/": {"name": "New"},
     "segments/bulk/": {"segments": [{"name": "New"}]},
     "segments/{id}/": {"description": "New"},
+    "pause/": {"reason": "Moving house"},
+}
+#: The state in which an action applies to a segment.
+STATES: dict[str, dict[str, str]] = {
+    "retry": {"status": "rejected"},
+    "refresh": {"status": "synced"},
+    "take-theirs": {"status": "synced", "last_code": "drift", "bunce_name": "VIP"},
+    "create-again": {"status": "rejected", "last_code": "not_found"},
 }
 each_operation = pytest.mark.parametrize(("method", "path", "status", "needed"), OPERATIONS)
 
@@ -51,12 +71,14 @@ def no_counted_requests() -> None:
 def call(client: APIClient, method: str, path: str) -> Any:
     """Make a request that succeeds if it is allowed."""
     segment = Segment.objects.create(name="VIP")
-    if "retry" in path:
-        Segment.objects.filter(pk=segment.pk).update_sync_fields(status="rejected")
-    if "refresh" in path:
+    if state := STATES.get(path.rstrip("/").rpartition("/")[2]):
         Segment.objects.filter(pk=segment.pk).update_sync_fields(
-            status="synced", bunce_id=f"id-{segment.pk}"
+            bunce_id=f"id-{segment.pk}", **state
         )
+    if path.startswith("imports"):
+        services.request_import()
+    if path.startswith("pause"):
+        services.pause(reason="Moving", by="ada")
     body = "" if method in ("GET", "DELETE") else json.dumps(BODIES.get(path.rstrip("/") + "/", {}))
     return client.generic(method, f"/api/{path.format(id=segment.pk)}", body, content_type=JSON)
 
@@ -180,7 +202,7 @@ class NotTheVips(BasePermission):
 def test_the_sites_object_permissions_apply_too() -> None:
     path = f"{__name__}.NotTheVips"
     of_one = [operation for operation in OPERATIONS if "{id}" in operation[1]]
-    assert len(of_one) == 7
+    assert len(of_one) == 9
     with override_settings(REST_FRAMEWORK={"DEFAULT_PERMISSION_CLASSES": [path]}):
         for method, path, _status, _needed in of_one:
             client = client_for(user_with(*ALL, name=method + path))
@@ -199,6 +221,8 @@ def test_the_sites_object_permissions_apply_too() -> None:
         ("GET", "segments/{id}/push/", "POST"),
         ("GET", "segments/bulk/", "POST"),
         ("POST", "status/", "GET, HEAD"),
+        ("PUT", "imports/", "GET, HEAD, POST, DELETE"),
+        ("POST", "pause/", "GET, HEAD, PUT, DELETE"),
         ("OPTIONS", "segments/", "GET, HEAD, POST"),
         ("TRACE", "segments/", "GET, HEAD, POST"),
     ],

@@ -21,7 +21,7 @@ from rest_framework.test import APIClient
 
 from bunce_sync.api import schema, urls
 from bunce_sync.conf import conf
-from bunce_sync.models import ApiCall, IdempotencyKey, Segment, SyncState
+from bunce_sync.models import ApiCall, IdempotencyKey, ImportRun, PushHold, Segment, SyncState
 from tests.unit.api_client import (
     ALL,
     client_for,
@@ -30,6 +30,7 @@ from tests.unit.api_client import (
     is_problem,
     patch,
     post,
+    put,
     user_with,
 )
 
@@ -211,6 +212,21 @@ def test_responses_match_the_description(client: APIClient) -> None:
     check(get(client_for(None), segments), 401, "get", segments)
     check(get(client_for(user_with(name="other")), segments), 403, "get", segments)
     check(get(client, "status/"), 200, "get", "status/")
+    check(get(client, "imports/"), 404, "get", "imports/")
+    check(post(client, "imports/", {"adopt": True}), 202, "post", "imports/")
+    check(post(client, "imports/", {"adopt": "perhaps"}), 400, "post", "imports/")
+    check(get(client, "imports/"), 200, "get", "imports/")
+    check(get(client, "pause/"), 404, "get", "pause/")
+    check(put(client, "pause/", {"reason": ""}), 400, "put", "pause/")
+    check(put(client, "pause/", {"reason": "Moving house"}), 200, "put", "pause/")
+    check(get(client, "pause/"), 200, "get", "pause/")
+    PushHold.objects.create(by="www@web1, process 42")
+    ImportRun.objects.update(counts={"imported": 3})
+    Segment.objects.create(name="There")
+    Segment.objects.filter(name="There").update_sync_fields(environment="https://a.test:443 live")
+    check(get(client, "status/"), 200, "get", "status/")
+    check(delete(client, "pause/"), 204, "delete", "pause/")
+    check(delete(client, "imports/"), 204, "delete", "imports/")
 
     row = Segment.objects.create(name="VIP", description="The best")
     path = f"segments/{row.pk}/"
@@ -233,6 +249,15 @@ def test_responses_match_the_description(client: APIClient) -> None:
     check(post(client, f"{path}push/"), 409, "post", path, f"{one}push/")
     check(post(client, f"{path}retry/"), 202, "post", path, f"{one}retry/")
     check(post(client, f"{path}refresh/"), 409, "post", path, f"{one}refresh/")
+    theirs, again = f"{one}take-theirs/", f"{one}create-again/"
+    check(post(client, f"{path}take-theirs/"), 409, "post", path, theirs)
+    check(post(client, f"{path}create-again/"), 409, "post", path, again)
+    segments_here = Segment.objects.filter(pk=row.pk)
+    segments_here.update_sync_fields(status="synced", bunce_id="b", last_code="drift")
+    check(post(client, f"{path}take-theirs/", If_Match='"old"'), 412, "post", path, theirs)
+    check(post(client, f"{path}take-theirs/"), 200, "post", path, theirs)
+    segments_here.update_sync_fields(status="rejected", last_code="not_found")
+    check(post(client, f"{path}create-again/"), 202, "post", path, again)
     SyncState.objects.update_or_create(
         pk=conf.environment, defaults={"blocked_until": row.due_at + timedelta(hours=1)}
     )

@@ -28,7 +28,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("sync",),
     ("routing", "publisher", "tasks"),
     ("services", "status"),
-    ("doctor", "sandbox_probe"),
+    ("doctor", "sandbox_probe", "log_entries"),
     ("checks", "receivers", "admin", "api", "management", "apps"),
 )
 #: Outside the layers: the emulator and the pytest plugin, and the command that starts the emulator.

@@ -20,7 +20,7 @@ from bunce_sync import services
 from bunce_sync.client import RemoteSegment
 from bunce_sync.conf import conf
 from bunce_sync.models import ApiCall, Segment
-from bunce_sync.status.counts import count_elsewhere
+from bunce_sync.status.counts import count_changed_in_bunce, count_elsewhere
 from bunce_sync.sync import importer, rate_limiter, shared_state, sweep
 from bunce_sync.sync.budget import Budget
 from bunce_sync.sync.list_scan import Scan
@@ -79,6 +79,20 @@ ORDERED: dict[str, Callable[[], object]] = {
     "the admin's list of one state": listed("status__exact=synced"),
     "the admin's list by last change": listed("o=-6"),
 }
+
+
+FILTERED: dict[str, Callable[[], object]] = {
+    f"the admin's list of {name}": listed(query)
+    for name, query in {
+        "what changed in Bunce": "problem=drift",
+        "what Bunce stored differently": "problem=differs",
+        "what is twice in Bunce": "problem=duplicate",
+        "what is gone in Bunce": "problem=gone",
+        "what a block holds": "problem=held",
+        "what belongs elsewhere": "problem=elsewhere",
+        "imported rows": "origin=imported",
+    }.items()
+} | {"rows changed in Bunce": count_changed_in_bunce}
 
 
 @pytest.fixture
@@ -150,6 +164,19 @@ def sorts(explained: str) -> bool:
 def test_no_query_reads_a_whole_table() -> None:
     for name, work in QUERIES.items():
         made = statements(work)
+        assert made, name
+        for sql in made:
+            explained = plan(sql)
+            assert not reads_a_whole_table(explained), f"{name}: {sql}\n{explained}"
+
+
+@pytest.mark.skipif(
+    connection.vendor == "sqlite", reason="it takes an index for useless if most rows are NULL"
+)
+@pytest.mark.usefixtures("many_rows")
+def test_filters_for_few_rows_read_no_whole_table() -> None:
+    for name, work in FILTERED.items():
+        made = [sql for sql in statements(work) if " WHERE " in sql]
         assert made, name
         for sql in made:
             explained = plan(sql)

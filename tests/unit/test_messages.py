@@ -1,6 +1,7 @@
 """Every state in words: what happened, why, and what to do next."""
 
 import re
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import product
 from pathlib import Path
@@ -11,19 +12,32 @@ import pytest
 from bunce_sync import exceptions
 from bunce_sync.choices import Operation
 from bunce_sync.client.responses import RawResponse, read_json
+from bunce_sync.conf import conf
 from bunce_sync.models import ApiCall, Segment, SyncState
 from bunce_sync.results import result_of
 from bunce_sync.status import messages
+from bunce_sync.status.messages import Permission
 from bunce_sync.status.presenters import (
     StatusMessage,
     describe_decision,
     describe_problem,
     describe_rate_limiter,
     describe_segment,
+    is_held,
     problems_to_fix,
+    reason_to_wait,
     reasons_to_wait,
 )
-from bunce_sync.status.status import PausedOperation, RateLimiterStatus, Sweep, SyncStatus, Usage
+from bunce_sync.status.status import (
+    BlockHold,
+    ImportStatus,
+    Pause,
+    PausedOperation,
+    RateLimiterStatus,
+    Sweep,
+    SyncStatus,
+    Usage,
+)
 
 NOW = datetime(2026, 3, 4, 12, 0, 0, tzinfo=UTC)
 LATER = NOW + timedelta(seconds=201)
@@ -48,11 +62,18 @@ def everything(**changes: Any) -> SyncStatus:
         "sweep": Sweep(at=NOW, age=0.0, late=False, interval=10.0),
         "scan": None,
         "hour": (),
+        "environment": conf.environment,
     }
     return SyncStatus(**values | changes)
 
 
 COMMAND = "celery -A project worker -B"
+COMMANDS = (
+    COMMAND,
+    "python manage.py bunce_rehome",
+    "python manage.py bunce_resume --hold 7",
+    "bunce_rehome --this-account”.",
+)
 
 
 def segment(status: str = "pending", code: str = "", **values: Any) -> Segment:
@@ -76,7 +97,7 @@ def documented_codes() -> set[str]:
 
 def assert_complete(message: StatusMessage) -> None:
     for part in (message.summary, message.cause, message.action):
-        assert part.endswith((".", COMMAND)), message
+        assert part.endswith((".", *COMMANDS)), message
         assert "%(" not in part, message
         assert part == part.strip(), message
 
@@ -311,14 +332,126 @@ def test_only_what_is_known_of_a_change_is_shown(status: str, code: str, what: s
     assert describe_segment(segment(status, code, bunce_id="a1"), everything()).summary == what
 
 
-def test_a_segment_that_is_gone_is_looked_for_before_it_is_added_again() -> None:
+def test_a_segment_that_is_gone_is_looked_for_before_it_is_created_again() -> None:
     row = segment("rejected", "not_found", bunce_id="a1")
     first = "First check in Bunce's dashboard that it is gone. If it is gone and still needed,"
-    todo = describe_segment(row, everything(), {"replace"}).action
-    assert todo.startswith(f"{first} add it here again and delete this one.")
+    todo = describe_segment(row, everything(), {"push"}).action
+    assert todo.startswith(f"{first} “Create again” creates it in Bunce with a new id.")
     todo = describe_segment(row, everything(), ()).action
-    who = "a colleague who can add and delete segments"
-    assert todo.startswith(f"{first} ask {who} to add it again and delete this one.")
+    assert todo.startswith(f"{first} a colleague who can push segments can create it again.")
+
+
+def test_a_difference_is_settled_by_those_who_may() -> None:
+    row = segment("synced", "drift", bunce_id="a1")
+    ours, theirs = "“Push ours” replaces", "“Take theirs” replaces"
+    for permissions, buttons in (
+        ((), []),
+        (("change",), []),
+        (("push",), [ours]),
+        (("push", "change", "settle"), [ours, theirs]),
+    ):
+        todo = describe_segment(row, everything(), permissions).action
+        assert [text for text in (ours, theirs) if text in todo] == buttons
+        assert todo.count("A colleague who can") == 2 - len(buttons)
+
+
+PAUSE = Pause(by="ada", reason="Moving house", since=NOW)
+BLOCK = BlockHold(id=7, process="www@web1, process 42", reason="", since=NOW, segments=1200)
+
+
+def test_a_pause_says_who_when_and_why_and_can_be_ended_in_the_panel() -> None:
+    paused = everything(pause=PAUSE)
+    [message] = reasons_to_wait(paused)
+    assert message.summary.startswith("Paused by ada since 12:00:00:")
+    assert message.cause == "Reason: “Moving house”."
+    assert (message.remedy, message.urgent) == ("resume", False)
+    assert_complete(message)
+    for row in (segment(), segment(bunce_id="a1")):
+        assert describe_segment(row, paused).action == f"{message.summary} {message.action}"
+        assert is_held(row, paused)
+    doubtful = segment("in_doubt", "read_timeout")
+    assert "Paused by" not in describe_segment(doubtful, paused).action, "reads go on"
+    assert not is_held(doubtful, paused)
+
+
+def test_a_block_that_holds_segments_names_the_command_that_releases_them() -> None:
+    held = everything(holds=(BLOCK,))
+    [message] = reasons_to_wait(held)
+    assert_complete(message)
+    assert "1,200" in message.summary
+    assert message.cause == "It runs as www@web1, process 42. Reason: “none given”."
+    assert message.command == "python manage.py bunce_resume --hold 7"
+    assert message.action.endswith(message.command)
+    row = segment(hold_id=7)
+    assert describe_segment(row, held).action.endswith(message.command)
+    assert is_held(row, held)
+    assert not is_held(segment(), held)
+    assert reasons_to_wait(everything(holds=(replace(BLOCK, segments=0),))) == []
+
+
+def test_an_import_that_links_holds_creates_and_nothing_else() -> None:
+    run = ImportStatus("ada", NOW, None, cancelled=False, adopt=True, pages=3, counts={})
+    importing = everything(imported=run)
+    [message] = reasons_to_wait(importing)
+    assert_complete(message)
+    assert message.summary in describe_segment(segment(), importing).action
+    assert message.summary not in describe_segment(segment(bunce_id="a1"), importing).action
+    for changes in ({"adopt": False}, {"finished_at": NOW}):
+        assert reasons_to_wait(everything(imported=replace(run, **changes))) == []
+
+
+def test_only_what_keeps_the_operation_waiting_is_a_reason() -> None:
+    waiting = everything(
+        pause=PAUSE,
+        elsewhere={"https://a.test:443 live": 3},
+        operations=(paused_operation("create"),),
+    )
+    assert reason_to_wait(waiting, Operation.READ, Operation.LIST) == ""
+    assert reason_to_wait(waiting, Operation.READ, Operation.UPDATE).startswith("Paused by ada")
+    assert reason_to_wait(everything(), *Operation) == ""
+    assert "another account" in reason_to_wait(everything(strange_key_since=NOW), Operation.READ)
+
+
+LIVE = "https://api.bunce.so:443 live"
+SANDBOX = "https://sandbox.api.bunce.so:443 sandbox"
+
+
+@pytest.mark.parametrize(
+    ("count", "summary"),
+    [
+        (1, "1 segment belongs to live (api.bunce.so); this site uses"),
+        (1312, "1,312 segments belong to live (api.bunce.so); this site uses"),
+    ],
+)
+def test_segments_of_another_environment_are_counted(count: int, summary: str) -> None:
+    [message] = reasons_to_wait(everything(environment=SANDBOX, elsewhere={LIVE: count}))
+    assert message.summary == f"{summary} sandbox (sandbox.api.bunce.so)."
+    assert message.command == "python manage.py bunce_rehome"
+    assert_complete(message)
+
+
+@pytest.mark.parametrize("status", Status.values)
+def test_a_segment_of_another_environment_says_so_whatever_its_state(status: str) -> None:
+    row = segment(status, "conflict", bunce_id="a1", environment="http://127.0.0.1:8790 live")
+    message = describe_segment(row, everything(environment=SANDBOX))
+    assert message.summary == "Belongs to live (127.0.0.1:8790)."
+    assert_complete(message)
+
+
+def test_a_key_of_another_account_is_urgent() -> None:
+    strange = everything(strange_key_since=NOW)
+    [message] = problems_to_fix(strange)
+    assert_complete(message)
+    assert message.urgent
+    assert describe_segment(segment(), strange).action.startswith(message.summary)
+
+
+def test_an_imported_segment_says_when_it_was_imported() -> None:
+    row = segment("synced", bunce_id="a1", sent_at=None, imported_at=NOW)
+    row.settled = row.field_digests(row.UPDATE_FIELDS)
+    assert describe_segment(row, everything()).cause == "It was imported from Bunce at 12:00:00."
+    row.sent_at = NOW
+    assert describe_segment(row, everything()).cause == "Bunce confirmed it at 12:00:00."
 
 
 def test_bunces_responses_are_described_in_plain_words() -> None:
@@ -391,7 +524,7 @@ def test_a_row_that_waits_for_a_retry_says_when_and_how_to_retry_at_once() -> No
         ("pending", "refused", "“Push now”"),
         ("rejected", "conflict", "“Retry”"),
         ("rejected", "not_found", "“Refresh from Bunce”"),
-        ("synced", "drift", "“Push now”"),
+        ("synced", "drift", "“Push ours”"),
         ("synced", "server_error", "“Refresh from Bunce”"),
     ],
 )
@@ -401,10 +534,11 @@ def test_buttons_and_forms_are_named_only_to_readers_who_have_them(
     row = segment(status, code, bunce_id="a1", due_at=LATER)
     assert button in describe_segment(row, everything()).action
     assert button in describe_segment(row, everything(), {"push"}).action
-    for reader in ((), ("change", "replace")):
+    readers: tuple[tuple[Permission, ...], ...] = ((), ("change",))
+    for reader in readers:
         todo = describe_segment(row, everything(), reader).action
         assert "“" not in todo
-        assert "colleague who can push segments" in todo or todo.endswith("nothing to do.")
+        assert "colleague who can" in todo or todo.endswith("nothing to do.")
     assert "below" not in describe_segment(row, everything(), {"push"}).action
 
 

@@ -58,5 +58,11 @@ def test_the_reference_has_each_setting_with_its_default(key: str) -> None:
     [row] = [row for row in cells("settings.md", "# Settings") if row[0] == f"`{key}`"]
     default = SETTINGS[key].default
     if default != "":
-        shown = f'"{default}"' if isinstance(default, str) else f"{default:g}"
+        match default:
+            case str():
+                shown = f'"{default}"'
+            case None:
+                shown = "None"
+            case _:
+                shown = f"{default:g}"
         assert row[1] == f"`{shown}`"

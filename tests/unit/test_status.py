@@ -10,10 +10,10 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from pytest_django import Settings
 
-from bunce_sync import tasks
+from bunce_sync import services, tasks
 from bunce_sync.conf import conf
 from bunce_sync.functions import DatabaseNow
-from bunce_sync.models import ApiCall, Segment, SyncState
+from bunce_sync.models import ApiCall, ImportRun, PushHold, Segment, SyncState
 from bunce_sync.status.counts import BUCKETS
 from bunce_sync.status.status import get_status
 from bunce_sync.sync import sweep
@@ -81,7 +81,7 @@ def test_the_number_of_queries_is_small_and_does_not_grow_with_the_rows(rows: in
         connection,
     ) as queries:
         get_status()
-    assert len(queries) == 9
+    assert len(queries) == 14
 
 
 def test_due_segments_are_counted_by_kind_of_work() -> None:
@@ -92,7 +92,7 @@ def test_due_segments_are_counted_by_kind_of_work() -> None:
     segments("in_doubt", 1, due_at=now + HOUR)
     segments("synced", 4)
     Segment.objects.filter(status="synced").update_sync_fields(refresh_requested_at=now)
-    assert get_status().due == {"push": 3, "reconcile": 2, "refresh": 4}
+    assert get_status().due == {"push": 3, "reconcile": 2, "refresh": 4, "import": 0}
 
 
 def test_the_requests_of_the_window_are_counted_as_the_rate_limiter_counts_them() -> None:
@@ -210,3 +210,63 @@ def test_the_requests_of_the_last_hour_are_counted_in_buckets_of_five_minutes() 
     long_ago = now - timedelta(minutes=20)
     start = long_ago.replace(minute=long_ago.minute - long_ago.minute % 5, second=0, microsecond=0)
     assert by_time[start].failed == 1
+
+
+def test_a_pause_and_the_blocks_that_hold_segments_are_told_apart() -> None:
+    seen = get_status()
+    assert (seen.pause, seen.holds) == (None, ())
+    services.pause(reason=" Moving house ", by="ada")
+    block = PushHold.objects.create(reason="nightly", by="www@web1, process 42")
+    make("held", hold=block)
+    make("free")
+    seen = get_status()
+    assert seen.pause is not None
+    assert (seen.pause.by, seen.pause.reason) == ("ada", "Moving house")
+    [hold] = seen.holds
+    assert (hold.id, hold.process, hold.reason) == (block.pk, block.by, "nightly")
+    assert hold.segments == 1
+
+
+def test_segments_of_other_environments_are_counted_by_environment() -> None:
+    assert get_status().elsewhere == {}
+    for environment, count in (("https://a.test:443 live", 2), ("https://z.test:443 live", 1)):
+        segments("synced", count, environment=environment)
+    segments("synced", 1, environment=conf.environment)
+    segments("pending", 1)
+    seen = get_status()
+    assert seen.elsewhere == {"https://a.test:443 live": 2, "https://z.test:443 live": 1}
+    assert seen.environment == conf.environment
+
+
+def test_segments_that_were_changed_in_bunce_are_counted_until_they_are_settled() -> None:
+    segments("synced", 2, last_code="drift")
+    segments("synced", 1, last_code="stored_differently")
+    segments("pending", 1, last_code="drift")
+    assert get_status().changed_in_bunce == 2
+    services.push_ours(Segment.objects.all())
+    assert get_status().changed_in_bunce == 0
+
+
+def test_only_the_current_key_can_be_strange(settings: Settings) -> None:
+    shared(strange_key=conf.key_digest, strange_since=datetime(2026, 1, 2, tzinfo=UTC))
+    assert get_status().strange_key_since == datetime(2026, 1, 2, tzinfo=UTC)
+    settings.BUNCE_SYNC = {"API_KEY": "sk_test_another"}
+    assert get_status().strange_key_since is None
+    settings.BUNCE_SYNC = {"API_KEY": 7}
+    assert get_status().strange_key_since is None
+
+
+def test_the_open_import_is_shown_and_then_the_last_one() -> None:
+    assert get_status().imported is None
+    run = services.request_import(by="ada", adopt=True)
+    ImportRun.objects.update(pages=3, counts={"imported": 300})
+    seen = get_status().imported
+    assert seen is not None
+    assert (seen.requested_by, seen.adopt, seen.pages) == ("ada", True, 3)
+    assert (seen.finished_at, seen.cancelled, seen.counts) == (None, False, {"imported": 300})
+    services.cancel_import()
+    seen = get_status().imported
+    assert seen is not None
+    assert seen.cancelled
+    assert seen.finished_at is not None
+    assert seen.requested_at == run.requested_at

@@ -4,15 +4,10 @@ from __future__ import annotations
 
 import argparse
 import math
-import signal
-import threading
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
-from types import FrameType
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 from django.db import DatabaseError, InterfaceError
 from django.db.models import Min
 
@@ -20,6 +15,13 @@ from bunce_sync import clocks, database
 from bunce_sync.choices import Operation, Outcome, Reason, Status, Sweeper
 from bunce_sync.conf import conf
 from bunce_sync.exceptions import ConfigurationError
+from bunce_sync.management.console import (
+    DONE,
+    SyncCommand,
+    counted,
+    describe_configuration_error,
+    describe_database_error,
+)
 from bunce_sync.status.messages import OPERATION_PAUSED
 from bunce_sync.status.status import PausedOperation, SyncStatus, get_status
 from bunce_sync.sync.sweep import RunResult, run_once
@@ -28,14 +30,13 @@ from bunce_sync.sync.work import KINDS, OPERATIONS
 #: Seconds of work between two checks for a shutdown request. A request is always finished.
 TIME_BUDGET = 1.0
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 #: The outcomes of requests that did what they were made for, and of those that failed. Bunce's
 #: refusal of a segment is an answer, and a request for a pause is part of the pace.
 CONFIRMED = (Outcome.CONFIRMED, Outcome.DUPLICATE)
 FAILED = (Outcome.NOT_SENT, Outcome.KEY_REFUSED, Outcome.UNKNOWN, Outcome.ABANDONED)
 
 
-class Command(BaseCommand):
+class Command(SyncCommand):
     """``manage.py bunce_sweep``; needs neither Celery nor a broker."""
 
     help = (
@@ -45,13 +46,14 @@ class Command(BaseCommand):
         " database cannot be used; segments that Bunce refuses and its rate limit are no failures."
     )
 
-    _ends: float
-    _stop: threading.Event
-    _quiet: bool
-    _sweeper: Sweeper
-    _last: str
+    has_json = False
+    ends_by_signal = True
 
-    def add_arguments(self, parser: CommandParser) -> None:
+    _ends: float
+    _sweeper: Sweeper
+    _last = ""
+
+    def add_options(self, parser: CommandParser) -> None:
         """Declare the options."""
         add = parser.add_argument
         add("--loop", action="store_true",
@@ -61,27 +63,28 @@ class Command(BaseCommand):
             help="start no request after this many seconds; 50 suits a cron job that runs every"
             " minute")  # fmt: skip
 
-    def handle(self, *args: Any, **options: Any) -> None:
-        """RunResult until nothing is left, time is up, or a signal comes.
+    def work(self, options: dict[str, Any]) -> int:
+        """Work until nothing is left, time is up, or a signal comes.
 
         Raises:
             CommandError: a setting is missing or wrong, or the database cannot be used.
         """
+        self._last = ""
         self._ends = clocks.monotonic() + options["max_seconds"]
         self._sweeper = Sweeper.LOOP if options["loop"] else Sweeper.CRON
-        with _stop_on_signals() as self._stop:
-            if options["loop"]:
-                self._loop()
-            else:
-                self._work_and_report()
-            if self._stop.is_set():
-                self._say("Shutdown requested; stopping.")
+        if options["loop"]:
+            self._loop()
+        else:
+            self._work_and_report()
+        if self.stop.is_set():
+            self.say("Shutdown requested; stopping.")
+        return DONE
 
     def _loop(self) -> None:
-        """RunResult repeatedly, and wait for a database that is unavailable."""
+        """Work repeatedly, and wait for a database that is unavailable."""
         interval, failure = _interval(), ""
-        self._say(f"Sweeping every {interval:g} s. Press Ctrl-C to stop.")
-        while not self._stop.is_set() and clocks.monotonic() < self._ends:
+        self.say(f"Sweeping every {interval:g} s. Press Ctrl-C to stop.")
+        while not self.stop.is_set() and clocks.monotonic() < self._ends:
             try:
                 self._work_and_report(only_changes=True)
                 failure = ""
@@ -91,7 +94,7 @@ class Command(BaseCommand):
                 failure = str(error)
                 self.stderr.write(f"{error} Retrying in {interval:g} s.")
                 database.connection().close()
-            self._stop.wait(min(interval, max(0.0, self._ends - clocks.monotonic())))
+            self.stop.wait(min(interval, max(0.0, self._ends - clocks.monotonic())))
         if failure:
             raise CommandError(failure)
 
@@ -101,57 +104,24 @@ class Command(BaseCommand):
             done, status = self._work(), get_status()
             text = _report(done, status)
         except ConfigurationError as error:
-            raise CommandError(
-                f"Nothing is sent to Bunce: {error} Segments keep waiting. Correct BUNCE_SYNC in"
-                " the settings; `manage.py check` shows details."
-            ) from error
+            raise CommandError(describe_configuration_error(error)) from error
         except (DatabaseError, InterfaceError) as error:
-            raise CommandError(_describe_database_error(error)) from error
+            raise CommandError(describe_database_error(error)) from error
         if not (only_changes and text == self._last):
-            self._say(text)
+            self.say(text)
         self._last = text
         if not only_changes and (failure := _failure(done, status)):
             raise CommandError(failure)
 
     def _work(self) -> RunResult:
-        """RunResult until nothing is due, time is up or a shutdown is requested."""
+        """Work until nothing is due, time is up or a shutdown is requested."""
         done = RunResult(0, {})
-        while not self._stop.is_set() and (left := self._ends - clocks.monotonic()) > 0:
+        while not self.stop.is_set() and (left := self._ends - clocks.monotonic()) > 0:
             part = run_once(seconds=min(TIME_BUDGET, left), by=self._sweeper)
             done += part
             if not part.requests:
                 break
         return done
-
-    def _say(self, text: str) -> None:
-        if not self._quiet:
-            self.stdout.write(text)
-
-    def execute(self, *args: Any, **options: Any) -> str | None:
-        """Run as in Django, and note the verbosity."""
-        self._quiet = options["verbosity"] == 0
-        self._last = ""
-        return super().execute(*args, **options)
-
-
-@contextmanager
-def _stop_on_signals() -> Iterator[threading.Event]:
-    """Yield an event that Ctrl-C or SIGTERM sets. A second Ctrl-C ends the process at once."""
-    stop = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield stop  # only the main thread may handle signals
-        return
-
-    def request_stop(number: int, frame: FrameType | None) -> None:
-        stop.set()
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-
-    before = {number: signal.signal(number, request_stop) for number in _SIGNALS}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _interval() -> float:
@@ -165,7 +135,7 @@ def _report(done: RunResult, status: SyncStatus) -> str:
     """Return what was done, or why nothing was, and the number of segments in each state."""
     lines = []
     if parts := [
-        kind.report % _number(count, kind.noun)
+        kind.report % counted(count, kind.noun)
         for kind in reversed(KINDS)
         if (count := sum(done.outcomes_of(kind.name)[outcome] for outcome in CONFIRMED))
     ]:
@@ -183,7 +153,7 @@ def _report(done: RunResult, status: SyncStatus) -> str:
         reason = _why_nothing(status) or "what is due could not be claimed; the log says why."
         lines.append(f"Nothing was sent: {reason}")
     if done.freed:
-        lines.append(f"Took {_number(done.freed, 'segment')} back from workers that stopped.")
+        lines.append(f"Took {counted(done.freed, 'segment')} back from workers that stopped.")
     return "\n".join([*lines, _segments(status)])
 
 
@@ -191,7 +161,7 @@ def _failure(done: RunResult, status: SyncStatus) -> str:
     """Return what failed, for the exit code; empty if all is in order."""
     failed = sum(done.outcomes_of(kind.name)[outcome] for kind in KINDS for outcome in FAILED)
     if failed:
-        return f"{_number(failed, 'request')} to Bunce failed. The admin shows the reasons."
+        return f"{counted(failed, 'request')} to Bunce failed. The admin shows the reasons."
     limiter = status.rate_limiter
     if limiter.state != "open" and limiter.reason != Reason.RATE_LIMITED and _is_waiting(status):
         return f"Requests to Bunce are paused: {Reason(limiter.reason).label}."
@@ -204,17 +174,6 @@ def _is_waiting(status: SyncStatus) -> bool:
     return any(
         (status.counts[Status.PENDING], status.counts[Status.IN_DOUBT], *status.due.values())
     )
-
-
-def _describe_database_error(error: Exception) -> str:
-    """Return what is wrong with the database, and what to do."""
-    try:
-        missing = database.missing_migrations()
-    except (DatabaseError, InterfaceError):
-        missing = []  # the error below is why
-    if missing:
-        return "Tables are missing or outdated. Run `python manage.py migrate`. No segment is lost."
-    return f"The database cannot be used: {_first_line(error)} Segments keep waiting."
 
 
 def _why_nothing(status: SyncStatus) -> str:
@@ -270,15 +229,6 @@ def _segments(status: SyncStatus) -> str:
     if rejected := status.counts[Status.REJECTED]:
         parts.append(f"{rejected} need attention (refused by Bunce; the admin shows why)")
     return f"Segments: {', '.join(parts)}."
-
-
-def _number(count: int, noun: str) -> str:
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return lines[0].rstrip(".") + "."
 
 
 def _seconds(text: str) -> float:

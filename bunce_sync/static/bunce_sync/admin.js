@@ -145,6 +145,7 @@
       changed = true;
       const statusBefore = badgeIn(element)?.dataset.bunceStatus;
       const noticesBefore = noticesIn(element);
+      const newsBefore = newsIn(element);
       const focused = element.contains(document.activeElement) ? document.activeElement.id : null;
       const open = [...element.querySelectorAll("details[open]")].map((details) => details.id);
       element.innerHTML = html;
@@ -157,6 +158,7 @@
       const notices = noticesIn(element);
       announcements.push(...notices.filter((notice) => !noticesBefore.includes(notice)));
       if (noticesBefore.length && !notices.length) announcements.push(texts.resumed);
+      announcements.push(...newsIn(element).filter((news) => !newsBefore.includes(news)));
     }
     if (announcements.length) announce(announcements.join(" "));
     return changed;
@@ -171,6 +173,11 @@
   function noticesIn(element) {
     const notices = [...element.querySelectorAll("[data-bunce-notice]")];
     return notices.map((notice) => notice.dataset.bunceNotice);
+  }
+
+  /* What is announced once, such as the end of an import. */
+  function newsIn(element) {
+    return [...element.querySelectorAll("[data-bunce-news]")].map((one) => one.dataset.bunceNews);
   }
 
   function badgeIn(element) {
