@@ -30,6 +30,8 @@ logger = logging.getLogger(__name__)
 
 #: Seconds between two checks of a key that seems to belong to another account.
 PAUSE: Final = 60.0
+#: Seconds that a check may take.
+CHECK_SECONDS: Final = 30.0
 #: Seconds after which a check is repeated that Bunce did not answer.
 RETRY: Final = 10.0
 #: Segments that are read by their ids; one or two may have been removed in Bunce.
@@ -99,7 +101,8 @@ def is_known(budget: Budget) -> bool:
     if not database.sync_state().filter(free).update(key_checked_until=until):
         return False
     try:
-        found = _account_has_ours(budget)
+        # Of its own: these requests are no part of the work that waits for them.
+        found = _account_has_ours(Budget(CHECK_SECONDS, wait_seconds=budget.wait_left))
     except NoPermit:
         found = None
     if found:

@@ -92,7 +92,9 @@ class BothWays(World):
             self.restored.add(pk)
             self.unsent[pk] = set(FIELDS)
         else:
-            changed = {field for field, *both in zip(FIELDS, before, now) if len({*both}) > 1}
+            changed = {
+                field for field, *both in zip(FIELDS, before, now, strict=True) if len({*both}) > 1
+            }
             self.unsent[pk] |= changed
         self.edited.add(pk)
         if pk in self.contents:
@@ -145,7 +147,7 @@ class BothWays(World):
             self.unsent[pk] = set()
         else:
             sent = create.claim.content
-            both = zip(FIELDS, self.wanted[pk])
+            both = zip(FIELDS, self.wanted[pk], strict=True)
             self.unsent[pk] = {field for field, value in both if sent[field] != value}
 
     # Requests
@@ -171,7 +173,7 @@ class BothWays(World):
             or claim.segment_id not in self.unsent
         ):
             return
-        wanted = dict(zip(FIELDS, self.wanted[claim.segment_id]))
+        wanted = dict(zip(FIELDS, self.wanted[claim.segment_id], strict=True))
         for field, value in claim.content.items():
             if in_time and wanted[field] == value:
                 self.unsent[claim.segment_id].discard(field)

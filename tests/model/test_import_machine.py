@@ -27,12 +27,11 @@ from hypothesis.stateful import (
 from pytest_django import Settings
 
 from bunce_sync import services, transitions
-from bunce_sync.choices import Status
 from bunce_sync.functions import DatabaseNow
 from bunce_sync.models import Segment, SyncState
 from bunce_sync.sync import importer
 from tests.faults.trial import LONG
-from tests.model.actors import Killed, Scanner, pick
+from tests.model.actors import Killed, pick
 from tests.model.both_ways import FIELDS, BothWays
 from tests.model.bunce_model import Stored
 from tests.model.interruption import interrupted
