@@ -262,17 +262,25 @@ class SegmentQuerySet(QuerySet["Segment"]):
         """Insert rows with their values for the fields of the sync. Internal to ``bunce_sync``."""
         self._plain.bulk_create(rows)
 
-    def write_sync_fields(self, rows: Sequence[Segment], names: Iterable[str]) -> None:
+    def write_sync_fields(
+        self, rows: Sequence[Segment], names: Iterable[str], *, seen: bool = True
+    ) -> None:
         """Write these fields of the rows, which differ from row to row. Internal to ``bunce_sync``.
+
+        Args:
+            seen: whether readers can see the change, so that ``updated_at`` is set as well.
 
         Raises:
             ValueError: another field is named.
         """
         if others := {*names} - self.model.SYNC_FIELDS:
             raise ValueError(f"Not fields of the sync: {', '.join(sorted(others))}.")
-        for row in rows:
-            row.updated_at = DatabaseNow()
-        self._plain.bulk_update(rows, [*names, "updated_at"], batch_size=WRITE_BATCH)
+        written = [*names]
+        if seen:
+            written.append("updated_at")
+            for row in rows:
+                row.updated_at = DatabaseNow()
+        self._plain.bulk_update(rows, written, batch_size=WRITE_BATCH)
 
     @property
     def _plain(self) -> QuerySet[Segment]:
