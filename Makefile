@@ -16,7 +16,7 @@ NEWEST_PYTHON ?= $(shell for python in python3.13 python3.12 \
 	$$(ls -d "$${PYENV_ROOT:-$$HOME/.pyenv}"/versions/3.1[2-9].*/bin/python 2>/dev/null | sort -rV); do \
 	"$$python" -c 'import sys; sys.exit(sys.version_info < (3, 12))' 2>/dev/null && echo "$$python" && break; done)
 OLDEST = Django==5.2 celery==5.4.0 requests==2.32.2 urllib3==2.0.7 djangorestframework==3.16.0 \
-	drf-spectacular==0.28.0 django-filter==25.1 h11==0.16.0 django-import-export==4.3.0 tablib==3.7.0
+	drf-spectacular==0.28.0 django-filter==25.1 h11==0.16.0 django-import-export==4.3.0 tablib==3.7.0 rich==13.0.0
 TESTED_WITH = dj-database-url django-reversion \
 	django-simple-history freezegun greenlet hypothesis \
 	jsonschema requests-mock responses time-machine pytest pytest-django pytest-randomly pytest-xdist
@@ -59,7 +59,7 @@ versions: ## Run the unit tests on the oldest and the newest versions; OLDEST_PY
 define install
 	@test -n '$(2)' || { echo "Python 3.12 or newer is required. Use: make NEWEST_PYTHON=python3.12" >&2; exit 1; }
 	$(2) -m venv .venv/$(1)
-	.venv/$(1)/bin/python -m pip install --quiet --disable-pip-version-check '.[api,files,mysql,postgres,redis,testing]' $(TESTED_WITH) $(3)
+	.venv/$(1)/bin/python -m pip install --quiet --disable-pip-version-check '.[api,cli,files,mysql,postgres,redis,testing]' $(TESTED_WITH) $(3)
 	.venv/$(1)/bin/python -m pip list --disable-pip-version-check | grep -iE '^(celery|django|djangorestframework|requests|urllib3) '
 endef
 
@@ -76,7 +76,7 @@ fmt: $(INSTALLED) ## Fix and format the code
 
 requirements: $(INSTALLED) ## Update the pins in requirements.txt from pyproject.toml
 	$(BIN)/python -m pip install --quiet uv
-	$(BIN)/uv pip compile pyproject.toml --extra api --extra files --extra testing --group project --group dev --upgrade \
+	$(BIN)/uv pip compile pyproject.toml --extra api --extra cli --extra files --extra testing --group project --group dev --upgrade \
 		--universal --python-version 3.11 --no-annotate --quiet \
 		--custom-compile-command "make requirements" --output-file requirements.txt
 

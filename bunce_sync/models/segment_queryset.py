@@ -102,8 +102,10 @@ class SegmentQuerySet(QuerySet["Segment"]):
             ValueError: the id cannot be Bunce's, a field is not editable, or the id belongs to a
                 row that is not of this model.
         """
-        if parse_id(bunce_id) is None or isinstance(bunce_id, int):
+        known_as = parse_id(bunce_id)
+        if known_as is None or isinstance(bunce_id, int):
             raise ValueError("bunce_id must be the id of a segment in Bunce, as text")
+        bunce_id = known_as
         if protected := fields.keys() & self.model.PROTECTED_FIELDS:
             raise ValueError(only_the_sync_writes("Segment.objects.link()", protected))
         with transaction.atomic(using=self.write_alias):

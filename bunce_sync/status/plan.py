@@ -144,7 +144,7 @@ def _rows(only: Collection[int] | None) -> Iterator[Segment]:
     if only is not None:
         rows = rows.filter(pk__in=only)
     concerned = ~Q(status=Status.SYNCED) | Segment.HAS_PROBLEM
-    wanted = rows.filter(concerned).defer("bunce_conditions", "hold").order_by("pk")
+    wanted = rows.filter(concerned).defer("bunce_conditions").order_by("pk")
     return wanted.iterator(chunk_size=CHUNK)
 
 

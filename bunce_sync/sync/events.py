@@ -13,14 +13,15 @@ from bunce_sync.choices import Status
 from bunce_sync.models import Segment
 
 #: The fields that ``announce`` reads.
-WATCHED: Final = ("status", "last_code")
+WATCHED: Final = ("status",)
 
 
 def announce(row: Segment, values: Mapping[str, Any]) -> None:
     """Send the signals that a change of a row calls for, after the commit.
 
     Args:
-        row: before the change, with the fields in ``WATCHED``.
+        row: before the change, with the fields in ``WATCHED``, and those with Bunce's content if
+            the change may be a difference.
         values: the new values of its fields, as returned by ``transitions``.
     """
     status = values.get("status", row.status)
@@ -28,10 +29,16 @@ def announce(row: Segment, values: Mapping[str, Any]) -> None:
         _send_after_commit(signals.segment_synced, row.pk)
     if status == Status.REJECTED and row.status != Status.REJECTED:
         _send_after_commit(signals.segment_rejected, row.pk)
-    if values.get("last_code") == "drift" and row.last_code != "drift":
+    if values.get("last_code") == "drift" and _shows_other_content(row, values):
         _send_after_commit(signals.segment_changed_in_bunce, row.pk)
     if values.get("bunce_duplicate_id"):
         _send_after_commit(signals.segment_duplicated, row.pk)
+
+
+def _shows_other_content(row: Segment, values: Mapping[str, Any]) -> bool:
+    """Return whether Bunce has other content than it showed before: each is announced once."""
+    names = ("bunce_name", "bunce_description")
+    return any(name in values and values[name] != getattr(row, name) for name in names)
 
 
 def _send_after_commit(signal: Signal, pk: int) -> None:

@@ -59,19 +59,19 @@ def fill(site: Site) -> None:
         last_code="conflict",
         last_error="The name has already been taken.",
     )
-    _refused(refused)
-    _found(changed)
+    _refused(site, refused)
+    _found(site, changed)
     _busy_hour(site)
     SyncState.objects.using(site.alias).update_or_create(
         pk=site.environment, defaults={"swept_at": now}
     )
 
 
-def _refused(segment: Segment) -> None:
+def _refused(site: Site, segment: Segment) -> None:
     now = timezone.now()
     body = {"name": segment.name, "description": None, "add_all_customers": False}
-    calls = ApiCall.objects.using(segment._state.db)
-    calls.create(
+    site.calls.create(
+        environment=site.environment,
         segment=segment,
         operation="create",
         path="/segments",
@@ -84,7 +84,8 @@ def _refused(segment: Segment) -> None:
         decision="absent",
         decided_at=now - timedelta(minutes=2),
     )
-    calls.create(
+    site.calls.create(
+        environment=site.environment,
         segment=segment,
         operation="create",
         path="/segments",
@@ -98,11 +99,11 @@ def _refused(segment: Segment) -> None:
     )
 
 
-def _found(segment: Segment) -> None:
+def _found(site: Site, segment: Segment) -> None:
     now = timezone.now()
-    calls = ApiCall.objects.using(segment._state.db)
     body = {"name": "Loyal customers", "description": segment.description}
-    calls.create(
+    site.calls.create(
+        environment=site.environment,
         segment=segment,
         operation="create",
         path="/segments",
@@ -116,7 +117,8 @@ def _found(segment: Segment) -> None:
         decision="adopted",
         decided_at=now - timedelta(minutes=28),
     )
-    calls.create(
+    site.calls.create(
+        environment=site.environment,
         segment=segment,
         operation="read",
         path=f"/segments/{segment.bunce_id}",
@@ -129,8 +131,9 @@ def _found(segment: Segment) -> None:
 
 def _busy_hour(site: Site) -> None:
     now, chance = timezone.now(), random.Random(7)
-    ApiCall.objects.using(site.alias).bulk_create(
+    site.calls.bulk_create(
         ApiCall(
+            environment=site.environment,
             operation="update",
             path="/segments/9da67caa",
             started_at=now - timedelta(minutes=minute),

@@ -61,7 +61,9 @@ def polls(person: Person, site: Site) -> Polls:
     """The list of a site in which nothing changes."""
     later = timezone.now() + timedelta(days=1)
     site.put("VIP", due_at=later)
-    SyncState.objects.using(site.alias).update_or_create(pk=1, defaults={"swept_at": later})
+    SyncState.objects.using(site.alias).update_or_create(
+        pk=site.environment, defaults={"swept_at": later}
+    )
     person.arrive_as_admin()
     polls = Polls(person)
     person.open_list()

@@ -9,7 +9,8 @@ from pytest_django import Settings
 
 from bunce_sync import services
 from bunce_sync.management import foreground
-from bunce_sync.models import ApiCall, ImportRun, Segment
+from bunce_sync.models import ApiCall, ImportRun, OperationState, Segment
+from bunce_sync.status.status import get_status
 from bunce_sync.sync import importer, list_scan
 from bunce_sync.sync.budget import Budget
 from bunce_sync.testing.emulator import Emulator
@@ -85,7 +86,8 @@ def test_all_segments_are_imported_and_counted(bunce: Emulator) -> None:
     bunce.add_segments(250)
     ran = run("bunce_import")
     assert ran.code == 0
-    assert "Read 250 segments, 5 pages of sandbox (127.0.0.1" in ran.out
+    assert ran.out.startswith("Read 250 segments of sandbox (127.0.0.1:")
+    assert "), 5 pages:\n" in ran.out
     assert "      250  imported\n" in ran.out
     assert Segment.objects.filter(status=Status.SYNCED).count() == 250
     again = run("bunce_import")
@@ -173,8 +175,7 @@ def test_ctrl_c_leaves_the_import_to_workers_and_it_can_be_continued(
         signal_after(patch, list_scan.Walk, "use_page", calls=3)
         ran = run("bunce_import")
     assert ran.code == 130
-    assert "segments, 3 pages of sandbox" in ran.out
-    assert "so far:" in ran.out
+    assert "), 3 pages so far:\n" in ran.out
     assert "Interrupted after the request under way." in ran.out
     assert "Continue here: `manage.py bunce_import`. Cancel: `manage.py bunce_import --cancel`."
     run_ = ImportRun.objects.get()
@@ -245,7 +246,6 @@ def test_the_import_of_a_worker_is_watched(
         scan_token="00000000-0000-0000-0000-000000000001", scan_lease_until=ago(-60)
     )
     looks: list[int] = []
-    status = foreground.get_status
 
     def look() -> Any:
         looks.append(1)
@@ -254,7 +254,7 @@ def test_the_import_of_a_worker_is_watched(
         if len(looks) == 3:
             ImportRun.objects.filter(pk=run_.pk).update(scan_token=None, scan_lease_until=None)
             assert importer.run(Budget(10)).requests
-        return status()
+        return get_status()
 
     monkeypatch.setattr(foreground, "get_status", look)
     ran = run("bunce_import")
@@ -298,8 +298,6 @@ def test_a_page_that_fails_is_read_again(bunce: Emulator) -> None:
 
 
 def test_a_list_that_fails_for_a_while_ends_it(bunce: Emulator) -> None:
-    from bunce_sync.models import OperationState
-
     OperationState.objects.create(
         operation=Operation.LIST,
         code="not_json",

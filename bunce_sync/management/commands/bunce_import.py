@@ -15,6 +15,7 @@ from bunce_sync.management.console import (
     FAILED,
     SHOWN,
     SyncCommand,
+    counted,
     named,
     number,
     quoted,
@@ -233,7 +234,8 @@ class _Turns:
 
 
 def _read(counts: Mapping[str, int], pages: int) -> str:
-    return f"Read {list_size(counts, pages)} of {describe_environment(conf.environment)}"
+    segments = counted(sum(counts.values()), "segment")
+    return f"Read {segments} of {describe_environment(conf.environment)}, {counted(pages, 'page')}"
 
 
 def _row_names(examples: list[Example]) -> dict[int, str]:
