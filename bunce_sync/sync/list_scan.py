@@ -244,11 +244,12 @@ class Walk:
 
     def begin(self) -> None:
         """Take the lease, and resume the scan or begin one."""
-        now = shared_state.now()
         free = Q(scan_lease_until__isnull=True) | Q(scan_lease_until__lte=DatabaseNow())
         free_store = self.handler.store.filter(free)
         if not free_store.update(scan_token=self.token, scan_lease_until=_lease_end()):
             return
+        # After the lease was taken: the progress may have been written a moment before.
+        now = shared_state.now()
         kept = self._mine().values_list("scan", flat=True).get()
         scan = Scan.from_json(kept) if kept else None
         first = Position(per_page=shared_state.page_size())
