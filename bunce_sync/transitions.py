@@ -651,15 +651,6 @@ def moved(*, environment: str) -> Values:
     return {"environment": environment}
 
 
-def moved_unresolved(row: Row, *, environment: str, now: Moment) -> Values:
-    """Return the values of a row without an id, of which a create may have arrived somewhere.
-
-    It stays in doubt: if the environments share an account, its list shows the segment.
-    """
-    waiting = {} if row.status == Status.IN_DOUBT else requeued(now=now)
-    return waiting | {"environment": environment}
-
-
 def moved_back(row: Row, bunce_id: str, *, environment: str, now: Moment) -> Values:
     """Return the values of a row that gets back the segment it had in an environment before.
 

@@ -248,8 +248,7 @@ class Walk:
         free_store = self.handler.store.filter(free)
         if not free_store.update(scan_token=self.token, scan_lease_until=_lease_end()):
             return
-        # After the lease was taken: the progress may have been written a moment before.
-        now = shared_state.now()
+        now = shared_state.now()  # not before: the last holder of the lease may have gone on
         kept = self._mine().values_list("scan", flat=True).get()
         scan = Scan.from_json(kept) if kept else None
         first = Position(per_page=shared_state.page_size())
