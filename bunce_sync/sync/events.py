@@ -10,6 +10,7 @@ from django.dispatch import Signal
 
 from bunce_sync import database, signals
 from bunce_sync.choices import Status
+from bunce_sync.fingerprint import LISTED_FIELDS, normalize
 from bunce_sync.models import Segment
 
 #: The fields that ``announce`` reads.
@@ -36,9 +37,13 @@ def announce(row: Segment, values: Mapping[str, Any]) -> None:
 
 
 def _shows_other_content(row: Segment, values: Mapping[str, Any]) -> bool:
-    """Return whether Bunce has other content than it showed before: each is announced once."""
-    names = ("bunce_name", "bunce_description")
-    return any(name in values and values[name] != getattr(row, name) for name in names)
+    """Return whether Bunce shows a difference that it did not show before."""
+    for name in LISTED_FIELDS:
+        before = getattr(row, f"bunce_{name}")
+        shown = values.get(f"bunce_{name}", before)
+        if shown != before and normalize(shown) != normalize(getattr(row, name) or ""):
+            return True
+    return False
 
 
 def _send_after_commit(signal: Signal, pk: int) -> None:

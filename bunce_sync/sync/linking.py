@@ -79,7 +79,7 @@ def fingerprint_waiting() -> None:
             writable = [row for row in changed if row.pk in locked]
             for row in writable:
                 row.listed_digest = row.listed_fingerprint
-            database.segments().write_sync_fields(writable, ["listed_digest"])
+            database.segments().write_sync_fields(writable, ["listed_digest"], seen=False)
 
 
 def find_waiting(digests: Collection[str]) -> dict[str, list[int]]:
