@@ -61,4 +61,4 @@ def bury_on_delete(
     rows = database.segments().filter(pk=instance.id).locked()
     for environment, *ids in rows.values_list("environment", "bunce_id", "bunce_duplicate_id"):
         if known := [one for one in ids if one is not None]:
-            linking.bury(*known, environment=environment)
+            linking.bury(dict.fromkeys(known), environment=environment)

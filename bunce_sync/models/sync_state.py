@@ -44,10 +44,11 @@ class SyncState(models.Model):
     list_page = models.JSONField(null=True)
     #: The digests of the last API keys that are known to belong to the account of this site.
     known_keys = models.JSONField(default=list)
-    #: The digest of a key that seems to belong to another account, since when, and until when no
-    #: process asks again.
+    #: The digest of a key that seems to belong to another account, or could not be checked, since
+    #: when, why it could not, and until when no process asks again.
     strange_key = models.CharField(max_length=32, default="", blank=True)
     strange_since = models.DateTimeField(null=True)
+    strange_detail = models.TextField(default="", blank=True)
     key_checked_until = models.DateTimeField(null=True)
     #: The ``started_at`` up to which the call log was pruned.
     pruned_to = models.DateTimeField(null=True)

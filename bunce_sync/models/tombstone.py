@@ -1,4 +1,4 @@
-"""What is left of deleted segments."""
+"""Segments in Bunce that have no row here on purpose."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ from bunce_sync.functions import DatabaseNow
 
 
 class Tombstone(models.Model):
-    """A segment in Bunce whose row was deleted here, so that no import brings it back."""
+    """A segment in Bunce whose row was deleted or moved away, so that no import makes another."""
 
     environment = models.CharField(_("environment"), max_length=255)
     bunce_id = models.CharField(_("Bunce id"), max_length=255)
+    #: The row, if it still exists: moved back, it gets this segment again.
+    segment_id = models.BigIntegerField(_("segment"), null=True, db_index=True)
     deleted_at = models.DateTimeField(_("deleted at"), db_default=DatabaseNow())
 
     class Meta:

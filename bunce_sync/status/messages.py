@@ -452,6 +452,17 @@ SEGMENT_ELSEWHERE: Final = MessageTemplate(
     cause=_("It was sent or found there, and this site uses %(here)s now."),
     action=_("No request is made for it. “manage.py bunce_rehome” moves segments here."),
 )
+UNCHECKED_KEY: Final = MessageTemplate(
+    summary=_("Nothing is sent: the new API key could not be checked."),
+    cause=_(
+        "The key has not been used before. Since %(since)s Bunce has not shown its list of segments"
+        " for it, so it is not known whether it belongs to this site's account."
+    ),
+    action=_(
+        "The check is repeated automatically. If the key is right and Bunce's list cannot be read:"
+        " “manage.py bunce_rehome --accept-key”."
+    ),
+)
 STRANGE_KEY: Final = MessageTemplate(
     summary=_("Nothing is sent: this key seems to belong to another account."),
     cause=_(

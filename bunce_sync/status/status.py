@@ -196,8 +196,9 @@ class SyncStatus:
         pause: of all pushes by a person, if there is one.
         holds: the ``no_push()`` blocks.
         elsewhere: how many segments belong to other environments, by environment.
-        strange_key_since: since when the key seems to belong to another account; None if it does
-            not.
+        strange_key_since: since when the key seems to belong to another account or cannot be
+            checked; None if it is in order.
+        strange_key_detail: why it cannot be checked; empty if the account is the problem.
         imported: the open import, or else the last one.
         changed_in_bunce: how many segments were changed in Bunce and not settled since.
     """
@@ -218,6 +219,7 @@ class SyncStatus:
     holds: tuple[BlockHold, ...] = ()
     elsewhere: Mapping[str, int] = field(default_factory=dict)
     strange_key_since: datetime | None = None
+    strange_key_detail: str = ""
     imported: ImportStatus | None = None
     changed_in_bunce: int = 0
 
@@ -245,6 +247,7 @@ def get_status() -> SyncStatus:
         holds=holds,
         elsewhere=count_elsewhere(),
         strange_key_since=_strange_key_since(state),
+        strange_key_detail=state.strange_detail,
         imported=_last_import(),
         changed_in_bunce=count_changed_in_bunce(),
     )

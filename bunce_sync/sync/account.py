@@ -17,9 +17,9 @@ from bunce_sync import database
 from bunce_sync.choices import Operation
 from bunce_sync.client import Page, Position, RemoteSegment, RequestRecord
 from bunce_sync.conf import conf
-from bunce_sync.exceptions import NotFound
 from bunce_sync.functions import DatabaseNow
 from bunce_sync.models import Segment
+from bunce_sync.results import Result
 from bunce_sync.sync import shared_state
 from bunce_sync.sync.attempt import Attempt, client
 from bunce_sync.sync.budget import Budget
@@ -30,6 +30,10 @@ logger = logging.getLogger(__name__)
 
 #: Seconds between two checks of a key that seems to belong to another account.
 PAUSE: Final = 60.0
+#: Seconds that a check may take.
+CHECK_SECONDS: Final = 30.0
+#: Seconds after which a check is repeated that Bunce did not answer.
+RETRY: Final = 10.0
 #: Segments that are read by their ids; one or two may have been removed in Bunce.
 CANDIDATES: Final = 3
 #: Pages of the list that are read when no single segment is found.
@@ -97,16 +101,19 @@ def is_known(budget: Budget) -> bool:
     if not database.sync_state().filter(free).update(key_checked_until=until):
         return False
     try:
-        found = _account_has_ours(budget)
+        # Of its own: these requests are no part of the work that waits for them.
+        found = _account_has_ours(Budget(CHECK_SECONDS, wait_seconds=budget.wait_left))
     except NoPermit:
         found = None
-    if found is None:  # Bunce did not say: ask again soon
-        database.sync_state().update(key_checked_until=None)
-        return False
     if found:
         shared_state.accept_key()
         return True
-    _note_strange_key()
+    if found is None:  # Bunce did not say, so ask again soon
+        soon = DatabaseNow() + timedelta(seconds=RETRY)
+        database.sync_state().update(key_checked_until=soon)
+    else:
+        logger.error("The API key seems to belong to another Bunce account; nothing is sent")
+        _note(detail="")
     return False
 
 
@@ -119,18 +126,22 @@ def _account_has_ours(budget: Budget) -> bool | None:
     known = database.segments().filter(environment=conf.environment, bunce_id__isnull=False)
     for segment in known.order_by("-pk").only("bunce_id")[:CANDIDATES]:
         result = ReadKnown(segment).run(budget)
-        if result is None or (not result.succeeded and result.code != NotFound.code):
+        if result is None or _says_nothing(result):
             return None
         if result.succeeded:
             return True
-    # Bunce's pages do not document the read of a single segment, so the list decides.
+    # Bunce's pages do not document the read of a single segment, so the list decides, whatever
+    # the response to it was.
     position: Position | None = Position(per_page=shared_state.page_size())
     for _ in range(PAGES):
         if position is None:
             return False
         attempt = ListKnown(position)
         result = attempt.run(budget)
-        if result is None or attempt.value is None or not result.succeeded:
+        if result is None or _says_nothing(result):
+            return None
+        if attempt.value is None or not result.succeeded:
+            _note(detail=result.detail or result.code)
             return None
         if known.filter(bunce_id__in=[one.id for one in attempt.value.segments]).exists():
             return True
@@ -138,9 +149,19 @@ def _account_has_ours(budget: Budget) -> bool | None:
     return False
 
 
-def _note_strange_key() -> None:
+def _says_nothing(result: Result) -> bool:
+    """Return whether a result says nothing about the account, and is shown elsewhere."""
+    return result.concerns_all or (result.http_status is None and not result.succeeded)
+
+
+def _note(*, detail: str) -> None:
+    """Store that the key is not accepted.
+
+    Args:
+        detail: why it could not be checked; empty if it seems to belong to another account.
+    """
     digest = conf.key_digest
-    logger.error("The API key seems to belong to another Bunce account; nothing is sent with it")
     states = database.sync_state()
     if not states.filter(strange_key=digest).exists():
         states.update(strange_key=digest, strange_since=DatabaseNow())
+    states.update(strange_detail=detail)

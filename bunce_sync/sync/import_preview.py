@@ -1,4 +1,4 @@
-"""What an import would do, found out by reading Bunce's list and writing nothing."""
+"""What an import would do, by reading Bunce's list and changing nothing that people see."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from datetime import datetime
 
 from bunce_sync.client import RemoteSegment
 from bunce_sync.models import ApiCall, Segment, SegmentQuerySet
-from bunce_sync.sync import account, shared_state
+from bunce_sync.sync import account, linking, shared_state
 from bunce_sync.sync.budget import Budget
 from bunce_sync.sync.importer import COUNTS, Acts, ImportPage, use_page
 from bunce_sync.sync.list_scan import Reading
@@ -138,6 +138,8 @@ class ImportPreview:
         """
         if self.ended or not account.is_known(budget):
             return False
+        if self.adopt and not self.pages:
+            linking.fingerprint_waiting()
         read = self._reading.read_page(budget)
         if read is None:
             return False

@@ -117,19 +117,18 @@ class Acts:
         """
         with _atomic():
             # Once more and locked, since a push may have changed them.
-            locked: list[Segment] = []
-            names: set[str] = set()
+            groups: dict[frozenset[str], list[Segment]] = {}
             for row in _to_compare(rows.filter(pk__in=keys).lock_available(), page):
                 remote = page.remotes[row.bunce_id or ""]
                 values = _changes(row, remote, page)
                 page.done(remote, "changed" if values else "unchanged")
                 if values:
                     events.announce(row, values)
-                    locked.append(row)
-                    names |= values.keys()
-                    for name, value in values.items():
-                        setattr(row, name, value)
-            database.segments().write_sync_fields(locked, names)
+                    groups.setdefault(frozenset(values), []).append(row)
+                    row.set_stored(**values)
+            # Rows in which the same fields change; other fields are not loaded.
+            for names, changed in groups.items():
+                database.segments().write_sync_fields(changed, names)
 
     def link_late(self, call: ApiCall, remote: RemoteSegment) -> bool:
         """Link the row of a create that was judged absent to its segment."""
@@ -238,7 +237,11 @@ def run(budget: Budget) -> Progress:
         ConfigurationError: the key is missing or a setting cannot be used.
     """
     current = open_run()
-    return list_scan.run(Import(current), budget) if current else Progress()
+    if current is None:
+        return Progress()
+    if current.adopt and not current.pages:
+        linking.fingerprint_waiting()
+    return list_scan.run(Import(current), budget)
 
 
 def workers_needed(permits: int) -> int:
@@ -336,10 +339,11 @@ def _set_aside(page: ImportPage, *, include_deleted: bool) -> None:
     second = database.segments().filter(bunce_duplicate_id__in=[*page.remotes]).order_by()
     for bunce_id in {*second.values_list("bunce_duplicate_id", flat=True)}:
         page.done(page.remotes[str(bunce_id)], "duplicates")
-    if include_deleted or not page.remotes:
-        return
-    for bunce_id in linking.buried(page.remotes):
-        page.done(page.remotes[bunce_id], "deleted")
+    for bunce_id, pk in linking.buried(page.remotes).items():
+        if pk is not None:
+            page.done(page.remotes[bunce_id], "elsewhere")
+        elif not include_deleted:
+            page.done(page.remotes[bunce_id], "deleted")
 
 
 def _leave_to_creates(
@@ -350,10 +354,15 @@ def _leave_to_creates(
     if not fitting:
         return
     keys = {call.segment_id or 0 for call in fitting}
-    owners = dict(database.segments().filter(pk__in=keys).values_list("pk", "bunce_id"))
+    rows = database.segments().filter(pk__in=keys)
+    owners = dict(rows.here().values_list("pk", "bunce_id"))
+    moved = {*rows.elsewhere().values_list("pk", flat=True)}
     for bunce_id, calls in creates.items():
         remote = page.remotes.get(bunce_id)
         if remote is None:
+            continue
+        if any(call.segment_id in moved for call in calls):
+            page.done(remote, "elsewhere")
             continue
         unlinked = [call for call in calls if owners.get(call.segment_id or 0, "") is None]
         if not unlinked:
@@ -385,11 +394,13 @@ def _note_duplicate(pk: int | None, remote: RemoteSegment) -> None:
 
 def _adopt(page: ImportPage) -> None:
     """Link rows that wait to be created to segments of the page with the same content."""
-    fresh = [(remote, transitions.own_content(remote)) for remote in page.remotes.values()]
-    names = {listed_fingerprint(**own): own["name"] for _remote, own in fresh}
-    waiting = linking.find_waiting(names) if names else {}
-    for remote, own in fresh:
-        digest = listed_fingerprint(**own)
+    digests = {
+        remote.id: listed_fingerprint(**transitions.own_content(remote))
+        for remote in page.remotes.values()
+    }
+    waiting = linking.find_waiting({*digests.values()})
+    for bunce_id, digest in digests.items():
+        remote = page.remotes[bunce_id]
         for pk in waiting.get(digest, ()):
             if page.acts.link_waiting(pk, digest, remote):
                 waiting[digest].remove(pk)
@@ -400,14 +411,13 @@ def _adopt(page: ImportPage) -> None:
 def _adopt_imported(page: ImportPage) -> None:
     """Let rows that wait to be created take over from untouched rows of earlier imports."""
     imported = linking.untouched_imports().filter(bunce_id__in=[*page.decided])
-    rows = {row.pk: row for row in imported.only(*Segment.UPDATE_FIELDS, "bunce_id")}
-    names = {row.listed_fingerprint: row.name for row in rows.values()}
-    waiting = linking.find_waiting(names) if names else {}
-    for row in rows.values():
-        for pk in waiting.get(row.listed_fingerprint, ()):
+    rows = list(imported.only("bunce_id", "listed_digest"))
+    waiting = linking.find_waiting({row.listed_digest for row in rows})
+    for row in rows:
+        for pk in waiting.get(row.listed_digest, ()):
             if page.acts.take_over(pk, row):
                 page.decided[row.bunce_id or ""] = "adopted"
-                waiting[row.listed_fingerprint].remove(pk)
+                waiting[row.listed_digest].remove(pk)
                 break
 
 

@@ -185,7 +185,7 @@ class Push(Attempt[RemoteSegment]):
         current = self.current
         if current is None:
             if result.segment is not None:
-                linking.bury(result.segment.id, environment=self.claim.environment)
+                linking.bury({result.segment.id: None}, environment=self.claim.environment)
             logger.warning(
                 "Segment %s was deleted while it was being sent: %s",
                 self.row.pk,
@@ -195,11 +195,9 @@ class Push(Attempt[RemoteSegment]):
         claim = self.claim
         if self._is_given_up(current):
             logger.warning("Segment %s gave up what this late response is about", current.pk)
-            database.calls().filter(pk=self.call.pk).update(
-                environment=self.claim.environment,
-                decision=Decision.RELEASED,
-                decided_at=DatabaseNow(),
-            )
+            if result.segment is not None and result.segment.id != current.bunce_id:
+                ids = {result.segment.id: current.pk}
+                linking.bury(ids, environment=self.claim.environment)
             return result
         if result.outcome == Outcome.REJECTED and claim.creates:
             claim = replace(claim, has_unresolved_create=self._has_unresolved_create())

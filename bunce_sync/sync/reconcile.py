@@ -225,7 +225,7 @@ def _considered(scan: Scan) -> SegmentQuerySet:
 
 def _doubtful_calls(segment_ids: Iterable[int]) -> QuerySet[ApiCall]:
     """Return the creates of unknown outcome that are unresolved."""
-    return database.calls().filter(
+    return database.calls_here().filter(
         segment_id__in=segment_ids,
         operation=Operation.CREATE,
         outcome__in=UNRESOLVED,

@@ -41,7 +41,8 @@ class Verdict(StrEnum):
 
     FOUND: its segment is in the list, so only its environment changes.
     BACK: it gets back the segment it had here before.
-    UNRESOLVED: a create may have arrived; the list is searched for it as for any other in doubt.
+    UNRESOLVED: a create may have arrived, here or where the row belonged; the list is searched for
+        it as for any other in doubt.
     ANEW: it gives up its Bunce id and is created here.
     SENDING: another process is sending it right now, so it is left.
     """
@@ -154,19 +155,11 @@ class Rehome:
         return any(pk not in self._found for pk in keys)
 
     def _former_ids(self) -> dict[str, int]:
-        """Return the keys of rows by the ids that creates in this environment gave them before."""
-        former: dict[str, int] = {}
-        rows = database.segments().filter(environment__in=self.elsewhere).order_by("pk")
-        keys = rows.values_list("pk", flat=True).iterator(chunk_size=BATCH)
-        for some in _batches(keys, BATCH):
-            calls = database.calls_here().filter(segment_id__in=some, operation=Operation.CREATE)
-            confirmed = calls.exclude(bunce_id="").order_by("pk")
-            former |= {
-                bunce_id: pk
-                for bunce_id, pk in confirmed.values_list("bunce_id", "segment_id")
-                if pk is not None
-            }
-        return former
+        """Return the keys of rows by the ids of the segments they had here before."""
+        left = database.tombstones().filter(environment=self.here, segment_id__isnull=False)
+        rows = database.segments().filter(environment__in=self.elsewhere)
+        left = left.filter(segment_id__in=rows.values("pk"))
+        return {bunce_id: pk for bunce_id, pk in left.values_list("bunce_id", "segment_id") if pk}
 
     # The rows
 
@@ -214,7 +207,12 @@ class Rehome:
         return (
             database.segments()
             .filter(chosen)
-            .annotate(unresolved=Exists(_unresolved_creates(OuterRef("pk"))))
+            .annotate(
+                unresolved=Exists(_unresolved_creates(OuterRef("pk"))),
+                unresolved_here=Exists(
+                    _unresolved_creates(OuterRef("pk")).filter(environment=self.here, decision="")
+                ),
+            )
         )
 
     def _verdict(self, row: Any) -> Verdict | None:
@@ -228,7 +226,8 @@ class Rehome:
             return Verdict.FOUND
         if row.pk in self._back:
             return Verdict.BACK
-        if row.status == Status.IN_DOUBT or (row.bunce_id is None and row.unresolved):
+        doubtful = row.status == Status.IN_DOUBT or (row.bunce_id is None and row.unresolved)
+        if doubtful or row.unresolved_here:
             return Verdict.UNRESOLVED
         return Verdict.ANEW
 
@@ -241,19 +240,22 @@ class Rehome:
                 verdict = self._verdict(row)
                 if verdict is None:
                     continue
-                if verdict == Verdict.BACK and not self._give_back(row):
+                if verdict == Verdict.BACK and not self._is_free(self._back[row.pk], row.pk):
                     verdict = Verdict.ANEW
-                if verdict == Verdict.UNRESOLVED:
-                    _write(
-                        [row.pk],
-                        transitions.moved_unresolved(row, environment=self.here, now=now),
-                    )
                 moved[verdict].append(row.pk)
+                if verdict in (Verdict.BACK, Verdict.UNRESOLVED, Verdict.ANEW):
+                    self._leave(row)
+                if verdict == Verdict.BACK:
+                    self._give_back(row)
+                if verdict == Verdict.UNRESOLVED:
+                    self._doubt_here(row)
+            self._take_along(moved[Verdict.FOUND])
             _write(moved[Verdict.FOUND], transitions.moved(environment=self.here))
-            unresolved = _unresolved_creates(moved[Verdict.UNRESOLVED])
-            unresolved.update(environment=self.here)
-            linking.release(moved[Verdict.ANEW])
-            _write(moved[Verdict.ANEW], transitions.created_again(now=now))
+            if self.this_account:
+                linking.release(moved[Verdict.ANEW])
+            anew = transitions.created_again(now=now)
+            # Not "": a late response from where the row was must not link it.
+            _write(moved[Verdict.ANEW], anew | {"environment": self.here})
         counts = Counter({verdict: len(pks) for verdict, pks in moved.items() if pks})
         logger.info(
             "Segments moved to %s: %s",
@@ -274,23 +276,63 @@ class Rehome:
         rows = self._rows().filter(pk__in=held).only(*DECIDING, *Segment.UPDATE_FIELDS)
         return list(rows.order_by("pk"))
 
-    def _give_back(self, row: Segment) -> bool:
-        """Link a row to the segment it had here before, unless another row has it."""
+    def _leave(self, row: Segment) -> None:
+        """Note which segments the row leaves behind: moved back, it gets its own again."""
+        ids: dict[str, int | None] = {}
+        if row.bunce_duplicate_id is not None:
+            ids[row.bunce_duplicate_id] = None
+        if row.bunce_id is not None:
+            ids[row.bunce_id] = None if row.environment in ("", self.here) else row.pk
+        linking.bury(ids, environment=row.environment or self.here)
+
+    def _is_free(self, bunce_id: str, pk: int) -> bool:
+        """Return whether no row has a segment, after imported rows have given way."""
+        if not database.segments().filter(bunce_id=bunce_id).exists():
+            return True
+        return linking.give_way(bunce_id, to=pk)
+
+    def _give_back(self, row: Segment) -> None:
+        """Link a row to the segment it had here before."""
         bunce_id = self._back[row.pk]
-        if database.segments().filter(bunce_id=bunce_id).exists():
-            return False
-        linking.release([row.pk])
-        _write(
-            [row.pk],
-            transitions.moved_back(row, bunce_id, environment=self.here, now=DatabaseNow()),
-        )
-        calls = database.calls_here().filter(segment_id=row.pk, operation=Operation.CREATE)
-        calls.filter(bunce_id=bunce_id).update(decision="", decided_at=None)
-        return True
+        values = transitions.moved_back(row, bunce_id, environment=self.here, now=DatabaseNow())
+        _write([row.pk], values)
+        database.tombstones().filter(bunce_id=bunce_id, environment=self.here).delete()
+
+    def _doubt_here(self, row: Any) -> None:
+        """Have the list searched for a create of the row that may have arrived.
+
+        A create that was made elsewhere is in doubt in both environments: they may share an
+        account, such as behind another host name.
+        """
+        creates = _unresolved_creates([row.pk]).order_by("-pk")
+        call = creates.filter(environment=self.here, decision="").first() or creates.first()
+        now = DatabaseNow()
+        values: dict[str, Any] = {}
+        if call is not None and call.body:
+            lost = transitions.after_lost_create(
+                row, call.body, sent_at=call.started_at, due_at=now
+            )
+            values = transitions.created_again(now=now) | lost
+        elif row.status != Status.IN_DOUBT:
+            values = transitions.created_again(now=now)
+        _write([row.pk], values | {"environment": self.here})
+        if call is not None and call.environment != self.here:
+            call.pk, call.environment, call.decision, call.decided_at = None, self.here, "", None
+            call.outcome = Outcome.UNKNOWN
+            call.save(using=database.alias(), force_insert=True)
+
+    def _take_along(self, keys: list[int]) -> None:
+        """Let the creates of segments that are in the list of this environment count here."""
+        ids = database.segments().filter(pk__in=keys).values_list("bunce_id", flat=True)
+        creates = database.calls().filter(segment_id__in=keys, operation=Operation.CREATE)
+        creates.filter(bunce_id__in=[*ids]).update(environment=self.here)
 
 
 #: The columns by which it is decided.
-DECIDING: Final = ("environment", "status", "bunce_id", "sent_digest", "listed_digest", "attempts")
+DECIDING: Final = (
+    *("environment", "status", "bunce_id", "bunce_duplicate_id"),
+    *("sent_digest", "listed_digest", "attempts"),
+)
 
 
 def _unresolved_creates(rows: Any) -> QuerySet[ApiCall]:

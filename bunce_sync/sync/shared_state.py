@@ -73,6 +73,7 @@ def accept_key() -> None:
         known_keys=[*others, digest][-KNOWN_KEYS:],
         strange_key="",
         strange_since=None,
+        strange_detail="",
         key_checked_until=None,
     )
 

@@ -10,7 +10,7 @@ from bunce_sync.choices import Outcome
 from bunce_sync.client import Page
 from bunce_sync.results import Result
 from bunce_sync.sync import reconcile
-from bunce_sync.sync.list_scan import Scan, Walk
+from bunce_sync.sync.list_scan import PageHandler, Scan, Walk
 from bunce_sync.sync.push import Push
 from tests.model.bunce_model import FORBIDDEN, Request
 from tests.model.virtual_time import START
@@ -88,7 +88,7 @@ class MortalReconciliation(reconcile.Reconciliation):
 
 
 class Scanner:
-    """A process that reads Bunce's list.
+    """A process that reads Bunce's list, for reconciliation or for an import.
 
     Attributes:
         walk: the walk of the app itself.
@@ -96,8 +96,8 @@ class Scanner:
         asked_at: when it was requested.
     """
 
-    def __init__(self) -> None:
-        self.handler = MortalReconciliation()
+    def __init__(self, handler: PageHandler | None = None) -> None:
+        self.handler = handler or MortalReconciliation()
         self.walk = Walk(self.handler)
         self.page: Page | None = None
         self.asked_at = START

@@ -201,6 +201,8 @@ class Protocol(World):
         """Let Bunce act on a request, or fail to."""
         open_ones = [one for one in self.bunce.requests if one.fate == "open"]
         request = pick(data, open_ones)
+        if how is None and not self.may_act(request):
+            how = UNHEARD
         if how is None:
             self.bunce.act(request, self.time.now)
         else:
@@ -214,6 +216,8 @@ class Protocol(World):
         worker = pick(data, waiting)
         answer = worker.request.answer if worker.request else None
         updated = answer is not None and answer.segment and not worker.attempt.claim.creates
+        if self.must_be_recorded(worker):
+            lost = None
         if lost == NO_CONTENT and not updated:
             lost = None
         worker.result = lost or answer or UNHEARD
@@ -239,6 +243,8 @@ class Protocol(World):
         self.workers.remove(worker)
         request = self._send(worker)
         worker.result = UNHEARD
+        if fate in ("lost", "late") and not self.may_be_lost(request):
+            fate = "done"
         if fate in ("done", "lost"):
             self.bunce.act(request, self.time.now)
         elif fate != "late":  # if late it stays open: Bunce may act after the worker has given up
@@ -247,11 +253,12 @@ class Protocol(World):
             worker.result = request.answer
         self._record(worker)
 
-    @precondition(lambda self: self.workers)
+    @precondition(lambda self: any(not self.must_be_recorded(one) for one in self.workers))
     @rule(data=st.data())
     def die(self, data: st.DataObject) -> None:
         """Kill a worker between any two steps."""
-        self.workers.remove(pick(data, self.workers))
+        mortal = [one for one in self.workers if not self.must_be_recorded(one)]
+        self.workers.remove(pick(data, mortal))
 
     # Sweep and reconciliation
 
@@ -312,7 +319,8 @@ class Protocol(World):
 
     @rule(seconds=st.sampled_from([0.4, 2.0, LEASE + 1, GRACE + 1]))
     def wait(self, seconds: float) -> None:
-        self.time.advance(seconds)
+        if seconds < self.longest_wait():
+            self.time.advance(seconds)
 
     @invariant()
     def decide(self) -> None:

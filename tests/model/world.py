@@ -1,5 +1,6 @@
 """The steps of the model, made with the functions that run in production."""
 
+import math
 from contextlib import ExitStack
 from datetime import timedelta
 from unittest.mock import patch
@@ -79,6 +80,24 @@ class World(RuleBasedStateMachine):
         """Note the content that a row has now."""
         self.contents[pk].add(Segment.objects.get(pk=pk).listed_fingerprint)
 
+    # What an identifiable create permits
+
+    def may_act(self, request: Request) -> bool:
+        """Return whether Bunce may act on a request now."""
+        return True
+
+    def may_be_lost(self, request: Request) -> bool:
+        """Return whether the response to a request may be lost."""
+        return True
+
+    def must_be_recorded(self, worker: Worker) -> bool:
+        """Return whether a worker must live until it has recorded its result."""
+        return False
+
+    def longest_wait(self) -> float:
+        """Return before how many seconds something else must happen."""
+        return math.inf
+
     def _reserve(self, row: Segment) -> Worker | None:
         attempt = Push(row)
         try:
@@ -93,9 +112,10 @@ class World(RuleBasedStateMachine):
     def _send(self, worker: Worker) -> Request:
         claim = worker.attempt.claim
         worker.request = self.bunce.receive(claim, self.time.now, timedelta(seconds=GRACE - 1))
-        kin = self._interchangeable(claim.segment_id)
-        alive = [one for pk in kin for one in self.bunce.alive(pk)]
-        assert len(alive) <= len(kin), f"one create too many for rows {kin}: {alive}"
+        if claim.creates:
+            kin = self._interchangeable(claim.segment_id)
+            alive = [one for pk in kin for one in self.bunce.alive(pk)]
+            assert len(alive) <= len(kin), f"one create too many for rows {kin}: {alive}"
         return worker.request
 
     def _interchangeable(self, pk: int) -> set[int]:
