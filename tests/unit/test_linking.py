@@ -13,7 +13,7 @@ from django.test.utils import CaptureQueriesContext
 from bunce_sync import services
 from bunce_sync.models import ImportRun, Segment
 from bunce_sync.status.plan import Kind, make_plan
-from bunce_sync.sync import importer, push
+from bunce_sync.sync import importer, push, shared_state
 from bunce_sync.sync.budget import Budget
 from bunce_sync.testing.emulator import Emulator
 from bunce_sync.testing.local_bunce import LocalBunce
@@ -159,6 +159,9 @@ def test_a_linked_row_that_bunce_does_not_show_needs_attention(
     """Bunce refuses to read an id that is no UUID, and does not find one that it never gave."""
     if reads_before:
         linked(bunce.add_segment("Read before").id, "Read before")
+    else:
+        shared_state.read()
+        shared_state.accept_key()
     row = linked(bunce_id)
     assert (row.status, row.last_code) == (Status.REJECTED, "not_found")
     assert make_plan(now=now(), limit=5).counts[Kind.ATTENTION] == 1
