@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 from collections.abc import Callable
 from typing import Any
@@ -64,7 +65,7 @@ def test_it_shows_how_the_sync_stands(bunce: Emulator) -> None:
     assert "Due now    1 to send, 1 import to run" in lines
     assert "Requests   2 in the last 60 s, limit 500" in lines
     assert "           last hour: 1 accepted, 1 rejected, 0 failed" in lines
-    assert "Sweep      0 s ago by a worker" in lines
+    assert any(re.fullmatch(r"Sweep {6}\d+ s ago by a worker", line) for line in lines)
     [imported] = [line for line in lines if line.startswith("Import")]
     assert "open, requested at" in imported
     assert "by ada; 0 pages: no segment yet" in imported
@@ -118,7 +119,7 @@ def test_for_machines_it_has_the_shape_of_the_rest_api(bunce: Emulator) -> None:
     assert {name: shape(printed[name]) for name in ("counts", "due", "usage", "hour")} == {
         name: shape(answered[name]) for name in ("counts", "due", "usage", "hour")
     }
-    for name in ("counts", "due", "usage", "rate_limiter", "hour", "operations"):
+    for name in ("counts", "due", "usage", "rate_limiter", "operations"):
         assert printed[name] == answered[name]
     assert answered.keys() <= printed.keys()
     assert printed["pause"]["reason"] == "moving house"
