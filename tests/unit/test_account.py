@@ -1,4 +1,4 @@
-"""The check of a key that was never used before: what decides, and what is shown if nothing does."""
+"""The check of a key that was never used before: what decides, and what is shown otherwise."""
 
 from __future__ import annotations
 
