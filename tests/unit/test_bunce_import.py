@@ -149,12 +149,13 @@ def test_a_dry_run_tells_that_imported_rows_would_be_taken_over(bunce: Emulator)
     assert Segment.objects.get().pk == row.pk
 
 
-def test_a_waiting_row_is_promised_to_one_segment_only(bunce: Emulator) -> None:
-    bunce.add_segment("VIP")
-    bunce.add_segment("VIP")
+def test_a_waiting_row_is_promised_to_one_segment_only(bunce: Emulator, settings: Settings) -> None:
+    configure(settings, PAGE_SIZE=10)
+    for name in ("VIP", *(f"Other {n}" for n in range(10)), "VIP"):  # on two pages
+        bunce.add_segment(name)
     make("VIP")
     preview = run("bunce_import", "--dry-run", "--adopt", "--json").json
-    assert (preview["counts"]["adopted"], preview["counts"]["imported"]) == (1, 1)
+    assert (preview["counts"]["adopted"], preview["counts"]["imported"]) == (1, 11)
     assert run("bunce_import", "--adopt", "--json").json["counts"] == preview["counts"]
 
 

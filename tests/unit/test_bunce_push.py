@@ -295,9 +295,15 @@ def test_a_segment_that_a_worker_is_sending_is_waited_for(
     assert len(bunce.segments) == 1
 
 
-def test_a_segment_that_a_dead_worker_left_is_freed(bunce: Emulator) -> None:
+@pytest.mark.parametrize("ended", [1, -0.5])
+def test_a_segment_that_a_dead_worker_left_is_freed(bunce: Emulator, ended: float) -> None:
     row = make(
-        "A", status=Status.SENDING, bunce_id="a1", lease_until=ago(1), settled={}, due_at=ago(60)
+        *("A", None),
+        status=Status.SENDING,
+        bunce_id="a1",
+        lease_until=ago(ended),
+        settled={},
+        due_at=ago(60),
     )
     ran = run("bunce_push", row.pk)
     assert "Refused by Bunce: 1 segment" in ran.out
