@@ -30,7 +30,7 @@ def announce(row: Segment, values: Mapping[str, Any]) -> None:
         _send_after_commit(signals.segment_synced, row.pk)
     if status == Status.REJECTED and row.status != Status.REJECTED:
         _send_after_commit(signals.segment_rejected, row.pk)
-    if values.get("last_code") == "drift" and _shows_other_content(row, values):
+    if _shows_other_content(row, values):
         _send_after_commit(signals.segment_changed_in_bunce, row.pk)
     if values.get("bunce_duplicate_id"):
         _send_after_commit(signals.segment_duplicated, row.pk)
@@ -38,9 +38,14 @@ def announce(row: Segment, values: Mapping[str, Any]) -> None:
 
 def _shows_other_content(row: Segment, values: Mapping[str, Any]) -> bool:
     """Return whether Bunce shows a difference that it did not show before."""
-    for name in LISTED_FIELDS:
-        before = getattr(row, f"bunce_{name}")
-        shown = values.get(f"bunce_{name}", before)
+    read = [name for name in LISTED_FIELDS if f"bunce_{name}" in values]
+    # An import that finds another difference than the one before does not change the code.
+    if not read or values.get("last_code", "drift") != "drift":
+        return False
+    if "last_code" not in values and row.last_code != "drift":
+        return False
+    for name in read:
+        before, shown = getattr(row, f"bunce_{name}"), values[f"bunce_{name}"]
         if shown != before and normalize(shown) != normalize(getattr(row, name) or ""):
             return True
     return False

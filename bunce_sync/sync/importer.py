@@ -13,7 +13,7 @@ no harm. Of each segment on a page:
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -137,6 +137,10 @@ class Acts:
     def note_duplicate(self, pk: int | None, remote: RemoteSegment) -> None:
         """Show a segment with the row whose repeated create made it."""
         _note_duplicate(pk, remote)
+
+    def find_waiting(self, fingerprints: Collection[str]) -> dict[str, list[int]]:
+        """Return the keys of rows that wait to be created by their fingerprints."""
+        return linking.find_waiting(fingerprints)
 
     def link_waiting(self, pk: int, fingerprint: str, remote: RemoteSegment) -> bool:
         """Link a row that waits to be created to a segment with the same content."""
@@ -398,7 +402,7 @@ def _adopt(page: ImportPage) -> None:
         remote.id: listed_fingerprint(**transitions.own_content(remote))
         for remote in page.remotes.values()
     }
-    waiting = linking.find_waiting({*digests.values()})
+    waiting = page.acts.find_waiting({*digests.values()})
     for bunce_id, digest in digests.items():
         remote = page.remotes[bunce_id]
         for pk in waiting.get(digest, ()):
@@ -412,7 +416,7 @@ def _adopt_imported(page: ImportPage) -> None:
     """Let rows that wait to be created take over from untouched rows of earlier imports."""
     imported = linking.untouched_imports().filter(bunce_id__in=[*page.decided])
     rows = list(imported.only("bunce_id", "listed_digest"))
-    waiting = linking.find_waiting({row.listed_digest for row in rows})
+    waiting = page.acts.find_waiting({row.listed_digest for row in rows})
     for row in rows:
         for pk in waiting.get(row.listed_digest, ()):
             if page.acts.take_over(pk, row):
