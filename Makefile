@@ -48,7 +48,7 @@ bench: $(INSTALLED) ## Run the benchmarks (half an hour); BENCH selects one, wit
 
 screenshots: ## Update the screenshots in docs/images, with the newest versions
 	$(call install,newest,$(NEWEST_PYTHON),$(NEWEST))
-	SCREENSHOTS=1 .venv/newest/bin/python -m pytest tests/browser/test_looks.py -k pictures
+	SCREENSHOTS=1 .venv/newest/bin/python -m pytest tests/browser -k picture
 
 versions: ## Run the unit tests on the oldest and the newest versions; OLDEST_PYTHON, NEWEST_PYTHON
 	$(call install,oldest,$(OLDEST_PYTHON),$(OLDEST))

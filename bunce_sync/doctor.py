@@ -34,6 +34,7 @@ from bunce_sync.routing import (
     unimported_module,
 )
 from bunce_sync.status.presenters import (
+    describe_key,
     describe_operation,
     describe_problem,
     describe_rate_limiter,
@@ -478,6 +479,8 @@ def _state(status: SyncStatus) -> Iterator[Finding]:
         message = describe_operation(paused, status)
         level = "fail" if message.urgent else "warn"
         yield Finding("limiter", level, f"{message.summary} {message.cause}", message.action)
+    if key := describe_key(status):
+        yield Finding("key", "fail", f"{key.summary} {key.cause}", key.action)
     for message in held_back(status):
         yield Finding("pushes", "warn", f"{message.summary} {message.cause}", message.action)
     yield from _rows(status)

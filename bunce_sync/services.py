@@ -12,11 +12,14 @@ import os
 import socket
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from contextvars import Token
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import islice
 from typing import Any, Final
 
+from asgiref.sync import sync_to_async
 from celery import Task
 from django.db import DatabaseError, connections, transaction
 from django.db.models import Q
@@ -246,13 +249,19 @@ def push_now(segments: SegmentQuerySet) -> int:
 
 
 def retry(segments: SegmentQuerySet) -> int:
-    """Make rejected segments pending.
+    """Make rejected segments pending, and read those again that Bunce did not have.
 
     Returns:
         How many rows changed.
     """
-    rows = segments.here().filter(status=Status.REJECTED)
-    return _mark(rows, transitions.requeued(now=DatabaseNow()), push_segment)
+    keys = list(segments.values_list("id", flat=True))
+    rows = database.segments().here().filter(pk__in=keys, status=Status.REJECTED)
+    # A read showed that they are gone: there is nothing to send that could show it once more.
+    gone = rows.filter(_GONE).only(*Segment.UPDATE_FIELDS, "settled")
+    unread = [row.pk for row in gone.iterator(chunk_size=BATCH_SIZE) if not row.unsettled_fields]
+    return _mark(
+        rows.exclude(pk__in=unread), transitions.requeued(now=DatabaseNow()), push_segment
+    ) + refresh(rows.filter(pk__in=unread))
 
 
 def refresh(segments: SegmentQuerySet) -> int:
@@ -370,17 +379,25 @@ def adoptable(segments: SegmentQuerySet) -> list[tuple[Segment, Segment]]:
     """
     keys = list(segments.values_list("id", flat=True))
     rows = linking.waiting().filter(pk__in=keys).order_by("pk")
-    imported: dict[str, list[Segment]] = {}
-    found = rows.without_long_fields().values_list("name", flat=True)
-    candidates = linking.untouched_imports().filter(name__in={*found})
-    for row in candidates.order_by("pk").iterator(chunk_size=500):
-        if row.is_untouched_import:
-            imported.setdefault(row.listed_fingerprint, []).append(row)
     pairs = []
-    for row in rows.iterator(chunk_size=500):
-        if same := imported.get(row.listed_fingerprint):
-            pairs.append((row, same.pop(0)))
+    used: set[int] = set()
+    for some in _batches(rows.iterator(chunk_size=BATCH_SIZE)):
+        imported: dict[str, list[Segment]] = {}
+        digests = {row.listed_fingerprint for row in some}
+        same = linking.untouched_imports().filter(listed_digest__in=digests)
+        for row in same.order_by("pk"):
+            if row.is_untouched_import and row.pk not in used:
+                imported.setdefault(row.listed_fingerprint, []).append(row)
+        for row in some:
+            if found := imported.get(row.listed_fingerprint):
+                pairs.append((row, found.pop(0)))
+                used.add(pairs[-1][1].pk)
     return pairs
+
+
+def _batches(rows: Iterator[Segment]) -> Iterator[list[Segment]]:
+    while some := list(islice(rows, BATCH_SIZE)):
+        yield some
 
 
 def adopt(pairs: Iterable[tuple[int, int]]) -> list[int]:
@@ -452,27 +469,51 @@ def resume() -> bool:
     return ended
 
 
-@contextmanager
-def no_push(reason: str = "") -> Iterator[None]:
+class no_push(AbstractContextManager[None], AbstractAsyncContextManager[None]):  # noqa: N801
     """Hold the segments that are saved inside, by any path, until the block ends.
 
-    Then workers are woken once, however many segments there are. Other segments are not affected.
-    A block inside another one belongs to that. If the process dies, its segments stay held:
-    ``bunce_status`` shows them, and ``bunce_resume --hold ID`` releases them.
+    Use it with ``with``, or with ``async with`` in a coroutine. When the block ends, workers are
+    woken once, however many segments there are. Other segments are not affected. A block inside
+    another one belongs to that. If the process dies, its segments stay held: ``bunce_status``
+    shows them, and ``bunce_resume --hold ID`` releases them.
 
     Args:
         reason: what the block is for, to be shown.
     """
-    if current_hold.get() is not None:
-        yield
-        return
-    hold = database.holds().create(reason=reason[:500], by=process_name())
-    token = current_hold.set(hold.pk)
-    try:
-        yield
-    finally:
-        current_hold.reset(token)
-        _end_block(hold)
+
+    def __init__(self, reason: str = "") -> None:
+        self._reason = reason
+        self._hold: PushHold | None = None
+        self._token: Token[int | None] | None = None
+
+    def __enter__(self) -> None:
+        if current_hold.get() is None:
+            self._begin(self._create())
+
+    def __exit__(self, *exception: object) -> None:
+        if (hold := self._end()) is not None:
+            _end_block(hold)
+
+    async def __aenter__(self) -> None:
+        if current_hold.get() is None:
+            self._begin(await sync_to_async(self._create)())
+
+    async def __aexit__(self, *exception: object) -> None:
+        if (hold := self._end()) is not None:
+            await sync_to_async(_end_block)(hold)
+
+    def _create(self) -> PushHold:
+        return database.holds().create(reason=self._reason[:500], by=process_name())
+
+    def _begin(self, hold: PushHold) -> None:
+        self._hold, self._token = hold, current_hold.set(hold.pk)
+
+    def _end(self) -> PushHold | None:
+        hold, self._hold = self._hold, None
+        if self._token is not None:
+            current_hold.reset(self._token)
+            self._token = None
+        return hold
 
 
 def _end_block(hold: PushHold) -> None:

@@ -18,6 +18,7 @@ from django.db.models.expressions import Combinable
 
 from bunce_sync.choices import Operation, Outcome, Status
 from bunce_sync.client import RemoteSegment
+from bunce_sync.exceptions import NotFound
 from bunce_sync.fingerprint import LISTED_FIELDS, field_digest, listed_fingerprint
 from bunce_sync.local_form import local_description, local_name
 from bunce_sync.results import (
@@ -428,6 +429,7 @@ def after_refresh(
     now: Moment,
     reads_work: bool = True,
     outdated: bool = False,
+    unread: bool = False,
 ) -> Values:
     """Return the values of a row after its segment was read from Bunce.
 
@@ -441,6 +443,7 @@ def after_refresh(
         reads_work: single segments were read before, so that a 404 is about this one. Bunce's
             pages do not document the call.
         outdated: the row was written since the read began, which may have seen what was before.
+        unread: nothing has ever shown that Bunce has the segment: code linked the row to it.
     """
     if outdated or row.status == Status.SENDING:
         return {}  # the request stays, so the segment is read once more
@@ -450,10 +453,11 @@ def after_refresh(
         return done | confirmed_values(remote) | _compare(row, remote, now=now)
     if result.shared:
         return {}  # other rows get the same response: the request stays until reads work again
-    if result.code == "not_found" and at_rest and reads_work:
+    refused = unread and result.outcome == Outcome.REJECTED
+    if at_rest and (refused or (result.code == "not_found" and reads_work)):
         return done | {
             "status": Status.REJECTED,
-            "last_code": result.code,
+            "last_code": NotFound.code,
             "last_error": result.detail,
         }
     if result.concerns_all or (result.http_status is None and result.code != "internal"):

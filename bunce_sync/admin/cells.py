@@ -91,7 +91,9 @@ def badge(
         kind = segment.environment.partition(" ")[2]
         style, label = "paused", str(messages.BADGE_ELSEWHERE % {"environment": kind})
     elif segment.status == Status.PENDING and held:
-        style, label = "paused", str(messages.BADGE_HELD)
+        by_block = segment.hold_id is not None
+        label = str(messages.BADGE_HELD if by_block else messages.BADGE_PAUSE_OVER)
+        style = "paused"
     elif segment.status == Status.PENDING:
         closed = blocked_until is not None and blocked_until > now
         times = [at for at in (segment.due_at, blocked_until) if at is not None and at > now]

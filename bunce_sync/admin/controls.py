@@ -160,6 +160,7 @@ class ControlsMixin(SegmentActionsMixin):
             "texts": texts,
             "changelist_url": self.url("changelist"),
             "breadcrumb_style": self.breadcrumb_style,
+            "unfold": self.unfold,
             **context,
         }
         request.current_app = self.admin_site.name  # for the URLs in the template

@@ -241,6 +241,8 @@ class Segment(models.Model):
             models.Index(fields=["created_at", "id"], name="bunce_segment_created"),
             models.Index(fields=["updated_at", "id"], name="bunce_segment_updated"),
             models.Index(fields=["name", "id"], name="bunce_segment_name"),
+            # Rows in doubt, and rows that wait, by what Bunce's list would show for them.
+            models.Index(fields=["listed_digest"], name="bunce_segment_listed"),
             # Filtering by a rare type would otherwise read the whole table.
             models.Index(fields=["bunce_type"], name="bunce_segment_type"),
             # What differs in Bunce or is gone there, in the admin's order.

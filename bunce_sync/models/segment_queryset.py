@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from django.db import connections, router, transaction
+from django.db import IntegrityError, connections, router, transaction
 from django.db.models import QuerySet
 
 from bunce_sync import transitions
@@ -108,19 +108,24 @@ class SegmentQuerySet(QuerySet["Segment"]):
         bunce_id = known_as
         if protected := fields.keys() & self.model.PROTECTED_FIELDS:
             raise ValueError(only_the_sync_writes("Segment.objects.link()", protected))
-        with transaction.atomic(using=self.write_alias):
-            known = self.using(self.write_alias)
-            row = known.filter(bunce_id=bunce_id).first()
-            if row is not None:
-                return row
+        known = self.using(self.write_alias).filter(bunce_id=bunce_id)
+        if (row := known.first()) is not None:
+            return row
+        row = self.model(**fields)
+        row.linked_id = bunce_id
+        try:
+            with transaction.atomic(using=self.write_alias):
+                row.save(force_insert=True, using=self.write_alias)
+        except IntegrityError:
+            # An import was quicker, or the row is not of this model.
+            if (other := known.first()) is not None:
+                return other
             if self._segments.filter(bunce_id=bunce_id).exists():
                 raise ValueError(
                     f"Segment.objects.link(): {bunce_id} belongs to a segment that is no"
                     f" {self.model.__name__}."
-                )
-            row = self.model(**fields)
-            row.linked_id = bunce_id
-            row.save(force_insert=True, using=self.write_alias)
+                ) from None
+            raise
         return row
 
     def update(self, **kwargs: Any) -> int:
@@ -262,17 +267,25 @@ class SegmentQuerySet(QuerySet["Segment"]):
         """Insert rows with their values for the fields of the sync. Internal to ``bunce_sync``."""
         self._plain.bulk_create(rows)
 
-    def write_sync_fields(self, rows: Sequence[Segment], names: Iterable[str]) -> None:
+    def write_sync_fields(
+        self, rows: Sequence[Segment], names: Iterable[str], *, seen: bool = True
+    ) -> None:
         """Write these fields of the rows, which differ from row to row. Internal to ``bunce_sync``.
+
+        Args:
+            seen: whether readers can see the change, so that ``updated_at`` is set as well.
 
         Raises:
             ValueError: another field is named.
         """
         if others := {*names} - self.model.SYNC_FIELDS:
             raise ValueError(f"Not fields of the sync: {', '.join(sorted(others))}.")
-        for row in rows:
-            row.updated_at = DatabaseNow()
-        self._plain.bulk_update(rows, [*names, "updated_at"], batch_size=WRITE_BATCH)
+        written = [*names]
+        if seen:
+            written.append("updated_at")
+            for row in rows:
+                row.updated_at = DatabaseNow()
+        self._plain.bulk_update(rows, written, batch_size=WRITE_BATCH)
 
     @property
     def _plain(self) -> QuerySet[Segment]:

@@ -360,11 +360,8 @@ def problems_to_fix(status: SyncStatus) -> list[StatusMessage]:
         problems.append(_render(messages.BAD_SETTING, urgent=True, problem=problem))
     elif status.key_missing:
         problems.append(_render(messages.NO_KEY, urgent=True))
-    elif status.strange_key_since is not None:
-        detail = status.strange_key_detail
-        template = messages.UNCHECKED_KEY if detail else messages.STRANGE_KEY
-        since = format_time(status.strange_key_since, status.now)
-        problems.append(_render(template, urgent=True, detail=detail, since=since))
+    elif key := describe_key(status):
+        problems.append(key)
     if status.sweep.late:
         template = messages.NEVER_SWEPT if status.sweep.at is None else _late_sweep(status)
         problems.append(
@@ -377,6 +374,16 @@ def problems_to_fix(status: SyncStatus) -> list[StatusMessage]:
             )
         )
     return problems
+
+
+def describe_key(status: SyncStatus) -> StatusMessage | None:
+    """Return why nothing is sent with the API key; None if it is in order."""
+    if status.strange_key_since is None:
+        return None
+    detail = status.strange_key_detail
+    template = messages.UNCHECKED_KEY if detail else messages.STRANGE_KEY
+    since = format_time(status.strange_key_since, status.now)
+    return _render(template, urgent=True, detail=detail, since=since)
 
 
 def _late_sweep(status: SyncStatus) -> MessageTemplate:

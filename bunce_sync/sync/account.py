@@ -30,6 +30,8 @@ logger = logging.getLogger(__name__)
 
 #: Seconds between two checks of a key that seems to belong to another account.
 PAUSE: Final = 60.0
+#: Seconds that a check may take.
+CHECK_SECONDS: Final = 30.0
 #: Seconds after which a check is repeated that Bunce did not answer.
 RETRY: Final = 10.0
 #: Segments that are read by their ids; one or two may have been removed in Bunce.
@@ -99,7 +101,8 @@ def is_known(budget: Budget) -> bool:
     if not database.sync_state().filter(free).update(key_checked_until=until):
         return False
     try:
-        found = _account_has_ours(budget)
+        # Of its own: these requests are no part of the work that waits for them.
+        found = _account_has_ours(Budget(CHECK_SECONDS, wait_seconds=budget.wait_left))
     except NoPermit:
         found = None
     if found:
@@ -120,7 +123,7 @@ def _account_has_ours(budget: Budget) -> bool | None:
     Raises:
         NoPermit: no request may be made now.
     """
-    known = database.segments().filter(environment=conf.environment, bunce_id__isnull=False)
+    known = shared_state.known_segments()
     for segment in known.order_by("-pk").only("bunce_id")[:CANDIDATES]:
         result = ReadKnown(segment).run(budget)
         if result is None or _says_nothing(result):

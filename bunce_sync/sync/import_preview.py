@@ -1,18 +1,24 @@
-"""What an import would do, found out by reading Bunce's list and writing nothing."""
+"""What an import would do, by reading Bunce's list and changing nothing that people see."""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 
 from bunce_sync.client import RemoteSegment
+from bunce_sync.fingerprint import LISTED_FIELDS
 from bunce_sync.models import ApiCall, Segment, SegmentQuerySet
-from bunce_sync.sync import account, shared_state
+from bunce_sync.sync import account, linking, shared_state
 from bunce_sync.sync.budget import Budget
 from bunce_sync.sync.importer import COUNTS, Acts, ImportPage, use_page
 from bunce_sync.sync.list_scan import Reading
 from bunce_sync.sync.reconcile import LISTS
+
+#: Rows that are loaded at a time.
+CHUNK: Final = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +47,7 @@ class NoActs(Acts):
         super().__init__(shared_state.now())
         self.rows: dict[str, int] = {}
         self._taken: set[int] = set()
+        self._waiting: dict[str, list[int]] | None = None
 
     def refresh(self, page: ImportPage, rows: SegmentQuerySet, keys: set[int]) -> None:
         for pk, bunce_id in rows.filter(pk__in=keys).values_list("pk", "bunce_id"):
@@ -53,6 +60,15 @@ class NoActs(Acts):
     def note_duplicate(self, pk: int | None, remote: RemoteSegment) -> None:
         if pk is not None:
             self.rows[remote.id] = pk
+
+    def find_waiting(self, fingerprints: Collection[str]) -> dict[str, list[int]]:
+        # An import stores the fingerprints of these rows first.
+        if self._waiting is None:
+            self._waiting = {}
+            rows = linking.waiting().order_by("pk").only(*LISTED_FIELDS)
+            for row in rows.iterator(chunk_size=CHUNK):
+                self._waiting.setdefault(row.listed_fingerprint, []).append(row.pk)
+        return {one: [*self._waiting[one]] for one in fingerprints if one in self._waiting}
 
     def link_waiting(self, pk: int, fingerprint: str, remote: RemoteSegment) -> bool:
         return self._take(pk, remote.id)
@@ -138,6 +154,8 @@ class ImportPreview:
         """
         if self.ended or not account.is_known(budget):
             return False
+        if self.adopt and not self.pages:
+            linking.fingerprint_waiting()
         read = self._reading.read_page(budget)
         if read is None:
             return False

@@ -13,7 +13,7 @@ no harm. Of each segment on a page:
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -138,6 +138,10 @@ class Acts:
         """Show a segment with the row whose repeated create made it."""
         _note_duplicate(pk, remote)
 
+    def find_waiting(self, fingerprints: Collection[str]) -> dict[str, list[int]]:
+        """Return the keys of rows that wait to be created by their fingerprints."""
+        return linking.find_waiting(fingerprints)
+
     def link_waiting(self, pk: int, fingerprint: str, remote: RemoteSegment) -> bool:
         """Link a row that waits to be created to a segment with the same content."""
         try:
@@ -237,7 +241,11 @@ def run(budget: Budget) -> Progress:
         ConfigurationError: the key is missing or a setting cannot be used.
     """
     current = open_run()
-    return list_scan.run(Import(current), budget) if current else Progress()
+    if current is None:
+        return Progress()
+    if current.adopt and not current.pages:
+        linking.fingerprint_waiting()
+    return list_scan.run(Import(current), budget)
 
 
 def workers_needed(permits: int) -> int:
@@ -390,11 +398,13 @@ def _note_duplicate(pk: int | None, remote: RemoteSegment) -> None:
 
 def _adopt(page: ImportPage) -> None:
     """Link rows that wait to be created to segments of the page with the same content."""
-    fresh = [(remote, transitions.own_content(remote)) for remote in page.remotes.values()]
-    names = {listed_fingerprint(**own): own["name"] for _remote, own in fresh}
-    waiting = linking.find_waiting(names) if names else {}
-    for remote, own in fresh:
-        digest = listed_fingerprint(**own)
+    digests = {
+        remote.id: listed_fingerprint(**transitions.own_content(remote))
+        for remote in page.remotes.values()
+    }
+    waiting = page.acts.find_waiting({*digests.values()})
+    for bunce_id, digest in digests.items():
+        remote = page.remotes[bunce_id]
         for pk in waiting.get(digest, ()):
             if page.acts.link_waiting(pk, digest, remote):
                 waiting[digest].remove(pk)
@@ -405,14 +415,13 @@ def _adopt(page: ImportPage) -> None:
 def _adopt_imported(page: ImportPage) -> None:
     """Let rows that wait to be created take over from untouched rows of earlier imports."""
     imported = linking.untouched_imports().filter(bunce_id__in=[*page.decided])
-    rows = {row.pk: row for row in imported.only(*Segment.UPDATE_FIELDS, "bunce_id")}
-    names = {row.listed_fingerprint: row.name for row in rows.values()}
-    waiting = linking.find_waiting(names) if names else {}
-    for row in rows.values():
-        for pk in waiting.get(row.listed_fingerprint, ()):
+    rows = list(imported.only("bunce_id", "listed_digest"))
+    waiting = page.acts.find_waiting({row.listed_digest for row in rows})
+    for row in rows:
+        for pk in waiting.get(row.listed_digest, ()):
             if page.acts.take_over(pk, row):
                 page.decided[row.bunce_id or ""] = "adopted"
-                waiting[row.listed_fingerprint].remove(pk)
+                waiting[row.listed_digest].remove(pk)
                 break
 
 

@@ -18,6 +18,7 @@ from bunce_sync import database, transitions
 from bunce_sync.choices import UNRESOLVED, Decision, Operation, Outcome, Status
 from bunce_sync.client import RemoteSegment
 from bunce_sync.conf import conf
+from bunce_sync.fingerprint import LISTED_FIELDS
 from bunce_sync.functions import DatabaseNow
 from bunce_sync.models import ApiCall, Segment, SegmentQuerySet, Tombstone
 from bunce_sync.results import REFUSED_CONTENT
@@ -30,24 +31,20 @@ BUNCE_FIELDS: Final = (
     *("bunce_id", "bunce_name", "bunce_description", "bunce_type", "bunce_all_customers"),
     *("bunce_conditions", "bunce_customers_count", "bunce_created_at", "bunce_updated_at"),
 )
-#: Rows of one name that are compared at most.
-SAME_NAME: Final = 50
+#: Rows whose fingerprints are written with one transaction.
+BATCH: Final = 500
 
 
-def waiting(names: Collection[str] = ()) -> SegmentQuerySet:
+def waiting() -> SegmentQuerySet:
     """Return rows that wait to be created and of which no create ever reached Bunce.
 
     Among them are those that Bunce refused, perhaps because it has such a segment already. Creates
     of a segment that the row gave up on purpose do not count.
-
-    Args:
-        names: only rows with these names; with none, all of them.
     """
     rows = database.segments().here()
     refused = Q(status=Status.REJECTED, last_code__in=REFUSED_CONTENT)
     rows = rows.filter(Q(status=Status.PENDING) | refused, bunce_id=None)
-    rows = rows.filter(~Exists(creates_that_may_have_arrived(OuterRef("pk"))))
-    return rows.filter(name__in=names) if names else rows
+    return rows.filter(~Exists(creates_that_may_have_arrived(OuterRef("pk"))))
 
 
 def creates_that_may_have_arrived(pk: Any) -> QuerySet[ApiCall]:
@@ -66,20 +63,36 @@ def untouched_imports() -> SegmentQuerySet:
     return rows.filter(status=Status.SYNCED, last_code="")
 
 
-def find_waiting(contents: Mapping[str, str]) -> dict[str, list[int]]:
-    """Return the waiting rows with the same content as segments in Bunce.
+def fingerprint_waiting() -> None:
+    """Write the fingerprint of each waiting row, by which ``find_waiting`` finds it.
+
+    Other rows get it when they are claimed. Call it outside of transactions.
+    """
+    rows = waiting().order_by("pk").only(*LISTED_FIELDS, "listed_digest")
+    last = 0
+    while some := list(rows.filter(pk__gt=last)[:BATCH]):
+        last = some[-1].pk
+        changed = [row for row in some if row.listed_digest != row.listed_fingerprint]
+        with database.atomic():
+            free = database.segments().filter(pk__in=[row.pk for row in changed])
+            locked = {*free.lock_available().values_list("pk", flat=True)} if changed else set()
+            writable = [row for row in changed if row.pk in locked]
+            for row in writable:
+                row.listed_digest = row.listed_fingerprint
+            database.segments().write_sync_fields(writable, ["listed_digest"], seen=False)
+
+
+def find_waiting(digests: Collection[str]) -> dict[str, list[int]]:
+    """Return the keys of waiting rows by their fingerprints, oldest first.
 
     Args:
-        contents: names by ``listed_fingerprint``.
-
-    Returns:
-        The keys of the rows by fingerprint, oldest first.
+        digests: fingerprints to look for, of segments in Bunce.
     """
     found: dict[str, list[int]] = {}
-    rows = waiting({*contents.values()}).order_by("pk").only("name", "description")
-    for row in rows[: SAME_NAME * max(1, len(contents))]:
-        if row.listed_fingerprint in contents:
-            found.setdefault(row.listed_fingerprint, []).append(row.pk)
+    if digests:
+        rows = waiting().filter(listed_digest__in=digests).order_by("pk")
+        for pk, digest in rows.values_list("pk", "listed_digest"):
+            found.setdefault(digest, []).append(pk)
     return found
 
 

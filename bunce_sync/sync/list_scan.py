@@ -244,11 +244,11 @@ class Walk:
 
     def begin(self) -> None:
         """Take the lease, and resume the scan or begin one."""
-        now = shared_state.now()
         free = Q(scan_lease_until__isnull=True) | Q(scan_lease_until__lte=DatabaseNow())
         free_store = self.handler.store.filter(free)
         if not free_store.update(scan_token=self.token, scan_lease_until=_lease_end()):
             return
+        now = shared_state.now()  # not before: the last holder of the lease may have gone on
         kept = self._mine().values_list("scan", flat=True).get()
         scan = Scan.from_json(kept) if kept else None
         first = Position(per_page=shared_state.page_size())

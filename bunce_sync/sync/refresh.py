@@ -124,7 +124,9 @@ def _save(
     reads_work = result.code != NotFound.code or _reads_work()
     with database.atomic():
         rows = database.segments().locked().filter(pk=row.pk).only(*COMPARED)
-        current: Any = next(iter(rows.annotate(outdated=changed_since(asked_at))), None)
+        unread = Case(When(synced_at__isnull=True, then=True), default=False)
+        rows = rows.annotate(outdated=changed_since(asked_at), unread=unread)
+        current: Any = next(iter(rows), None)
         if current is None or current.bunce_id != row.bunce_id:
             return False
         values = transitions.after_refresh(
@@ -134,6 +136,7 @@ def _save(
             now=DatabaseNow(),
             reads_work=reads_work,
             outdated=current.outdated,
+            unread=current.unread,
         )
         if duplicate_gone and current.bunce_duplicate_id == row.bunce_duplicate_id:
             values |= transitions.without_duplicate()

@@ -12,7 +12,7 @@ from django.db.models import QuerySet
 from django.utils import timezone
 from playwright.sync_api import Locator, expect
 
-from bunce_sync.models import Segment, SyncState
+from bunce_sync.models import ImportRun, PushHold, Segment, SyncState
 from tests.browser import states
 from tests.browser.people import CALL_LOG, LIST, Person
 from tests.site import ROOT, Site
@@ -82,6 +82,64 @@ def test_axe_finds_no_violation(
     assert violations(person) == []
 
 
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_axe_finds_no_violation_while_an_import_and_a_pause_are_under_way(
+    full_site: Site, visit: Callable[..., Person], theme: Literal["light", "dark"]
+) -> None:
+    put_both_directions(full_site)
+    person = visit(full_site, color_scheme=theme, bypass_csp=True).arrive_as_admin()
+    for width in (1280, 360):
+        person.page.set_viewport_size({"width": width, "height": 740})
+        for path in (LIST, f"{LIST}bunce/bunce_import/", f"{LIST}bunce/pause/"):
+            person.open(path)
+            expect(person.page.get_by_role("heading").first).to_be_visible()
+            assert violations(person) == [], f"{path} at {width}"
+        person.press("Pause pushes")
+        expect(person.page.get_by_text("This field is required.")).to_be_visible()
+        assert violations(person) == []
+        for name in ("Elsewhere", "Long"):
+            person.open_segment(name)
+            assert violations(person) == [], name
+        open_links(person)
+        assert violations(person) == []
+
+
+def put_both_directions(site: Site) -> None:
+    """Add an import and a pause, and segments that were imported or belong elsewhere."""
+    now = timezone.now()
+    holds = PushHold.objects.using(site.alias)
+    holds.create(pauses_all=True, reason="Moving house", by="ada")
+    block = holds.create(reason="nightly load", by="www@web1, process 42")
+    ImportRun.objects.using(site.alias).create(
+        environment=site.environment,
+        requested_by="ada",
+        adopt=True,
+        pages=12,
+        counts={"imported": 1200, "changed": 3},
+    )
+    here = {"environment": site.environment, "imported_at": now, "synced_at": now}
+    there = "https://api.bunce.so:443 live"
+    site.put("Held", hold=block)
+    site.put("Elsewhere", status="synced", bunce_id="e", bunce_name="Elsewhere", environment=there)
+    site.put(
+        "Long", status="synced", bunce_id="l", bunce_name="Long" * 99, last_code="drift", **here
+    )
+    waiting = [site.put("Waiting"), site.put("Waiting", status="synced", bunce_id="w", **here)]
+    site.segments.filter(pk=waiting[1].pk).update_sync_fields(
+        settled=waiting[1].field_digests(Segment.UPDATE_FIELDS)
+    )
+
+
+def open_links(person: Person) -> None:
+    """Open the preview of the action that links segments."""
+    person.open(f"{LIST}?q=Waiting")
+    for box in person.page.locator(".action-select").all():
+        box.check()
+    person.page.locator("select[name=action]").first.select_option("link_selected")
+    person.page.locator("#changelist-form .actions button[type=submit]").first.click()
+    expect(person.page.get_by_role("button", name="Link")).to_be_visible()
+
+
 #: Texts, buttons and fields that overflow the screen, or their list.
 OUTSIDE = """() => {
   const list = document.querySelector('#changelist-form .results');
@@ -104,8 +162,10 @@ def test_nothing_overflows_the_screen_with_a_long_name(
     # Django's own update leaves the statuses unchanged.
     rows: QuerySet[Segment] = QuerySet(Segment, using=full_site.alias)
     rows.filter(pk__in=(rejected, linked)).update(name=name, bunce_name=name)
+    put_both_directions(full_site)
     pages = (LIST, f"{LIST}add/", f"{LIST}{rejected}/change/", f"{LIST}{linked}/change/", CALL_LOG)
-    for path in (*pages, f"{LIST}{rejected}/delete/"):
+    controls = (f"{LIST}bunce/bunce_import/", f"{LIST}bunce/pause/")
+    for path in (*pages, f"{LIST}{rejected}/delete/", *controls):
         person.open(path)
         expect(person.page.get_by_role("heading").first).to_be_visible()
         for width in (360, 768, 1024, 1280, 1460):  # at the last width rows are not cards

@@ -156,21 +156,22 @@ def test_another_number_is_refused(bunce: Emulator, which: str) -> None:
 @pytest.mark.parametrize(
     ("process", "running"),
     [
-        (services.process_name(), True),
-        (services.process_name().replace("@", "@not-"), False),
-        (f"{services.user_at_host()}, process 1", True),
-        (f"{services.user_at_host()}, process 99999999999999999999", False),
+        ("{who}@{host}, process {pid}", True),
+        ("{who}@not-{host}, process {pid}", False),
+        ("{who}@{host}, process 1", True),
+        ("{who}@{host}, process 99999999999999999999", False),
         ("ada", False),
         ("", False),
     ],
 )
 def test_a_process_of_this_host_is_recognized(process: str, running: bool) -> None:
-    assert services.is_running(process) is running
+    who, _at, host = services.user_at_host().rpartition("@")
+    assert services.is_running(process.format(who=who, host=host, pid=os.getpid())) is running
 
 
 def test_the_user_of_a_process_may_have_no_name(monkeypatch: pytest.MonkeyPatch) -> None:
     def getuser() -> Any:
         raise KeyError("getpwuid(): uid not found: 12345")
 
-    monkeypatch.setattr(services.getpass, "getuser", getuser)
+    monkeypatch.setattr("getpass.getuser", getuser)
     assert services.process_name().startswith("unknown@")

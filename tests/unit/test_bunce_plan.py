@@ -145,7 +145,7 @@ def test_what_keeps_the_plan_from_being_carried_out_is_told(bunce: Emulator) -> 
         ran.out
     )
     assert "Paused by ada since" in ran.out
-    assert "  Reason: moving house" in ran.out
+    assert "  Reason: “moving house”." in ran.out
     assert "A no_push() block holds segments since" in ran.out
 
 

@@ -10,10 +10,22 @@ from pytest_django import Settings
 from bunce_sync import services
 from bunce_sync.management import foreground
 from bunce_sync.models import Segment
+from bunce_sync.status.status import get_status
 from bunce_sync.sync import push, rate_limiter
+from bunce_sync.sync.budget import Budget
 from bunce_sync.testing.emulator import Emulator
 from tests.unit.commands import run, signal_after
-from tests.unit.core import Reason, Status, ago, configure, drain, fresh, make, set_state
+from tests.unit.core import (
+    Reason,
+    Status,
+    ago,
+    configure,
+    drain,
+    fresh,
+    in_threads,
+    make,
+    set_state,
+)
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -267,17 +279,16 @@ def test_a_segment_that_a_worker_is_sending_is_waited_for(
 ) -> None:
     row = make("A")
     sending = push.Push(fresh(row))
-    assert sending.reserve(foreground.Budget(10))
-    result = sending.perform(foreground.Budget(10))
+    assert sending.reserve(Budget(10))
+    result = sending.perform(Budget(10))
     looks: list[int] = []
 
     def look(*args: object) -> object:
         looks.append(1)
         if len(looks) == 2:
             sending.record(result)
-        return status()
+        return get_status()
 
-    status = foreground.get_status
     monkeypatch.setattr(foreground, "get_status", look)
     ran = run("bunce_push", row.pk)
     assert (ran.code, ran.out) == (0, "Synced 1 segment.\n")
@@ -306,8 +317,6 @@ def test_the_limit_is_kept_and_shown(
 
 
 def test_two_at_once_send_each_segment_once(bunce: Emulator) -> None:
-    from tests.unit.core import in_threads
-
     rows = [make(f"Segment {n}") for n in range(20)]
     keys = [row.pk for row in rows]
     one, two = in_threads([lambda: run("bunce_push"), lambda: run("bunce_push", *keys)])

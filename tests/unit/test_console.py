@@ -20,9 +20,11 @@ from django.utils import translation
 from pytest_django import Settings
 
 from bunce_sync import services
+from bunce_sync.choices import Operation
 from bunce_sync.management import console, foreground
 from bunce_sync.management.console import SyncCommand, printable, stop_on_signals
 from bunce_sync.management.rich_progress import logs_follow_stderr
+from bunce_sync.status.status import get_status
 from bunce_sync.testing.emulator import Emulator
 from tests.unit.commands import run
 from tests.unit.core import make
@@ -265,9 +267,6 @@ def test_a_failed_system_check_is_an_object_for_machines(settings: Settings) -> 
 
 @database
 def test_an_obstacle_is_told_only_to_whom_it_concerns(bunce: Emulator) -> None:
-    from bunce_sync.choices import Operation
-    from bunce_sync.status.status import get_status
-
     services.pause(reason="x", by="ada")
     services.request_import(adopt=True)
     status = get_status()

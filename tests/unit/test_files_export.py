@@ -49,7 +49,7 @@ def test_a_file_has_all_that_people_see(client: Client, settings: Settings) -> N
         synced_at=at,
     )
     [shown] = exported(client)
-    assert {name: shown[name] for name in [*shown][:15]} == {
+    assert {name: shown[name] for name in [*shown][:16]} == {
         "id": segment.pk,
         "name": "VIP",
         "description": "Spends much",
@@ -64,9 +64,10 @@ def test_a_file_has_all_that_people_see(client: Client, settings: Settings) -> N
         "bunce_customers_count": 1283,
         "bunce_created_at": "2026-01-05 08:30:09+01:00",
         "bunce_updated_at": None,
+        "environment": "https://api.bunce.so:443 live",
         "synced_at": "2026-01-05 08:30:09+01:00",
     }
-    assert [*shown][15:] == ["created_at", "updated_at"]
+    assert [*shown][16:] == ["created_at", "updated_at"]
 
 
 def test_problems_are_in_words_and_in_the_users_language(client: Client) -> None:

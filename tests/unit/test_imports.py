@@ -202,6 +202,14 @@ def test_optional_packages_are_imported_only_by_the_api() -> None:
             assert not within(inside(name) or "", "api"), f"{module} imports {name}"
 
 
+def test_the_packages_for_files_are_imported_only_with_them() -> None:
+    for module, name in everywhere():
+        if not within(module, "admin.files"):
+            assert not within(name, "import_export", "tablib", "openpyxl", "unfold.contrib"), module
+        if module != "admin.files" and not within(module, "admin.files"):
+            assert not within(inside(name) or "", "admin.files.views", "admin.files.resource")
+
+
 @pytest.mark.parametrize(
     ("statement", "expected"),
     [

@@ -9,7 +9,7 @@ from pytest_django import Settings
 
 from bunce_sync.exceptions import ConfigurationError
 from bunce_sync.models import Segment, SyncState
-from bunce_sync.sync import reconcile
+from bunce_sync.sync import list_scan, reconcile
 from bunce_sync.sync.budget import Budget
 from bunce_sync.sync.circuit_breaker import LONGEST_PAUSE
 from bunce_sync.testing.emulator import Emulator
@@ -399,3 +399,30 @@ def test_nothing_is_missed_when_the_list_changes_during_a_scan(
     during_the_first_page(monkeypatch, lambda: fill(bunce, 7))
     look()
     assert fresh(row).bunce_id == stored.id
+
+
+def test_progress_that_is_written_while_another_process_asks_for_the_lease_is_continued(
+    bunce: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(bunce, 30)
+    doubtful()
+    look_one_page(monkeypatch)
+    kept = state().scan
+    assert kept is not None
+
+    class Late(reconcile.Reconciliation):
+        """Another process writes the progress, and gives the lease back, at the last moment."""
+
+        @property
+        def store(self) -> Any:
+            rows = super().store
+            if not written:
+                written.append(1)
+                rows.update(scan={**kept, "kept_at": ago(0).isoformat()}, scan_lease_until=None)
+            return rows
+
+    written: list[int] = []
+    walk = list_scan.Walk(Late())
+    walk.begin()
+    assert walk.scan is not None
+    assert walk.scan.pages == 1

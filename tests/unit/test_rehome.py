@@ -230,6 +230,72 @@ def test_a_row_that_goes_back_gets_the_segment_it_had_before(
     assert len(live.segments) == len(bunce.segments) == 1
 
 
+@pytest.mark.parametrize("origin", ["import", "link", "adopt"])
+def test_a_segment_that_no_create_here_made_is_kept_for_its_row_as_well(
+    live: LocalBunce, use_live: Callable[[], None], use_sandbox: Any, origin: str
+) -> None:
+    stored = live.add_segment("VIP")
+    if origin == "link":
+        Segment.objects.link(stored.id, name="VIP")
+    elif origin == "adopt":
+        Segment.objects.bulk_create([Segment(name="VIP")])
+    services.request_import(adopt=origin == "adopt")
+    live.work()
+    [row] = Segment.objects.all()
+    assert row.bunce_id == stored.id
+    live_environment = conf.environment
+    use_sandbox()
+    assert moved(live_environment)[1] == {Verdict.ANEW: 1}
+    drain()
+    sandbox = conf.environment
+    use_live()
+    assert moved(sandbox)[1] == {Verdict.BACK: 1}
+    drain()
+    assert fresh(row).bunce_id == stored.id
+    assert len(live.segments) == 1
+
+
+def test_an_import_before_the_way_back_takes_no_segment_from_its_row(
+    live: LocalBunce, use_live: Callable[[], None], use_sandbox: Any
+) -> None:
+    row = Segment.objects.create(name="VIP")
+    drain()
+    live_environment, live_id = conf.environment, fresh(row).bunce_id
+    use_sandbox()
+    moved(live_environment)
+    drain()
+    sandbox = conf.environment
+    use_live()
+    services.request_import()
+    live.work()
+    assert [one.pk for one in Segment.objects.all()] == [row.pk]
+    assert moved(sandbox)[1] == {Verdict.BACK: 1}
+    drain()
+    assert fresh(row).bunce_id == live_id
+    assert len(live.segments) == 1
+
+
+def test_a_create_in_doubt_there_is_looked_for_there_on_the_way_back(
+    live: LocalBunce, bunce: LocalBunce, use_live: Callable[[], None], use_sandbox: Any
+) -> None:
+    live.script(["lost_answer"])
+    row = Segment.objects.create(name="VIP")
+    push.push(row.pk)
+    [stored] = live.segments
+    live_environment = conf.environment
+    use_sandbox()
+    assert moved(live_environment)[1] == {Verdict.UNRESOLVED: 1}
+    work_for_hours()
+    assert fresh(row).status == Status.SYNCED
+    assert len(bunce.segments) == 1
+    sandbox = conf.environment
+    use_live()
+    moved(sandbox)
+    work_for_hours()
+    assert fresh(row).bunce_id == stored.id
+    assert len(live.segments) == 1
+
+
 def test_what_is_wanted_and_the_hold_stay(
     live: LocalBunce, bunce: LocalBunce, use_live: Callable[[], None], use_sandbox: Any
 ) -> None:

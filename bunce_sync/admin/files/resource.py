@@ -42,7 +42,7 @@ MAX_KEY: Final = 2**63 - 1
 SHOWN_FIELDS: Final = (
     *("status", "problem", "bunce_id", "bunce_name", "bunce_description", "bunce_type"),
     *("bunce_all_customers", "bunce_customers_count", "bunce_created_at", "bunce_updated_at"),
-    *("synced_at", "created_at", "updated_at"),
+    *("environment", "synced_at", "created_at", "updated_at"),
 )
 #: What neither an export nor an import loads.
 UNUSED: Final = ("bunce_conditions",)

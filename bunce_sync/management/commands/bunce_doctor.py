@@ -89,7 +89,7 @@ class Command(BaseCommand):
             "pass": self.style.SUCCESS,
             "warn": self.style.WARNING,
             "fail": self.style.ERROR,
-            "skip": self.style.NOTICE,
+            "skip": str,  # plain: NOTICE is red
         }
         mark = styles[finding.level](finding.level)
         [first, *others] = textwrap.wrap(finding.summary, WIDTH - INDENT) or [""]

@@ -52,8 +52,8 @@ WORDS: Final[Mapping[str, tuple[str, str]]] = {
         "would be left out: deleted here (--include-deleted brings them back)",
     ),
     "elsewhere": (
-        "left out: belong to another environment here",
-        "would be left out: belong to another environment here",
+        "left out: their rows belong to another environment",
+        "would be left out: their rows belong to another environment",
     ),
     "refused": ("could not be stored; the log says why", "could not be stored"),
 }

@@ -159,7 +159,8 @@ class Command(SyncCommand):
         if result.synced:
             self.say(f"Synced {counted(result.synced, 'segment')}.")
         elif not (failed or chosen.left_out):
-            self.say("Nothing to send: no segment is waiting.")
+            none = "nothing else waits" if result.held else "no segment is waiting"
+            self.say(f"Nothing to send: {none}.")
         self._print_group("Refused by Bunce", result.refused, now)
         self._print_group(
             "Sent, but it is not known whether Bunce created them; workers look for them in its"

@@ -68,7 +68,9 @@ class Command(SyncCommand):
         hold = next((one for one in status.holds if one.id == options["hold"]), None)
         if hold is None:
             others = ", ".join(str(one.id) for one in status.holds) or "none"
-            raise CommandError(f"There is no no_push() block {options['hold']}. Open: {others}.")
+            raise CommandError(
+                f"No open no_push() block is number {options['hold']}. Open: {others}."
+            )
         if services.is_running(hold.process) and not options["force"]:
             raise CommandError(
                 f"{printable(hold.process)} is still running, and releases its segments itself"

@@ -23,6 +23,7 @@ from bunce_sync.management.console import (
     describe_database_error,
 )
 from bunce_sync.status.messages import OPERATION_PAUSED
+from bunce_sync.status.presenters import describe_key
 from bunce_sync.status.status import PausedOperation, SyncStatus, get_status
 from bunce_sync.sync.sweep import RunResult, run_once
 from bunce_sync.sync.work import KINDS, OPERATIONS
@@ -162,6 +163,8 @@ def _failure(done: RunResult, status: SyncStatus) -> str:
     failed = sum(done.outcomes_of(kind.name)[outcome] for kind in KINDS for outcome in FAILED)
     if failed:
         return f"{counted(failed, 'request')} to Bunce failed. The admin shows the reasons."
+    if key := describe_key(status):
+        return f"{key.summary} {key.action}"
     limiter = status.rate_limiter
     if limiter.state != "open" and limiter.reason != Reason.RATE_LIMITED and _is_waiting(status):
         return f"Requests to Bunce are paused: {Reason(limiter.reason).label}."
@@ -178,6 +181,10 @@ def _is_waiting(status: SyncStatus) -> bool:
 
 def _why_nothing(status: SyncStatus) -> str:
     """Return why no request was made; empty if segments are due and nothing blocks them."""
+    if key := describe_key(status):
+        return key.cause
+    if status.pause:
+        return "pushes are paused; `manage.py bunce_resume` resumes them."
     if status.rate_limiter.state == "paused":
         reason = Reason(status.rate_limiter.reason).label
         until = (
