@@ -78,11 +78,10 @@ def measure(kind: str, segments: int) -> tuple[list[object], list[Goal]]:
         addresses = [f"http://127.0.0.1:{port}/v1" for port in (empty, full, full)]
         call_in_process(env, migrate)
         nothing, first, second = (
-            call_in_process({**env, "BUNCE_BASE_URL": url}, import_all) for url in addresses
+            call_in_process({**env, "BUNCE_BASE_URL": one}, import_all) for one in addresses
         )
-    assert first["counts"]["imported"] == second["counts"]["unchanged"] == segments, json.dumps(
-        [first, second]
-    )
+    if not first["counts"]["imported"] == second["counts"]["unchanged"] == segments:
+        raise AssertionError(json.dumps([first, second]))
     memory = first["megabytes"] - nothing["megabytes"]
     row = [
         kind,

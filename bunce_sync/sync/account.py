@@ -123,7 +123,7 @@ def _account_has_ours(budget: Budget) -> bool | None:
     Raises:
         NoPermit: no request may be made now.
     """
-    known = database.segments().filter(environment=conf.environment, bunce_id__isnull=False)
+    known = shared_state.known_segments()
     for segment in known.order_by("-pk").only("bunce_id")[:CANDIDATES]:
         result = ReadKnown(segment).run(budget)
         if result is None or _says_nothing(result):

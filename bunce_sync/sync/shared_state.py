@@ -15,7 +15,7 @@ from bunce_sync import database
 from bunce_sync.choices import Reason
 from bunce_sync.conf import conf
 from bunce_sync.functions import DatabaseNow
-from bunce_sync.models import SyncState
+from bunce_sync.models import SegmentQuerySet, SyncState
 
 logger = logging.getLogger(__name__)
 
@@ -56,11 +56,19 @@ def key_is_known(state: SyncState) -> bool:
     """
     if conf.key_digest in state.known_keys:
         return True
-    known = database.segments().filter(environment=conf.environment, bunce_id__isnull=False)
-    if known.exists():
+    if known_segments().exists():
         return False
     accept_key()
     return True
+
+
+def known_segments() -> SegmentQuerySet:
+    """Return the segments that Bunce is known to have had in this environment.
+
+    Not those that code has linked and nothing has shown yet.
+    """
+    here = database.segments().filter(environment=conf.environment, bunce_id__isnull=False)
+    return here.filter(synced_at__isnull=False)
 
 
 def accept_key() -> None:

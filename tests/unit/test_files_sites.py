@@ -108,6 +108,8 @@ def test_a_subclass_is_imported_with_its_fields(
     }
     data = json.dumps([first, {"name": "B", "paid": None, "budget": ""}]).encode()
     import_rows(client, data, "json", base)
+    one: Any
+    other: Any
     one, other = Campaign.objects.order_by("name")
     assert (one.starts, one.paid, one.rules) == (started, True, {"age": [18, 30]})
     assert (one.budget, one.owner, one.slug) == (Decimal("12.50"), person, "a")
