@@ -196,6 +196,17 @@ class TestWhatIsStored:
         import_rows(client, NEW)
         assert not LogEntry.objects.exists()
 
+    @pytest.mark.parametrize("storage", ["CacheStorage", "MediaStorage"])
+    def test_a_site_may_store_files_elsewhere_until_they_are_confirmed(
+        self, client: Client, settings: Settings, tmp_path: Path, storage: str
+    ) -> None:
+        settings.IMPORT_EXPORT_TMP_STORAGE_CLASS = f"import_export.tmp_storages.{storage}"
+        settings.MEDIA_ROOT = str(tmp_path / "media")
+        previewed = preview(client, NEW)
+        assert flashed(confirm(client, previewed))[0].startswith("Imported: 2 new")
+        assert "no longer stored" in flashed(confirm(client, previewed))[0]
+        assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
     def test_a_site_may_switch_the_preview_off(self, client: Client, settings: Settings) -> None:
         settings.IMPORT_EXPORT_SKIP_ADMIN_CONFIRM = True
         data = {"format": 0, "import_file": io.BytesIO(csv_bytes(NEW))}
