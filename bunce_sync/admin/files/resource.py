@@ -263,7 +263,8 @@ class SegmentResource(ModelResource):
             return cls
         names = (field.name for field in editable_fields(model))
         meta = type("Meta", (), {"model": model, "fields": ("id", *names, *SHOWN_FIELDS)})
-        made: type[SegmentResource] = type(cls)(f"{model.__name__}Resource", (cls,), {"Meta": meta})
+        metaclass: Any = type(cls)
+        made: type[SegmentResource] = metaclass(f"{model.__name__}Resource", (cls,), {"Meta": meta})
         return made
 
     @classmethod
