@@ -1,4 +1,4 @@
-"""Workers are killed while they import Bunce's segments; the result is that of an unkilled import."""
+"""Workers are killed while they import segments; the result is that of an unkilled import."""
 
 import time
 from collections.abc import Callable
