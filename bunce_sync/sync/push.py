@@ -76,6 +76,7 @@ class Push(Attempt[RemoteSegment]):
         must_wait: queue for a slot even if enough others are waiting.
 
     Attributes:
+        sent_before: the row's ``sent_digest`` before the next claim.
         collided: another row has the segment that the response is about.
         took_over: that row was imported, and has given way.
     """
@@ -87,6 +88,7 @@ class Push(Attempt[RemoteSegment]):
         content = content_to_send(row)
         digests = row.digests_of(row.content(Segment.CREATE_FIELDS))
         self.row = row
+        self.sent_before = row.sent_digest
         self.must_wait = must_wait
         self.claim = Claim(
             segment_id=row.pk,
@@ -110,10 +112,11 @@ class Push(Attempt[RemoteSegment]):
         """Claim the segment, if it is due, not claimed by another worker and not sent before."""
         self.claim = replace(self.claim, token=uuid.uuid4())
         # Name and description are compared again when recording. A field that only a create sends
-        # cannot be corrected by an update, so it must not have changed.
-        unchanged = self.row.content(Segment.CREATE_ONLY_FIELDS)
+        # cannot be corrected by an update, so it must not have changed. Nor must the row have been
+        # sent since it was read, other than by this push: other fields may be settled now.
+        unchanged = self.row.content((*Segment.CREATE_ONLY_FIELDS, "bunce_id"))
         due = database.segments().due()
-        due = due.filter(pk=self.row.pk, bunce_id=self.row.bunce_id, **unchanged)
+        due = due.filter(pk=self.row.pk, sent_digest=self.sent_before, **unchanged)
         values = transitions.claimed(
             self.claim, now=DatabaseNow(), lease=timedelta(seconds=conf.LEASE)
         )
@@ -124,6 +127,7 @@ class Push(Attempt[RemoteSegment]):
             earlier = linking.creates_that_may_have_arrived(OuterRef("pk"))
             clear = clear.exclude(Exists(earlier))
         self._checks_passed = bool(clear.lock_available().update_sync_fields(**values))
+        self.sent_before = self.claim.sent_digest
         if self._checks_passed:
             return True
         # Claim the row all the same, so that no other worker acts on it, and look closer.

@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from bunce_sync import transitions
 from bunce_sync.choices import Outcome, Status
 from bunce_sync.client import RemoteSegment
+from bunce_sync.exceptions import UnusableResponse
 from bunce_sync.local_form import local_description, local_name
 from bunce_sync.models import ApiCall, Segment, Tombstone
 from bunce_sync.results import LINKED_ELSEWHERE, Result
@@ -13,6 +14,7 @@ from bunce_sync.services import request_import, resume
 from bunce_sync.sync import importer, push, refresh, shared_state, sweep
 from tests.model.actors import Scanner, Worker
 from tests.model.bunce_model import NOT_FOUND, Request, Stored
+from tests.model.interruption import Locks
 from tests.model.world import GRACE, LEASE, REFUSALS, World
 
 FIELDS = Segment.UPDATE_FIELDS
@@ -51,6 +53,7 @@ class BothWays(World):
         deleted: ids of segments whose row was deleted here.
         brought_back: deleted segments may have been imported again.
         removals: how many linked segments were removed in Bunce.
+        locks: the rows that an importer has locked.
     """
 
     def __init__(self) -> None:
@@ -66,6 +69,7 @@ class BothWays(World):
         self.deleted: set[str] = set()
         self.brought_back = False
         self.removals = 0
+        self.locks = Locks()
         shared_state.accept_key()
         # Reads of single segments work, so a 404 is about one segment.
         ApiCall.objects.create(
@@ -232,13 +236,23 @@ class BothWays(World):
         """Continue the open import to its end, if one may."""
         if scanner := self._begin_import():
             while scanner in self.importers:
-                self._read(scanner)
-                self._use_import(scanner)
+                self._read_import(scanner)
+                if scanner.page is not None:
+                    self._use_import(scanner)
+
+    def _read_import(self, scanner: Scanner) -> None:
+        """Read a page; a list that has shifted may look as if it had no end."""
+        try:
+            self._read(scanner)
+        except UnusableResponse as error:
+            scanner.walk._after_failure(Result(Outcome.UNKNOWN, code=error.code, http_status=200))
+            scanner.walk.release()
+            self.importers.remove(scanner)
 
     def _read_one(self, row: Segment) -> Reader:
         stored = self.bunce.segments.get(row.bunce_id or "")
         self.time.advance(0.001)
-        reader = Reader(row, stored and self.bunce.show(stored), self.time.now)
+        reader = Reader(row, self.bunce.show(stored) if stored else None, self.time.now)
         self.readers.append(reader)
         return reader
 
@@ -252,7 +266,7 @@ class BothWays(World):
 
     def _come_to_rest(self) -> None:
         for worker in [one for one in self.workers if self.must_be_recorded(one)]:
-            worker.result = worker.result or (worker.request and worker.request.answer)
+            worker.result = worker.result or (worker.request.answer if worker.request else None)
             self._record(worker)
         self.workers.clear()
         self.scanners.clear()

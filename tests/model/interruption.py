@@ -1,21 +1,26 @@
 """Something that happens between two statements of a process: its death, or what another does."""
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
+from unittest.mock import patch
 
 from django.db import connection
 
+from bunce_sync.models import SegmentQuerySet
+
 
 @contextmanager
-def interrupted(*, at: int, by: Callable[[], object], in_transactions: bool) -> Iterator[None]:
+def interrupted(*, at: int, by: Callable[[], object], depth: float = math.inf) -> Iterator[None]:
     """Call a function before the database executes a statement of the block.
 
     Args:
         at: the number of the statement, from 1. If there are fewer, nothing happens.
         by: what happens; it may raise.
-        in_transactions: also inside the transactions of the block. What another process does can
-            happen only outside of them: the test has one connection.
+        depth: in how many of the block's transactions and savepoints it can happen. What another
+            process does would be undone with them: the test has one connection.
     """
     outside = len(connection.savepoint_ids)
     statements = 0
@@ -23,12 +28,58 @@ def interrupted(*, at: int, by: Callable[[], object], in_transactions: bool) -> 
 
     def execute_one(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
         nonlocal statements, happened
-        if not happened and (in_transactions or len(connection.savepoint_ids) == outside):
+        if not happened and len(connection.savepoint_ids) - outside <= depth:
             statements += 1
             if statements >= at:
                 happened = True
-                by()
+                with _another_process():
+                    by()
         return execute(sql, params, many, context)
 
     with connection.execute_wrapper(execute_one):
         yield
+
+
+@contextmanager
+def _another_process() -> Iterator[None]:
+    """Permit durable transactions, as in a process that has no transaction under way."""
+    under_way = connection.atomic_blocks[-1]
+    with patch.object(under_way, "_from_testcase", True):
+        yield
+
+
+class Locks:
+    """The rows that a block has locked, which SQLite does not do; others cannot write them.
+
+    Attributes:
+        keys: their keys.
+    """
+
+    def __init__(self) -> None:
+        self.keys: set[int] = set()
+
+    def __enter__(self) -> Self:
+        def locking(lock: Callable[[SegmentQuerySet], SegmentQuerySet]) -> Any:
+            def lock_and_note(rows: SegmentQuerySet) -> SegmentQuerySet:
+                self.keys |= {*rows.values_list("pk", flat=True)}
+                return lock(rows)
+
+            return lock_and_note
+
+        self._patches = [
+            patch.object(SegmentQuerySet, name, locking(getattr(SegmentQuerySet, name)))
+            for name in ("locked", "lock_available")
+        ]
+        for one in self._patches:
+            one.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        for one in self._patches:
+            one.stop()
+        self.keys.clear()

@@ -14,10 +14,11 @@ from django.db import connections
 from django.db.models import F
 from pytest_django import Settings
 
+from bunce_sync import services
 from bunce_sync.conf import conf
 from bunce_sync.fingerprint import listed_fingerprint
-from bunce_sync.models import ApiCall, OperationState, Segment, SyncState
-from bunce_sync.sync import list_scan, push, reconcile, refresh, shared_state
+from bunce_sync.models import ApiCall, ImportRun, OperationState, Segment, SyncState
+from bunce_sync.sync import importer, list_scan, push, reconcile, refresh, shared_state
 from bunce_sync.sync.budget import Budget
 from bunce_sync.testing.emulator import Emulator
 
@@ -139,7 +140,13 @@ def doubtful(
     row = make(
         name, description, status=Status.IN_DOUBT, due_at=ago(1), sent_at=ago(sent), **fields
     )
-    record_calls(sent, outcome=Outcome.UNKNOWN, segment=row)
+    record_calls(
+        sent,
+        outcome=Outcome.UNKNOWN,
+        segment=row,
+        body=row.content(Segment.CREATE_FIELDS),
+        listed_digest=row.listed_digest,
+    )
     return row
 
 
@@ -245,6 +252,23 @@ def drain(*, seconds: float = 30, first: int | None = None) -> int:
 def run_reconcile(*, seconds: float = 30) -> int:
     """Continue or begin the scan; return how many pages were read."""
     return reconcile.run(Budget(seconds)).requests
+
+
+def run_import(*, seconds: float = 30, **options: Any) -> ImportRun:
+    """Import all segments in Bunce, or as many as the time allows.
+
+    Args:
+        options: as for ``services.request_import``.
+    """
+    run = services.request_import(**options)
+    importer.run(Budget(seconds))
+    run.refresh_from_db()
+    return run
+
+
+def counted(run: ImportRun) -> dict[str, int]:
+    """Return what an import counted, without the zeros."""
+    return {name: count for name, count in run.counts.items() if count}
 
 
 def run_refresh(*, seconds: float = 30) -> int:

@@ -140,6 +140,6 @@ def test_the_block_of_one_task_holds_nothing_of_another(bunce: LocalBunce) -> No
         leave.set()
         return row.hold_id, await task
 
-    sent, hold = asyncio.run(both())
+    sent, hold = asyncio.run(asyncio.wait_for(both(), 30))
     assert sent is None
     assert hold is not None

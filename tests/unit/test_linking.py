@@ -11,6 +11,7 @@ from django.db.models.signals import pre_delete
 from django.test.utils import CaptureQueriesContext
 
 from bunce_sync import services
+from bunce_sync.client import RemoteSegment
 from bunce_sync.models import ImportRun, Segment
 from bunce_sync.status.plan import Kind, make_plan
 from bunce_sync.sync import importer, push, shared_state
@@ -136,6 +137,23 @@ def test_a_uuid_is_the_same_in_upper_and_lower_case(bunce: LocalBunce, deleted: 
     bunce.add_segment("VIP", id=UPPER.lower())
     import_all(bunce)
     assert [one.pk for one in Segment.objects.all()] == ([] if deleted else [row.pk])
+
+
+@pytest.mark.parametrize("left", ["row", "tombstone", "second segment"])
+def test_ids_that_only_some_databases_tell_apart_do_not_stop_an_import(
+    bunce: LocalBunce, left: str
+) -> None:
+    row = Segment.objects.link("ABCDEF", name="VIP")
+    if left == "tombstone":
+        row.delete()
+    elif left == "second segment":
+        values = {"bunce_id": "other", "bunce_duplicate_id": "ABCDEF"}
+        Segment.objects.filter(pk=row.pk).update_sync_fields(**values)
+    listed = RemoteSegment(id="abcdef", name="VIP")
+    page = importer.ImportPage({listed.id: listed}, now(), importer.Acts(now()))
+    importer.use_page(page, adopt=False, include_deleted=False)
+    assert not page.remotes
+    assert page.decided["abcdef"] in ("imported", "unchanged")
 
 
 # Links by code

@@ -571,7 +571,7 @@ def test_a_duplicate_names_the_other_one_and_shows_no_bare_id() -> None:
     message = describe_segment(
         segment("synced", bunce_duplicate_id="b7", bunce_id="a1"), everything()
     )
-    assert "as b7." in message.cause
+    assert "second segment for it, b7:" in message.cause
     assert message.detail == ""
 
 
