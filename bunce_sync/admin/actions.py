@@ -191,7 +191,7 @@ class SegmentActionsMixin(ModelAdmin):
 
     def run_action(self, request: HttpRequest, action: SegmentAction, ids: Sequence[int]) -> None:
         """Run an action on the segments it applies to, log it for each, and show the counts."""
-        changed = in_doubt = elsewhere = 0
+        changed = in_doubt = elsewhere = held = 0
         operations: set[Operation] = set()
         texts = TEXTS[action.name]
         for start in range(0, len(ids), BATCH_SIZE):
@@ -208,6 +208,7 @@ class SegmentActionsMixin(ModelAdmin):
                     continue
                 changed += action.run(self._to_run(action, [row.id for row in segments]))
                 in_doubt += sum(row.status == Segment.Status.IN_DOUBT for row in segments)
+                held += sum(row.hold_id is not None for row in segments)
                 operations |= {_operation(action, row) for row in segments}
                 log_changes(request, segments, texts.label)
         skipped = len(ids) - changed - in_doubt - elsewhere
@@ -219,6 +220,8 @@ class SegmentActionsMixin(ModelAdmin):
             flash.warning(request, messages.NOT_HERE % {"n": elsewhere})
         if skipped > 0:
             flash.warning(request, texts.skipped % {"n": skipped})
+        if held and action not in (REFRESH, TAKE_THEIRS):
+            flash.warning(request, messages.STAY_HELD % {"n": held})
         if (changed or in_doubt) and action is not TAKE_THEIRS:
             show_reason_to_wait(request, *sorted(operations))
 

@@ -757,6 +757,11 @@ NOT_HERE = ngettext_lazy(
     "%(n)d segments were skipped: they belong to another environment.",
     "n",
 )
+STAY_HELD = ngettext_lazy(
+    "%(n)d segment is held by a no_push() block, and is sent when that ends.",
+    "%(n)d segments are held by a no_push() block, and are sent when that ends.",
+    "n",
+)
 OTHER_DIFFERENCE = _(
     "Nothing was done: the content here or in Bunce has changed since the page was shown. Check the"
     " difference, and choose again."

@@ -14,7 +14,7 @@ from bunce_sync.admin import actions
 from bunce_sync.client import BunceClient
 from bunce_sync.conf import conf
 from bunce_sync.functions import DatabaseNow
-from bunce_sync.models import Segment, SyncState
+from bunce_sync.models import PushHold, Segment, SyncState
 from bunce_sync.status import messages
 from tests.unit.admin_people import LIST, page, person, row
 from tests.unit.core import fresh
@@ -285,6 +285,13 @@ class TestManySegments:
             assert shown[1] == "1 segment was skipped: it belongs to another environment."
             assert LogEntry.objects.filter(object_id=there.pk).count() == 0
             assert fresh(there).updated_at == there.updated_at
+
+    def test_what_a_block_holds_is_named(self, client: Client) -> None:
+        block = PushHold.objects.create(by="www@web1, process 42")
+        for name, held in (("push", True), ("retry", True), ("refresh", False)):
+            shown = run(client, name, fitting(name, hold=block), fitting(name, "B"))
+            text = "1 segment is held by a no_push() block, and is sent when that ends."
+            assert (text in shown) is held, name
 
     def test_cannot_be_posted_by_a_viewer(self) -> None:
         segment = row("rejected")
