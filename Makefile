@@ -16,7 +16,7 @@ NEWEST_PYTHON ?= $(shell for python in python3.13 python3.12 \
 	$$(ls -d "$${PYENV_ROOT:-$$HOME/.pyenv}"/versions/3.1[2-9].*/bin/python 2>/dev/null | sort -rV); do \
 	"$$python" -c 'import sys; sys.exit(sys.version_info < (3, 12))' 2>/dev/null && echo "$$python" && break; done)
 OLDEST = Django==5.2 celery==5.4.0 requests==2.32.2 urllib3==2.0.7 djangorestframework==3.16.0 \
-	drf-spectacular==0.28.0 django-filter==25.1 h11==0.16.0 django-import-export==4.3.0 tablib==3.7.0 rich==13.0.0
+	drf-spectacular==0.28.0 django-filter==25.1 h11==0.16.0 django-import-export==4.3.8 tablib==3.7.0 rich==13.0.0
 TESTED_WITH = dj-database-url django-reversion \
 	django-simple-history freezegun greenlet hypothesis \
 	jsonschema requests-mock responses time-machine pytest pytest-django pytest-randomly pytest-xdist

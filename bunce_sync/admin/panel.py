@@ -117,7 +117,7 @@ def _import(status: SyncStatus, controls: Mapping[str, str]) -> dict[str, Any] |
     counts = [
         str(messages.IMPORT_COUNTS[name]) % {"n": grouped(count)}
         for name, count in run.counts.items()
-        if count and name in messages.IMPORT_COUNTS
+        if count
     ]
     return {
         "text": text,

@@ -28,7 +28,7 @@ from django.utils import translation
 
 from bunce_sync import clocks, database
 from bunce_sync.exceptions import ConfigurationError
-from bunce_sync.validators import CONTROL
+from bunce_sync.validators import CONTROL, is_visible
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -343,8 +343,8 @@ def printable(text: str, width: int = 60) -> str:
 
 
 def quoted(text: str, width: int = 60) -> str:
-    """Return a printable text in quotation marks."""
-    return f"“{printable(text, width)}”"
+    """Return a printable text in quotation marks, or that there is nothing to see."""
+    return f"“{printable(text, width)}”" if is_visible(text) else "(blank)"
 
 
 def named(pk: int, name: str) -> str:

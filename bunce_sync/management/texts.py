@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from django.db import models
 
-from bunce_sync.management.console import named, printable, quoted
+from bunce_sync.management.console import counted, named, printable, quoted
 from bunce_sync.models import Segment
 from bunce_sync.status.plan import Change, Item, Kind
 from bunce_sync.status.presenters import (
@@ -18,7 +18,7 @@ from bunce_sync.status.presenters import (
     release_command,
     visible_detail,
 )
-from bunce_sync.status.status import Pause
+from bunce_sync.status.status import BlockHold, Pause
 
 SIGNS: Final = {
     Kind.CREATE: "+",
@@ -35,6 +35,8 @@ WORDS: Final = {
     Kind.DIFFERS: "differs in Bunce",
     Kind.ATTENTION: "needs attention",
 }
+#: Of a difference that came about by a change in Bunce; the badges in the admin say the same.
+CHANGED: Final = "changed in Bunce"
 
 
 def problem(code: str, detail: str) -> str:
@@ -62,17 +64,28 @@ def describe_pause(pause: Pause, now: datetime) -> str:
     return f"{text}: {reason}" if reason else f"{text}."
 
 
+def describe_hold(hold: BlockHold, now: datetime) -> str:
+    """Return what a ``no_push()`` block holds, and how it is released if its process died."""
+    reason = f" ({printable(hold.reason)})" if hold.reason else ""
+    return (
+        f"A no_push() block{reason} has held {counted(hold.segments, 'segment')} since"
+        f" {format_time(hold.since, now)}, in {printable(hold.process)}. If that is gone:"
+        f" {release_command(hold.id)}"
+    )
+
+
 def item_lines(item: Item, now: datetime) -> Iterator[str]:
     """Yield the lines about a segment: what is to be done, and its fields."""
     remarks = []
     if item.hold is not None and item.kind in (Kind.CREATE, Kind.UPDATE):
-        remarks.append(f"held: {release_command(item.hold)}")
+        remarks.append(f"held by block {item.hold}")
     if item.due_at is not None:
         what = "looked for from" if item.kind == Kind.CHECK else "not before"
         remarks.append(f"{what} {format_time(item.due_at, now)}")
     if item.kind == Kind.DIFFERS and item.code == "stored_differently":
         remarks.append("stored differently by Bunce")
-    text = f"{SIGNS[item.kind]} {WORDS[item.kind]:<8} {named(item.id, item.name)}"
+    word = CHANGED if item.code == "drift" else WORDS[item.kind]
+    text = f"{SIGNS[item.kind]} {word:<8} {named(item.id, item.name)}"
     yield text + (f"  ({'; '.join(remarks)})" if remarks else "")
     if item.code and item.kind in (Kind.ATTENTION, Kind.CHECK, Kind.CREATE, Kind.UPDATE):
         yield f"    {problem(item.code, item.detail)}"

@@ -421,7 +421,11 @@ PAUSED: Final = MessageTemplate(
 )
 NO_REASON = _("none given")
 BLOCK_HOLDS: Final = MessageTemplate(
-    summary=_("A no_push() block holds segments since %(since)s: %(count)s."),
+    summary=ngettext_lazy(
+        "A no_push() block has held %(count)s segment since %(since)s.",
+        "A no_push() block has held %(count)s segments since %(since)s.",
+        "number",
+    ),
     cause=_("It runs as %(process)s. Reason: “%(reason)s”."),
     action=_("They are sent when it ends. If that process is gone: %(command)s"),
 )

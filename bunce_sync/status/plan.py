@@ -16,6 +16,7 @@ from django.db.models import Max, Q
 
 from bunce_sync import database
 from bunce_sync.choices import Status
+from bunce_sync.fingerprint import normalize
 from bunce_sync.models import Segment, SegmentQuerySet
 from bunce_sync.status.counts import count_elsewhere
 from bunce_sync.sync.push import content_to_send
@@ -207,5 +208,5 @@ def _differences(row: Segment, code: str) -> tuple[Change, ...]:
     return tuple(
         Change(name, theirs, ours)
         for name, theirs in held.items()
-        if (ours := getattr(row, name)) != theirs
+        if normalize(ours := getattr(row, name) or "") != normalize(theirs or "")
     )

@@ -154,6 +154,7 @@ def _describe_hold(template: MessageTemplate, hold: BlockHold, now: datetime) ->
         template,
         urgent=False,
         since=format_time(hold.since, now),
+        number=hold.segments,
         count=formats.number_format(hold.segments, use_l10n=True, force_grouping=True),
         process=hold.process,
         reason=hold.reason or str(messages.NO_REASON),

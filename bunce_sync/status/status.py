@@ -22,6 +22,7 @@ from bunce_sync.status.counts import (
     count_segments,
 )
 from bunce_sync.sync import list_scan, rate_limiter, shared_state
+from bunce_sync.sync.importer import COUNTS
 from bunce_sync.sync.work import KINDS
 
 #: A sweep is late after this many intervals: then no worker with beat is running, or all are busy.
@@ -319,7 +320,8 @@ def _last_import() -> ImportStatus | None:
         cancelled=run.cancelled,
         adopt=run.adopt,
         pages=run.pages,
-        counts=run.counts,
+        # In this order, which not every database keeps.
+        counts={name: run.counts[name] for name in COUNTS if name in run.counts},
     )
 
 

@@ -311,7 +311,9 @@ def _refresh_known(page: ImportPage) -> None:
     known = database.segments().filter(bunce_id__in=[*page.remotes]).order_by()
     differing = set()
     for row in _to_compare(known, page):
-        remote = page.remotes[row.bunce_id or ""]
+        remote = page.remotes.get(row.bunce_id or "")
+        if remote is None:
+            continue  # MariaDB and MySQL also find ids that differ in upper and lower case
         if row.environment not in ("", page.environment):
             page.done(remote, "elsewhere")
         elif _changes(row, remote, page):
@@ -341,10 +343,11 @@ def _set_aside(page: ImportPage, *, include_deleted: bool) -> None:
     """Leave out second segments of rows, and segments whose row was deleted here."""
     # Without an order, so that the index of the condition is used, not that of the keys.
     second = database.segments().filter(bunce_duplicate_id__in=[*page.remotes]).order_by()
-    for bunce_id in {*second.values_list("bunce_duplicate_id", flat=True)}:
+    for bunce_id in {*second.values_list("bunce_duplicate_id", flat=True)} & page.remotes.keys():
         page.done(page.remotes[str(bunce_id)], "duplicates")
-    for bunce_id, pk in linking.buried(page.remotes).items():
-        if pk is not None:
+    buried = linking.buried(page.remotes)
+    for bunce_id in buried.keys() & page.remotes.keys():
+        if buried[bunce_id] is not None:
             page.done(page.remotes[bunce_id], "elsewhere")
         elif not include_deleted:
             page.done(page.remotes[bunce_id], "deleted")

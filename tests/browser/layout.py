@@ -4,8 +4,9 @@ from playwright.sync_api import Page
 
 #: Parts of the page that must not cover each other: controls, labels and texts.
 PARTS = (
-    ":is(.bunce-live, .bunce-columns, .bunce-calls, .bunce-page) :is(label, input:not([type=hidden]), textarea,"
-    " button, dt, dd, h2, p, summary, .readonly, .help)"
+    ":is(.bunce-live, .bunce-columns, .bunce-calls, .bunce-page)"
+    " :is(label, input:not([type=hidden]), textarea, button, dt, dd, h2, p, summary, .readonly,"
+    " .help)"
 )
 OVERLAPPING = """
 (parts) => {

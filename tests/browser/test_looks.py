@@ -5,7 +5,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from importlib import resources
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 from django.db.models import QuerySet
@@ -117,7 +117,7 @@ def put_both_directions(site: Site) -> None:
         pages=12,
         counts={"imported": 1200, "changed": 3},
     )
-    here = {"environment": site.environment, "imported_at": now, "synced_at": now}
+    here: dict[str, Any] = {"environment": site.environment, "imported_at": now, "synced_at": now}
     there = "https://api.bunce.so:443 live"
     site.put("Held", hold=block)
     site.put("Elsewhere", status="synced", bunce_id="e", bunce_name="Elsewhere", environment=there)

@@ -253,7 +253,7 @@ class BothWays(World):
     def _read_one(self, row: Segment) -> Reader:
         stored = self.bunce.segments.get(row.bunce_id or "")
         self.time.advance(0.001)
-        reader = Reader(row, stored and self.bunce.show(stored), self.time.now)
+        reader = Reader(row, self.bunce.show(stored) if stored else None, self.time.now)
         self.readers.append(reader)
         return reader
 
@@ -267,7 +267,7 @@ class BothWays(World):
 
     def _come_to_rest(self) -> None:
         for worker in [one for one in self.workers if self.must_be_recorded(one)]:
-            worker.result = worker.result or (worker.request and worker.request.answer)
+            worker.result = worker.result or (worker.request.answer if worker.request else None)
             self._record(worker)
         self.workers.clear()
         self.scanners.clear()

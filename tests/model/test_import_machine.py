@@ -230,7 +230,8 @@ class Imports(BothWays, Protocol):
         self._delete(row)
 
     def _delete(self, row: Segment) -> None:
-        self.deleted |= {*Segment.objects.filter(pk=row.pk).values_list("bunce_id", flat=True)}
+        ids = Segment.objects.filter(pk=row.pk).values_list("bunce_id", flat=True)
+        self.deleted |= {str(bunce_id) for bunce_id in ids}
         Segment(pk=row.pk, bunce_id=row.bunce_id, environment=row.environment).delete()
         self.forget_row(row.pk)
 
@@ -321,7 +322,7 @@ class Imports(BothWays, Protocol):
         services.request_import(adopt=adopt)
         self._begin_import()
 
-    @precondition(lambda self: importer.open_run())
+    @precondition(lambda self: importer.open_run() is not None)
     @rule(data=st.data())
     def end_import(self, data: st.DataObject) -> None:
         """Cancel it, or go on to its end."""

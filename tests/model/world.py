@@ -3,6 +3,7 @@
 import math
 from contextlib import ExitStack
 from datetime import timedelta
+from typing import Any
 from unittest.mock import patch
 
 from hypothesis.stateful import RuleBasedStateMachine
@@ -156,13 +157,14 @@ class World(RuleBasedStateMachine):
 
     def _use(self, scanner: Scanner, *, dies: str | None = None) -> None:
         assert scanner.page is not None
-        scanner.handler.dies = dies
+        handler: Any = scanner.handler
+        handler.dies = dies
         try:
             scanner.walk.use_page(scanner.page, asked_at=scanner.asked_at)
         except Killed:
             self.scanners.remove(scanner)
             return
-        scanner.handler.dies = None
+        handler.dies = None
         scanner.page = None
         if scanner.walk.scan is None:
             self._release(scanner)

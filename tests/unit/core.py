@@ -254,7 +254,7 @@ def run_reconcile(*, seconds: float = 30) -> int:
     return reconcile.run(Budget(seconds)).requests
 
 
-def run_import(*, seconds: float = 30, **options: bool) -> ImportRun:
+def run_import(*, seconds: float = 30, **options: Any) -> ImportRun:
     """Import all segments in Bunce, or as many as the time allows.
 
     Args:

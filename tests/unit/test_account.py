@@ -1,4 +1,4 @@
-"""The check of a key that was never used before: what decides, and what is shown if nothing does."""
+"""The check of a key that was never used before: what decides, and what is shown otherwise."""
 
 from __future__ import annotations
 
@@ -89,4 +89,5 @@ def test_an_import_that_a_strange_key_stops_says_so(bunce: Emulator, strange_key
     ran = run("bunce_import")
     assert ran.code == 1
     assert "belong to another account" in ran.out
+    assert " 0 pages of sandbox" in ran.out or "0 pages so far.\n" in ran.out
     assert not Segment.objects.filter(name="Of another site").exists()

@@ -202,7 +202,8 @@ class TestPause:
             assert f"Paused by {username(client)} since" in shown
             assert "Reason: “Moving &lt;house&gt;”." in shown
             assert "Resume pushes" in shown
-        assert "Held" in html(client)
+        badge = html(client).split('class="bunce-badge ')[1].split("</span></span>")[0]
+        assert "<span>Paused" in badge
         state = html(client, page(waiting)).split('id="bunce-state"')[1].split("</section>")[0]
         assert f"Paused by {username(client)}" in state
         assert post(client, RESUME) == ["Pushes have resumed."]

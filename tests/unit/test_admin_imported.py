@@ -47,7 +47,7 @@ ODD = [
     ("  ", None),
     ("\u200b", "plain"),
     ("Long name " * 60, None),
-    ("Bell\x07 and\x9f more", "de\x00scribed\x1b"),
+    ("Bell\x07 and\x9f more", "de\x01scribed\x1b"),
     ("two\nlines", "one\r\ntwo\rthree"),
     ("<script>alert(1)</script>", "</textarea><script>"),
     ("VIP", "x" * 49_000),

@@ -10,7 +10,7 @@ from django.contrib.admin.models import CHANGE, DELETION, LogEntry
 from django.test import Client
 
 from bunce_sync import services
-from bunce_sync.admin import link_view
+from bunce_sync.admin import SegmentAdmin, link_view
 from bunce_sync.conf import conf
 from bunce_sync.models import Segment, Tombstone
 from tests.unit.admin_people import LIST, person, row
@@ -164,8 +164,6 @@ class TestConfirming:
     def test_only_what_the_user_may_change_is_linked(
         self, client: Client, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        from bunce_sync.admin import SegmentAdmin
-
         waiting, mine = row(name="VIP"), row(name="Mine")
         imported("VIP")
         imported("Mine")
@@ -178,6 +176,20 @@ class TestConfirming:
         monkeypatch.setattr(SegmentAdmin, "has_change_permission", change)
         confirm(client, preview)
         assert (fresh(waiting).bunce_id, fresh(mine).bunce_id is not None) == (None, True)
+
+    def test_only_what_the_user_may_see_is_linked(
+        self, client: Client, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        hidden, own = row(name="Hidden"), row(name="Own")
+        found = imported("Hidden")
+        everything = SegmentAdmin.get_queryset
+        monkeypatch.setattr(
+            SegmentAdmin,
+            "get_queryset",
+            lambda admin, request: everything(admin, request).exclude(name="Hidden"),
+        )
+        choose(client, own, bunce_pairs=f"{hidden.pk}:{found.pk}")
+        assert fresh(hidden).bunce_id is None
 
     @pytest.mark.parametrize("missing", ["change_segment", "push_segment"])
     def test_it_requires_both_permissions(self, missing: str) -> None:

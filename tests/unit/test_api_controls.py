@@ -171,7 +171,8 @@ def test_an_import_can_be_cancelled_any_number_of_times(client: APIClient) -> No
 
 
 def test_unknown_options_are_refused(client: APIClient) -> None:
-    for body in ({"adpot": True}, {"adopt": "perhaps"}, []):
+    bodies: list[Any] = [{"adpot": True}, {"adopt": "perhaps"}, []]
+    for body in bodies:
         is_problem(post(client, "imports/", body), 400, "invalid")
     assert not ImportRun.objects.exists()
 

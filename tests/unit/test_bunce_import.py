@@ -89,10 +89,10 @@ def test_all_segments_are_imported_and_counted(bunce: Emulator) -> None:
     assert ran.code == 0
     assert ran.out.startswith("Read 250 segments of sandbox (127.0.0.1:")
     assert "), 5 pages:\n" in ran.out
-    assert "      250  imported\n" in ran.out
+    assert "      250  added\n" in ran.out
     assert Segment.objects.filter(status=Status.SYNCED).count() == 250
     again = run("bunce_import")
-    assert (again.code, "      250  known and unchanged\n" in again.out) == (0, True)
+    assert (again.code, "      250  unchanged\n" in again.out) == (0, True)
     [first, second] = ImportRun.objects.order_by("pk")
     assert first.finished_at is not None
     assert "process" in second.requested_by
@@ -131,11 +131,21 @@ def test_a_dry_run_names_the_segments(bunce: Emulator) -> None:
         f"           “waiting” {ids['waiting']}  →  #{rows['waiting'].pk} “waiting”\n"
     ) in ran.out
     assert (
-        "        1  would be updated here with what Bunce has\n"
+        "        1  would be refreshed with what Bunce has now\n"
         f"           “changed there” {ids['changed there']}  →  #{rows['changed'].pk} “changed”\n"
     ) in ran.out
     assert f"           “foreign” {ids['foreign']}\n" in ran.out
     assert "--include-deleted brings them back" in ran.out
+
+
+def test_a_name_without_a_visible_character_is_shown_as_blank(bunce: Emulator) -> None:
+    stored = bunce.add_segment("\u200b ")
+    for command in (("bunce_import", "--dry-run"), ("bunce_plan", "--refresh")):
+        assert f"(blank) {stored.id}" in run(*command).out
+
+
+def test_without_a_segment_there_is_no_list_of_counts(bunce: Emulator) -> None:
+    assert run("bunce_import").out.splitlines()[0].endswith(" pages.")
 
 
 def test_a_dry_run_tells_that_imported_rows_would_be_taken_over(bunce: Emulator) -> None:
@@ -149,12 +159,13 @@ def test_a_dry_run_tells_that_imported_rows_would_be_taken_over(bunce: Emulator)
     assert Segment.objects.get().pk == row.pk
 
 
-def test_a_waiting_row_is_promised_to_one_segment_only(bunce: Emulator) -> None:
-    bunce.add_segment("VIP")
-    bunce.add_segment("VIP")
+def test_a_waiting_row_is_promised_to_one_segment_only(bunce: Emulator, settings: Settings) -> None:
+    configure(settings, PAGE_SIZE=10)
+    for name in ("VIP", *(f"Other {n}" for n in range(10)), "VIP"):  # on two pages
+        bunce.add_segment(name)
     make("VIP")
     preview = run("bunce_import", "--dry-run", "--adopt", "--json").json
-    assert (preview["counts"]["adopted"], preview["counts"]["imported"]) == (1, 1)
+    assert (preview["counts"]["adopted"], preview["counts"]["imported"]) == (1, 11)
     assert run("bunce_import", "--adopt", "--json").json["counts"] == preview["counts"]
 
 
@@ -261,7 +272,7 @@ def test_the_import_of_a_worker_is_watched(
     ran = run("bunce_import")
     assert ran.code == 0
     assert "(another process reads the list)" in ran.out
-    assert "        5  imported" in ran.out
+    assert "        5  added" in ran.out
 
 
 @pytest.mark.parametrize("options", [[], ["--dry-run"]])

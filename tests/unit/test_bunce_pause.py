@@ -114,7 +114,7 @@ def test_what_a_dead_process_holds_is_shown_and_released(bunce: Emulator) -> Non
     row, hold = held_by_a_dead_process()
     assert drain() == 0
     shown = run("bunce_status").out
-    assert "A no_push() block holds segments since" in shown
+    assert "A no_push() block has held 1 segment since" in shown
     assert f"python manage.py bunce_resume --hold {hold}" in shown
     assert f"bunce_resume --hold {hold}" in run("bunce_resume").out
     assert (

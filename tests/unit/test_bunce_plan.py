@@ -89,7 +89,7 @@ def test_what_differs_in_bunce_is_shown_from_both_sides(bunce: Emulator) -> None
     row = drifted(bunce, "Ours", "Theirs\x1b[31m")
     ran = run("bunce_plan")
     assert ran.code == 3
-    assert lines(ran)[0] == f"≠ differs in Bunce #{row.pk} “Ours”"
+    assert lines(ran)[0] == f"≠ changed in Bunce #{row.pk} “Ours”"
     assert lines(ran)[1].startswith("    name: here “Ours”, in Bunce “Theirs")
     assert "\x1b" not in ran.out
 
@@ -117,6 +117,17 @@ def test_what_needs_attention_is_shown_with_bunces_words(bunce: Emulator) -> Non
     assert f"! needs attention #{twice.pk} “B”" in run("bunce_plan").out
 
 
+def test_only_the_fields_that_differ_are_shown(bunce: Emulator) -> None:
+    row = Segment.objects.link(bunce.add_segment("Theirs").id, name="Ours", description="")
+    drain()
+    run_refresh()
+    assert lines(run("bunce_plan"))[:3] == [
+        f"≠ changed in Bunce #{row.pk} “Ours”",
+        "    name: here “Ours”, in Bunce “Theirs”",
+        "Plan: 0 to create, 0 to update, 1 changed in Bunce; 0 in sync.",
+    ]
+
+
 def test_segments_in_doubt_are_something_to_do(bunce: Emulator) -> None:
     row = doubtful("A")
     Segment.objects.filter(pk=row.pk).update_sync_fields(due_at=ago(-60))
@@ -141,12 +152,11 @@ def test_what_keeps_the_plan_from_being_carried_out_is_told(bunce: Emulator) -> 
         row = Segment.objects.create(name="A")
         ran = run("bunce_plan")
         hold = fresh(row).hold_id
-    assert f"+ create   #{row.pk} “A”  (held: python manage.py bunce_resume --hold {hold})" in (
-        ran.out
-    )
+    assert f"+ create   #{row.pk} “A”  (held by block {hold})\n" in ran.out
+    assert f"python manage.py bunce_resume --hold {hold}" in ran.out
     assert "Paused by ada since" in ran.out
     assert "  Reason: “moving house”." in ran.out
-    assert "A no_push() block holds segments since" in ran.out
+    assert "A no_push() block has held 1 segment since" in ran.out
 
 
 def test_only_some_of_each_kind_are_shown(bunce: Emulator) -> None:
@@ -178,7 +188,7 @@ def test_a_refresh_shows_what_is_in_bunce_now_and_adds_nothing(bunce: Emulator) 
     assert "    name: here “A”, in Bunce “A changed”" in ran.out
     assert f"- not in Bunce's list #{rows['Gone'].pk} “Gone”" in ran.out
     assert f"· only in Bunce “Foreign” {foreign.id}" in ran.out
-    assert "1 different in Bunce, 1 not in Bunce's list, 1 only in Bunce; 1 in sync." in ran.out
+    assert "1 changed in Bunce, 1 not in Bunce's list, 1 only in Bunce; 1 in sync." in ran.out
     assert "Bunce's content: just read from sandbox (127.0.0.1" in ran.out
     assert fresh(rows["A"]).bunce_name == "A changed"
     assert fresh(rows["A"]).name == "A"

@@ -138,14 +138,21 @@ def test_segments_that_cannot_be_pushed_are_told_with_the_reason(bunce: Emulator
     assert lines[4] == f"#{synced.pk} “Synced” is in sync."
     assert bunce.served == 0
     assert run("bunce_push", synced.pk).code == 0, "there is nothing to do about it"
+    there = make("Synced there", status=Status.SYNCED, environment=LIVE)
+    assert run("bunce_push", there.pk).code == 1
 
 
 def test_what_a_block_holds_is_told_and_no_failure(bunce: Emulator) -> None:
-    with services.no_push():
-        Segment.objects.create(name="Held")
+    with services.no_push("a load"):
+        Segment.objects.bulk_create(Segment(name=f"Held {n}") for n in range(9))
         ran = run("bunce_push")
+        [hold] = get_status().holds
     assert ran.code == 0
-    assert "Held by a no_push() block: 1 segment" in ran.out
+    nothing, about, *more = ran.out.splitlines()
+    assert nothing == "Nothing to send: nothing else waits."
+    assert about.startswith("A no_push() block (a load) has held 9 segments since")
+    assert about.endswith(f"python manage.py bunce_resume --hold {hold.id}")
+    assert not more, "one line for each block, not for each segment"
     assert bunce.served == 0
 
 
@@ -295,9 +302,15 @@ def test_a_segment_that_a_worker_is_sending_is_waited_for(
     assert len(bunce.segments) == 1
 
 
-def test_a_segment_that_a_dead_worker_left_is_freed(bunce: Emulator) -> None:
+@pytest.mark.parametrize("ended", [1, -0.5])
+def test_a_segment_that_a_dead_worker_left_is_freed(bunce: Emulator, ended: float) -> None:
     row = make(
-        "A", status=Status.SENDING, bunce_id="a1", lease_until=ago(1), settled={}, due_at=ago(60)
+        *("A", None),
+        status=Status.SENDING,
+        bunce_id="a1",
+        lease_until=ago(ended),
+        settled={},
+        due_at=ago(60),
     )
     ran = run("bunce_push", row.pk)
     assert "Refused by Bunce: 1 segment" in ran.out

@@ -221,6 +221,15 @@ def test_the_number_of_queries_does_not_grow_with_the_rows(client: Client) -> No
     assert count() == few
 
 
+def test_many_segments_are_read_in_portions_and_stay_in_order(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bunce_sync.admin.files.resource.EXPORT_CHUNK", 3)
+    for number in range(8):
+        row("synced", f"S{number * 5 % 8}")
+    assert names(client, "?o=1") == [f"S{number}" for number in range(8)]
+
+
 def test_a_text_that_a_workbook_would_cut_is_reported(client: Client) -> None:
     segment = row("synced", "VIP")
     Segment.objects.filter(pk=segment.pk).update_sync_fields(bunce_description="x" * 40_000)

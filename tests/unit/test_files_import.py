@@ -74,8 +74,7 @@ def stored() -> set[tuple[str, str | None]]:
 
 
 def sync_values(segment: Segment) -> dict[str, Any]:
-    values = Segment.objects.filter(pk=segment.pk).values(*Segment.SYNC_FIELDS)
-    return values.get()
+    return dict(Segment.objects.filter(pk=segment.pk).values(*Segment.SYNC_FIELDS).get())
 
 
 class TestWhatIsStored:
@@ -195,6 +194,17 @@ class TestWhatIsStored:
         settings.IMPORT_EXPORT_SKIP_ADMIN_LOG = True
         import_rows(client, NEW)
         assert not LogEntry.objects.exists()
+
+    @pytest.mark.parametrize("storage", ["CacheStorage", "MediaStorage"])
+    def test_a_site_may_store_files_elsewhere_until_they_are_confirmed(
+        self, client: Client, settings: Settings, tmp_path: Path, storage: str
+    ) -> None:
+        settings.IMPORT_EXPORT_TMP_STORAGE_CLASS = f"import_export.tmp_storages.{storage}"
+        settings.MEDIA_ROOT = str(tmp_path / "media")
+        previewed = preview(client, NEW)
+        assert flashed(confirm(client, previewed))[0].startswith("Imported: 2 new")
+        assert "no longer stored" in flashed(confirm(client, previewed))[0]
+        assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
     def test_a_site_may_switch_the_preview_off(self, client: Client, settings: Settings) -> None:
         settings.IMPORT_EXPORT_SKIP_ADMIN_CONFIRM = True

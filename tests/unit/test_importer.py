@@ -53,7 +53,7 @@ def unlimited(bunce: Emulator, settings: Settings) -> None:
 
 def stored_rows() -> dict[str | None, dict[str, Any]]:
     """Return all columns of all rows by Bunce id."""
-    return {row["bunce_id"]: row for row in Segment.objects.values()}
+    return {row["bunce_id"]: dict(row) for row in Segment.objects.values()}
 
 
 # What becomes of a segment

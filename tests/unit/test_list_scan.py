@@ -418,7 +418,9 @@ def test_progress_that_is_written_while_another_process_asks_for_the_lease_is_co
             rows = super().store
             if not written:
                 written.append(1)
-                rows.update(scan={**kept, "kept_at": ago(0).isoformat()}, scan_lease_until=None)
+                rows.update(
+                    scan={**(kept or {}), "kept_at": ago(0).isoformat()}, scan_lease_until=None
+                )
             return rows
 
     written: list[int] = []

@@ -344,12 +344,13 @@ def test_a_segment_that_is_gone_is_looked_for_before_it_is_created_again() -> No
 def test_a_difference_is_settled_by_those_who_may() -> None:
     row = segment("synced", "drift", bunce_id="a1")
     ours, theirs = "“Push ours” replaces", "“Take theirs” replaces"
-    for permissions, buttons in (
+    readers: list[tuple[tuple[messages.Permission, ...], list[str]]] = [
         ((), []),
         (("change",), []),
         (("push",), [ours]),
         (("push", "change", "settle"), [ours, theirs]),
-    ):
+    ]
+    for permissions, buttons in readers:
         todo = describe_segment(row, everything(), permissions).action
         assert [text for text in (ours, theirs) if text in todo] == buttons
         assert todo.count("A colleague who can") == 2 - len(buttons)
@@ -570,7 +571,7 @@ def test_a_duplicate_names_the_other_one_and_shows_no_bare_id() -> None:
     message = describe_segment(
         segment("synced", bunce_duplicate_id="b7", bunce_id="a1"), everything()
     )
-    assert "as b7." in message.cause
+    assert "second segment for it, b7:" in message.cause
     assert message.detail == ""
 
 

@@ -22,7 +22,7 @@ from bunce_sync.models import Segment
 from bunce_sync.validators import CONTROL, INVISIBLE, validate_characters, validate_visible
 from tests.unit.admin_people import LIST, editor, page
 from tests.unit.api_client import ALL, client_for, patch, post, user_with
-from tests.unit.core import Status, configure, digests_of, make
+from tests.unit.core import Status, configure, digests_of, fresh, make
 
 pytestmark = pytest.mark.django_db
 
@@ -149,7 +149,10 @@ def test_a_text_that_became_too_long_does_not_prevent_other_edits(settings: Sett
     configure(settings, DESCRIPTION_MAX_LENGTH=3)
     client = client_for(user_with(*ALL))
     assert patch(client, f"segments/{row.pk}/", {"name": "New"}).status_code == 200
-    response = editor().post(page(row), {"name": "Newer", "description": "long enough"})
+    saved = editor().post(page(row), {"name": "Newer", "description": "long enough"})
+    assert saved.status_code == 302
+    assert fresh(row).name == "Newer"
+    response = editor().post(page(row), {"name": "Newer", "description": "changed"})
     assert "at most 3" in response.content.decode()
 
 

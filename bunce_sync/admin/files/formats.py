@@ -41,8 +41,8 @@ MISSING: Final = object()
 DELIMITERS: Final = (",", ";", "\t")
 #: The beginnings of cells that spreadsheets read as formulas from a CSV file, and of those that
 #: were escaped by one more quote.
-_FORMULA: Final = re.compile(r"'*[=+\-@\t\r]")
-_ESCAPED_FORMULA: Final = re.compile(r"'+[=+\-@\t\r]")
+_FORMULA: Final = re.compile(r"'*[=+\-@\t\r\n]")
+_ESCAPED_FORMULA: Final = re.compile(r"'+[=+\-@\t\r\n]")
 #: What XML cannot hold, and what Excel would read as an escaped character.
 _UNSAFE_IN_XML: Final = re.compile(r"[\x00-\x08\x0b-\x1f\ufffe\uffff]|_(?=x[0-9A-Fa-f]{4}_)")
 _ESCAPED_IN_XML: Final = re.compile(r"_x([0-9A-Fa-f]{4})_")

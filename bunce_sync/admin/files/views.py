@@ -34,16 +34,15 @@ from import_export.admin import ImportExportMixin
 from import_export.signals import post_export
 
 from bunce_sync import services
-from bunce_sync.admin.actions import MAX_SELECTED
+from bunce_sync.admin.actions import MAX_SELECTED, show_reason_to_wait
 from bunce_sync.admin.base import ModelAdmin
 from bunce_sync.admin.change_list import UNUSABLE
 from bunce_sync.admin.files.formats import FORMATS, FileError, grouped
 from bunce_sync.admin.files.forms import ConfirmForm, ExportFileForm, ImportFileForm, signed
 from bunce_sync.admin.files.preview import preview
 from bunce_sync.admin.files.resource import FileResult, SegmentResource, as_key, editable_fields
+from bunce_sync.choices import Operation
 from bunce_sync.models import Segment
-from bunce_sync.status.presenters import reasons_to_wait
-from bunce_sync.status.status import get_status
 
 #: Log entries that one query inserts.
 LOG_BATCH: Final = 500
@@ -224,8 +223,7 @@ class FilesMixin(ImportExportMixin, ModelAdmin):
             "unchanged": grouped(result.totals["skip"]),
         }
         flash.success(request, text)
-        for message in reasons_to_wait(get_status())[:1]:
-            flash.warning(request, f"{message.summary} {message.action}")
+        show_reason_to_wait(request, Operation.CREATE, Operation.UPDATE)
 
     def _page(self, title: Any) -> dict[str, Any]:
         """Return what the templates of all pages need."""

@@ -31,9 +31,9 @@ from bunce_sync.sync.importer import COUNTS
 
 #: What an import did with segments, by the names of ``importer.COUNTS``: done, and as a preview.
 WORDS: Final[Mapping[str, tuple[str, str]]] = {
-    "imported": ("imported", "would be imported"),
-    "changed": ("updated here with what Bunce has", "would be updated here with what Bunce has"),
-    "unchanged": ("known and unchanged", "known and unchanged"),
+    "imported": ("added", "would be added"),
+    "changed": ("refreshed with what Bunce has now", "would be refreshed with what Bunce has now"),
+    "unchanged": ("unchanged", "unchanged"),
     "adopted": (
         "linked to segments that waited to be created",
         "would be linked to segments that wait to be created",
@@ -138,10 +138,10 @@ class Command(SyncCommand):
             return FAILED if failed else DONE
         if run.cancelled:
             self.say(CANCELLED)
-        elif ended:
-            self.say(f"{_read(run.counts, run.pages)}:")
         else:
-            self.say(f"{_read(run.counts, run.pages)} so far:")
+            so_far = "" if ended else " so far"
+            end = ":" if any(run.counts.values()) else "."
+            self.say(f"{_read(run.counts, run.pages)}{so_far}{end}")
         self._print_counts(run.counts, done=True)
         if blocked:
             self.say(blocked)

@@ -24,7 +24,7 @@ from bunce_sync.management.console import (
     whole_number,
 )
 from bunce_sync.management.list_reading import read_preview
-from bunce_sync.management.texts import SIGNS, WORDS, item_lines, message_lines
+from bunce_sync.management.texts import CHANGED, SIGNS, WORDS, item_lines, message_lines
 from bunce_sync.status.plan import Kind, Plan, make_plan
 from bunce_sync.status.presenters import describe_environment, format_time, reasons_to_wait
 from bunce_sync.status.status import SyncStatus, get_status
@@ -184,7 +184,8 @@ def _totals(plan: Plan, unlisted: Unlisted | None) -> str:
     ]
     optional = [
         (counts[Kind.CHECK], "being checked with Bunce"),
-        (counts[Kind.DIFFERS], "different in Bunce"),
+        (plan.decisions, CHANGED),
+        (counts[Kind.DIFFERS] - plan.decisions, "different in Bunce"),
         (counts[Kind.ATTENTION], "in need of attention"),
         (gone, "not in Bunce's list"),
         (unlisted.unknown if unlisted else 0, "only in Bunce"),

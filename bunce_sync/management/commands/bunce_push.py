@@ -23,7 +23,7 @@ from bunce_sync.management.console import (
 )
 from bunce_sync.management.foreground import Blocked, work
 from bunce_sync.management.push_run import SHOWN_COLUMNS, Group, PushRun, Result, batches
-from bunce_sync.management.texts import describe_pause, item_lines, problem
+from bunce_sync.management.texts import describe_hold, describe_pause, item_lines, problem
 from bunce_sync.models import Segment
 from bunce_sync.status.plan import Kind, Plan, make_plan
 from bunce_sync.status.presenters import (
@@ -159,7 +159,7 @@ class Command(SyncCommand):
         if result.synced:
             self.say(f"Synced {counted(result.synced, 'segment')}.")
         elif not (failed or chosen.left_out):
-            none = "nothing else waits" if result.held else "no segment is waiting"
+            none = "nothing else waits" if result.held.count else "no segment is waiting"
             self.say(f"Nothing to send: {none}.")
         self._print_group("Refused by Bunce", result.refused, now)
         self._print_group(
@@ -169,7 +169,10 @@ class Command(SyncCommand):
             now,
         )
         self._print_group("Still waiting; workers send them", result.waiting, now)
-        self._print_group("Held by a no_push() block", result.held, now)
+        if result.held.count:
+            for hold in get_status().holds:
+                if hold.segments:
+                    self.say(describe_hold(hold, now))
         if blocked:
             self.say(blocked)
         if self.stop.is_set():
@@ -197,8 +200,8 @@ def _choose(keys: list[int]) -> Chosen:
         row = found.get(pk)
         if why := _why_not(row):
             chosen.left_out[pk] = why
-            in_sync = row is not None and row.status == Status.SYNCED and not row.last_code
-            chosen.refused |= not in_sync
+            synced = row is not None and row.is_here and row.status == Status.SYNCED
+            chosen.refused |= not (synced and row and not row.last_code)
         else:
             chosen.keys.append(pk)
     return chosen
@@ -236,8 +239,6 @@ def _line(row: Segment, now: datetime) -> str:
     parts = [problem(row.last_code, row.last_error)] if row.last_code else []
     if row.status == Status.SENDING:
         parts = ["A worker is sending it."]
-    elif row.hold_id is not None:
-        parts.append(f"If its process is gone: {release_command(row.hold_id)}")
     elif row.due_at > now and row.status == Status.PENDING:
         parts.append(f"Next attempt at {format_time(row.due_at, now)}.")
     elif row.status == Status.IN_DOUBT:

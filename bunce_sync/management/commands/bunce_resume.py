@@ -11,10 +11,10 @@ from bunce_sync.choices import Status
 from bunce_sync.log_entries import log_for_all
 from bunce_sync.management.console import DONE, EXIT_CODES, SyncCommand, counted, printable
 from bunce_sync.management.people import add_person, find_person
+from bunce_sync.management.texts import describe_hold
 from bunce_sync.models import PushHold
 from bunce_sync.status import messages
-from bunce_sync.status.presenters import format_time, release_command
-from bunce_sync.status.status import BlockHold, SyncStatus, get_status
+from bunce_sync.status.status import SyncStatus, get_status
 
 
 class Command(SyncCommand):
@@ -60,7 +60,7 @@ class Command(SyncCommand):
         else:
             self.say(f"Pushes are resumed; {_wait(waiting)}.")
         for hold in status.holds:
-            self.say(_describe(hold, status))
+            self.say(describe_hold(hold, status.now))
         return DONE
 
     def _release(self, options: dict[str, Any], status: SyncStatus, user: Any) -> int:
@@ -94,12 +94,3 @@ class Command(SyncCommand):
 
 def _wait(waiting: int) -> str:
     return f"{counted(waiting, 'segment')} {'waits' if waiting == 1 else 'wait'}"
-
-
-def _describe(hold: BlockHold, status: SyncStatus) -> str:
-    reason = f" ({printable(hold.reason)})" if hold.reason else ""
-    since = format_time(hold.since, status.now)
-    return (
-        f"A no_push() block{reason} holds {counted(hold.segments, 'segment')} since {since}, in"
-        f" {printable(hold.process)}. If that is gone: {release_command(hold.id)}"
-    )

@@ -23,6 +23,7 @@ from bunce_sync.management.console import (
     printable,
 )
 from bunce_sync.management.texts import message_lines
+from bunce_sync.status import messages
 from bunce_sync.status.presenters import describe_environment, format_time, reasons_to_wait
 from bunce_sync.status.status import ImportStatus, SyncStatus, get_status
 from bunce_sync.sync.work import KINDS
@@ -192,13 +193,17 @@ def _age(seconds: float) -> str:
 
 
 def _import(run: ImportStatus, status: SyncStatus) -> str:
-    counts = [f"{number(count)} {name}" for name, count in run.counts.items() if count]
+    counts = [
+        str(messages.IMPORT_COUNTS.get(name, f"%(n)s {name}")) % {"n": number(count)}
+        for name, count in run.counts.items()
+        if count
+    ]
     done = f"{counted(run.pages, 'page')}: {', '.join(counts) or 'no segment yet'}"
     if run.finished_at is None:
         since = format_time(run.requested_at, status.now)
         by = f" by {printable(run.requested_by)}" if run.requested_by else ""
         return f"open, requested at {since}{by}; {done}"
-    ended = "cancelled" if run.cancelled else "completed"
+    ended = "cancelled" if run.cancelled else "ended"
     return f"{ended} at {format_time(run.finished_at, status.now)}; {done}"
 
 
