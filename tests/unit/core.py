@@ -55,6 +55,7 @@ def make(name: str = "VIP", description: str | None = None, **fields: Any) -> Se
     if status == Status.SYNCED:
         fields.setdefault("bunce_id", str(uuid4()))
         fields.setdefault("shown_digest", listed_fingerprint(name, description))
+        fields.setdefault("synced_at", ago(300))
     if fields.get("bunce_id"):
         fields.setdefault("environment", conf.environment)
         shared_state.accept_key()  # the request that linked it has shown whose key it is

@@ -122,7 +122,8 @@ def test_status_sweep_and_actions_load_no_long_text(client: Client, bunce: Emula
         for action in services.ACTIONS:
             action.run(Segment.objects.all())
 
-    assert loaded(run) == set()
+    # Retry compares the rows that Bunce does not have any more, if there are any.
+    assert loaded(run) == {"description"}
 
 
 def test_a_push_loads_only_what_it_sends(bunce: Emulator) -> None:

@@ -115,9 +115,8 @@ def test_a_load_is_sent_when_its_block_ends(bunce: LocalBunce) -> None:
 
 
 def test_a_block_of_code_holds_what_it_saves(bunce: LocalBunce) -> None:
-    source = block("pause.md", "no_push")
     hint = "# nothing has been sent so far"
-    assert hint in source
+    source = block("pause.md", hint)
     look = "bunce.work(); sent = list(bunce.segments)"
 
     assert run(source.replace(hint, look), bunce=bunce)["sent"] == []

@@ -200,6 +200,6 @@ def test_with_nothing_due_it_costs_a_few_queries_whatever_the_number_of_rows(
     # The shared row twice and its mark; four impossible times; leases, in a transaction, and their
     # calls; paused operations three times; the shared row, old calls and keys; the window twice;
     # due rows, rows in doubt, a scan in progress, requested refreshes.
-    with django_assert_num_queries(24):
+    with django_assert_num_queries(25):
         found = sweep()
     assert not any(found.workers.values())

@@ -333,6 +333,8 @@ class TestReversion:
 
     @pytest.fixture(autouse=True)
     def registered(self) -> Any:
+        if reversion.is_registered(Segment):  # by the admin of another test
+            reversion.unregister(Segment)
         reversion.register(Segment)
         yield
         reversion.unregister(Segment)
