@@ -125,6 +125,27 @@ def test_a_long_list_scan_and_a_backlog_of_pushes_both_make_progress(
     assert bunce.worst_window(WINDOW) <= LIMIT
 
 
+def test_an_import_leaves_pushes_at_least_half_of_the_limit(site: Site, bunce: Emulator) -> None:
+    bunce.add_segments(5000)
+    site.shell("from bunce_sync import services; services.request_import()")
+    bunce.wait_for(lambda bunce: len(arrivals(bunce, "GET")) >= LIMIT // 4, timeout=60)
+    add_backlog(site, LIMIT * 10)
+    bunce.wait_for(lambda bunce: len(arrivals(bunce, "POST")) >= LIMIT // 2, timeout=60)
+    begun = time.monotonic()  # from here on both use the whole limit
+    bunce.wait_for(
+        lambda bunce: len([at for at in arrivals(bunce, "POST") if at > begun]) >= 2 * LIMIT,
+        timeout=90,
+    )
+    ended = time.monotonic()
+    pushes, pages = (
+        len([at for at in arrivals(bunce, method) if begun < at <= ended])
+        for method in ("POST", "GET")
+    )
+    assert pages, "the import makes progress, too"
+    assert pushes >= (pushes + pages) * 0.48, (pushes, pages)
+    assert bunce.limited == 0
+
+
 def test_a_segment_saved_during_a_long_backlog_does_not_wait_for_it(
     site: Site, bunce: Emulator
 ) -> None:

@@ -100,7 +100,8 @@ class BothWays(World):
                 field for field, *both in zip(FIELDS, before, now, strict=True) if len({*both}) > 1
             }
             self.unsent[pk] |= changed
-        self.edited.add(pk)
+        if before != now:
+            self.edited.add(pk)
         if pk in self.contents:
             self.contents[pk].add(row.listed_fingerprint)
 

@@ -144,7 +144,7 @@ class Imports(BothWays, Protocol):
         cap=st.sampled_from([None, None, 1]),
         archived=st.integers(0, 2),
         upper=st.booleans(),
-        past=st.integers(0, 50),
+        past=st.integers(0, 80),
         data=st.data(),
     )
     def begin(self, *, upper: bool, past: int, data: st.DataObject, **options: Any) -> None:
@@ -354,7 +354,9 @@ class Imports(BothWays, Protocol):
             with interrupted(at=at, by=lambda: self._use_other(data), depth=0):
                 self._use_import(scanner)
         else:
-            with self.locks, interrupted(at=at, by=lambda: self._act(data, fate), depth=1):
+            # A page that is used without the lease is rolled back in the end.
+            depth = int(scanner.walk._mine().filter(finished_at=None).exists())
+            with self.locks, interrupted(at=at, by=lambda: self._act(data, fate), depth=depth):
                 self._use_import(scanner)
 
     def _act(self, data: st.DataObject, what: str) -> None:
@@ -366,9 +368,9 @@ class Imports(BothWays, Protocol):
             self.workers.remove(worker)
             self._record(worker)
         elif what == "edit" and free:
-            Segment.objects.filter(pk=pick(data, free)).update(name=data.draw(NAMES))
-            for pk in free:
-                self.note_edit(pk)
+            pk = pick(data, free)
+            Segment.objects.filter(pk=pk).update(name=data.draw(NAMES))
+            self.note_edit(pk)
         elif what == "delete" and free:
             self._delete(Segment.objects.get(pk=pick(data, free)))
         elif what == "push":

@@ -137,6 +137,7 @@ def doubtful(
 ) -> Segment:
     """Create a row in doubt whose create was sent this long ago and whose grace period is over."""
     fields.setdefault("last_code", "read_timeout")
+    fields.setdefault("environment", conf.environment)
     row = make(
         name, description, status=Status.IN_DOUBT, due_at=ago(1), sent_at=ago(sent), **fields
     )

@@ -74,8 +74,7 @@ def stored() -> set[tuple[str, str | None]]:
 
 
 def sync_values(segment: Segment) -> dict[str, Any]:
-    values = Segment.objects.filter(pk=segment.pk).values(*Segment.SYNC_FIELDS)
-    return dict(values.get())
+    return dict(Segment.objects.filter(pk=segment.pk).values(*Segment.SYNC_FIELDS).get())
 
 
 class TestWhatIsStored:

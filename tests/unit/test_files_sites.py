@@ -108,9 +108,8 @@ def test_a_subclass_is_imported_with_its_fields(
     }
     data = json.dumps([first, {"name": "B", "paid": None, "budget": ""}]).encode()
     import_rows(client, data, "json", base)
-    one: Any
-    other: Any
-    one, other = Campaign.objects.order_by("name")
+    campaigns: Any = Campaign.objects.order_by("name")  # typed as segments
+    one, other = campaigns
     assert (one.starts, one.paid, one.rules) == (started, True, {"age": [18, 30]})
     assert (one.budget, one.owner, one.slug) == (Decimal("12.50"), person, "a")
     assert (other.paid, other.budget, other.rules) == (None, Decimal(0), {})
@@ -134,7 +133,8 @@ def test_what_a_subclass_does_not_offer_for_editing_is_ignored(
     [ignored, *_] = previewed.context["preview"]["notes"]
     assert ignored == f"These columns are not imported: {', '.join(names)}."
     confirm(client, previewed, base)
-    assert Campaign.objects.get().attachment == ""
+    campaign: Any = Campaign.objects.get()
+    assert campaign.attachment == ""
 
 
 def test_wrong_values_of_a_subclass_are_errors_of_their_rows(
