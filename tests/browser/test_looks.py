@@ -13,6 +13,7 @@ from django.utils import timezone
 from playwright.sync_api import Locator, expect
 
 from bunce_sync.models import ImportRun, PushHold, Segment, SyncState
+from bunce_sync.transitions import taken_over
 from tests.browser import states
 from tests.browser.people import CALL_LOG, LIST, Person
 from tests.site import ROOT, Site
@@ -124,10 +125,9 @@ def put_both_directions(site: Site) -> None:
     site.put(
         "Long", status="synced", bunce_id="l", bunce_name="Long" * 99, last_code="drift", **here
     )
-    waiting = [site.put("Waiting"), site.put("Waiting", status="synced", bunce_id="w", **here)]
-    site.segments.filter(pk=waiting[1].pk).update_sync_fields(
-        settled=waiting[1].field_digests(Segment.UPDATE_FIELDS)
-    )
+    site.put("Waiting")
+    imported = site.put("Waiting", status="synced", bunce_id="w", **here)
+    site.segments.filter(pk=imported.pk).update_sync_fields(**taken_over(imported))
 
 
 def open_links(person: Person) -> None:

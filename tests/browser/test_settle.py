@@ -86,7 +86,7 @@ def test_pushes_are_paused_and_resumed_in_the_panel(
     expect(person.panel).to_contain_text("nothing is created or changed in Bunce")
     expect(person.panel).to_contain_text("Reason: “Moving house”.")
     person.add_segment("Patient")
-    expect(person.row("Patient")).to_contain_text("Held")
+    expect(person.row("Patient")).to_contain_text("Paused")
 
     reader = visit(site).arrive_with("view_segment")
     reader.open_list()
