@@ -430,6 +430,6 @@ def test_no_order_of_events_loses_an_edit_or_ends_with_a_twin_or_a_false_differe
         "PAGE_SIZE": 2,
     }
     caplog.set_level(logging.CRITICAL, "bunce_sync")  # thousands of lines
-    examples = 3000 if LONG else 100
-    bounds = hypothesis_settings(max_examples=examples, stateful_step_count=50, deadline=None)
+    examples = 1000 if LONG else 30
+    bounds = hypothesis_settings(max_examples=examples, stateful_step_count=40, deadline=None)
     run_state_machine_as_test(Imports, settings=bounds)
