@@ -1,8 +1,8 @@
 """Work in the foreground of a command, beside workers, until it is done or cannot be continued.
 
 The command waits as long as Bunce asks for a pause or the limit of requests is used up. It ends,
-with the reason, when a person has to act or Bunce has failed for a while: workers try again by
-themselves, and a command that hangs helps nobody.
+with the reason, when a person has to act or Bunce has failed for a while: workers retry
+automatically.
 """
 
 from __future__ import annotations

@@ -123,7 +123,7 @@ class PushRun:
         """Return how many segments are not at rest yet, nor postponed."""
         unfinished = Q(status=Status.PENDING, due_at__lte=DatabaseNow(), hold=None)
         if self.keys is not None:
-            unfinished |= Q(status=Status.SENDING)  # somebody else's, and waited for
+            unfinished |= Q(status=Status.SENDING)  # of another process; wait for it
         return sum(rows.filter(unfinished).order_by().count() for rows in self._parts())
 
     def operations(self) -> set[Operation]:

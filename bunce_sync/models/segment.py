@@ -213,7 +213,7 @@ class Segment(models.Model):
     #: The segment in Bunce that a new row belongs to; ``SegmentQuerySet.link`` sets it.
     linked_id: str | None = None
 
-    #: Fields that a form shows and nobody edited. They may be as people could not enter them: an
+    #: Fields that a form shows and that were not edited. Validators do not apply to them: an
     #: imported description may be longer than ``DESCRIPTION_MAX_LENGTH``.
     unedited: Collection[str] = ()
 

@@ -590,8 +590,8 @@ LINK_INTRO = _(
     " are deleted here; nothing is changed in Bunce."
 )
 LINK_UNMATCHED = ngettext_lazy(
-    "%(n)s selected segment has no imported one with the same content that nobody has edited.",
-    "%(n)s selected segments have no imported one with the same content that nobody has edited.",
+    "%(n)s selected segment has no unedited imported segment with the same content.",
+    "%(n)s selected segments have no unedited imported segment with the same content.",
     "number",
 )
 LINK_IMPORT_FIRST = _("If Bunce has such segments, import them first.")

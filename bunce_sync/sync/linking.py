@@ -10,7 +10,7 @@ import logging
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Final
 
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError, InterfaceError, OperationalError, transaction
 from django.db.models import Exists, OuterRef, ProtectedError, Q, QuerySet, RestrictedError
 from django.db.models.deletion import Collector
 
@@ -248,6 +248,8 @@ def _delete_unreferenced(row: Segment) -> bool:
     try:
         with transaction.atomic(using=using):
             row.delete(using=using)
+    except (OperationalError, InterfaceError):
+        raise  # not about this row: the page is read again
     except Exception:
         # A receiver of the site, or a foreign key that the database checks. It must not stop an
         # import, which would come to the same row again.

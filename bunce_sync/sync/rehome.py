@@ -1,7 +1,7 @@
 """Moves segments to the environment that the site uses now, or to the account of its key.
 
 The list of the current environment decides: a row whose segment is in it is only relabelled; any
-other gives up its Bunce id and is created anew. So the list must be certain. If it has several
+other gives up its Bunce id and is created again. So the list must be certain. If it has several
 pages and does not show every segment, it is read twice, since rows may move between pages while it
 is read.
 """
@@ -149,7 +149,7 @@ class Rehome:
         return not self._found_here and known.exists()
 
     def _is_any_missing(self) -> bool:
-        """Return whether a row would be created anew, as far as the list was read."""
+        """Return whether a row would be created again, as far as the list was read."""
         rows = self._rows().filter(bunce_id__isnull=False).order_by("pk")
         keys = rows.values_list("pk", flat=True).iterator(chunk_size=BATCH)
         return any(pk not in self._found for pk in keys)

@@ -61,7 +61,7 @@ class Command(SyncCommand):
 
     help = (
         "Move segments that belong to another environment to the one used now. Bunce's list is read"
-        " first: segments that are in it are kept, only the others are created anew. Shows a"
+        " first: segments that are in it are kept, only the others are created again. Shows a"
         f" preview and asks. Names, descriptions and other fields stay. {EXIT_CODES}"
     )
 
@@ -86,7 +86,7 @@ class Command(SyncCommand):
 
         Raises:
             CommandError: the environment is not known, the key belongs to another account, Bunce's
-                list cannot be read, or nobody can be asked.
+                list cannot be read, or the command cannot ask for confirmation.
         """
         _by, user = find_person(options)
         if options["accept_key"]:

@@ -53,8 +53,8 @@ class Command(SyncCommand):
 
     help = (
         "Show how the sync stands: segments by status, why any wait, the limit of requests, the"
-        " last sweep and import. Makes no request. Exit code 0: all is well, or it goes on by"
-        " itself. 1: nothing is sent before a person acts."
+        " last sweep and import. Makes no request. Exit code 0: all is well, or it resumes"
+        " automatically. 1: nothing is sent before a person acts."
     )
     #: The status must be available when something is wrong with the settings.
     requires_system_checks: list[str] = []
