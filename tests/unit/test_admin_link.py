@@ -72,7 +72,7 @@ class TestPreview:
             " imported on Jan. 2, 2026, midnight"
         )
         assert "The rows that the import added for them are deleted here" in shown
-        assert "2 selected segments have no imported one with the same content" in shown
+        assert "2 selected segments have no unedited imported segment" in shown
         assert f'href="{LIST}bunce/bunce_import/"' in shown
         assert fresh(waiting).bunce_id is None
         assert not LogEntry.objects.exists()
