@@ -125,7 +125,9 @@ def test_waiting_segments_are_linked_after_a_preview(
         box.check()
     choose(person, "link_selected")
     expect(page.get_by_role("listitem").filter(has_text=f"VIP → {known.id}")).to_be_visible()
-    expect(page.get_by_text("2 selected segments have no unedited imported segment")).to_be_visible()
+    expect(
+        page.get_by_text("2 selected segments have no unedited imported segment")
+    ).to_be_visible()
     person.press("Link")
     expect(page.get_by_text("1 segment was linked to the existing one.")).to_be_visible()
     expect(page.locator("#result_list tbody tr")).to_have_count(2)
