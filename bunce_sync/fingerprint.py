@@ -20,11 +20,13 @@ LISTED_FIELDS = ("name", "description")
 MAX_TEXT_LENGTH = 50_000
 
 SURROGATE = re.compile(r"[\ud800-\udfff]")
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
 def clean(text: str) -> str:
     """Return text that every database can store: without NUL and without lone surrogates."""
-    return SURROGATE.sub("\N{REPLACEMENT CHARACTER}", text.replace("\0", ""))
+    text = text.replace("\0", "")
+    return text if text.isascii() else SURROGATE.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 def shorten(text: str) -> str:
@@ -41,7 +43,9 @@ def normalize(text: str) -> str:
     These are NUL, the kind of line break, the Unicode form of an accent, and whitespace at the
     ends.
     """
-    text = clean(text).replace("\r\n", "\n").replace("\r", "\n")
+    text = clean(text)
+    if "\r" in text:
+        text = text.replace("\r\n", "\n").replace("\r", "\n")
     return unicodedata.normalize("NFC", text).strip()
 
 
@@ -75,15 +79,11 @@ def listed_fingerprint(name: str, description: str | None) -> str:
 
 
 def _fingerprint(label: str, fields: Mapping[str, Any]) -> str:
-    values = {
-        name: normalize(value) if isinstance(value, str) else value
-        for name, value in fields.items()
-    }
-    # Compared by identity, since the number 0 equals False but is a value.
-    present = {
-        name: value
-        for name, value in values.items()
-        if not (value is None or value is False or value == "")
-    }
-    canonical = json.dumps([label, present], sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(canonical.encode()).hexdigest()
+    present: dict[str, Any] = {}
+    for name, value in fields.items():
+        if isinstance(value, str):
+            value = normalize(value)
+        # Compared by identity, since the number 0 equals False but is a value.
+        if not (value is None or value is False or value == ""):
+            present[name] = value
+    return hashlib.sha256(_CANONICAL.encode([label, present]).encode()).hexdigest()

@@ -18,10 +18,10 @@ def parse_id(value: Any) -> str | None:
     """
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
-    if (
-        isinstance(value, str)
-        and 0 < len(value) <= MAX_ID_LENGTH
-        and all(one.isprintable() and not one.isspace() for one in value)
-    ):
-        return value.lower() if _UUID.fullmatch(value) else value
-    return None
+    if not isinstance(value, str):
+        return None
+    if _UUID.fullmatch(value):
+        return value.lower()
+    # A space is the only whitespace that is printable.
+    usable = 0 < len(value) <= MAX_ID_LENGTH and value.isprintable() and " " not in value
+    return value if usable else None

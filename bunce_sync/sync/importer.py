@@ -169,6 +169,7 @@ class Import:
 
     def __init__(self, run: ImportRun) -> None:
         self.run = run
+        self._was_cancelled = False
 
     @property
     def rows(self) -> OperationRows:
@@ -188,7 +189,8 @@ class Import:
     def on_page(self, segments: Sequence[RemoteSegment], scan: Scan, *, asked_at: datetime) -> None:
         run: Any = self._open.annotate(now=DatabaseNow()).defer("scan").first()
         if run is None:
-            return  # cancelled
+            self._was_cancelled = True
+            return
         page = ImportPage({remote.id: remote for remote in segments}, asked_at, Acts(run.now))
         use_page(page, adopt=run.adopt, include_deleted=run.include_deleted)
         before = run.counts if scan.pages else {}
@@ -196,7 +198,7 @@ class Import:
         self.store.update(counts=counts, pages=scan.pages + 1)
 
     def may_stop(self, scan: Scan) -> bool:
-        return not self._open.exists()
+        return self._was_cancelled
 
     def must_restart(self, scan: Scan) -> bool:
         return False  # what moved to a page read before is imported next time
@@ -341,16 +343,25 @@ def _changes(row: Any, remote: RemoteSegment, page: ImportPage) -> dict[str, Any
 
 def _set_aside(page: ImportPage, *, include_deleted: bool) -> None:
     """Leave out second segments of rows, and segments whose row was deleted here."""
-    # Without an order, so that the index of the condition is used, not that of the keys.
-    second = database.segments().filter(bunce_duplicate_id__in=[*page.remotes]).order_by()
-    for bunce_id in {*second.values_list("bunce_duplicate_id", flat=True)} & page.remotes.keys():
-        page.done(page.remotes[str(bunce_id)], "duplicates")
+    for bunce_id in _second_segments(page) & page.remotes.keys():
+        page.done(page.remotes[bunce_id], "duplicates")
     buried = linking.buried(page.remotes)
     for bunce_id in buried.keys() & page.remotes.keys():
         if buried[bunce_id] is not None:
             page.done(page.remotes[bunce_id], "elsewhere")
         elif not include_deleted:
             page.done(page.remotes[bunce_id], "deleted")
+
+
+def _second_segments(page: ImportPage) -> set[str]:
+    """Return the ids of the page's segments that are known as second segments of rows."""
+    ids = database.segments().values_list("bunce_duplicate_id", flat=True)
+    # Usually there are none. In this order the index shows it, also while an import fills the
+    # table so fast that the database's statistics are old and it would read every row instead.
+    if not ids.exclude(bunce_duplicate_id=None).order_by("bunce_duplicate_id")[:1]:
+        return set()
+    # Without an order, so that the index of the condition is used, not that of the keys.
+    return {str(one) for one in ids.filter(bunce_duplicate_id__in=[*page.remotes]).order_by()}
 
 
 def _leave_to_creates(

@@ -154,7 +154,10 @@ class PageHandler(Protocol):
         """
 
     def may_stop(self, scan: Scan) -> bool:
-        """Return whether nothing that may be on later pages is needed."""
+        """Return whether nothing that may be on later pages is needed.
+
+        Called after ``on_page``, in the same transaction if the handler is atomic.
+        """
 
     def must_restart(self, scan: Scan) -> bool:
         """Return whether a segment may have moved between pages, so that the end proves nothing."""
@@ -314,7 +317,7 @@ class Walk:
                 self._restart()
             else:
                 self._end(scan)
-        elif not self._keep(scan):
+        elif not self._keep(scan, asked_at):
             self.scan = None  # the lease ended, and another process has it
             if self.handler.is_atomic:
                 transaction.set_rollback(True, using=database.alias())
@@ -324,9 +327,9 @@ class Walk:
         rest = DatabaseNow() + timedelta(seconds=self._rest) if self._rest else None
         self._mine().update(scan_token=None, scan_lease_until=rest)
 
-    def _keep(self, scan: Scan) -> bool:
+    def _keep(self, scan: Scan, asked_at: datetime) -> bool:
         """Write the progress; return False if another process has the lease."""
-        self.scan = replace(scan, kept_at=shared_state.now())
+        self.scan = replace(scan, kept_at=asked_at)
         kept = self._mine().update(scan=self.scan.to_json(), scan_lease_until=_lease_end())
         return bool(kept)
 
