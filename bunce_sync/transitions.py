@@ -583,12 +583,13 @@ def linked_by_code(row: Row, bunce_id: str, *, now: Moment) -> Values:
 
 
 def after_late_find(
-    row: Row, remote: RemoteSegment, body: Mapping[str, Any], *, now: Moment
+    row: Row, remote: RemoteSegment, body: Mapping[str, Any], *, environment: str, now: Moment
 ) -> Values:
     """Return the values of a row without an id whose create of unknown outcome is found after all.
 
     Args:
         body: of the create.
+        environment: where it was sent.
     """
     digests = row.digests_of(body)
     at_rest = _confirmed(row, digests["sent_digest"], digests["listed_digest"], now)
@@ -598,6 +599,7 @@ def after_late_find(
         | {
             "shown_digest": listed_fingerprint(**own_content(remote)),
             "settled": _digests(row, body),
+            "environment": environment,
         }
     )
 
@@ -651,7 +653,7 @@ def created_again(*, now: Moment) -> Values:
 
 
 def moved(*, environment: str) -> Values:
-    """Return the values of a row whose segment is in the list of another environment as well."""
+    """Return the values of a row that belongs to this environment from now on."""
     return {"environment": environment}
 
 
@@ -677,14 +679,19 @@ def theirs_taken(row: Row) -> Values:
 # Reconciliation
 
 
-def after_adoption(row: Row, remote: RemoteSegment, *, now: Moment) -> Values:
-    """Return the values of a row in doubt that is linked to a segment found in Bunce's list."""
+def after_adoption(row: Row, remote: RemoteSegment, *, environment: str, now: Moment) -> Values:
+    """Return the values of a row in doubt that is linked to a segment found in Bunce's list.
+
+    Args:
+        environment: of the list.
+    """
     at_rest = _confirmed(row, row.sent_digest, row.listed_digest, now)
     return (
         confirmed_values(remote)
         | at_rest
         | {
             "shown_digest": listed_fingerprint(**own_content(remote)),
+            "environment": environment,
         }
     )
 

@@ -130,8 +130,9 @@ def link_late(call: ApiCall, remote: RemoteSegment) -> bool:
             row = rows.only(*Segment.CREATE_FIELDS, "status", "last_code", "settled").first()
             if row is None:
                 return False
-            values = transitions.after_late_find(row, remote, call.body or {}, now=DatabaseNow())
-            values["environment"] = call.environment
+            values = transitions.after_late_find(
+                row, remote, call.body or {}, environment=call.environment, now=DatabaseNow()
+            )
             database.segments().filter(pk=row.pk).update_sync_fields(**values)
             database.calls().filter(pk=call.pk).update(
                 decision=Decision.ADOPTED, decided_at=DatabaseNow(), bunce_id=remote.id

@@ -163,8 +163,9 @@ def _adopt(row: Segment, remote: RemoteSegment) -> Adoption:
             )
             if current is None:
                 return Adoption.ROW_RESOLVED
-            values = transitions.after_adoption(current, remote, now=now)
-            values["environment"] = conf.environment
+            values = transitions.after_adoption(
+                current, remote, environment=conf.environment, now=now
+            )
             segments = database.segments()
             segments.filter(pk=row.pk).update_sync_fields(**values)
             events.announce(current, values)

@@ -253,9 +253,9 @@ class Rehome:
             _write(moved[Verdict.FOUND], transitions.moved(environment=self.here))
             if self.this_account:
                 linking.release(moved[Verdict.ANEW])
-            anew = transitions.created_again(now=now)
             # Not "": a late response from where the row was must not link it.
-            _write(moved[Verdict.ANEW], anew | {"environment": self.here})
+            here = transitions.moved(environment=self.here)
+            _write(moved[Verdict.ANEW], transitions.created_again(now=now) | here)
         counts = Counter({verdict: len(pks) for verdict, pks in moved.items() if pks})
         logger.info(
             "Segments moved to %s: %s",
@@ -315,7 +315,7 @@ class Rehome:
             values = transitions.created_again(now=now) | lost
         elif row.status != Status.IN_DOUBT:
             values = transitions.created_again(now=now)
-        _write([row.pk], values | {"environment": self.here})
+        _write([row.pk], values | transitions.moved(environment=self.here))
         if call is not None and call.environment != self.here:
             call.pk, call.environment, call.decision, call.decided_at = None, self.here, "", None
             call.outcome = Outcome.UNKNOWN

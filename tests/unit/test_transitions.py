@@ -368,8 +368,9 @@ def test_a_late_response_for_a_synced_row_changes_nothing() -> None:
 
 def test_an_adopted_row_is_synced_unless_it_was_edited_while_in_doubt() -> None:
     doubtful = {"status": Status.IN_DOUBT, "lease_token": None, "lease_until": None}
-    assert after_adoption(row(**doubtful), REMOTE, now=NOW)["status"] == Status.SYNCED
-    edited = after_adoption(row(**doubtful, name="Edited"), REMOTE, now=NOW)
+    found = after_adoption(row(**doubtful), REMOTE, environment="here", now=NOW)
+    assert (found["status"], found["environment"]) == (Status.SYNCED, "here")
+    edited = after_adoption(row(**doubtful, name="Edited"), REMOTE, environment="here", now=NOW)
     assert (edited["status"], edited["bunce_id"]) == (Status.PENDING, BUNCE_ID)
 
 
