@@ -13,10 +13,9 @@ import threading
 from typing import Any
 
 from celery import Celery, Task
-from django.db import transaction
 from kombu import Producer
 
-from bunce_sync import clocks, database
+from bunce_sync import clocks
 from bunce_sync.routing import celery_app
 
 logger = logging.getLogger(__name__)
@@ -214,10 +213,3 @@ def discard(producer: Producer) -> None:
 
 
 publisher = Publisher()
-
-
-def publish_after_commit(task: Task[Any, Any], *args: Any) -> None:
-    """Publish a message when the current transaction of the app's database is committed."""
-    transaction.on_commit(
-        lambda: publisher.publish(task, *args), using=database.alias(), robust=True
-    )

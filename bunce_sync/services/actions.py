@@ -17,7 +17,7 @@ from bunce_sync.exceptions import NotFound
 from bunce_sync.fingerprint import LISTED_FIELDS
 from bunce_sync.functions import DatabaseNow
 from bunce_sync.models import Segment, SegmentQuerySet
-from bunce_sync.publisher import publish_after_commit
+from bunce_sync.services.publishing import publish_after_commit
 from bunce_sync.services.segments import BATCH_SIZE
 from bunce_sync.sync import linking
 from bunce_sync.sync.reconcile import RECONCILE

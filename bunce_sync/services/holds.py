@@ -14,7 +14,7 @@ from django.db import DatabaseError, transaction
 from bunce_sync import database
 from bunce_sync.holding import current_hold
 from bunce_sync.models import PushHold
-from bunce_sync.publisher import publish_after_commit
+from bunce_sync.services.publishing import publish_after_commit
 from bunce_sync.tasks import push_segment
 
 

@@ -11,7 +11,8 @@ from django.db import transaction
 from bunce_sync import database
 from bunce_sync.functions import DatabaseNow
 from bunce_sync.models import ImportRun, Segment, SegmentQuerySet
-from bunce_sync.publisher import publish_after_commit, publisher
+from bunce_sync.publisher import publisher
+from bunce_sync.services.publishing import publish_after_commit
 from bunce_sync.services.segments import BATCH_SIZE
 from bunce_sync.sync import importer, linking, shared_state
 from bunce_sync.sync.rehome import Rehome, Verdict

@@ -12,8 +12,8 @@ from bunce_sync import database
 from bunce_sync.choices import Status
 from bunce_sync.exceptions import BunceSyncError
 from bunce_sync.models import Segment, SegmentQuerySet
-from bunce_sync.publisher import publish_after_commit
 from bunce_sync.services.holds import no_push
+from bunce_sync.services.publishing import publish_after_commit
 from bunce_sync.sync import shared_state
 from bunce_sync.tasks import push_segment
 

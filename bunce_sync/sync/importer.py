@@ -358,7 +358,7 @@ def _second_segments(page: ImportPage) -> set[str]:
     ids = database.segments().values_list("bunce_duplicate_id", flat=True)
     # Usually there are none. In this order the index shows it, also while an import fills the
     # table so fast that the database's statistics are old and it would read every row instead.
-    if not ids.exclude(bunce_duplicate_id=None).order_by("bunce_duplicate_id")[:1]:
+    if not ids.filter(bunce_duplicate_id__gt="").order_by("bunce_duplicate_id")[:1]:
         return set()
     # Without an order, so that the index of the condition is used, not that of the keys.
     return {str(one) for one in ids.filter(bunce_duplicate_id__in=[*page.remotes]).order_by()}

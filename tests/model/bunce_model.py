@@ -69,6 +69,9 @@ class Bunce:
         cap: the maximum number of rows on a page, whatever is requested.
         blocked: names that an edge refuses.
         refusing: every create is refused.
+
+    Attributes:
+        removed: the segments that were removed in the dashboard.
     """
 
     order: str = "newest"
@@ -79,6 +82,7 @@ class Bunce:
     blocked: set[str] = field(default_factory=set)
     refusing: bool = False
     segments: dict[str, Stored] = field(default_factory=dict)
+    removed: dict[str, Stored] = field(default_factory=dict)
     requests: list[Request] = field(default_factory=list)
     _ids: "count[int]" = field(default_factory=count)
 
@@ -144,7 +148,7 @@ class Bunce:
 
     def remove(self, stored: Stored) -> None:
         """Remove a segment in the dashboard."""
-        del self.segments[stored.id]
+        self.removed[stored.id] = self.segments.pop(stored.id)
         if stored.create is not None:
             stored.create.given_up = True
 

@@ -28,7 +28,10 @@ def interrupted(*, at: int, by: Callable[[], object], depth: float = math.inf) -
 
     def execute_one(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
         nonlocal statements, happened
-        if not happened and len(connection.savepoint_ids) - outside <= depth:
+        level = len(connection.savepoint_ids) - outside
+        if sql.startswith("ROLLBACK"):
+            level += 1  # Django has left the savepoint, but what happens now would be undone
+        if not happened and level <= depth:
             statements += 1
             if statements >= at:
                 happened = True
