@@ -9,33 +9,25 @@ import pytest
 
 from tests.site import ROOT
 
-#: The unit tests that depend on locks, compare-and-set, times or query plans.
-SELECTED = (
-    "locks",
-    "push",
-    "sweep",
-    "reconcile",
-    "late_responses",
-    "forgotten_create",
-    "rate_limiter",
-    "models",
-    "indexes",
-    "api_lists",
-    "doctor",
-    "texts",
-    "lookups",
-    "two_saves",
-)
+#: The unit tests that depend on locks, compare-and-set, times or query plans, in groups that run at
+#: the same time.
+SELECTED = {
+    "push": ("locks", "push", "sweep", "reconcile", "late_responses", "forgotten_create"),
+    "rest": ("rate_limiter", "models", "indexes", "api_lists", "doctor", "two_saves"),
+    "texts": ("texts", "lookups"),
+    "imports": ("importer", "linking", "rehome"),
+}
 
 #: Those with concurrent transactions.
 CONCURRENT = ("locks", "push", "rate_limiter")
 
 
+@pytest.mark.parametrize("names", SELECTED.values(), ids=SELECTED)
 @pytest.mark.parametrize("server", ["postgres", "mariadb"])
 def test_the_unit_tests_that_depend_on_the_database_pass_on_a_server(
-    request: pytest.FixtureRequest, server: str
+    request: pytest.FixtureRequest, server: str, names: Sequence[str]
 ) -> None:
-    run_unit_tests(SELECTED, request.getfixturevalue(f"{server}_database"))
+    run_unit_tests(names, request.getfixturevalue(f"{server}_database"))
 
 
 @pytest.mark.parametrize("server", ["postgres", "mariadb"])
@@ -58,7 +50,7 @@ def run_unit_tests(names: Sequence[str], url: str, *options: str) -> None:
         env={**os.environ, "DATABASE_URL": url},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=600,
         check=False,
     )
     assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-2000:]

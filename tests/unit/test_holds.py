@@ -6,6 +6,7 @@ import asyncio
 from pathlib import Path
 
 import pytest
+from asgiref.sync import async_to_sync
 from django.core.management import call_command
 from django.db import transaction
 
@@ -103,7 +104,7 @@ def test_a_coroutine_holds_with_async_with(bunce: LocalBunce) -> None:
             assert (row.hold_id, hold.reason) == (hold.pk, "a data load")
         return row
 
-    row = asyncio.run(load())
+    row = async_to_sync(load)()
     assert fresh(row).hold_id is None
     assert not PushHold.objects.exists()
     bunce.work()
@@ -117,7 +118,7 @@ def test_a_coroutine_that_raises_releases_its_block(bunce: LocalBunce) -> None:
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        asyncio.run(load())
+        async_to_sync(load)()
     bunce.work()
     assert names(bunce) == ["VIP"]
 
@@ -140,6 +141,6 @@ def test_the_block_of_one_task_holds_nothing_of_another(bunce: LocalBunce) -> No
         leave.set()
         return row.hold_id, await task
 
-    sent, hold = asyncio.run(asyncio.wait_for(both(), 30))
+    sent, hold = async_to_sync(asyncio.wait_for)(both(), 30)
     assert sent is None
     assert hold is not None
