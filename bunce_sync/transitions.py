@@ -482,12 +482,27 @@ def _compare(row: Row, remote: RemoteSegment, *, now: Moment) -> Values:
         }
     gone_before = row.status == Status.REJECTED and row.last_code == "not_found"
     if row.status != Status.SYNCED and not gone_before:
-        return {}
+        return _followed_baseline(row, remote)
     values: Values = {"status": Status.SYNCED, "last_error": ""}
     values["last_code"] = _difference(row, shown, row.shown_digest)
     if shown == local or not row.shown_digest:
         values["shown_digest"] = shown
     return values
+
+
+def _followed_baseline(row: Row, remote: RemoteSegment) -> Values:
+    """Return the baseline of drift of a row whose update is still to be confirmed.
+
+    A field that the update sends may show its effect already. That it differs from before is no
+    drift, also if Bunce normalizes another field.
+    """
+    held = held_content(row)
+    if row.shown_digest != listed_fingerprint(**held):
+        return {}  # it was changed in Bunce before
+    unsettled = row.unsettled_fields
+    sent = {name: value for name, value in shown_content(remote, row).items() if name in unsettled}
+    baseline: dict[str, Any] = {**held, **sent}
+    return {"shown_digest": listed_fingerprint(**baseline)}
 
 
 def with_duplicate(bunce_id: str) -> Values:

@@ -33,7 +33,7 @@ BATCH = 100
 LOOKED_UP = ("bunce_id", "bunce_duplicate_id")
 COMPARED = (
     *Segment.UPDATE_FIELDS,
-    *("status", "last_code", "sent_digest", "listed_digest", "shown_digest"),
+    *("status", "last_code", "sent_digest", "listed_digest", "shown_digest", "settled"),
     *("bunce_id", "bunce_name", "bunce_description", "bunce_duplicate_id"),
 )
 

@@ -212,6 +212,30 @@ def test_a_service_that_normalizes_names_does_not_look_changed(bunce: Emulator) 
     assert fresh(row).last_code == "drift"
 
 
+def test_the_effect_of_an_update_whose_response_was_lost_is_no_drift(bunce: Emulator) -> None:
+    bunce.set(stored_name="upper")
+    row = make("vip")
+    drain()
+    Segment.objects.filter(pk=row.pk).update(description="Edited")
+    bunce.change_segment(str(fresh(row).bunce_id), description="Edited")  # as the update did
+    run_import()
+    assert fresh(row).status == Status.PENDING
+    drain()
+    assert fresh(row).last_code == "stored_differently"
+
+
+def test_drift_that_an_import_sees_before_an_update_is_shown_after_it(bunce: Emulator) -> None:
+    bunce.set(stored_name="upper")
+    row = make("vip")
+    drain()
+    Segment.objects.filter(pk=row.pk).update(description="Edited")
+    bunce.change_segment(str(fresh(row).bunce_id), name="Theirs")
+    run_import()
+    assert fresh(row).status == Status.PENDING
+    drain()
+    assert fresh(row).last_code == "drift"
+
+
 def test_an_edit_that_was_undone_before_it_was_sent_shows_no_false_difference(
     bunce: Emulator,
 ) -> None:
