@@ -232,6 +232,11 @@ class Imports(BothWays, Protocol):
     def _delete(self, row: Segment) -> None:
         ids = Segment.objects.filter(pk=row.pk).values_list("bunce_id", flat=True)
         self.deleted |= {str(bunce_id) for bunce_id in ids}
+        for bunce_id in ids:
+            stored = self.bunce.segments.get(bunce_id or "")
+            if stored and stored.create and stored.create.claim.segment_id != row.pk:
+                # Imported after its own row was deleted: if that is restored, it gets a new one.
+                stored.create.given_up = True
         Segment(pk=row.pk, bunce_id=row.bunce_id, environment=row.environment).delete()
         self.forget_row(row.pk)
 
