@@ -212,28 +212,23 @@ def test_a_service_that_normalizes_names_does_not_look_changed(bunce: Emulator) 
     assert fresh(row).last_code == "drift"
 
 
-def test_the_effect_of_an_update_whose_response_was_lost_is_no_drift(bunce: Emulator) -> None:
+@pytest.mark.parametrize(
+    ("changed", "code"),
+    [({"description": "Edited"}, "stored_differently"), ({"name": "Theirs"}, "drift")],
+    ids=["by_an_update_whose_response_was_lost", "by_a_person"],
+)
+def test_what_an_import_shows_of_a_waiting_row_is_drift_only_if_a_person_changed_it(
+    bunce: Emulator, changed: dict[str, str], code: str
+) -> None:
     bunce.set(stored_name="upper")
     row = make("vip")
     drain()
     Segment.objects.filter(pk=row.pk).update(description="Edited")
-    bunce.change_segment(str(fresh(row).bunce_id), description="Edited")  # as the update did
+    bunce.change_segment(str(fresh(row).bunce_id), **changed)
     run_import()
     assert fresh(row).status == Status.PENDING
     drain()
-    assert fresh(row).last_code == "stored_differently"
-
-
-def test_drift_that_an_import_sees_before_an_update_is_shown_after_it(bunce: Emulator) -> None:
-    bunce.set(stored_name="upper")
-    row = make("vip")
-    drain()
-    Segment.objects.filter(pk=row.pk).update(description="Edited")
-    bunce.change_segment(str(fresh(row).bunce_id), name="Theirs")
-    run_import()
-    assert fresh(row).status == Status.PENDING
-    drain()
-    assert fresh(row).last_code == "drift"
+    assert fresh(row).last_code == code
 
 
 def test_an_edit_that_was_undone_before_it_was_sent_shows_no_false_difference(
