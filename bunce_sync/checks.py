@@ -15,6 +15,7 @@ from django.core.checks import CheckMessage, Error
 from django.db import connections, router
 from django.db.models import Manager, QuerySet
 
+from bunce_sync import audiences
 from bunce_sync.client import check_url, is_loopback, proxy_for
 from bunce_sync.conf import BASE_URLS, SETTINGS, conf, raw_settings
 from bunce_sync.exceptions import ConfigurationError
@@ -27,6 +28,7 @@ from bunce_sync.routing import (
     unimported_module,
     worker_queues,
 )
+from bunce_sync.validators import NAME_LENGTH, is_visible
 
 #: Hosts of bunce-api's "Basics", and the kind of key that belongs to each.
 HOSTS = {"api.bunce.so": "sk_live_", "sandbox.api.bunce.so": "sk_test_"}
@@ -75,6 +77,52 @@ def check_settings(**kwargs: Any) -> list[CheckMessage]:
                     id="bunce_sync.E003",
                 )
             )
+    return messages
+
+
+def check_audiences(**kwargs: Any) -> list[CheckMessage]:
+    """E022: no identifier. E023: one key twice. E024: also all customers. E025: no name."""
+    messages: list[CheckMessage] = []
+    by_key: dict[str, list[str]] = {}
+    for cls in audiences.registered():
+        path = cls.get_path()
+        by_key.setdefault(cls.get_key(), []).append(path)
+        if not (cls.customer_id or cls.email):
+            messages.append(
+                Error(
+                    f"The audience {path} names no field that identifies a customer.",
+                    hint='Set customer_id = "pk" (or another field of its queryset), or email.',
+                    obj=cls,
+                    id="bunce_sync.E022",
+                )
+            )
+        if getattr(cls, "add_all_customers", False):
+            messages.append(
+                Error(
+                    f"The audience {path} cannot have all customers and those of a queryset.",
+                    hint="Leave out add_all_customers, or create a plain segment instead.",
+                    obj=cls,
+                    id="bunce_sync.E024",
+                )
+            )
+        if not is_visible(str(cls.name)) or len(str(cls.name)) > NAME_LENGTH:
+            messages.append(
+                Error(
+                    f"The audience {path} has no usable name for its segment.",
+                    hint=f"Set name to a text of at most {NAME_LENGTH} characters.",
+                    obj=cls,
+                    id="bunce_sync.E025",
+                )
+            )
+    messages += [
+        Error(
+            f"The audiences {' and '.join(paths)} have the same key, {key!r}.",
+            hint="Set key on one of them; the one with the key keeps the segment.",
+            id="bunce_sync.E023",
+        )
+        for key, paths in by_key.items()
+        if len(paths) > 1
+    ]
     return messages
 
 

@@ -21,6 +21,8 @@ class Operation(TextChoices):
     UPDATE = "update", _("Update")
     READ = "read", _("Read")
     LIST = "list", _("List")
+    ADD = "add", _("Add customers")
+    REMOVE = "remove", _("Remove customers")
 
 
 class Outcome(TextChoices):
@@ -37,6 +39,16 @@ class Outcome(TextChoices):
 
 #: The outcomes of requests that may have reached Bunce although it confirmed nothing.
 UNRESOLVED: Final = (Outcome.UNKNOWN, Outcome.ABANDONED)
+
+
+class MemberStatus(TextChoices):
+    """Where a customer of a segment stands."""
+
+    PENDING = "pending", _("Waiting")
+    SENDING = "sending", _("Sending")
+    IN_BUNCE = "in_bunce", _("In Bunce")
+    REFUSED = "refused", _("Refused")
+    REMOVED = "removed", _("Removed")
 
 
 class Decision(TextChoices):

@@ -165,6 +165,7 @@ class Conf:
     RATE_WINDOW = Setting(60.0, _seconds)
     SWEEP_INTERVAL = Setting(10.0, _seconds)
     PAGE_SIZE = Setting(100, _page_size)
+    CUSTOMERS_PER_REQUEST = Setting(100, _page_size)
     QUEUE = Setting("", _text, example="bunce")
     LEDGER_DAYS = Setting(30, _count)
     DESCRIPTION_MAX_LENGTH = Setting(10_000, _text_length)

@@ -8,17 +8,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 
 from django.db import connections, router, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.migrations.executor import MigrationExecutor
-from django.db.models import QuerySet
+from django.db.models import Model, QuerySet
 
 from bunce_sync.conf import conf
 from bunce_sync.models import (
     ApiCall,
+    CustomerQueue,
+    CustomerSync,
+    ForgottenCustomer,
     IdempotencyKey,
     ImportRun,
+    Member,
+    MemberQuerySet,
     OperationState,
     PushHold,
     Segment,
@@ -26,6 +32,8 @@ from bunce_sync.models import (
     Tombstone,
 )
 from bunce_sync.models.segment_queryset import SegmentQuerySet
+
+M = TypeVar("M", bound=Model)
 
 #: ``psycopg.IsolationLevel.READ_COMMITTED``, without importing psycopg.
 _PSYCOPG_READ_COMMITTED = 2
@@ -90,6 +98,33 @@ def missing_migrations() -> list[str]:
 def segments() -> SegmentQuerySet:
     """Return all segments."""
     return Segment.objects.using(alias())
+
+
+def locked(rows: QuerySet[M]) -> QuerySet[M]:
+    """Lock rows until the transaction ends, where the database locks rows."""
+    if connection().features.has_select_for_update:
+        return rows.select_for_update()
+    return rows
+
+
+def members() -> MemberQuerySet:
+    """Return all customers of segments."""
+    return Member.objects.using(alias())
+
+
+def customer_syncs() -> QuerySet[CustomerSync]:
+    """Return the sync of the customers of all segments that have any."""
+    return CustomerSync.objects.using(alias())
+
+
+def customer_queues() -> QuerySet[CustomerQueue]:
+    """Return the adds and the removals of all segments with customers."""
+    return CustomerQueue.objects.using(alias())
+
+
+def forgotten_customers() -> QuerySet[ForgottenCustomer]:
+    """Return the digests of the customers that must not be added again."""
+    return ForgottenCustomer.objects.using(alias())
 
 
 def calls() -> QuerySet[ApiCall]:

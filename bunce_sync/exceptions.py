@@ -26,6 +26,10 @@ class ConfigurationError(BunceSyncError):
     """The settings do not allow requests: a value is missing or cannot be used."""
 
 
+class CustomersNotByHand(BunceSyncError):
+    """The customers of this segment cannot be added or removed by hand."""
+
+
 class BunceError(BunceSyncError):
     """A request to Bunce did not end with a usable response.
 

@@ -1,4 +1,4 @@
-"""What this app does when segments are saved and deleted by others."""
+"""What this app does when others save and delete segments, or change their customers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from bunce_sync import database
 from bunce_sync.models import Segment
 from bunce_sync.publisher import publisher
 from bunce_sync.sync import linking
-from bunce_sync.tasks import push_segment
+from bunce_sync.sync.customers import CUSTOMERS
+from bunce_sync.tasks import push_segment, work
 
 
 def publish_on_commit(
@@ -42,6 +43,11 @@ def publish_on_commit(
 
     # Robust: otherwise an error would reach the caller of save() and skip other apps' callbacks.
     transaction.on_commit(publish, using=using, robust=True)
+
+
+def publish_customers(**kwargs: Any) -> None:
+    """Wake a worker after customers were added to or removed from a segment."""
+    publisher.publish(work, CUSTOMERS.name)
 
 
 def bury_on_delete(

@@ -21,6 +21,8 @@ SHARED = UNREADABLE | {
     *("forbidden", "not_found", NO_SUCH_ADDRESS),
     *("redirect", "unexpected_status"),
 }
+#: The writes that can be repeated, so that an explicit failure needs no further examination.
+REPEATABLE = (Operation.UPDATE, Operation.ADD, Operation.REMOVE)
 #: Codes of refused content, which an earlier create of the same row may have caused.
 REFUSED_CONTENT = frozenset({"rejected", "conflict"})
 
@@ -107,7 +109,7 @@ def result_of(error: Exception, *, sent: bool, operation: Operation) -> Result:
             outcome = Outcome.REJECTED
         case exceptions.NoContent() if operation == Operation.UPDATE:
             outcome = Outcome.CONFIRMED
-        case exceptions.UnusableResponse(code="says_failed") if operation == Operation.UPDATE:
+        case exceptions.UnusableResponse(code="says_failed") if operation in REPEATABLE:
             outcome = Outcome.REJECTED
         case _:
             outcome = Outcome.UNKNOWN if sent else Outcome.NOT_SENT

@@ -19,3 +19,7 @@ segment_rejected: Final = Signal()
 segment_changed_in_bunce: Final = Signal()
 #: Bunce has a second segment for the same row.
 segment_duplicated: Final = Signal()
+#: An audience is held: a person has to confirm its removals. Sent with its segment.
+removals_held: Final = Signal()
+#: Customers were added to or removed from a segment here. Sent with its key, ``segment_id``.
+customers_changed: Final = Signal()

@@ -1,8 +1,12 @@
-"""The models: segments, the call log, imports and holds, and the shared state."""
+"""The models: segments and their customers, the call log, imports and holds, the shared state."""
 
 from bunce_sync.models.api_call import ApiCall
+from bunce_sync.models.customer_sync import CustomerQueue, CustomerSync
+from bunce_sync.models.forgotten import ForgottenCustomer
 from bunce_sync.models.idempotency_key import IdempotencyKey
 from bunce_sync.models.import_run import ImportRun
+from bunce_sync.models.member import Member
+from bunce_sync.models.member_queryset import MemberQuerySet
 from bunce_sync.models.operation_state import OperationState
 from bunce_sync.models.push_hold import PushHold
 from bunce_sync.models.segment import Segment
@@ -12,8 +16,13 @@ from bunce_sync.models.tombstone import Tombstone
 
 __all__ = [
     "ApiCall",
+    "CustomerQueue",
+    "CustomerSync",
+    "ForgottenCustomer",
     "IdempotencyKey",
     "ImportRun",
+    "Member",
+    "MemberQuerySet",
     "OperationState",
     "PushHold",
     "Segment",

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any, ClassVar, TypeAlias
 
 from django.core.exceptions import ValidationError
-from django.db import models, transaction
+from django.db import models, router, transaction
 from django.db.models import Q
 from django.db.models.functions import Length, Trim
 from django.db.models.lookups import GreaterThan, LessThanOrEqual
@@ -14,6 +15,8 @@ from django.utils.translation import gettext_lazy as _
 
 from bunce_sync import choices, transitions
 from bunce_sync.conf import conf
+from bunce_sync.customer_entries import read_entries
+from bunce_sync.exceptions import CustomersNotByHand
 from bunce_sync.fingerprint import (
     MAX_TEXT_LENGTH,
     field_digest,
@@ -23,8 +26,13 @@ from bunce_sync.fingerprint import (
 )
 from bunce_sync.functions import DatabaseNow
 from bunce_sync.models.api_call import ApiCall
+from bunce_sync.models.customer_sync import ensure_sync
+from bunce_sync.models.forgotten import forgotten_among
+from bunce_sync.models.member import Member
+from bunce_sync.models.member_queryset import MemberQuerySet
 from bunce_sync.models.push_hold import open_block
 from bunce_sync.models.segment_queryset import SegmentQuerySet, only_the_sync_writes
+from bunce_sync.signals import customers_changed
 from bunce_sync.validators import (
     NAME_LENGTH,
     is_visible,
@@ -433,6 +441,82 @@ class Segment(models.Model):
         if names:
             rows = cls._base_manager.using(using).filter(pk=self._get_pk_val(cls._meta))
             self.set_stored(**rows.values(*names).get())
+
+    def add_customers(
+        self, customers: Iterable[str | int | Mapping[str, Any]], *, retry: bool = True
+    ) -> Counter[str]:
+        """Have customers in this segment; a worker sends them to Bunce.
+
+        Bunce creates customers that it does not know, and updates the profile fields of the others
+        with what is given here. All of the customers are stored, or none.
+
+        Args:
+            customers: of each the site's id or an email address, or a mapping with
+                ``customer_id``, ``email`` or both, and any of ``first_name``, ``last_name`` and
+                ``phone_no``.
+            retry: also send those again that Bunce refused.
+
+        Returns:
+            How many were ``added``, ``changed``, ``unchanged``, or left out as ``forgotten``.
+
+        Raises:
+            InvalidCustomer: one cannot be used; its message gives the position.
+            CustomersNotByHand: the segment has all customers, or those of an audience.
+        """
+        entries = read_entries(customers)
+        with transaction.atomic(using=self.write_alias):
+            self._require_customers_by_hand()
+            known = forgotten_among([entry.identifier for entry in entries], using=self.write_alias)
+            entries = [entry for entry in entries if entry.identifier not in known]
+            counts = self._members.want(self.id, entries, retry=retry)
+            self._announce_customers()
+        if known:
+            counts["forgotten"] = len(known)
+        return counts
+
+    def remove_customers(self, customers: Iterable[str | int | Mapping[str, Any]]) -> Counter[str]:
+        """Have customers out of this segment; a worker tells Bunce, which keeps the customers.
+
+        Args:
+            customers: as for ``add_customers``. Those that are not in the segment are ignored.
+
+        Returns:
+            How many were ``removed`` or ``unchanged``.
+
+        Raises:
+            InvalidCustomer: one cannot be used; its message gives the position.
+            CustomersNotByHand: the segment has all customers, or those of an audience.
+        """
+        identifiers = [entry.identifier for entry in read_entries(customers)]
+        with transaction.atomic(using=self.write_alias):
+            self._require_customers_by_hand()
+            counts = self._members.unwant(self.id, identifiers)
+            self._announce_customers()
+        return counts
+
+    @property
+    def write_alias(self) -> str:
+        """The database where the segment is written."""
+        return router.db_for_write(Segment, instance=self)
+
+    @property
+    def _members(self) -> MemberQuerySet:
+        return Member.objects.using(self.write_alias)
+
+    def _require_customers_by_hand(self) -> None:
+        if self.pk is None:
+            raise ValueError("Save the segment before its customers are changed.")
+        if self.add_all_customers or self.bunce_all_customers:
+            raise CustomersNotByHand("The segment has all customers.")
+        key = ensure_sync(self.id, using=self.write_alias).key
+        if key is not None:
+            raise CustomersNotByHand(f"The customers come from the audience {key}.")
+
+    def _announce_customers(self) -> None:
+        def send() -> None:
+            customers_changed.send_robust(sender=Segment, segment_id=self.id)
+
+        transaction.on_commit(send, using=self.write_alias, robust=True)
 
     def content(self, names: Iterable[str]) -> dict[str, Any]:
         """Return the values of these fields by name, as sent to Bunce."""

@@ -42,6 +42,9 @@ class SyncState(models.Model):
     scan_token = models.UUIDField(null=True)
     #: The page size that Bunce accepted after refusing ``PAGE_SIZE``, and the environment.
     list_page = models.JSONField(null=True)
+    #: The most customers that Bunce accepted in one request after it refused more, the setting at
+    #: that time, and the most that it ever accepted.
+    customer_batch = models.JSONField(null=True)
     #: The digests of the last API keys that are known to belong to the account of this site.
     known_keys = models.JSONField(default=list)
     #: The digest of a key that seems to belong to another account, or could not be checked, since

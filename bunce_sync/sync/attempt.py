@@ -59,6 +59,8 @@ class Attempt(ABC, Generic[T]):
     any_key: bool = False
     #: Queue for a slot even if enough others are waiting.
     must_wait: bool = False
+    #: Leave half of the window to creates and updates of segments.
+    gives_way: bool = False
 
     #: Of a create, see ``ApiCall.listed_digest``.
     listed_digest: str = ""
@@ -119,6 +121,7 @@ class Attempt(ABC, Generic[T]):
                     max_wait=budget.wait_left,
                     must_wait=self.must_wait,
                     any_key=self.any_key or self.examines,
+                    gives_way=self.gives_way,
                 )
                 self.call = database.calls().create(
                     segment_id=self.segment_id,

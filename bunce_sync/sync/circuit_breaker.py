@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from django.db.models import Exists, F, Q, QuerySet
+from django.db.models import Exists, F, OuterRef, Q, QuerySet
 
 from bunce_sync import database
 from bunce_sync.choices import Operation, Outcome, Reason
@@ -101,6 +101,14 @@ def admit(rows: OperationRows, *, segment_id: int | None = None) -> bool:
 def is_closed(operation: Operation) -> Q:
     """Return the condition that an operation is not paused, for use within another query."""
     paused = database.operation_states().filter(operation=operation, blocked_until__isnull=False)
+    return Q(~Exists(paused))
+
+
+def may_be_sent(column: str) -> Q:
+    """Return the condition that the operation named by a column is not paused, or may probe."""
+    now = DatabaseNow()
+    waits = Q(blocked_until__gt=now) | Q(blocked_until__isnull=False, probe_until__gt=now)
+    paused = database.operation_states().filter(waits, operation=OuterRef(column))
     return Q(~Exists(paused))
 
 

@@ -27,13 +27,13 @@ def announce(row: Segment, values: Mapping[str, Any]) -> None:
     """
     status = values.get("status", row.status)
     if status == Status.SYNCED and row.status != Status.SYNCED:
-        _send_after_commit(signals.segment_synced, row.pk)
+        send_after_commit(signals.segment_synced, row.pk)
     if status == Status.REJECTED and row.status != Status.REJECTED:
-        _send_after_commit(signals.segment_rejected, row.pk)
+        send_after_commit(signals.segment_rejected, row.pk)
     if _shows_other_content(row, values):
-        _send_after_commit(signals.segment_changed_in_bunce, row.pk)
+        send_after_commit(signals.segment_changed_in_bunce, row.pk)
     if values.get("bunce_duplicate_id"):
-        _send_after_commit(signals.segment_duplicated, row.pk)
+        send_after_commit(signals.segment_duplicated, row.pk)
 
 
 def _shows_other_content(row: Segment, values: Mapping[str, Any]) -> bool:
@@ -51,7 +51,8 @@ def _shows_other_content(row: Segment, values: Mapping[str, Any]) -> bool:
     return False
 
 
-def _send_after_commit(signal: Signal, pk: int) -> None:
+def send_after_commit(signal: Signal, pk: int) -> None:
+    """Send a signal about a segment, as it is stored then."""
     if not signal.has_listeners(Segment):
         return
 

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from typing import Final
 
-from django.db.models import Exists, Q
+from django.db.models import Exists, Q, QuerySet
 
 from bunce_sync import database
 from bunce_sync.choices import Operation
+from bunce_sync.models import PushHold
 from bunce_sync.sync.circuit_breaker import OperationPaused
 
 #: Seconds after which it is worth asking again; the end of a hold wakes workers.
@@ -19,7 +20,12 @@ WAIT: Final = 60.0
 
 def is_paused() -> bool:
     """Return whether a person has paused all pushes."""
-    return database.holds().filter(pauses_all=True).exists()
+    return pauses().exists()
+
+
+def pauses() -> QuerySet[PushHold]:
+    """Return the pause, if there is one."""
+    return database.holds().filter(pauses_all=True)
 
 
 def are_creates_held() -> bool:
@@ -31,7 +37,7 @@ def not_held() -> Q:
     """Return the condition for segments that may be pushed, for use within another query."""
     imports = database.import_runs().filter(finished_at=None, adopt=True)
     may_create = Q(bunce_id__isnull=False) | Q(~Exists(imports))
-    return Q(~Exists(database.holds().filter(pauses_all=True))) & may_create
+    return Q(~Exists(pauses())) & may_create
 
 
 def admit(operation: Operation) -> None:

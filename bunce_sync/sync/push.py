@@ -393,6 +393,11 @@ def _sendable() -> SegmentQuerySet:
     return circuit_breaker.without_paused(due, CREATES, UPDATES)
 
 
+def is_any_due() -> bool:
+    """Return whether a segment waits for a permit."""
+    return _sendable().exists()
+
+
 def _due_rows() -> list[Segment]:
     """Return some of the segments that have been due for longest, half of them creates.
 

@@ -53,6 +53,9 @@ UNKNOWN_KEY_SECONDS = 5.0
 UNLIMITED_PERMITS = 100
 
 READS = (Operation.READ, Operation.LIST)
+CUSTOMERS = (Operation.ADD, Operation.REMOVE)
+#: The share of the window that customers and reads may use together while segments wait.
+CUSTOMER_SHARE = 0.5
 
 
 class NoPermit(Exception):
@@ -94,10 +97,17 @@ class Permit:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """The requests of a window: all, reads among them, and the slots of the first and the last."""
+    """The requests of a window, in numbers, and the slots of the first and the last.
+
+    Attributes:
+        used: all of them.
+        reads: the reads among them.
+        bulk: the reads and the requests about customers.
+    """
 
     used: int
     reads: int
+    bulk: int
     oldest: datetime | None
     newest: datetime | None
 
@@ -129,6 +139,7 @@ def take_permit(
     max_wait: float = 0.0,
     must_wait: bool = False,
     any_key: bool = False,
+    gives_way: bool = False,
 ) -> Permit:
     """Return a permit. Call it in the transaction that writes the call log row.
 
@@ -136,6 +147,7 @@ def take_permit(
         max_wait: seconds the caller can wait for its slot.
         must_wait: queue even if enough others are waiting.
         any_key: give one even if the key may belong to another account.
+        gives_way: leave half of the window to creates and updates of segments.
 
     Raises:
         NoPermit: no request may be made now or within ``max_wait``.
@@ -155,7 +167,9 @@ def take_permit(
     _raise_if_paused(state, now)
     if not any_key and not shared_state.key_is_known(state):
         raise NoPermit(UNKNOWN_KEY_SECONDS, "unknown_key")
-    wait = _queue_up(operation, state, now, max_wait=max_wait, must_wait=must_wait)
+    wait = _queue_up(
+        operation, state, now, max_wait=max_wait, must_wait=must_wait, gives_way=gives_way
+    )
     is_probe = bool(state.blocked_reason)
     if is_probe:
         seconds = wait + PERMIT_SECONDS + conf.request_deadline
@@ -203,7 +217,13 @@ def _raise_if_paused(state: SyncState, now: datetime) -> None:
 
 
 def _queue_up(
-    operation: Operation, state: SyncState, now: datetime, *, max_wait: float, must_wait: bool
+    operation: Operation,
+    state: SyncState,
+    now: datetime,
+    *,
+    max_wait: float,
+    must_wait: bool,
+    gives_way: bool,
 ) -> float:
     """Return the seconds until the caller's slot.
 
@@ -219,6 +239,7 @@ def _queue_up(
         window=counted_window(),
         now=now,
         resumed_at=state.resumed_at,
+        gives_way=gives_way,
     )
     if slot.queue > LONGEST_SPACING + clock.TOLERANCE:
         # The clock went back, and no process is left that had read it before.
@@ -282,6 +303,7 @@ def usage(*, since: datetime) -> Usage:
         **counted(since=since).aggregate(
             used=Count("id"),
             reads=Count("id", filter=Q(operation__in=READS)),
+            bulk=Count("id", filter=Q(operation__in=(*READS, *CUSTOMERS))),
             oldest=Min("started_at"),
             newest=Max("started_at"),
         )
@@ -295,6 +317,7 @@ def next_slot(
     window: timedelta,
     now: datetime,
     resumed_at: datetime | None,
+    gives_way: bool = False,
 ) -> Slot:
     """Return when one more request may start, behind those that are waiting.
 
@@ -302,6 +325,7 @@ def next_slot(
         limit: how many requests may start within any ``window``.
         now: the database's time.
         resumed_at: when Bunce's last pause ended.
+        gives_way: leave half of the window to creates and updates of segments.
     """
     current = usage(since=now - window)
     if current.oldest is None or current.newest is None:
@@ -313,6 +337,10 @@ def next_slot(
     reads_allowed = max(1, int(limit * READ_SHARE))
     if operation in READS and current.reads >= reads_allowed:
         at = max(at, _nth_start(current.reads - reads_allowed, window, now, READS) + window)
+    bulk_allowed = max(1, int(limit * CUSTOMER_SHARE))
+    if gives_way and current.bulk >= bulk_allowed:
+        bulk = (*READS, *CUSTOMERS)
+        at = max(at, _nth_start(current.bulk - bulk_allowed, window, now, bulk) + window)
     at = max(at, current.newest)
     return Slot(_seconds(at - now), queue=_seconds(current.newest - now))
 

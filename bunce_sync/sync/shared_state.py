@@ -92,6 +92,46 @@ def page_size() -> int:
     return min(conf.PAGE_SIZE, int(known["size"])) if known else conf.PAGE_SIZE
 
 
+def customers_per_request() -> int:
+    """Return the most customers of one request: fewer than configured if Bunce refused that."""
+    known = _customer_batch()
+    return min(conf.CUSTOMERS_PER_REQUEST, known.get("limit") or conf.CUSTOMERS_PER_REQUEST)
+
+
+def accepted_customers() -> int:
+    """Return the most customers of one request that Bunce accepted so far."""
+    return int(_customer_batch().get("accepted", 0))
+
+
+def lower_customers_per_request(refused: int) -> None:
+    """Send at most half as many customers in one request as Bunce refused.
+
+    Until ``CUSTOMERS_PER_REQUEST`` is changed.
+    """
+    limit = max(1, refused // 2)
+    known = _customer_batch()
+    if limit < customers_per_request():
+        logger.warning("Bunce refused %d customers in one request; sending %d", refused, limit)
+        _set_customer_batch({**known, "limit": limit})
+
+
+def note_accepted_customers(number: int) -> None:
+    """Note how many customers Bunce accepted in one request, if it is more than before."""
+    known = _customer_batch()
+    if number > known.get("accepted", 0):
+        _set_customer_batch({**known, "accepted": number})
+
+
+def _customer_batch() -> dict[str, int]:
+    known = read()[0].customer_batch
+    setting = conf.CUSTOMERS_PER_REQUEST
+    return known if known and known.get("setting") == setting else {"setting": setting}
+
+
+def _set_customer_batch(values: dict[str, int]) -> None:
+    database.sync_state().update(customer_batch=values)
+
+
 def is_paused() -> bool:
     """Return whether requests are paused now."""
     return database.sync_state().filter(blocked_until__gt=DatabaseNow()).exists()

@@ -15,7 +15,7 @@ from bunce_sync.choices import Operation, Outcome, Status, Sweeper
 from bunce_sync.conf import conf
 from bunce_sync.functions import DatabaseNow
 from bunce_sync.models import IdempotencyKey
-from bunce_sync.sync import circuit_breaker, clock, rate_limiter, shared_state
+from bunce_sync.sync import circuit_breaker, clock, customers, rate_limiter, shared_state
 from bunce_sync.sync.attempt import client
 from bunce_sync.sync.budget import Budget
 from bunce_sync.sync.work import KINDS, OPERATIONS
@@ -36,7 +36,7 @@ class SweepResult:
 
     Attributes:
         workers: for how many workers each kind has work until the next sweep, by name.
-        freed: rows whose lease had ended.
+        freed: segments and customers whose lease had ended.
     """
 
     workers: Mapping[str, int]
@@ -50,7 +50,7 @@ class RunResult:
     Attributes:
         requests: counted as in ``Progress``; none at all means that there is nothing more to do.
         outcomes: how the requests ended, for each kind of work by name.
-        freed: rows whose lease had ended.
+        freed: segments and customers whose lease had ended.
     """
 
     requests: int
@@ -107,12 +107,13 @@ def sweep(*, by: Sweeper = Sweeper.WORKER) -> SweepResult:
     clock.check(window=rate_limiter.counted_window())
     database.sync_state().update(swept_at=DatabaseNow(), swept_by=by)
     repair_times()
-    freed = free_leases()
+    freed = free_leases() + customers.free_leases()
     circuit_breaker.requeue_refused(*OPERATIONS)
     circuit_breaker.forget_idle(*OPERATIONS)
     prune_call_log()
     prune_keys()
     prune_imports()
+    customers.delete_removed()
     client()
     permits = rate_limiter.permits_expected(within=conf.SWEEP_INTERVAL)
     return SweepResult({kind.name: kind.workers_needed(permits) for kind in KINDS}, freed)

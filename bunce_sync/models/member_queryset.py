@@ -1,0 +1,193 @@
+"""Queries for members, and the bulk writes of what the site wants."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from django.db import connections, router, transaction
+from django.db.models import Q, QuerySet
+
+from bunce_sync import member_transitions
+from bunce_sync.choices import MemberStatus
+from bunce_sync.customer_entries import CustomerEntry
+from bunce_sync.functions import DatabaseNow
+
+if TYPE_CHECKING:
+    from bunce_sync.models.member import Member
+
+#: Members that are read and written at a time.
+BATCH = 1_000
+#: Members whose profiles one statement writes.
+PROFILE_BATCH = 200
+#: The fields by which it is decided whether a member changes.
+COMPARED = ("identifier", "is_email", "wanted", "in_bunce", "status", "profile_digest")
+
+
+class MemberQuerySet(QuerySet["Member"]):
+    model: type[Member]
+    _db: str | None
+
+    def due(self) -> MemberQuerySet:
+        """Return the members of which Bunce has to be told now."""
+        return self.filter(status=MemberStatus.PENDING, due_at__lte=DatabaseNow())
+
+    def unsent(self) -> MemberQuerySet:
+        """Return the members of which Bunce has to be told, now or later."""
+        return self.filter(status__in=(MemberStatus.PENDING, MemberStatus.SENDING))
+
+    def abandoned(self) -> MemberQuerySet:
+        """Return the members whose lease ended before a worker recorded a result."""
+        return self.filter(status=MemberStatus.SENDING, due_at__lte=DatabaseNow())
+
+    def lock_available(self) -> MemberQuerySet:
+        """Lock the members that no other transaction has locked, where the database locks rows."""
+        if not connections[self.db].features.has_select_for_update_skip_locked:
+            return self
+        return self.select_for_update(skip_locked=True)
+
+    def locked(self) -> MemberQuerySet:
+        """Lock the members until the transaction ends, where the database locks rows."""
+        if connections[self.db].features.has_select_for_update:
+            return self.select_for_update()
+        return self
+
+    # What the site wants. Rows are locked in the order of their keys, so no two callers deadlock.
+
+    def want(
+        self, segment_id: int, entries: Iterable[CustomerEntry], *, retry: bool = False
+    ) -> Counter[str]:
+        """Have customers in a segment.
+
+        Args:
+            entries: of customers that are given twice, the last one counts.
+            retry: also send those again that Bunce refused.
+
+        Returns:
+            How many were ``added``, ``changed`` or ``unchanged``.
+        """
+        members = self.filter(segment_id=segment_id)
+        by_identifier = {entry.identifier: entry for entry in entries}
+        identifiers = sorted(by_identifier)
+        counts: Counter[str] = Counter()
+        with transaction.atomic(using=self.write_alias):
+            for start in range(0, len(identifiers), BATCH):
+                some = identifiers[start : start + BATCH]
+                counts += members.want_some(
+                    segment_id, {one: by_identifier[one] for one in some}, retry
+                )
+        return counts
+
+    def want_some(
+        self, segment_id: int, entries: Mapping[str, CustomerEntry], retry: bool
+    ) -> Counter[str]:
+        """Do what ``want`` does for one batch of customers by identifier."""
+        counts: Counter[str] = Counter()
+        known = self._compared(entries)
+        if missing := [entry for one, entry in entries.items() if one not in known]:
+            self.insert_missing(segment_id, missing)
+            # Another process may have been quicker, so look at them as at the others.
+            inserted = self._compared([entry.identifier for entry in missing])
+            known |= inserted
+            counts["added"] = len(missing)
+        differing = [
+            row.pk
+            for one, row in known.items()
+            if member_transitions.wanted(row, entries[one], retry=retry)
+        ]
+        counts["changed"] = len(differing)
+        counts["unchanged"] = len(entries) - counts["added"] - counts["changed"]
+        rows = self.filter(pk__in=differing).only(*COMPARED).locked().order_by("pk")
+        changes = {
+            row.pk: member_transitions.wanted(row, entries[row.identifier], retry=retry)
+            for row in rows
+        }
+        self.write(changes)
+        return counts
+
+    def unwant(self, segment_id: int, identifiers: Iterable[str]) -> Counter[str]:
+        """Have customers out of a segment; those that are not in it are ignored.
+
+        Returns:
+            How many were ``removed`` or ``unchanged``.
+        """
+        members = self.filter(segment_id=segment_id)
+        unique = sorted({*identifiers})
+        counts: Counter[str] = Counter()
+        with transaction.atomic(using=self.write_alias):
+            for start in range(0, len(unique), BATCH):
+                some = unique[start : start + BATCH]
+                counts["removed"] += members.filter(identifier__in=some).unwant_all()
+        counts["unchanged"] = len(unique) - counts["removed"]
+        return counts
+
+    def unwant_all(self) -> int:
+        """Have all of these members out of their segments; return how many were in them.
+
+        Call it in a transaction, for a limited number of members.
+        """
+        rows = list(self.filter(wanted=True).only(*COMPARED).locked().order_by("pk"))
+        values = {row.pk: member_transitions.unwanted(row) for row in rows}
+        if never_told := [pk for pk, each in values.items() if each is None]:
+            self._plain.filter(pk__in=never_told).delete()
+        self.write({pk: each for pk, each in values.items() if each})
+        return len(rows)
+
+    def insert_missing(self, segment_id: int, entries: Sequence[CustomerEntry]) -> None:
+        """Insert members that wait to be sent; those that exist are left as they are."""
+        self._plain.bulk_create(
+            [
+                self.model(
+                    segment_id=segment_id,
+                    identifier=entry.identifier,
+                    is_email=entry.is_email,
+                    profile=dict(entry.profile) or None,
+                    profile_digest=entry.digest,
+                )
+                for entry in entries
+            ],
+            batch_size=BATCH,
+            ignore_conflicts=True,
+        )
+
+    def write(self, changes: Mapping[int, Mapping[str, Any]]) -> None:
+        """Write the values of each member, with one statement for those that get the same."""
+        groups: dict[tuple[Any, ...], list[int]] = {}
+        profiles = []
+        for pk, values in changes.items():
+            if not values:
+                continue
+            same = {name: value for name, value in values.items() if name not in _PROFILE}
+            groups.setdefault(tuple(sorted(same.items(), key=_by_name)), []).append(pk)
+            if "profile" in values:
+                own = {name: values[name] for name in _PROFILE}
+                profiles.append(self.model(pk=pk, **own))
+        for group, keys in groups.items():
+            self._plain.filter(pk__in=keys).update(**dict(group))
+        if profiles:
+            self._plain.bulk_update(profiles, _PROFILE, batch_size=PROFILE_BATCH)
+
+    def _compared(self, identifiers: Iterable[str]) -> dict[str, Member]:
+        rows = self.filter(identifier__in=[*identifiers]).only(*COMPARED)
+        return {row.identifier: row for row in rows}
+
+    @property
+    def write_alias(self) -> str:
+        """The database where these rows are written; ``db`` could be a replica."""
+        return self._db or router.db_for_write(self.model)
+
+    @property
+    def _plain(self) -> QuerySet[Member]:
+        return self.model._base_manager.using(self.write_alias)
+
+
+_PROFILE = ("is_email", "profile", "profile_digest")
+
+
+def _by_name(item: tuple[str, Any]) -> str:
+    return item[0]
+
+
+#: The condition for members that Bunce has in the segment, as far as is known.
+TOLD = Q(in_bunce=True)

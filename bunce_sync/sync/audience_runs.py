@@ -1,0 +1,435 @@
+"""Audiences: the comparison of their querysets with the members of their segments.
+
+A comparison makes no request. It writes which members are wanted; ``customers`` sends them. It
+runs as a whole, in bounded memory, and begins again if its process dies: what it wrote by then is
+right, and removals come last.
+"""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any, Final
+
+from django.db import IntegrityError
+from django.db.models import Q
+from django.utils.translation import gettext_lazy as _
+
+from bunce_sync import audiences, clocks, database, signals
+from bunce_sync.audiences import Audience
+from bunce_sync.functions import DatabaseNow
+from bunce_sync.models import CustomerSync
+from bunce_sync.models.customer_sync import ensure_queues
+from bunce_sync.models.forgotten import forgotten_among
+from bunce_sync.models.member_queryset import BATCH
+from bunce_sync.sync import customers, events, shared_state
+from bunce_sync.sync.budget import Budget, Kind, Progress
+
+logger = logging.getLogger(__name__)
+
+#: Seconds after which another worker may begin a comparison again that shows no progress, and
+#: how often a running one shows it.
+LEASE: Final = 300.0
+HEARTBEAT: Final = 20.0
+#: Over how many seconds removals are added up.
+BRAKE_SECONDS: Final = 86_400.0
+#: Seconds after which a comparison is repeated that failed.
+RETRY: Final = 300.0
+#: Examples of members that ``plan`` shows.
+EXAMPLES: Final = 5
+#: Keys in one block of a ``KeySet``.
+_BLOCK_BITS: Final = 16
+
+
+class KeySet:
+    """A set of primary keys that takes about one bit for each of them, if they are dense."""
+
+    def __init__(self) -> None:
+        self._blocks: dict[int, bytearray] = {}
+
+    def add(self, key: int) -> None:
+        block = self._blocks.setdefault(key >> _BLOCK_BITS, bytearray(1 << (_BLOCK_BITS - 3)))
+        rest = key & ((1 << _BLOCK_BITS) - 1)
+        block[rest >> 3] |= 1 << (rest & 7)
+
+    def __contains__(self, key: int) -> bool:
+        block = self._blocks.get(key >> _BLOCK_BITS)
+        rest = key & ((1 << _BLOCK_BITS) - 1)
+        return block is not None and bool(block[rest >> 3] & (1 << (rest & 7)))
+
+
+@dataclass(slots=True)
+class Difference:
+    """What a comparison found.
+
+    Attributes:
+        counts: of members to ``add``, to update (``change``) and to ``remove``, those that are
+            ``unchanged``, and rows and customers that were left out: ``unusable``, ``suppressed``,
+            ``forgotten``.
+        examples: some identifiers of each of the first three.
+        held: the removals are too many, or all of the members.
+    """
+
+    counts: Counter[str] = field(default_factory=Counter)
+    examples: dict[str, list[str]] = field(
+        default_factory=lambda: {"add": [], "change": [], "remove": []}
+    )
+    held: bool = False
+
+
+class AudienceFailed(Exception):
+    """The code of an audience raised an exception, which is the cause."""
+
+
+class RunLost(Exception):
+    """Another process has begun the comparison again."""
+
+
+def ensure(audience: Audience) -> CustomerSync:
+    """Return the sync of an audience's segment; both are created at first.
+
+    The segment gets the name and the description of the class.
+    """
+    key = audience.get_key()
+    content = {"name": str(audience.name), "description": str(audience.description) or None}
+    syncs = database.customer_syncs().select_related("segment")
+    sync = syncs.filter(key=key).first()
+    if sync is None:
+        try:
+            with database.atomic():
+                segment = database.segments().create(**content)
+                database.customer_syncs().create(segment_id=segment.pk, key=key)
+                ensure_queues(segment.pk, using=database.alias())
+        except IntegrityError:
+            pass  # another process was quicker
+        sync = syncs.get(key=key)
+    segment = sync.segment
+    if changed := [name for name, value in content.items() if getattr(segment, name) != value]:
+        for name in changed:
+            setattr(segment, name, content[name])
+        segment.save(using=database.alias(), update_fields=changed)
+    return sync
+
+
+def run(budget: Budget) -> Progress:
+    """Compare the audiences that are due, until the budget is used up.
+
+    A comparison that has begun is completed.
+    """
+    compared = 0
+    for audience in due_audiences():
+        if budget.out_of_time:
+            return Progress(compared, more=True)
+        with suppress(AudienceFailed):  # logged and stored by ``compare``
+            compared += compare(audience) is not None
+    return Progress(compared)
+
+
+def due_audiences() -> list[Audience]:
+    """Return the audiences whose querysets are to be compared now."""
+    everyone = audiences.all_audiences()
+    if not everyone:
+        return []
+    now = shared_state.now()
+    free = Q(run_lease_until=None) | Q(run_lease_until__lte=DatabaseNow())
+    syncs = {sync.key: sync for sync in database.customer_syncs().exclude(key=None).filter(free)}
+    known = {*database.customer_syncs().exclude(key=None).values_list("key", flat=True)}
+    due = []
+    for audience in everyone:
+        key = audience.get_key()
+        sync = syncs.get(key)
+        if key not in known:
+            due += [audience] if audience.interval is not None else []
+        elif sync and (
+            sync.run_requested_at is not None
+            or (audience.interval is not None and (not sync.next_run_at or sync.next_run_at <= now))
+        ):
+            due.append(audience)
+    return due
+
+
+def compare(audience: Audience) -> Difference | None:
+    """Compare the queryset of an audience with its members, and write which are wanted.
+
+    Returns:
+        What was found; None if another process is comparing.
+
+    Raises:
+        AudienceFailed: the queryset, or other code of the audience, failed; nothing was removed.
+    """
+    sync = ensure(audience)
+    comparison = _Comparison(audience, sync)
+    if not comparison.take_lease():
+        return None
+    try:
+        difference = comparison.run()
+    except RunLost:
+        return None
+    except AudienceFailed as failed:
+        cause = failed.__cause__
+        # Without its text and traceback, which may quote customers. ``bunce_audiences`` shows them.
+        logger.error(
+            "Audience %s could not be compared: %s", audience.get_key(), type(cause).__name__
+        )
+        comparison.end(failed=type(cause).__name__)
+        raise
+    except BaseException:
+        comparison.release()
+        raise
+    comparison.end(difference)
+    return difference
+
+
+def plan(audience: Audience) -> Difference:
+    """Return what a comparison would find now, without writing anything.
+
+    Raises:
+        AudienceFailed: the queryset, or other code of the audience, failed.
+    """
+    sync = database.customer_syncs().filter(key=audience.get_key()).first()
+    return _Comparison(audience, sync).look()
+
+
+class _Comparison:
+    """One comparison of an audience."""
+
+    def __init__(self, audience: Audience, sync: CustomerSync | None) -> None:
+        self.audience = audience
+        self.sync = sync
+        self.difference = Difference()
+        self.seen = KeySet()
+        self.token = uuid.uuid4()
+        self._shown_at = clocks.monotonic()
+
+    # The lease
+
+    def take_lease(self) -> bool:
+        free = Q(run_lease_until=None) | Q(run_lease_until__lte=DatabaseNow())
+        syncs = database.customer_syncs().filter(free, key=self.audience.get_key())
+        return bool(
+            syncs.update(
+                run_token=self.token,
+                run_lease_until=DatabaseNow() + timedelta(seconds=LEASE),
+                run_requested_at=None,
+            )
+        )
+
+    def show_progress(self, *, now: bool = False) -> None:
+        """Extend the lease, from time to time.
+
+        Raises:
+            RunLost: it ended, and another process has it.
+        """
+        if not now and clocks.monotonic() < self._shown_at + HEARTBEAT:
+            return
+        self._shown_at = clocks.monotonic()
+        until = DatabaseNow() + timedelta(seconds=LEASE)
+        if not self._mine().update(run_lease_until=until):
+            raise RunLost
+
+    def release(self) -> None:
+        self._mine().update(run_token=None, run_lease_until=None, run_requested_at=DatabaseNow())
+
+    def _mine(self) -> Any:
+        return database.customer_syncs().filter(key=self.audience.get_key(), run_token=self.token)
+
+    # Comparing
+
+    def run(self) -> Difference:
+        """Write which members are wanted."""
+        if self.sync is None:
+            raise RunLost
+        segment_id = self.sync.pk
+        counts = self.difference.counts
+        for entries in self._wanted():
+            done = database.members().want(segment_id, entries.values())
+            counts["add"] += done["added"]
+            counts["change"] += done["changed"]
+            counts["unchanged"] += done["unchanged"]
+            self._see(entries)
+            self.show_progress()
+        self.show_progress(now=True)
+        self._remove(segment_id)
+        self.difference.counts = +counts
+        return self.difference
+
+    def look(self) -> Difference:
+        """Count what ``run`` would write."""
+        counts, examples = self.difference.counts, self.difference.examples
+        new: set[str] = set()
+        for entries in self._wanted():
+            known = self._see(entries)
+            for identifier, entry in entries.items():
+                row = known.get(identifier)
+                if row is None:
+                    kind = "unchanged" if identifier in new else "add"
+                    new.add(identifier)
+                elif not row[1]:
+                    kind = "add"
+                else:
+                    kind = "unchanged" if row[2] == entry.digest else "change"
+                counts[kind] += 1
+                if len(examples.get(kind, [None] * EXAMPLES)) < EXAMPLES:
+                    examples[kind].append(identifier)
+        for some in self._unseen():
+            counts["remove"] += len(some)
+            room = EXAMPLES - len(examples["remove"])
+            examples["remove"] += [identifier for _pk, identifier in some[:room]]
+        self.difference.held = self._exceeds(counts["remove"])
+        return self.difference
+
+    def _wanted(self) -> Iterator[dict[str, Any]]:
+        """Yield the customers of the queryset, without those who were forgotten."""
+        counts = self.difference.counts
+        parts = self.audience.read(counts)
+        while True:
+            try:
+                entries = next(parts, None)
+            except Exception as error:
+                raise AudienceFailed from error
+            if entries is None:
+                return
+            for identifier in forgotten_among([*entries], using=database.alias()):
+                del entries[identifier]
+                counts["forgotten"] += 1
+            if entries:
+                yield entries
+
+    def _see(self, entries: dict[str, Any]) -> dict[str, tuple[int, bool, str]]:
+        """Note which members are in the queryset, and return them by identifier."""
+        known: dict[str, tuple[int, bool, str]] = {}
+        if self.sync is None:
+            return known
+        identifiers = sorted(entries)
+        members = database.members().filter(segment_id=self.sync.pk)
+        for start in range(0, len(identifiers), BATCH):
+            some = members.filter(identifier__in=identifiers[start : start + BATCH])
+            fields = ("identifier", "pk", "wanted", "profile_digest")
+            for identifier, *values in some.values_list(*fields):
+                known[identifier] = (values[0], values[1], values[2])
+                self.seen.add(values[0])
+        return known
+
+    def _unseen(self) -> Iterator[list[tuple[int, str]]]:
+        """Yield the members that are wanted and not in the queryset, some at a time."""
+        if self.sync is None:
+            return
+        last = ""
+        members = database.members().filter(segment_id=self.sync.pk)
+        while True:
+            rows = members.filter(identifier__gt=last).order_by("identifier")
+            some = list(rows.values_list("pk", "identifier", "wanted")[:BATCH])
+            if not some:
+                return
+            last = some[-1][1]
+            unseen = [(pk, one) for pk, one, wanted in some if wanted and pk not in self.seen]
+            if unseen:
+                yield unseen
+
+    def _remove(self, segment_id: int) -> None:
+        """Remove the members that are not in the queryset, unless they are too many."""
+        number = sum(len(some) for some in self._unseen())
+        sync = database.customer_syncs().get(pk=segment_id)
+        if self._exceeds(number) and not (
+            sync.confirmed_removals is not None and number <= sync.confirmed_removals
+        ):
+            self.difference.held = True
+            self._hold(sync, number)
+            return
+        for some in self._unseen():
+            self.show_progress()
+            with database.atomic():
+                members = database.members().filter(pk__in=[pk for pk, _identifier in some])
+                self.difference.counts["remove"] += members.unwant_all()
+        self._mine().update(held_at=None, confirmed_removals=None)
+        if number:
+            self._note_removals(number)
+
+    # The brake
+
+    def _exceeds(self, number: int) -> bool:
+        """Return whether so many removals need the consent of a person."""
+        if self.sync is None or not number:
+            return False
+        counts = self.difference.counts
+        remaining = counts["unchanged"] + counts["change"]
+        if not remaining and not counts["add"]:
+            return True  # an empty queryset is rather a mistake
+        recent = sum(count for _at, count in self._recent())
+        total = recent + number
+        before = remaining + total
+        audience = self.audience
+        return total > audience.max_removals and total > audience.max_removal_share * before
+
+    def _recent(self) -> list[list[float]]:
+        now = shared_state.now().timestamp()
+        removals = database.customer_syncs().values_list("removals", flat=True)
+        return [
+            one for one in removals.get(key=self.audience.get_key()) if one[0] > now - BRAKE_SECONDS
+        ]
+
+    def _note_removals(self, number: int) -> None:
+        removals = self._recent()
+        removals.append([shared_state.now().timestamp(), number])
+        self._mine().update(removals=removals)
+
+    def _hold(self, sync: CustomerSync, number: int) -> None:
+        counts = self.difference.counts
+        remaining = counts["unchanged"] + counts["change"]
+        self._mine().update(
+            held_at=sync.held_at or DatabaseNow(),
+            held_removals=number,
+            held_members=remaining + number,
+            held_empty=not remaining and not counts["add"],
+            confirmed_removals=None,
+        )
+        if sync.held_at is None:
+            logger.warning(
+                "Audience %s is held: %d of %d members would be removed",
+                *(sync.key, number, remaining + number),
+            )
+            with database.atomic():
+                events.send_after_commit(signals.removals_held, sync.pk)
+
+    # The end
+
+    def end(self, difference: Difference | None = None, *, failed: str = "") -> None:
+        """Write what was found, release the lease and schedule the next comparison."""
+        interval = self.audience.interval
+        wait = interval
+        if failed and (interval is None or interval.total_seconds() > RETRY):
+            wait = timedelta(seconds=RETRY)
+        with database.atomic():
+            if not self._mine().update(
+                run_token=None,
+                run_lease_until=None,
+                last_run_at=DatabaseNow(),
+                next_run_at=None if wait is None else DatabaseNow() + wait,
+                run_error=failed[:200],
+                **({"counts": dict(difference.counts)} if difference else {}),
+            ):
+                return
+            if difference is not None and self.sync is not None:
+                customers.note_if_all_sent(self.sync.pk)
+
+
+def workers_needed(permits: int) -> int:
+    """Return 1 if an audience is due; each is compared by one worker."""
+    return int(bool(due_audiences()))
+
+
+AUDIENCES: Final = Kind(
+    name="audiences",
+    label=_("audiences to compare"),
+    workers_needed=workers_needed,
+    run=run,
+    operations=(),
+    report="compared %s",
+    noun="audience",
+    count_due=lambda: len(due_audiences()),
+)

@@ -1,0 +1,345 @@
+"""Customers of segments: batches, unknown outcomes, refusals, and who is in the segment after."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from django.db import transaction
+from pytest_django import Settings
+
+from bunce_sync.customer_entries import InvalidCustomer
+from bunce_sync.exceptions import CustomersNotByHand
+from bunce_sync.models import ApiCall, CustomerQueue, ForgottenCustomer, Member, Segment
+from bunce_sync.sync import customers, shared_state, sweep
+from bunce_sync.sync.budget import Budget
+from bunce_sync.testing.emulator import Emulator, Faults
+
+from .core import Outcome, Status, ago, configure, fresh, make, run_refresh
+
+pytestmark = pytest.mark.django_db
+
+
+def in_bunce(bunce: Emulator, name: str = "VIP") -> Segment:
+    """Return a synced segment that Bunce has."""
+    return make(name, bunce_id=bunce.add_segment(name).id, status=Status.SYNCED)
+
+
+def run(*, seconds: float = 30.0) -> int:
+    """Send batches until none is due; return how many requests were made."""
+    return customers.run(Budget(seconds)).requests
+
+
+def members(bunce: Emulator, segment: Segment) -> set[str]:
+    """Return the identifiers of the customers that Bunce has in a segment."""
+    stored = bunce.members(str(segment.bunce_id))
+    return {str(one.customer_id or one.email) for one in stored}
+
+
+def statuses(segment: Segment) -> dict[str, str]:
+    rows = Member.objects.filter(segment=segment)
+    return dict(rows.values_list("identifier", "status"))
+
+
+def make_due() -> None:
+    """Let every wait be over: backoffs, grace periods and pauses of queues."""
+    Member.objects.exclude(status=Member.Status.SENDING).update(due_at=ago(1))
+    Member.objects.filter(late_until__isnull=False).update(late_until=ago(1))
+    CustomerQueue.objects.update(due_at=ago(1))
+
+
+def ids(number: int, prefix: str = "c") -> list[str]:
+    return [f"{prefix}-{place}" for place in range(number)]
+
+
+def test_customers_are_added_in_batches(bunce: Emulator) -> None:
+    segment = in_bunce(bunce)
+    counts = segment.add_customers(ids(250))
+    assert counts == {"added": 250}
+    assert run() == 3
+    assert members(bunce, segment) == set(ids(250))
+    assert set(statuses(segment).values()) == {"in_bunce"}
+
+
+def test_only_the_identifier_is_sent_unless_more_is_given(bunce: Emulator) -> None:
+    segment = in_bunce(bunce)
+    segment.add_customers(
+        ["c-1", "Ann@Example.com", {"customer_id": "c-2", "email": "B@x.org", "first_name": " Bo "}]
+    )
+    run()
+    [call] = [call for call in bunce.requests if call.path.endswith("/customers")]
+    assert json.loads(call.raw_body) == {
+        "customers": [
+            {"email": "ann@example.com"},
+            {"customer_id": "c-1"},
+            {"customer_id": "c-2", "email": "b@x.org", "first_name": "Bo"},
+        ]
+    }
+
+
+def test_an_unchanged_customer_is_not_sent_again(bunce: Emulator) -> None:
+    segment = in_bunce(bunce)
+    customer = {"customer_id": "c-1", "phone_no": "+1"}
+    segment.add_customers([customer])
+    run()
+    assert segment.add_customers([customer]) == {"unchanged": 1}
+    assert run() == 0
+    assert segment.add_customers([{**customer, "phone_no": "+2"}]) == {"changed": 1}
+    assert run() == 1
+    [stored] = bunce.members(str(segment.bunce_id))
+    assert stored.phone_no == "+2"
+
+
+def test_the_profile_is_not_kept_once_bunce_has_it(bunce: Emulator) -> None:
+    segment = in_bunce(bunce)
+    segment.add_customers([{"customer_id": "c-1", "phone_no": "+1"}])
+    run()
+    assert Member.objects.get().profile is None
+
+
+def test_removed_customers_leave_no_row(bunce: Emulator) -> None:
+    segment = in_bunce(bunce)
+    segment.add_customers(ids(3))
+    run()
+    assert segment.remove_customers(["c-1", "unknown"]) == {"removed": 1, "unchanged": 1}
+    assert run() == 1
+    assert members(bunce, segment) == {"c-0", "c-2"}
+    assert set(statuses(segment)) == {"c-0", "c-2"}
+
+
+def test_a_customer_who_was_never_sent_is_removed_without_a_request(bunce: Emulator) -> None:
+    segment = in_bunce(bunce)
+    segment.add_customers(ids(1))
+    segment.remove_customers(ids(1))
+    assert run() == 0
+    assert not Member.objects.exists()
+
+
+def test_a_removal_that_was_not_sent_yet_is_undone_without_a_request(bunce: Emulator) -> None:
+    segment = in_bunce(bunce)
+    segment.add_customers(ids(1))
+    run()
+    segment.remove_customers(ids(1))
+    segment.add_customers(ids(1))
+    assert run() == 0
+    assert statuses(segment) == {"c-0": "in_bunce"}
+
+
+def test_customers_wait_until_their_segment_is_in_bunce(bunce: Emulator) -> None:
+    segment = make("VIP")
+    segment.add_customers(ids(1))
+    assert run() == 0
+    assert statuses(segment) == {"c-0": "pending"}
+
+
+def test_a_batch_of_unknown_outcome_is_sent_again(bunce: Emulator) -> None:
+    segment = in_bunce(bunce)
+    segment.add_customers(ids(3))
+    bunce.set_faults(Faults(lost_answer=1, customer_calls=True))
+    run()
+    bunce.set_faults(Faults())
+    assert set(statuses(segment).values()) == {"pending"}
+    make_due()
+    run()
+    assert set(statuses(segment).values()) == {"in_bunce"}
+
+
+def test_the_opposite_waits_until_a_lost_request_can_no_longer_act(bunce: Emulator) -> None:
+    segment = in_bunce(bunce)
+    segment.add_customers(ids(1))
+    bunce.set_faults(Faults(lost_answer=1, customer_calls=True))
+    run()
+    bunce.set_faults(Faults())
+    segment.remove_customers(ids(1))
+    CustomerQueue.objects.update(due_at=ago(1))
+    assert run() == 0
+    assert Member.objects.get().due_at > ago(-60)
+    make_due()
+    assert run() == 1
+    assert members(bunce, segment) == set()
+
+
+def test_a_confirmed_repetition_does_not_end_the_wait(bunce: Emulator) -> None:
+    segment = in_bunce(bunce)
+    segment.add_customers(ids(1))
+    bunce.set_faults(Faults(lost_answer=1, customer_calls=True))
+    run()
+    bunce.set_faults(Faults())
+    Member.objects.update(due_at=ago(1))
+    CustomerQueue.objects.update(due_at=ago(1))
+    assert run() == 1
+    segment.remove_customers(ids(1))
+    assert run() == 0, "the first add could still take effect"
+
+
+def test_a_change_during_the_request_is_sent_afterwards(
+    bunce: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    segment = in_bunce(bunce)
+    segment.add_customers(ids(2))
+    send = customers.Batch.send
+
+    def send_and_remove(batch: customers.Batch, record: Any) -> None:
+        send(batch, record)
+        if batch.adds:
+            segment.remove_customers(["c-1"])
+
+    monkeypatch.setattr(customers.Batch, "send", send_and_remove)
+    run()
+    assert members(bunce, segment) == {"c-0"}
+    assert statuses(segment) == {"c-0": "in_bunce"}
+
+
+def test_a_lost_worker_frees_its_batch(bunce: Emulator) -> None:
+    segment = in_bunce(bunce)
+    segment.add_customers(ids(2))
+    [queue] = customers.ready_queues()
+    customers.begin_again(segment.pk, str(segment.bunce_id))
+    queue.sync.refresh_from_db()
+    batch = customers.Batch(queue)
+    assert batch.reserve(Budget(30))
+    assert set(statuses(segment).values()) == {"sending"}
+    Member.objects.update(due_at=ago(1))
+    sweep.sweep()
+    assert set(statuses(segment).values()) == {"pending"}
+    run()
+    assert members(bunce, segment) == set(ids(2))
+
+
+def test_a_refused_customer_stands_alone(bunce: Emulator) -> None:
+    segment = in_bunce(bunce)
+    segment.add_customers([*ids(300), "bad@"])
+    bunce.set(refused_customers=["bad@"])
+    requests = run()
+    assert requests <= 4 + 14
+    assert members(bunce, segment) == set(ids(300))
+    refused = Member.objects.get(status=Member.Status.REFUSED)
+    assert refused.identifier == "bad@"
+    assert "bad@" in refused.last_error
+    assert "bad@" not in "".join(ApiCall.objects.values_list("message", flat=True))
+
+
+def test_several_refused_customers_of_one_batch_are_found(bunce: Emulator) -> None:
+    segment = in_bunce(bunce)
+    bad = ["bad-3", "bad-50", "bad-77"]
+    segment.add_customers([*ids(97), *bad])
+    bunce.set(refused_customers=bad)
+    run()
+    assert members(bunce, segment) == set(ids(97))
+    assert {one for one, status in statuses(segment).items() if status == "refused"} == set(bad)
+
+
+def test_a_limit_of_the_plan_costs_a_handful_of_requests(bunce: Emulator) -> None:
+    segment = in_bunce(bunce)
+    segment.add_customers(ids(1_000))
+    bunce.set(customers_plan_limit=0)
+    assert run() <= 10
+    assert not Member.objects.filter(status=Member.Status.REFUSED).exists()
+    queue = CustomerQueue.objects.get(operation="add")
+    assert queue.last_code == "all_refused"
+    assert "limit of your plan" in queue.last_error
+    bunce.set(customers_plan_limit=None)
+    make_due()
+    run()
+    assert len(members(bunce, segment)) == 1_000
+
+
+@pytest.mark.parametrize("status", [413, 422])
+def test_a_refused_size_halves_the_batch(bunce: Emulator, status: int) -> None:
+    segment = in_bunce(bunce)
+    bunce.set(customers_limit=30, customers_limit_status=status)
+    segment.add_customers(ids(200))
+    run()
+    assert len(members(bunce, segment)) == 200
+    assert shared_state.customers_per_request() == 25
+    segment.add_customers(ids(50, "d"))
+    assert run() == 2
+
+
+def test_members_start_again_with_a_new_segment_in_bunce(bunce: Emulator) -> None:
+    segment = in_bunce(bunce)
+    segment.add_customers(ids(3))
+    run()
+    other = bunce.add_segment("VIP")
+    Segment.objects.filter(pk=segment.pk).update_sync_fields(bunce_id=other.id)
+    Member.objects.filter(identifier="c-0").update(wanted=False, status="pending")
+    segment.add_customers(["c-9"])
+    run()
+    assert members(bunce, fresh(segment)) == {"c-1", "c-2", "c-9"}
+
+
+def test_the_segment_is_refreshed_when_all_is_sent(bunce: Emulator) -> None:
+    segment = in_bunce(bunce)
+    segment.add_customers(ids(2))
+    run()
+    assert fresh(segment).refresh_requested_at is not None
+    run_refresh()
+    assert fresh(segment).bunce_customers_count == 2
+    assert segment.customer_sync.sent_count == 2
+
+
+def test_a_segment_that_bunce_does_not_have_any_more_gets_no_customers(bunce: Emulator) -> None:
+    segment = in_bunce(bunce)
+    segment.add_customers(ids(2))
+    bunce.remove_segment(str(segment.bunce_id))
+    assert run() == 1
+    run_refresh()
+    assert fresh(segment).last_code == "not_found"
+    make_due()
+    assert run() == 0
+    assert set(statuses(segment).values()) == {"pending"}
+
+
+def test_customers_of_a_segment_with_all_customers_cannot_be_added(bunce: Emulator) -> None:
+    segment = make("All", add_all_customers=True)
+    with pytest.raises(CustomersNotByHand):
+        segment.add_customers(ids(1))
+
+
+@pytest.mark.parametrize(
+    "value", ["", None, {}, {"name": "x"}, "a\nb", "x" * 256, True, 1.5, {"email": ""}]
+)
+def test_an_unusable_customer_is_named_by_its_position(bunce: Emulator, value: Any) -> None:
+    segment = in_bunce(bunce)
+    with pytest.raises(InvalidCustomer, match=r"^Customer 2: "):
+        segment.add_customers(["c-1", value])
+    assert not Member.objects.exists()
+
+
+def test_the_call_log_names_no_customer(bunce: Emulator) -> None:
+    segment = in_bunce(bunce)
+    segment.add_customers(["ann@example.com"])
+    run()
+    call = ApiCall.objects.get(operation="add")
+    assert call.body == {"customers": 1}
+    assert call.outcome == Outcome.CONFIRMED
+
+
+def test_forgotten_customers_are_left_out(bunce: Emulator) -> None:
+    segment = in_bunce(bunce)
+    ForgottenCustomer.objects.create(digest=ForgottenCustomer.digests_of("c-1")[0])
+    assert segment.add_customers(ids(3)) == {"added": 2, "forgotten": 1}
+    assert set(statuses(segment)) == {"c-0", "c-2"}
+
+
+def test_nothing_is_stored_if_the_sites_transaction_fails(bunce: Emulator) -> None:
+    segment = in_bunce(bunce)
+
+    def add_and_fail() -> None:
+        with transaction.atomic():
+            segment.add_customers(ids(2))
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        add_and_fail()
+    assert not Member.objects.exists()
+
+
+def test_the_number_of_customers_in_a_request_is_a_setting(
+    bunce: Emulator, settings: Settings
+) -> None:
+    configure(settings, CUSTOMERS_PER_REQUEST=10)
+    segment = in_bunce(bunce)
+    segment.add_customers(ids(30))
+    assert run() == 3
