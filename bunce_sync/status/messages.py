@@ -814,3 +814,76 @@ DETAIL_IS_ID: Final = frozenset({"duplicate", "linked_elsewhere"})
 REFUSALS: Final = frozenset({"rejected", "conflict"})
 #: Codes of unreadable successes.
 UNREADABLE: Final = frozenset({"not_json", "wrong_shape", "no_id", "too_large"})
+
+
+# ── Customers of a segment ────────────────────────────────────────────────────────────────────
+
+#: Keyed by whether customers are added.
+CUSTOMERS_WHAT: Final = {True: _("adding customers"), False: _("removing customers")}
+AUDIENCE_HELD: Final = MessageTemplate(
+    _("%(removals)s of %(members)s customers would be removed: held since %(since)s."),
+    _(
+        "That is more than the audience allows within 24 hours, and may be a mistake in its queryset."
+    ),
+    _(
+        "Nobody is removed until a person decides; customers are still added. Look at the"
+        " customers who would leave, then confirm the removals or drop them."
+    ),
+)
+AUDIENCE_EMPTY: Final = MessageTemplate(
+    _("All %(members)s customers would be removed: held since %(since)s."),
+    _("The queryset of the audience is empty, which may be a mistake."),
+    _(
+        "Nobody is removed until a person decides. If the audience is meant to be empty, confirm"
+        " the removals; otherwise correct the queryset."
+    ),
+)
+AUDIENCE_FAILED: Final = MessageTemplate(
+    _("The audience could not be compared at %(time)s."),
+    _("Its code raised an exception. Nobody was removed."),
+    _(
+        "Run “manage.py bunce_audiences plan %(key)s” to see the exception. The comparison is"
+        " repeated automatically."
+    ),
+)
+AUDIENCE_UNMAINTAINED: Final = MessageTemplate(
+    _("This segment is no longer maintained."),
+    _("The site has no audience with the key “%(key)s” any more."),
+    _("Its customers stay as they are. Restore the class to maintain them again."),
+)
+CUSTOMERS_ALL_REFUSED: Final = MessageTemplate(
+    _("Bunce has refused %(what)s since %(since)s, whoever they are."),
+    _("Several batches were refused one after the other, and none was accepted between them."),
+    _("Read Bunce's words below. Next automatic attempt at %(until)s."),
+)
+CUSTOMERS_DELAYED: Final = MessageTemplate(
+    _("Since %(since)s %(what)s has failed."),
+    _("Requests about this segment's customers failed repeatedly."),
+    _("Next automatic attempt at %(until)s."),
+)
+CUSTOMERS_REFUSED: Final = MessageTemplate(
+    _("Customers that Bunce refused: %(number)s."),
+    _("Bunce's words stand beside each of them. All others were sent."),
+    _("Correct them in the site and add them again, or retry them."),
+)
+CUSTOMERS_WAIT_FOR_SEGMENT: Final = MessageTemplate(
+    _("The customers wait for their segment."),
+    _("The segment is not in Bunce yet."),
+    NO_ACTION,
+)
+COUNT_LOWER: Final = MessageTemplate(
+    _("Bunce counts %(count)s customers, %(difference)s fewer than sent."),
+    _(
+        "%(sent)s were sent and confirmed. Bunce may store two identifiers as one customer, still"
+        " be counting, or have removed customers that were deleted there."
+    ),
+    _("Refresh the segment later. If the difference stays, send all customers again."),
+)
+COUNT_HIGHER: Final = MessageTemplate(
+    _("Bunce counts %(count)s customers, %(difference)s more than sent."),
+    _(
+        "%(sent)s were sent and confirmed. Others were added in Bunce's dashboard or by another"
+        " program; this app removes only customers that it added."
+    ),
+    NO_ACTION,
+)
