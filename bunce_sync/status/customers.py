@@ -160,9 +160,8 @@ def _problems(
         problems.append(_message(messages.CUSTOMERS_WAIT_FOR_SEGMENT))
     if sync.key is not None and audiences.get(sync.key) is None:
         problems.append(_message(messages.AUDIENCE_UNMAINTAINED, key=sync.key))
-    if bunce_count is not None and sync.sent_count is not None:
-        if bunce_count != sync.sent_count:
-            problems.append(_count_differs(bunce_count, sync.sent_count))
+    if bunce_count is not None and sync.sent_count not in (None, bunce_count):
+        problems.append(_count_differs(bunce_count, sync.sent_count or 0))
     return problems
 
 
