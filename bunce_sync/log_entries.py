@@ -1,4 +1,4 @@
-"""Entries of the admin's log that are about all pushes, not about a segment."""
+"""Entries of the admin's log that are not made by the admin's own views."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from typing import Any
 
 from django.apps import apps
 from django.contrib.auth import get_user_model
+from django.db.models import Model
 from django.utils import translation
 
-from bunce_sync.models import PushHold
+from bunce_sync.models import PushHold, Segment
 from bunce_sync.status import messages
 from bunce_sync.status.messages import Text
 
@@ -23,6 +24,18 @@ def log_for_all(user: Any, text: Text, **values: Any) -> None:
         text: what was done. It is not translated: readers of the log may use another language.
         values: for the placeholders of the text.
     """
+    _log(user, PushHold, None, str(messages.PUSHES_TO_BUNCE), str(text) % values)
+
+
+def log_for_segment(user: Any, segment: Segment, text: Text, **values: Any) -> None:
+    """Add an entry about a segment, such as that removals of its customers were confirmed.
+
+    Args and exceptions: as for ``log_for_all``.
+    """
+    _log(user, type(segment), segment.pk, str(segment), str(text) % values)
+
+
+def _log(user: Any, model: type[Model], pk: int | None, name: str, text: str) -> None:
     if not apps.is_installed("django.contrib.admin") or not isinstance(user, get_user_model()):
         return
     # These can be imported only where the admin is installed.
@@ -32,8 +45,9 @@ def log_for_all(user: Any, text: Text, **values: Any) -> None:
     with translation.override(None):
         LogEntry.objects.create(
             user_id=user.pk,
-            content_type=ContentType.objects.get_for_model(PushHold),
-            object_repr=str(messages.PUSHES_TO_BUNCE),
+            content_type=ContentType.objects.get_for_model(model),
+            object_id=None if pk is None else str(pk),
+            object_repr=name[:200],
             action_flag=CHANGE,
-            change_message=str(text) % values,
+            change_message=text,
         )

@@ -32,6 +32,8 @@ OUTDATED: Final = "*"
 WHEN_SETTLED: Final = Case(
     When(late_until__gt=DatabaseNow(), then=F("late_until")), default=DatabaseNow()
 )
+#: That of a customer who was forgotten: removed even while an audience is held.
+FORGOTTEN: Final = "forgotten"
 _NO_PROBLEM: Final[Values] = {"attempts": 0, "split": 0, "last_code": "", "last_error": ""}
 _WAITING: Final[Values] = {
     "status": MemberStatus.PENDING,
@@ -86,6 +88,11 @@ def unwanted(row: Row) -> Values | None:
 def retried() -> Values:
     """Return the values of refused members that are sent again."""
     return dict(_WAITING)
+
+
+def forgotten() -> Values:
+    """Return the values of members, unwanted already, who were forgotten."""
+    return {"profile": None, "profile_digest": FORGOTTEN}
 
 
 def outdated() -> Values:

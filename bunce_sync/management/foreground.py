@@ -124,7 +124,7 @@ def find_obstacle(status: SyncStatus, operations: Collection[Operation]) -> Obst
     """Return what keeps requests of these operations waiting."""
     if status.configuration_problem or status.key_missing or status.strange_key_since:
         return _final(problems_to_fix(status)[0])
-    pushes = {Operation.CREATE, Operation.UPDATE} & {*operations}
+    pushes = {*operations} - {Operation.READ, Operation.LIST}
     if pushes and status.pause is not None:
         return Obstacle("Pushes are paused.", final=True, action="Resume them with bunce_resume.")
     imported = status.imported

@@ -140,7 +140,7 @@ def forget(identifier: str) -> Forgotten:
         rows = members.values_list("pk", "segment_id")
         left = dict(rows)
         # Nothing else about the customer is needed to remove them.
-        members.update(profile=None)
+        members.update(**member_transitions.forgotten())
         publish_after_commit(work, CUSTOMERS.name)
     return Forgotten(tuple(sorted({*left.values()})), before - len(left))
 

@@ -823,7 +823,8 @@ CUSTOMERS_WHAT: Final = {True: _("adding customers"), False: _("removing custome
 AUDIENCE_HELD: Final = MessageTemplate(
     _("%(removals)s of %(members)s customers would be removed: held since %(since)s."),
     _(
-        "That is more than the audience allows within 24 hours, and may be a mistake in its queryset."
+        "That is more than the audience allows within 24 hours, and may be a mistake in its"
+        " queryset."
     ),
     _(
         "Nobody is removed until a person decides; customers are still added. Look at the"
@@ -887,3 +888,7 @@ COUNT_HIGHER: Final = MessageTemplate(
     ),
     NO_ACTION,
 )
+
+#: Entries of the admin's log.
+REMOVALS_CONFIRMED_LOG = _("Confirmed the removal of %(number)s customers.")
+REMOVALS_DROPPED_LOG = _("Dropped the removal of %(number)s customers.")

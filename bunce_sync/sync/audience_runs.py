@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import uuid
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -153,8 +153,14 @@ def due_audiences() -> list[Audience]:
     return due
 
 
-def compare(audience: Audience) -> Difference | None:
+def compare(
+    audience: Audience, *, progress: Callable[[Counter[str]], None] | None = None
+) -> Difference | None:
     """Compare the queryset of an audience with its members, and write which are wanted.
+
+    Args:
+        progress: called now and then with the counts so far; an exception in it ends the
+            comparison.
 
     Returns:
         What was found; None if another process is comparing.
@@ -163,7 +169,7 @@ def compare(audience: Audience) -> Difference | None:
         AudienceFailed: the queryset, or other code of the audience, failed; nothing was removed.
     """
     sync = ensure(audience)
-    comparison = _Comparison(audience, sync)
+    comparison = _Comparison(audience, sync, progress)
     if not comparison.take_lease():
         return None
     try:
@@ -185,25 +191,36 @@ def compare(audience: Audience) -> Difference | None:
     return difference
 
 
-def plan(audience: Audience) -> Difference:
+def plan(
+    audience: Audience, *, progress: Callable[[Counter[str]], None] | None = None
+) -> Difference:
     """Return what a comparison would find now, without writing anything.
+
+    Args:
+        progress: as for ``compare``.
 
     Raises:
         AudienceFailed: the queryset, or other code of the audience, failed.
     """
     sync = database.customer_syncs().filter(key=audience.get_key()).first()
-    return _Comparison(audience, sync).look()
+    return _Comparison(audience, sync, progress).look()
 
 
 class _Comparison:
     """One comparison of an audience."""
 
-    def __init__(self, audience: Audience, sync: CustomerSync | None) -> None:
+    def __init__(
+        self,
+        audience: Audience,
+        sync: CustomerSync | None,
+        progress: Callable[[Counter[str]], None] | None,
+    ) -> None:
         self.audience = audience
         self.sync = sync
         self.difference = Difference()
         self.seen = KeySet()
         self.token = uuid.uuid4()
+        self._progress = progress
         self._shown_at = clocks.monotonic()
 
     # The lease
@@ -299,6 +316,8 @@ class _Comparison:
                 counts["forgotten"] += 1
             if entries:
                 yield entries
+            if self._progress is not None:
+                self._progress(counts)
 
     def _see(self, entries: dict[str, Any]) -> dict[str, tuple[int, bool, str]]:
         """Note which members are in the queryset, and return them by identifier."""

@@ -31,7 +31,9 @@ from bunce_sync.client import Customer, RequestRecord
 from bunce_sync.conf import conf
 from bunce_sync.exceptions import ConfigurationError, NotFound
 from bunce_sync.functions import DatabaseNow
+from bunce_sync.member_transitions import FORGOTTEN
 from bunce_sync.models import CustomerQueue, Member, OperationState, SegmentQuerySet
+from bunce_sync.models.forgotten import forgotten_among
 from bunce_sync.results import PERMIT_EXPIRED, REFUSED_CONTENT, Result
 from bunce_sync.sync import account, circuit_breaker, holds, push, shared_state
 from bunce_sync.sync.attempt import Attempt, client
@@ -107,7 +109,10 @@ class Batch(Attempt[None]):
         )
         due = database.members().due().filter(Exists(ready), segment_id=self.queue.sync_id)
         self.size = shared_state.customers_per_request()
-        due = due.filter(wanted=self.adds).order_by("due_at").lock_available()
+        due = due.filter(wanted=self.adds)
+        if not self.adds and self._is_audience_held():
+            due = due.filter(profile_digest=FORGOTTEN)
+        due = due.order_by("due_at").lock_available()
         found = list(due[: self.size])
         if never_told := [row.pk for row in found if not self.adds and row.in_bunce is False]:
             database.members().filter(pk__in=never_told).delete()
@@ -126,6 +131,10 @@ class Batch(Attempt[None]):
         )
         database.members().filter(pk__in=self.keys).update(**values)
         return True
+
+    def _is_audience_held(self) -> bool:
+        syncs = database.customer_syncs().filter(pk=self.queue.sync_id)
+        return syncs.filter(held_at__isnull=False).exists()
 
     def is_held(self) -> bool:
         return holds.is_paused()
@@ -348,7 +357,10 @@ def _ready() -> QuerySet[CustomerQueue]:
     due = database.members().due().filter(segment_id=OuterRef("sync_id"))
     adds, removals = due.filter(wanted=True), due.filter(wanted=False)
     has_adds = Q(Exists(adds), operation=Operation.ADD)
-    has_removals = Q(Exists(removals), operation=Operation.REMOVE, sync__held_at=None)
+    has_removals = Q(operation=Operation.REMOVE) & (
+        Q(Exists(removals), sync__held_at=None)
+        | Q(Exists(removals.filter(profile_digest=FORGOTTEN)), sync__held_at__isnull=False)
+    )
     segments = database.segments().here().filter(bunce_id__isnull=False, hold__isnull=True)
     segments = segments.exclude(last_code=NotFound.code)
     return database.customer_queues().filter(
@@ -414,12 +426,12 @@ def _keep_those_who_returned(queue: CustomerQueue) -> None:
     if audience is None:
         return
     due = database.members().due().filter(segment_id=queue.sync_id, wanted=False)
-    fields = ("identifier", "is_email", "profile_digest")
-    some = list(due.order_by("due_at").only(*fields)[: shared_state.customers_per_request()])
-    back = audience.present([row.identifier for row in some])
+    some = list(due.order_by("due_at").only("identifier")[: shared_state.customers_per_request()])
+    leaving = {row.identifier for row in some}
+    leaving -= forgotten_among([*leaving], using=database.alias())
+    back = [entry for entry in audience.present([*leaving]) if entry.identifier in leaving]
     if back:
-        entries = [entry for entry in back if entry.identifier in {row.identifier for row in some}]
-        database.members().want(queue.sync_id, entries)
+        database.members().want(queue.sync_id, back)
 
 
 def note_if_all_sent(segment_id: int) -> bool:

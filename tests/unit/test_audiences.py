@@ -101,7 +101,8 @@ def test_a_comparison_without_a_difference_writes_no_member(
     run_refresh()
     before = len(bunce.requests)
     difference = audience_runs.compare(audience)
-    assert difference and difference.counts == {"unchanged": 20}
+    assert difference is not None
+    assert difference.counts == {"unchanged": 20}
     customers.run(Budget(30))
     run_refresh()
     assert len(bunce.requests) == before + 1
@@ -114,7 +115,8 @@ def test_the_profile_is_sent_when_it_changes(bunce: Emulator, audience: Staff) -
     assert {one.email for one in bunce.members(str(segment.bunce_id))} == {"x@y.z"}
     User.objects.filter(username="u-0").update(first_name="Ann")
     difference = audience_runs.compare(WithProfile())
-    assert difference and difference.counts == {"change": 1, "unchanged": 1}
+    assert difference is not None
+    assert difference.counts == {"change": 1, "unchanged": 1}
 
 
 def test_the_segment_is_renamed_with_the_class(bunce: Emulator, audience: Staff) -> None:
@@ -259,7 +261,7 @@ def test_large_querysets_are_read_in_parts(
 def test_any_queryset_can_be_read(bunce: Emulator, audience: Staff, sliced: bool) -> None:
     class Other(Staff):
         key = "staff"
-        customer_id = Concat(Value("c-"), "username")
+        customer_id = Concat(Value("c-"), "username")  # type: ignore[assignment]  # not text
 
         def get_queryset(self) -> QuerySet[User]:
             return User.objects.order_by("-pk")[:100] if sliced else User.objects.distinct()
@@ -278,7 +280,8 @@ def test_rows_without_an_identifier_are_counted(bunce: Emulator, audience: Staff
     people(2)
     people(1, "m", email="A@b.c")
     difference = audience_runs.compare(ByMail())
-    assert difference and difference.counts == {"add": 1, "unusable": 2}
+    assert difference is not None
+    assert difference.counts == {"add": 1, "unusable": 2}
 
 
 def test_due_audiences_are_compared(bunce: Emulator, audience: Staff) -> None:
@@ -350,4 +353,5 @@ def test_a_key_that_is_used_twice_is_found_by_check(audience: Staff) -> None:
     ],
 )
 def test_the_key_is_made_of_the_name_of_the_class(name: str, key: str) -> None:
-    assert type(name, (Audience,), {}).get_key() == key
+    made: type[Audience] = type(name, (Audience,), {})
+    assert made.get_key() == key
