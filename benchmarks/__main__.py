@@ -9,7 +9,10 @@ import sys
 
 import django
 
-NAMES = ("sustained", "burst", "backlog", "overhead", "save", "scale", "api", "imports", "emulator")
+NAMES = (
+    *("sustained", "burst", "backlog", "overhead", "save", "scale", "api", "imports", "customers"),
+    "emulator",
+)
 
 
 def main() -> None:

@@ -13,7 +13,7 @@ from django.db.models import QuerySet
 from bunce_sync import audiences
 from bunce_sync.models import CustomerSync, Member
 from bunce_sync.sync import audience_runs
-from bunce_sync.testing.emulator import Emulator, Faults
+from bunce_sync.testing.emulator import Emulator
 
 from .commands import run
 from .test_audiences import Staff, audience, people, segment_of, sync, usernames
@@ -85,14 +85,7 @@ def test_sync_waits_for_a_lost_request(bunce: Emulator, audience: Staff) -> None
     people(3)
     sync(audience)
     people(3, "new")
-    lost = iter([Faults()])
-
-    def recover() -> None:
-        bunce.set_faults(next(lost, Faults()))
-
-    bunce.set_faults(Faults(lost_answer=1, customer_calls=True))
-    bunce.before_next([None, recover], method="POST")
-    recover()
+    bunce.script(["lost_answer"], method="POST customers")
     assert run("bunce_audiences", "sync", "staff").code == 0
     assert members(bunce, segment_of(audience)) == usernames()
 
@@ -138,9 +131,7 @@ def test_there_may_be_nothing_to_confirm(bunce: Emulator, audience: Staff) -> No
 def test_resync_sends_everybody_again(bunce: Emulator, audience: Staff) -> None:
     people(5)
     segment = sync(audience)
-    bunce_id = str(segment.bunce_id)
-    with bunce._changed:
-        bunce._store.remove_customers(bunce_id, ["u-1", "u-2"])
+    bunce.remove_members(str(segment.bunce_id), ["u-1", "u-2"])
     assert run("bunce_audiences", "resync", "staff", "--yes").code == 0
     assert run("bunce_audiences", "sync", "staff").code == 0
     assert members(bunce, segment) == usernames()

@@ -33,8 +33,7 @@ def run(*, seconds: float = 30.0) -> int:
 
 def members(bunce: Emulator, segment: Segment) -> set[str]:
     """Return the identifiers of the customers that Bunce has in a segment."""
-    stored = bunce.members(str(segment.bunce_id))
-    return {str(one.customer_id or one.email) for one in stored}
+    return bunce.member_ids(str(segment.bunce_id))
 
 
 def statuses(segment: Segment) -> dict[str, str]:

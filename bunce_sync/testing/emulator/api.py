@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 
@@ -102,7 +102,17 @@ class SegmentsApi:
 
     def _add_customers(self, request: Request, segment_id: str) -> Response:
         segment = self._segment(segment_id)
-        self._store.add_customers(segment.id, _customers_to_add(request.json()))
+        options = self._options()
+        customers = _customers_to_add(request.json())
+        _check_number(customers, options)
+        limit = options.customers_plan_limit
+        if limit is not None and len(self._store.customers) >= limit:
+            raise HttpError(422, "You have reached the limit of your plan.")
+        for index, customer in enumerate(customers):
+            for field in ("customer_id", "email"):
+                if customer.get(field) in options.refused_customers:
+                    raise _customer_refused(index, field, customer[field])
+        self._store.add_customers(segment.id, customers)
         return success(None, "Customers added to segment successfully")
 
     def _add_all_customers(self, request: Request, segment_id: str) -> Response:
@@ -113,7 +123,13 @@ class SegmentsApi:
 
     def _remove_customers(self, request: Request, segment_id: str) -> Response:
         segment = self._segment(segment_id)
-        self._store.remove_customers(segment.id, _customers_to_remove(request.json()))
+        options = self._options()
+        keys = _customers_to_remove(request.json())
+        _check_number(keys, options)
+        for index, key in enumerate(keys):
+            if key in options.refused_customers:
+                raise _customer_refused(index, "customer_id", key)
+        self._store.remove_customers(segment.id, keys)
         return success(None, "Customers removed from segment successfully")
 
     def _segment(self, segment_id: str) -> StoredSegment:
@@ -193,6 +209,19 @@ def _optional_flag(body: Mapping[str, object], field: str) -> bool:
     if value is not None and not isinstance(value, bool):
         raise HttpError(422, f"{field} must be a boolean")
     return bool(value)
+
+
+def _check_number(customers: Sequence[object], options: Options) -> None:
+    limit = options.customers_limit
+    if limit is None or len(customers) <= limit:
+        return
+    if options.customers_limit_status == 413:
+        raise HttpError(413, "Payload too large")
+    raise HttpError(422, f"The customers field must not have more than {limit} items.")
+
+
+def _customer_refused(index: int, field: str, value: object) -> HttpError:
+    return HttpError(422, f"customers[{index}].{field} is not valid: {value}")
 
 
 def _customers_to_add(body: Mapping[str, object]) -> list[dict[str, object]]:

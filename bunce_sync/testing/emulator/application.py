@@ -135,6 +135,36 @@ class Application:
         with self._changed:
             return self._store.members(segment_id)
 
+    def member_ids(self, segment_id: str) -> set[str]:
+        """Return who is in a segment: the customer_id of each, or the email without one.
+
+        Raises:
+            KeyError: there is no such segment.
+        """
+        with self._changed:
+            members = self._store.members(segment_id)
+        return {str(one.customer_id or one.email) for one in members}
+
+    def add_members(self, segment_id: str, customer_ids: Iterable[str]) -> None:
+        """Add customers to a segment as a person would in Bunce's dashboard.
+
+        Raises:
+            KeyError: there is no such segment.
+        """
+        with self._changed:
+            self._store.add_customers(segment_id, [{"customer_id": one} for one in customer_ids])
+            self._announce()
+
+    def remove_members(self, segment_id: str, keys: Iterable[str]) -> None:
+        """Remove customers, by customer_id or email, as a person would in Bunce's dashboard.
+
+        Raises:
+            KeyError: there is no such segment.
+        """
+        with self._changed:
+            self._store.remove_customers(segment_id, keys)
+            self._announce()
+
     @property
     def duplicates(self) -> list[list[StoredSegment]]:
         """The groups of segments with the same content, each oldest first."""
@@ -387,8 +417,9 @@ class Application:
                 the emulator's thread, while other requests wait. An error in one is logged and
                 closes the connection without a response.
             method: ``GET`` for reads and lists, ``POST`` for creates, ``PATCH`` for updates. Each
-                has its own queue. Calls for a segment's customers, and those that the key or the
-                rate limit refuses, use up no callback.
+                has its own queue, as have ``POST customers`` and ``DELETE customers``, the calls
+                for a segment's customers. Those that the key or the rate limit refuses use up no
+                callback.
 
         Raises:
             ValueError: the method is unknown.
@@ -441,8 +472,8 @@ class Application:
             self._authenticate(request)
             self._check_rate(request.client)
             about_customers = request.path.endswith("customers")
-            if not about_customers:
-                self._call_back(request.method)
+            about = " customers" if about_customers else ""
+            self._call_back(f"{request.method}{about}")
             call = self._router.find(request)
         except HttpError as error:
             return error.response, None

@@ -11,9 +11,11 @@ from typing import Any
 from .api import PREFIX
 from .application import Application
 from .http import HTML, Request, Response, Routes, or_404
-from .store import StoredSegment
+from .store import StoredCustomer, StoredSegment
 
 _SHOWN_SEGMENTS = 200
+_SHOWN_CUSTOMERS = 200
+_CUSTOMER_COLUMNS = ("customer_id", "email", "first_name", "last_name", "phone_no")
 _REFRESH = '<meta http-equiv="refresh" content="5">'
 
 
@@ -25,7 +27,8 @@ class DashboardPages:
     ``GET /``: the front page, which refreshes every 5 seconds;
     ``GET, POST /dashboard/add``: the form to add a segment, and adding it;
     ``GET, POST /dashboard/{id}``: the form to change a segment, and changing it;
-    ``POST /dashboard/{id}/remove``: remove a segment.
+    ``POST /dashboard/{id}/remove``: remove a segment;
+    ``GET /dashboard/{id}/customers``: the customers in a segment.
 
     Any text is accepted, also a blank or a long one. An empty description is null.
     """
@@ -41,6 +44,7 @@ class DashboardPages:
             "/dashboard/add": {"GET": self._add_form, "POST": self._add},
             "/dashboard/{id}": {"GET": self._change_form, "POST": self._change},
             "/dashboard/{id}/remove": {"POST": self._remove},
+            "/dashboard/{id}/customers": {"GET": self._customers},
         }
 
     # Forms
@@ -86,6 +90,22 @@ class DashboardPages:
         with or_404():
             self._bunce.remove_segment(segment_id)
         return _to_front_page()
+
+    def _customers(self, _: Request, segment_id: str) -> Response:
+        with or_404():
+            segment = self._bunce.segment(segment_id)
+            members = self._bunce.members(segment_id)
+        heading = f"{len(members):,} customers"
+        shown = sorted(members, key=lambda one: one.customer_id or one.email or "")
+        if len(shown) > _SHOWN_CUSTOMERS:
+            heading = f"{_SHOWN_CUSTOMERS:,} of {heading}"
+        body = _template("customers.html").substitute(
+            name=escape(segment.name),
+            heading=heading,
+            rows="".join(_customer_row(one) for one in shown[:_SHOWN_CUSTOMERS])
+            or '<tr><td colspan="5" class="soft">No customers yet.</td></tr>',
+        )
+        return _page(f"Customers of {escape(segment.name)}", body, _REFRESH)
 
     # Front page
 
@@ -137,6 +157,12 @@ class DashboardPages:
             f"{address} exceeded the rate limit and is blocked for {seconds} more seconds."
             for address, seconds in bunce.blocked.items()
         ]
+
+
+def _customer_row(customer: StoredCustomer) -> str:
+    values = (getattr(customer, name) for name in _CUSTOMER_COLUMNS)
+    cells = "".join(f'<td class="text">{escape(value or "")}</td>' for value in values)
+    return f"<tr>{cells}</tr>\n"
 
 
 def _row(segment: StoredSegment) -> str:

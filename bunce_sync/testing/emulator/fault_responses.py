@@ -63,11 +63,11 @@ class FaultPlan:
 
         Args:
             method: the HTTP method of the call.
-            about_customers: whether the call is for a segment's customers. Such calls ignore
-                scripts.
+            about_customers: whether the call is for a segment's customers. Such calls have
+                scripts of their own.
         """
         name: str | None = None
-        script = None if about_customers else self._scripts.get(method)
+        script = self._scripts.get(f"{method} customers" if about_customers else method)
         if script:
             name = script.popleft()
         elif (

@@ -42,7 +42,9 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
     "shape": get_args(Shape),
 }
 METHODS = ("GET", "POST", "PATCH", "DELETE")
-SCRIPT_METHODS = ("POST", "PATCH", "GET")  # creates, updates, reads and lists
+#: Creates, updates, reads and lists; then the calls for a segment's customers.
+SCRIPT_METHODS = ("POST", "PATCH", "GET", "POST customers", "DELETE customers")
+CUSTOMERS_LIMIT_STATUSES = (413, 422)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +69,14 @@ class Options:
             ``collapse``: each run of whitespace becomes one space;
             ``keep_old``: an update succeeds and changes the description but not the name;
             creates are stored as sent.
+        refused_customers: a call that adds one of these customers, given by customer_id or email,
+            or removes one, is refused with 422 and a message that names it; nothing is stored.
+        customers_limit: a call with more customers is refused, see ``customers_limit_status``;
+            None for no limit.
+        customers_limit_status: 413, or 422 with "The customers field must not have more than …
+            items.".
+        customers_plan_limit: calls that add customers are refused with 422 "You have reached the
+            limit of your plan." when at least this many are stored; None for no limit.
         paging: how lists are paged:
             ``page``: by page number, without ``meta``;
             ``page_meta``: by page number, with numbers and ``has_next_page`` in ``meta``;
@@ -108,6 +118,10 @@ class Options:
     plan_limit: int | None = None
     blocked_text: str | None = None
     stored_name: StoredName = "as_sent"
+    refused_customers: Sequence[str] = ()
+    customers_limit: int | None = None
+    customers_limit_status: int = 413
+    customers_plan_limit: int | None = None
     paging: Paging = "page"
     layout: Layout = "flat"
     page_cap: int | None = None
@@ -124,11 +138,16 @@ class Options:
         for name in ("rate_limit", "page_cap", "max_per_page", "hide_every", "empty_page"):
             _whole(name, getattr(self, name), 1)
         _whole("plan_limit", self.plan_limit, 0)
+        _whole("customers_limit", self.customers_limit, 1)
+        _whole("customers_plan_limit", self.customers_plan_limit, 0)
+        if self.customers_limit_status not in CUSTOMERS_LIMIT_STATUSES:
+            raise ValueError("customers_limit_status must be 413 or 422")
         _number("rate_window", self.rate_window, above=0)
         _number("block_seconds", self.block_seconds)
         if not isinstance(self.unique_names, bool):
             raise ValueError("unique_names must be true or false")
-        object.__setattr__(self, "taken_names", _texts("taken_names", self.taken_names))
+        for name in ("taken_names", "refused_customers"):
+            object.__setattr__(self, name, _texts(name, getattr(self, name)))
         if self.blocked_text is not None and (
             not isinstance(self.blocked_text, str) or not self.blocked_text
         ):

@@ -250,6 +250,8 @@ class Store:
             known["devices"] = tuple(known["devices"])  # type: ignore[arg-type]  # validated list
         found = self._by_customer_id.get(str(known.get("customer_id", "")))
         found = found or self._by_email.get(str(known.get("email", "")))
+        if found is not None and _has(self.customers[found], known):
+            return found
         old = self.customers[found] if found else StoredCustomer(id=str(uuid.uuid4()))
         self._by_customer_id.pop(old.customer_id or "", None)
         self._by_email.pop(old.email or "", None)
@@ -260,6 +262,10 @@ class Store:
             self._by_email[customer.email] = customer.id
         self.customers[customer.id] = customer
         return customer.id
+
+
+def _has(customer: StoredCustomer, values: Mapping[str, object]) -> bool:
+    return all(getattr(customer, name) == value for name, value in values.items())
 
 
 def age(segment: StoredSegment) -> tuple[datetime, int, str]:
