@@ -44,31 +44,34 @@ class Member(models.Model):
     #: The site's id of the customer, or an email address; see ``customer_entries``.
     identifier = IdentifierField(_("identifier"), max_length=MAX_LENGTH)
     is_email = models.BooleanField(_("is an email address"), default=False)
-    wanted = models.BooleanField(_("wanted in the segment"), default=True)
+    wanted = models.BooleanField(_("wanted in the segment"), default=True, db_default=True)
     #: What Bunce was last told; None while that is not known.
-    in_bunce = models.BooleanField(_("in Bunce"), null=True, default=False)
+    in_bunce = models.BooleanField(_("in Bunce"), null=True, default=False, db_default=False)
     status = models.CharField(
         _("status"),
         max_length=16,
         choices=choices.MemberStatus,
         default=choices.MemberStatus.PENDING,
+        db_default=choices.MemberStatus.PENDING,
     )
     #: When a waiting member may be sent, and when the lease of one that is being sent ends.
     due_at = models.DateTimeField(_("due at"), db_default=DatabaseNow())
-    attempts = models.PositiveIntegerField(_("attempts"), default=0)
+    attempts = models.PositiveIntegerField(_("attempts"), default=0, db_default=0)
     #: The most members of the next batch it is in, after Bunce refused a larger one; 0: no limit.
-    split = models.PositiveIntegerField(default=0)
+    split = models.PositiveIntegerField(default=0, db_default=0)
     lease_token = models.UUIDField(null=True)
     #: It was added, removed or changed here while it was being sent.
-    changed = models.BooleanField(default=False)
+    changed = models.BooleanField(default=False, db_default=False)
     #: Until when a request of unknown outcome may still take effect.
     late_until = models.DateTimeField(null=True)
     #: What Bunce has to be told beside the identifier; not kept once Bunce has confirmed it.
     profile = models.JSONField(_("profile to send"), null=True)
     profile_digest = models.CharField(max_length=32, default="", blank=True)
-    last_code = models.CharField(_("last problem"), max_length=32, default="", blank=True)
+    last_code = models.CharField(
+        _("last problem"), max_length=32, default="", db_default="", blank=True
+    )
     #: Bunce's words. They may name the customer, and are stored nowhere else.
-    last_error = models.TextField(_("last error"), default="", blank=True)
+    last_error = models.TextField(_("last error"), default="", db_default="", blank=True)
 
     objects = MemberQuerySet.as_manager()
 

@@ -17,13 +17,14 @@ from datetime import timedelta
 from typing import Any, Final
 
 from django.db import IntegrityError
-from django.db.models import Q
+from django.db.models import Max, Q
 from django.utils.translation import gettext_lazy as _
 
 from bunce_sync import audiences, clocks, database, signals
 from bunce_sync.audiences import Audience
+from bunce_sync.customer_entries import CustomerEntry
 from bunce_sync.functions import DatabaseNow
-from bunce_sync.models import CustomerSync
+from bunce_sync.models import CustomerSync, MemberQuerySet
 from bunce_sync.models.customer_sync import ensure_queues
 from bunce_sync.models.forgotten import forgotten_among
 from bunce_sync.models.member_queryset import BATCH
@@ -51,11 +52,23 @@ class KeySet:
 
     def __init__(self) -> None:
         self._blocks: dict[int, bytearray] = {}
+        self._count = 0
 
-    def add(self, key: int) -> None:
-        block = self._blocks.setdefault(key >> _BLOCK_BITS, bytearray(1 << (_BLOCK_BITS - 3)))
+    def add(self, key: int) -> bool:
+        """Add a key; return whether it is new."""
+        block = self._blocks.get(key >> _BLOCK_BITS)
+        if block is None:
+            block = self._blocks[key >> _BLOCK_BITS] = bytearray(1 << (_BLOCK_BITS - 3))
         rest = key & ((1 << _BLOCK_BITS) - 1)
-        block[rest >> 3] |= 1 << (rest & 7)
+        bit = 1 << (rest & 7)
+        if block[rest >> 3] & bit:
+            return False
+        block[rest >> 3] |= bit
+        self._count += 1
+        return True
+
+    def __len__(self) -> int:
+        return self._count
 
     def __contains__(self, key: int) -> bool:
         block = self._blocks.get(key >> _BLOCK_BITS)
@@ -206,6 +219,21 @@ def plan(
     return _Comparison(audience, sync, progress).look()
 
 
+@dataclass(slots=True)
+class _Found:
+    """Customers of the queryset, looked up among the members.
+
+    Attributes:
+        unchanged: how many are members as they should be.
+        differing: those that are members with something else, or were not wanted.
+        missing: those that are no members.
+    """
+
+    unchanged: int = 0
+    differing: list[CustomerEntry] = field(default_factory=list)
+    missing: list[CustomerEntry] = field(default_factory=list)
+
+
 class _Comparison:
     """One comparison of an audience."""
 
@@ -221,6 +249,8 @@ class _Comparison:
         self.seen = KeySet()
         self.token = uuid.uuid4()
         self._progress = progress
+        self._writes = False
+        self.last_pk = self._members().aggregate(last=Max("pk"))["last"] or 0
         self._shown_at = clocks.monotonic()
 
     # The lease
@@ -261,46 +291,49 @@ class _Comparison:
         """Write which members are wanted."""
         if self.sync is None:
             raise RunLost
-        segment_id = self.sync.pk
+        self._writes = True
         counts = self.difference.counts
+        members, segment_id = database.members(), self.sync.pk
         for entries in self._wanted():
-            done = database.members().want(segment_id, entries.values())
-            counts["add"] += done["added"]
-            counts["change"] += done["changed"]
-            counts["unchanged"] += done["unchanged"]
-            self._see(entries)
+            found = self._see(entries)
+            counts["unchanged"] += found.unchanged
+            if found.missing:
+                members.insert_missing(segment_id, found.missing)
+                counts["add"] += len(found.missing)
+            if found.differing:
+                done = members.want(segment_id, found.differing)
+                counts["change"] += done["changed"]
             self.show_progress()
         self.show_progress(now=True)
-        self._remove(segment_id)
+        self._remove()
         self.difference.counts = +counts
         return self.difference
 
     def look(self) -> Difference:
         """Count what ``run`` would write."""
         counts, examples = self.difference.counts, self.difference.examples
-        new: set[str] = set()
+        added: set[str] = set()
         for entries in self._wanted():
-            known = self._see(entries)
-            for identifier, entry in entries.items():
-                row = known.get(identifier)
-                if row is None:
-                    kind = "unchanged" if identifier in new else "add"
-                    new.add(identifier)
-                elif not row[1]:
-                    kind = "add"
-                else:
-                    kind = "unchanged" if row[2] == entry.digest else "change"
-                counts[kind] += 1
-                if len(examples.get(kind, [None] * EXAMPLES)) < EXAMPLES:
-                    examples[kind].append(identifier)
-        for some in self._unseen():
-            counts["remove"] += len(some)
+            found = self._see(entries)
+            counts["unchanged"] += found.unchanged
+            counts["change"] += len(found.differing)
+            new = [one.identifier for one in found.missing if one.identifier not in added]
+            added.update(new)
+            counts["add"] += len(new)
+            for kind, some in (
+                ("add", new),
+                ("change", [entry.identifier for entry in found.differing]),
+            ):
+                examples[kind] += some[: EXAMPLES - len(examples[kind])]
+        for unseen in self._unseen():
+            counts["remove"] += len(unseen)
             room = EXAMPLES - len(examples["remove"])
-            examples["remove"] += [identifier for _pk, identifier in some[:room]]
+            examples["remove"] += [identifier for _pk, identifier in unseen[:room]]
         self.difference.held = self._exceeds(counts["remove"])
+        self.difference.counts = +counts
         return self.difference
 
-    def _wanted(self) -> Iterator[dict[str, Any]]:
+    def _wanted(self) -> Iterator[dict[str, CustomerEntry]]:
         """Yield the customers of the queryset, without those who were forgotten."""
         counts = self.difference.counts
         parts = self.audience.read(counts)
@@ -319,27 +352,34 @@ class _Comparison:
             if self._progress is not None:
                 self._progress(counts)
 
-    def _see(self, entries: dict[str, Any]) -> dict[str, tuple[int, bool, str]]:
-        """Note which members are in the queryset, and return them by identifier."""
-        known: dict[str, tuple[int, bool, str]] = {}
-        if self.sync is None:
-            return known
+    def _see(self, entries: dict[str, CustomerEntry]) -> _Found:
+        """Look customers up among the members, and note which members are in the queryset."""
+        found = _Found()
+        known: set[str] = set()
         identifiers = sorted(entries)
-        members = database.members().filter(segment_id=self.sync.pk)
         for start in range(0, len(identifiers), BATCH):
-            some = members.filter(identifier__in=identifiers[start : start + BATCH])
-            fields = ("identifier", "pk", "wanted", "profile_digest")
-            for identifier, *values in some.values_list(*fields):
-                known[identifier] = (values[0], values[1], values[2])
-                self.seen.add(values[0])
-        return known
+            some = self._members().filter(identifier__in=identifiers[start : start + BATCH])
+            fields = ("pk", "identifier", "wanted", "profile_digest", "is_email")
+            for pk, identifier, wanted, digest, is_email in some.values_list(*fields):
+                known.add(identifier)
+                entry = entries[identifier]
+                same = wanted and digest == entry.digest and is_email == entry.is_email
+                # Not those that this comparison inserted: a customer may occur repeatedly.
+                is_new = pk <= self.last_pk and self.seen.add(pk)
+                if not same:
+                    found.differing.append(entry)
+                elif is_new:
+                    found.unchanged += 1
+        found.missing = [entries[one] for one in identifiers if one not in known]
+        return found
 
     def _unseen(self) -> Iterator[list[tuple[int, str]]]:
         """Yield the members that are wanted and not in the queryset, some at a time."""
-        if self.sync is None:
+        members = self._members().filter(pk__lte=self.last_pk)
+        # All that were seen are wanted by now, except by ``look``, which wrote nothing.
+        if members.filter(wanted=True).count() == len(self.seen) and self._writes:
             return
         last = ""
-        members = database.members().filter(segment_id=self.sync.pk)
         while True:
             rows = members.filter(identifier__gt=last).order_by("identifier")
             some = list(rows.values_list("pk", "identifier", "wanted")[:BATCH])
@@ -350,24 +390,30 @@ class _Comparison:
             if unseen:
                 yield unseen
 
-    def _remove(self, segment_id: int) -> None:
+    def _members(self) -> MemberQuerySet:
+        if self.sync is None:
+            return database.members().none()
+        return database.members().filter(segment_id=self.sync.pk)
+
+    def _remove(self) -> None:
         """Remove the members that are not in the queryset, unless they are too many."""
         number = sum(len(some) for some in self._unseen())
-        sync = database.customer_syncs().get(pk=segment_id)
-        if self._exceeds(number) and not (
-            sync.confirmed_removals is not None and number <= sync.confirmed_removals
-        ):
+        sync = self._mine().get()
+        confirmed = sync.confirmed_removals is not None and number <= sync.confirmed_removals
+        if self._exceeds(number) and not confirmed:
             self.difference.held = True
             self._hold(sync, number)
             return
-        for some in self._unseen():
-            self.show_progress()
-            with database.atomic():
-                members = database.members().filter(pk__in=[pk for pk, _identifier in some])
-                self.difference.counts["remove"] += members.unwant_all()
-        self._mine().update(held_at=None, confirmed_removals=None)
         if number:
+            # Noted first: killed in between, the brake counts too many rather than too few.
             self._note_removals(number)
+            for some in self._unseen():
+                self.show_progress()
+                with database.atomic():
+                    members = database.members().filter(pk__in=[pk for pk, _identifier in some])
+                    self.difference.counts["remove"] += members.unwant_all()
+        if sync.held_at is not None or sync.confirmed_removals is not None:
+            self._mine().update(held_at=None, confirmed_removals=None)
 
     # The brake
 

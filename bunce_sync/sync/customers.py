@@ -91,6 +91,7 @@ class Batch(Attempt[None]):
         self.token = uuid.uuid4()
         self.members: list[Member] = []
         self.words = ""
+        self.accepted = shared_state.CustomerBatch()
         super().__init__(f"/segments/{self.bunce_id}/customers", segment_id=queue.sync_id)
 
     @property
@@ -104,11 +105,12 @@ class Batch(Attempt[None]):
         if not queues.update(served_at=DatabaseNow()):
             return False
         # Whether the segment may still be served is decided by the query that finds the members.
-        ready = _ready().filter(
+        ready = _may_be_sent(database.customer_queues()).filter(
             pk=self.queue.pk, sync__bunce_id=self.bunce_id, sync__segment__bunce_id=self.bunce_id
         )
         due = database.members().due().filter(Exists(ready), segment_id=self.queue.sync_id)
-        self.size = shared_state.customers_per_request()
+        self.accepted = shared_state.customer_batch()
+        self.size = self.accepted.size
         due = due.filter(wanted=self.adds)
         if not self.adds and self._is_audience_held():
             due = due.filter(profile_digest=FORGOTTEN)
@@ -125,7 +127,7 @@ class Batch(Attempt[None]):
         self.keys = [row.pk for row in self.members]
         self.body = {"customers": len(self.members)}
         # Segments that wait have at least half of the window for themselves.
-        self.gives_way = push.is_any_due()
+        self.gives_way = conf.RATE_LIMIT is not None and push.is_any_due()
         values = member_transitions.leased(
             self.token, until=DatabaseNow() + timedelta(seconds=conf.LEASE)
         )
@@ -187,8 +189,8 @@ class Batch(Attempt[None]):
             refusal=refusal,
         )
         members = database.members().filter(pk__in=self.keys, lease_token=self.token)
-        members.filter(changed=True).update(**end.changed)
-        members.update(**end.values)
+        if members.filter(changed=False).update(**end.values) < len(self.keys):
+            members.update(**end.changed)
         if result.outcome == Outcome.CONFIRMED:
             self._after_success()
         elif not refused:
@@ -198,9 +200,10 @@ class Batch(Attempt[None]):
         return result
 
     def _after_success(self) -> None:
-        queues = database.customer_queues().filter(pk=self.queue.pk)
-        queues.exclude(failures=0, last_code="").update(**_WORKING)
-        shared_state.note_accepted_customers(len(self.members))
+        if self.queue.failures or self.queue.last_code:
+            database.customer_queues().filter(pk=self.queue.pk).update(**_WORKING)
+        if len(self.members) > self.accepted.accepted:
+            shared_state.note_accepted_customers(len(self.members))
         if not self.adds:
             gone = database.members().filter(pk__in=self.keys, status=MemberStatus.REMOVED)
             gone.filter(due_at__lte=DatabaseNow()).delete()
@@ -248,7 +251,7 @@ class Batch(Attempt[None]):
     def _is_too_large(self, result: Result) -> bool:
         """Return whether Bunce refused the size of the batch, which it never accepted before."""
         size = len(self.members)
-        if size == 1 or shared_state.accepted_customers() >= size:
+        if size == 1 or shared_state.customer_batch().accepted >= size:
             return False
         return result.http_status == 413 or (
             result.http_status in (400, 422) and bool(_SIZE.search(self.words))
@@ -333,7 +336,7 @@ def workers_needed(permits: int) -> int:
     most = math.ceil(permits / BATCHES_PER_WORKER)
     if not most or not database.members().due().exists() or not _ready().exists():
         return 0
-    batches = math.ceil(count_due() / shared_state.customers_per_request())
+    batches = math.ceil(count_due() / shared_state.customer_batch().size)
     return min(most, math.ceil(batches / BATCHES_PER_WORKER)) or 1
 
 
@@ -361,10 +364,14 @@ def _ready() -> QuerySet[CustomerQueue]:
         Q(Exists(removals), sync__held_at=None)
         | Q(Exists(removals.filter(profile_digest=FORGOTTEN)), sync__held_at__isnull=False)
     )
+    return _may_be_sent(database.customer_queues().filter(has_adds | has_removals))
+
+
+def _may_be_sent(queues: QuerySet[CustomerQueue]) -> QuerySet[CustomerQueue]:
+    """Return those of the queues from which a batch can be sent if a member is due."""
     segments = database.segments().here().filter(bunce_id__isnull=False, hold__isnull=True)
     segments = segments.exclude(last_code=NotFound.code)
-    return database.customer_queues().filter(
-        has_adds | has_removals,
+    return queues.filter(
         ~Exists(holds.pauses()),
         Exists(segments.filter(pk=OuterRef("sync_id"))),
         circuit_breaker.may_be_sent("operation"),
@@ -426,7 +433,7 @@ def _keep_those_who_returned(queue: CustomerQueue) -> None:
     if audience is None:
         return
     due = database.members().due().filter(segment_id=queue.sync_id, wanted=False)
-    some = list(due.order_by("due_at").only("identifier")[: shared_state.customers_per_request()])
+    some = list(due.order_by("due_at").only("identifier")[: shared_state.customer_batch().size])
     leaving = {row.identifier for row in some}
     leaving -= forgotten_among([*leaving], using=database.alias())
     back = [entry for entry in audience.present([*leaving]) if entry.identifier in leaving]

@@ -395,7 +395,7 @@ def _sendable() -> SegmentQuerySet:
 
 def is_any_due() -> bool:
     """Return whether a segment waits for a permit."""
-    return _sendable().exists()
+    return database.segments().due().exists()
 
 
 def _due_rows() -> list[Segment]:

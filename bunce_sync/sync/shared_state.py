@@ -7,6 +7,7 @@ pauses here; ``rate_limiter.take_permit`` enforces them.
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from django.db.models import Case, Exists, F, Q, When
@@ -92,15 +93,24 @@ def page_size() -> int:
     return min(conf.PAGE_SIZE, int(known["size"])) if known else conf.PAGE_SIZE
 
 
-def customers_per_request() -> int:
-    """Return the most customers of one request: fewer than configured if Bunce refused that."""
+@dataclass(frozen=True, slots=True)
+class CustomerBatch:
+    """How many customers Bunce takes in one request, as far as that is known.
+
+    Attributes:
+        size: how many to send: fewer than configured if Bunce refused that.
+        accepted: the most that it accepted so far.
+    """
+
+    size: int = 0
+    accepted: int = 0
+
+
+def customer_batch() -> CustomerBatch:
+    """Return how many customers Bunce takes in one request."""
     known = _customer_batch()
-    return min(conf.CUSTOMERS_PER_REQUEST, known.get("limit") or conf.CUSTOMERS_PER_REQUEST)
-
-
-def accepted_customers() -> int:
-    """Return the most customers of one request that Bunce accepted so far."""
-    return int(_customer_batch().get("accepted", 0))
+    setting = conf.CUSTOMERS_PER_REQUEST
+    return CustomerBatch(min(setting, known.get("limit") or setting), known.get("accepted", 0))
 
 
 def lower_customers_per_request(refused: int) -> None:
@@ -109,27 +119,22 @@ def lower_customers_per_request(refused: int) -> None:
     Until ``CUSTOMERS_PER_REQUEST`` is changed.
     """
     limit = max(1, refused // 2)
-    known = _customer_batch()
-    if limit < customers_per_request():
+    if limit < customer_batch().size:
         logger.warning("Bunce refused %d customers in one request; sending %d", refused, limit)
-        _set_customer_batch({**known, "limit": limit})
+        database.sync_state().update(customer_batch={**_customer_batch(), "limit": limit})
 
 
 def note_accepted_customers(number: int) -> None:
     """Note how many customers Bunce accepted in one request, if it is more than before."""
     known = _customer_batch()
     if number > known.get("accepted", 0):
-        _set_customer_batch({**known, "accepted": number})
+        database.sync_state().update(customer_batch={**known, "accepted": number})
 
 
 def _customer_batch() -> dict[str, int]:
     known = read()[0].customer_batch
     setting = conf.CUSTOMERS_PER_REQUEST
     return known if known and known.get("setting") == setting else {"setting": setting}
-
-
-def _set_customer_batch(values: dict[str, int]) -> None:
-    database.sync_state().update(customer_batch=values)
 
 
 def is_paused() -> bool:

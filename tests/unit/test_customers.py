@@ -251,7 +251,7 @@ def test_a_refused_size_halves_the_batch(bunce: Emulator, status: int) -> None:
     segment.add_customers(ids(200))
     run()
     assert len(members(bunce, segment)) == 200
-    assert shared_state.customers_per_request() == 25
+    assert shared_state.customer_batch().size == 25
     segment.add_customers(ids(50, "d"))
     assert run() == 2
 

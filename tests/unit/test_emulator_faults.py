@@ -412,7 +412,7 @@ def test_a_script_with_an_unknown_fault_changes_nothing(emulator: Emulator) -> N
         emulator.script([None, "lost_anser"])
     with pytest.raises(
         ValueError,
-        match="method must be one of POST, PATCH, GET, POST customers, DELETE customers; not 'DELETE'",
+        match=r"method must be one of POST, PATCH, GET, .*; not 'DELETE'",
     ):
         emulator.script([None], method="DELETE")
     assert emulator.scripted == 1
