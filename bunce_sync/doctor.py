@@ -484,6 +484,51 @@ def _state(status: SyncStatus) -> Iterator[Finding]:
     for message in held_back(status):
         yield Finding("pushes", "warn", f"{message.summary} {message.cause}", message.action)
     yield from _rows(status)
+    yield from _customers(status)
+
+
+def _customers(status: SyncStatus) -> Iterator[Finding]:
+    """Yield what is wrong with customers; nothing on a site that has none."""
+    customers, syncs = status.customers, database.customer_syncs()
+    if not syncs.exists():
+        return
+    fine = True
+    for held in customers.held:
+        fine = False
+        yield Finding(
+            "customers",
+            "warn",
+            f"The audience {held.key} is held: {held.removals:,} of {held.members:,} customers"
+            " would be removed.",
+            f"Look at “bunce_audiences plan {held.key}”, then run “bunce_audiences confirm"
+            f" {held.key}”.",
+        )
+    for key in customers.failed:
+        fine = False
+        yield Finding(
+            "customers",
+            "warn",
+            f"The audience {key} could not be compared: its code raised an exception.",
+            f"Run “bunce_audiences plan {key}” to see it.",
+        )
+    if customers.delayed:
+        fine = False
+        yield Finding(
+            "customers",
+            "warn",
+            f"The customers of {customers.delayed:,} segments wait after repeated failures.",
+            "The page of each segment in the admin shows Bunce's words.",
+        )
+    if customers.refused:
+        fine = False
+        yield Finding(
+            "customers",
+            "warn",
+            f"Bunce refused {customers.refused:,} customers.",
+            "The page of each segment in the admin lists them, with Bunce's words.",
+        )
+    if fine:
+        yield Finding("customers", "pass", "No audience is held, and no customer is refused.")
 
 
 def _rows(status: SyncStatus) -> Iterator[Finding]:

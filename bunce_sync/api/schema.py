@@ -20,7 +20,7 @@ from bunce_sync.api.serializers import MAX_ROWS, SegmentSerializer
 from bunce_sync.validators import CONTROL, INVISIBLE, description_max_length
 
 DESCRIPTION = """\
-Create segments, read the state of their sync, and have them sent to Bunce.
+Create segments, add customers to them, read the state of their sync, and have them sent to Bunce.
 
 No request to this API calls Bunce. A segment is stored, and a worker sends it; its `status` shows
 the progress.
@@ -160,6 +160,9 @@ def postprocess_schema(result: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
     # Not by the names of HTTPStatus, which change with the version of Python.
     components["responses"] = {f"Error{int(status)}": _error(status) for status in DESCRIPTIONS}
     result["security"] = [{name: []} for name in components.get("securitySchemes", {})]
+    customers = result["paths"]["/segments/{id}/customers/"]
+    # drf-spectacular leaves out the body of a DELETE.
+    customers["delete"]["requestBody"] = customers["post"]["requestBody"]
     for path, operations in result["paths"].items():
         for method, operation in operations.items():
             operation.pop("security", None)

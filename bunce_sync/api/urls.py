@@ -7,6 +7,7 @@ from rest_framework.routers import SimpleRouter
 
 from bunce_sync.api.base import NotFoundView
 from bunce_sync.api.controls import ImportView, PauseView
+from bunce_sync.api.customers import CustomersView, RefusedCustomersView
 from bunce_sync.api.documentation import DocsView, SchemaView
 from bunce_sync.api.segments import SegmentViewSet
 from bunce_sync.api.status import StatusView
@@ -18,8 +19,16 @@ router = SimpleRouter()
 router.trailing_slash = "/?"
 router.register("segments", SegmentViewSet, basename="segment")
 
+SEGMENT = "^segments/(?P<id>[1-9][0-9]*)"
+
 urlpatterns = [
     *router.urls,
+    re_path(f"{SEGMENT}/customers/?$", CustomersView.as_view(), name="customers"),
+    re_path(
+        f"{SEGMENT}/customers/refused/?$",
+        RefusedCustomersView.as_view(),
+        name="refused-customers",
+    ),
     re_path("^status/?$", StatusView.as_view(), name="status"),
     re_path("^imports/?$", ImportView.as_view(), name="imports"),
     re_path("^pause/?$", PauseView.as_view(), name="pause"),

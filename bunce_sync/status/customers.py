@@ -42,7 +42,7 @@ class CustomerCounts:
 
 
 @dataclass(frozen=True, slots=True)
-class CustomersStatus:
+class SegmentCustomers:
     """The customers of one segment.
 
     Attributes:
@@ -86,7 +86,7 @@ def count_customers(segment_ids: list[int]) -> dict[int, CustomerCounts]:
     return {segment_id: counted.get(segment_id, CustomerCounts()) for segment_id in segment_ids}
 
 
-def customers_of(segment: Segment) -> CustomersStatus | None:
+def customers_of(segment: Segment) -> SegmentCustomers | None:
     """Return the customers of a segment; None if it never had any here."""
     syncs = database.customer_syncs().filter(pk=segment.pk).prefetch_related("queues")
     sync = syncs.first()
@@ -94,7 +94,7 @@ def customers_of(segment: Segment) -> CustomersStatus | None:
         return None
     counts = count_customers([segment.pk])[segment.pk]
     bunce_count = _count_in_bunce(segment, sync, counts)
-    return CustomersStatus(
+    return SegmentCustomers(
         counts=counts,
         key=sync.key,
         maintained=sync.key is None or audiences.get(sync.key) is not None,

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final, Literal
 
-from django.db.models import Count
+from django.db.models import Count, Q
 
 from bunce_sync import database
-from bunce_sync.choices import Sweeper
+from bunce_sync.choices import MemberStatus, Sweeper
 from bunce_sync.conf import conf
 from bunce_sync.exceptions import ConfigurationError
 from bunce_sync.models import SyncState
@@ -178,6 +178,42 @@ class ImportStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class HeldAudience:
+    """An audience whose removals a person has to confirm.
+
+    Attributes:
+        segment_id: of its segment.
+        key: of the audience.
+        removals: how many there are.
+        members: of how many customers.
+        since: when it was held.
+    """
+
+    segment_id: int
+    key: str
+    removals: int
+    members: int
+    since: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class CustomersStatus:
+    """The customers of all segments.
+
+    Attributes:
+        refused: how many Bunce refused.
+        held: the audiences that are held.
+        failed: the keys of audiences whose last comparison failed.
+        delayed: how many segments' customers wait after repeated failures.
+    """
+
+    refused: int = 0
+    held: tuple[HeldAudience, ...] = ()
+    failed: tuple[str, ...] = ()
+    delayed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class SyncStatus:
     """The status of the sync. All times are the database's.
 
@@ -202,6 +238,7 @@ class SyncStatus:
         strange_key_detail: why it cannot be checked; empty if the account is the problem.
         imported: the open import, or else the last one.
         changed_in_bunce: how many segments were changed in Bunce and not settled since.
+        customers: what is wrong with customers.
     """
 
     now: datetime
@@ -223,6 +260,7 @@ class SyncStatus:
     strange_key_detail: str = ""
     imported: ImportStatus | None = None
     changed_in_bunce: int = 0
+    customers: CustomersStatus = CustomersStatus()
 
 
 def get_status() -> SyncStatus:
@@ -251,6 +289,7 @@ def get_status() -> SyncStatus:
         strange_key_detail=state.strange_detail,
         imported=_last_import(),
         changed_in_bunce=count_changed_in_bunce(),
+        customers=_customers(),
     )
 
 
@@ -322,6 +361,26 @@ def _last_import() -> ImportStatus | None:
         pages=run.pages,
         # In this order, which not every database keeps.
         counts={name: run.counts[name] for name in COUNTS if name in run.counts},
+    )
+
+
+def _customers() -> CustomersStatus:
+    if not database.customer_syncs().exists():
+        return CustomersStatus()
+    telling = database.customer_syncs().filter(Q(held_at__isnull=False) | ~Q(run_error=""))
+    syncs = list(telling.order_by("key"))
+    queues = database.customer_queues().exclude(last_code="")
+    return CustomersStatus(
+        refused=database.members().filter(status=MemberStatus.REFUSED).count(),
+        held=tuple(
+            HeldAudience(
+                sync.pk, str(sync.key), sync.held_removals, sync.held_members, sync.held_at
+            )
+            for sync in syncs
+            if sync.held_at is not None
+        ),
+        failed=tuple(str(sync.key) for sync in syncs if sync.run_error),
+        delayed=queues.values("sync_id").distinct().count(),
     )
 
 

@@ -14,6 +14,8 @@ ALL = (
     "push_segment",
     "view_apicall",
     "pause_push",
+    "change_customers",
+    "view_member",
 )
 JSON = "application/json"
 

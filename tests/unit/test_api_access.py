@@ -36,6 +36,10 @@ OPERATIONS = [
         *("POST", "segments/{id}/take-theirs/", 200),
         {"view_segment", "push_segment", "change_segment"},
     ),
+    ("GET", "segments/{id}/customers/", 200, {"view_segment"}),
+    ("POST", "segments/{id}/customers/", 202, {"change_customers"}),
+    ("DELETE", "segments/{id}/customers/", 202, {"change_customers"}),
+    ("GET", "segments/{id}/customers/refused/", 200, {"view_segment", "view_member"}),
     ("GET", "imports/", 200, {"view_segment"}),
     ("POST", "imports/", 202, {"push_segment"}),
     ("DELETE", "imports/", 204, {"push_segment"}),
@@ -50,6 +54,7 @@ BODIES = {
     "segments/": {"name": "New"},
     "segments/bulk/": {"segments": [{"name": "New"}]},
     "segments/{id}/": {"description": "New"},
+    "segments/{id}/customers/": {"customers": ["c-1"]},
     "pause/": {"reason": "Moving house"},
 }
 #: The state in which an action applies to a segment.
@@ -79,7 +84,8 @@ def call(client: APIClient, method: str, path: str) -> Any:
         services.request_import()
     if path.startswith("pause"):
         services.pause(reason="Moving", by="ada")
-    body = "" if method in ("GET", "DELETE") else json.dumps(BODIES.get(path.rstrip("/") + "/", {}))
+    empty = method == "GET" or (method == "DELETE" and not path.endswith("customers/"))
+    body = "" if empty else json.dumps(BODIES.get(path.rstrip("/") + "/", {}))
     return client.generic(method, f"/api/{path.format(id=segment.pk)}", body, content_type=JSON)
 
 
@@ -121,7 +127,8 @@ def test_only_a_user_who_may_view_segments_sees_one(
     segment = Segment.objects.create(name="VIP", description="A secret of the site")
     Segment.objects.filter(pk=segment.pk).update_sync_fields(status="rejected", last_error="Secret")
     client = client_for(user_with(*({*ALL} - {"view_segment"})))
-    body = "" if method in ("GET", "DELETE") else json.dumps(BODIES.get(path, {}))
+    empty = method == "GET" or (method == "DELETE" and not path.endswith("customers/"))
+    body = "" if empty else json.dumps(BODIES.get(path, {}))
     for sent in (body, body and "{}"):
         address = f"/api/{path.format(id=segment.pk)}"
         response = client.generic(method, address, sent, content_type=JSON)

@@ -21,7 +21,15 @@ from rest_framework.test import APIClient
 
 from bunce_sync.api import schema, urls
 from bunce_sync.conf import conf
-from bunce_sync.models import ApiCall, IdempotencyKey, ImportRun, PushHold, Segment, SyncState
+from bunce_sync.models import (
+    ApiCall,
+    IdempotencyKey,
+    ImportRun,
+    Member,
+    PushHold,
+    Segment,
+    SyncState,
+)
 from tests.unit.api_client import (
     ALL,
     client_for,
@@ -90,7 +98,7 @@ def test_the_examples_match_the_description() -> None:
                     found += 1
                     whole = {**media["schema"], "components": made["components"]}
                     jsonschema.Draft202012Validator(whole).validate(example["value"])
-    assert found == 2
+    assert found == 4
 
 
 @pytest.mark.django_db
@@ -243,6 +251,17 @@ def test_responses_match_the_description(client: APIClient) -> None:
     )
     check(get(client, f"{path}calls/"), 200, "get", path, f"{one}calls/")
     check(get(client, "segments/0/calls/"), 404, "get", path, f"{one}calls/")
+    theirs = f"{one}customers/"
+    check(post(client, f"{path}customers/", {"customers": ["c"]}), 202, "post", path, theirs)
+    check(get(client, f"{path}customers/"), 200, "get", path, theirs)
+    refused = f"{theirs}refused/"
+    Member.objects.update(status="refused", last_error="Not valid.")
+    check(get(client, f"{path}customers/refused/"), 200, "get", path, refused)
+    removal = client.generic(
+        "DELETE", f"/api/{path}customers/", '{"customers": ["c"]}', content_type="application/json"
+    )
+    check(removal, 202, "delete", path, theirs)
+    check(post(client, f"{path}customers/", {"customers": [""]}), 400, "post", path, theirs)
     check(post(client, f"{path}push/"), 202, "post", path, f"{one}push/")
     check(post(client, f"{path}retry/"), 409, "post", path, f"{one}retry/")
     Segment.objects.filter(pk=row.pk).update_sync_fields(status="rejected")

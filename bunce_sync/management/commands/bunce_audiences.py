@@ -29,7 +29,7 @@ from bunce_sync.management.people import add_person, find_person
 from bunce_sync.management.texts import message_lines
 from bunce_sync.models import CustomerSync, Segment
 from bunce_sync.status import messages
-from bunce_sync.status.customers import CustomersStatus, count_customers, customers_of
+from bunce_sync.status.customers import SegmentCustomers, count_customers, customers_of
 from bunce_sync.status.presenters import format_time
 from bunce_sync.sync import audience_runs, customers, push, refresh
 from bunce_sync.sync.audience_runs import AudienceFailed, Difference
@@ -283,7 +283,7 @@ class Command(SyncCommand):
         return code
 
     def _print_result(
-        self, audience: Audience, status: CustomersStatus, counts: Counter[str], run: _SyncRun
+        self, audience: Audience, status: SegmentCustomers, counts: Counter[str], run: _SyncRun
     ) -> None:
         changes = [
             f"{number(counts[kind])} {word}"

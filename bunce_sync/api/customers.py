@@ -1,0 +1,287 @@
+"""The customers of a segment over REST."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, ClassVar, Final
+
+from django.db.models import QuerySet
+from django.utils.translation import gettext as _
+from drf_spectacular.utils import OpenApiExample, extend_schema, extend_schema_field
+from rest_framework import serializers
+from rest_framework.exceptions import NotFound, ValidationError
+from rest_framework.generics import GenericAPIView
+from rest_framework.mixins import ListModelMixin
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from bunce_sync import database
+from bunce_sync.api import schema
+from bunce_sync.api.base import ApiView
+from bunce_sync.api.pagination import IdPagination
+from bunce_sync.api.problems import Conflict
+from bunce_sync.api.serializers import StrictSerializer
+from bunce_sync.choices import MemberStatus
+from bunce_sync.customer_entries import (
+    FIELDS,
+    MAX_LENGTH,
+    InvalidCustomer,
+    read_entry,
+)
+from bunce_sync.exceptions import CustomersNotByHand
+from bunce_sync.models import Member, Segment
+from bunce_sync.status.customers import CustomerCounts, SegmentCustomers, customers_of
+
+if TYPE_CHECKING:
+    Serializer = serializers.Serializer[Any]
+    Field = serializers.Field[Any, Any, Any, Any]
+    MemberSerializer = serializers.ModelSerializer[Member]
+    MemberGenericView = GenericAPIView[Member]
+else:
+    Serializer = serializers.Serializer
+    Field = serializers.Field
+    MemberSerializer = serializers.ModelSerializer
+    MemberGenericView = GenericAPIView
+
+#: The most customers in one request.
+MAX_CUSTOMERS: Final = 1000
+#: The largest id that the database can hold.
+MAX_ID: Final = 2**63 - 1
+
+_TEXT: Final = {"type": ["string", "null"], "maxLength": MAX_LENGTH}
+EXAMPLE = OpenApiExample(
+    "Two customers",
+    {"customers": ["c-1", {"customer_id": "c-2", "email": "ann@example.com"}]},
+    request_only=True,
+)
+
+
+@extend_schema_field(
+    {
+        "oneOf": [
+            {"type": "string", "minLength": 1, "maxLength": MAX_LENGTH},
+            {"type": "integer"},
+            {
+                "type": "object",
+                "properties": dict.fromkeys(FIELDS, _TEXT),
+                "additionalProperties": False,
+                "minProperties": 1,
+            },
+        ],
+        "description": (
+            "The site's id of the customer or an email address; or an object with `customer_id`,"
+            " `email` or both."
+        ),
+    }
+)
+class CustomerField(Field):
+    """One customer."""
+
+    def to_internal_value(self, data: Any) -> Any:
+        """Return the customer as it was given, if it can be used.
+
+        Raises:
+            ValidationError: it cannot; the message does not repeat it.
+        """
+        try:
+            read_entry(data)
+        except InvalidCustomer as error:
+            raise ValidationError(str(error)) from None
+        return data
+
+
+class CustomersSerializer(StrictSerializer):
+    """Customers to add to a segment, or to remove."""
+
+    customers = serializers.ListField(child=CustomerField(), min_length=1, max_length=MAX_CUSTOMERS)
+
+
+class AddedSerializer(Serializer):
+    """What became of the customers to add."""
+
+    added = serializers.IntegerField(help_text="Not in the segment before.")
+    changed = serializers.IntegerField(help_text="In the segment, with other details.")
+    unchanged = serializers.IntegerField()
+    forgotten = serializers.IntegerField(
+        help_text="Left out: they asked to be forgotten, see `manage.py bunce_forget`."
+    )
+
+
+class RemovedSerializer(Serializer):
+    """What became of the customers to remove."""
+
+    removed = serializers.IntegerField()
+    unchanged = serializers.IntegerField(help_text="Not in the segment.")
+
+
+class CustomerProblemSerializer(Serializer):
+    """Something that keeps customers from being in Bunce as they are here."""
+
+    summary = serializers.CharField(help_text="What happened.")
+    cause = serializers.CharField(help_text="Why.")
+    action = serializers.CharField(help_text="What to do.")
+    detail = serializers.CharField(help_text="Bunce's message or a technical one; may be empty.")
+
+
+class SegmentCustomersSerializer(Serializer):
+    """How many customers a segment has, and what is wrong."""
+
+    members = serializers.IntegerField(help_text="Who belong in the segment.")
+    in_bunce = serializers.IntegerField(help_text="Who are in Bunce as they are here.")
+    to_add = serializers.IntegerField(help_text="Who wait to be added or updated.")
+    to_remove = serializers.IntegerField(help_text="Who wait to be removed.")
+    refused = serializers.IntegerField(help_text="Whom Bunce refused.")
+    audience = serializers.CharField(
+        allow_null=True, help_text="The key of the audience they come from. Null: added by hand."
+    )
+    held_removals = serializers.IntegerField(
+        help_text="Removals that a person has to confirm before they happen."
+    )
+    bunce_counts = serializers.IntegerField(
+        allow_null=True, help_text="How many customers Bunce counts, if read after the last change."
+    )
+    problems = CustomerProblemSerializer(many=True)
+
+
+class RefusedCustomerSerializer(MemberSerializer):
+    """A customer that Bunce refused to add or to remove."""
+
+    wanted = serializers.BooleanField(
+        read_only=True, help_text="False: Bunce refused to remove the customer."
+    )
+
+    class Meta:
+        model = Member
+        fields = ("id", "identifier", "wanted", "last_code", "last_error")
+        read_only_fields = fields
+
+
+class CustomersView(ApiView):
+    """The customers of one segment."""
+
+    http_method_names = ["get", "head", "post", "delete"]
+    required_permissions: ClassVar = {
+        "get": ("bunce_sync.view_segment",),
+        "post": ("bunce_sync.change_customers",),
+        "delete": ("bunce_sync.change_customers",),
+    }
+
+    @extend_schema(
+        operation_id="segments_customers_retrieve",
+        summary="Count the customers of a segment",
+        parameters=[schema.ID],
+        responses=SegmentCustomersSerializer,
+    )
+    def get(self, request: Request, **kwargs: Any) -> Response:
+        """Return how many customers the segment has here, and what is wrong with them."""
+        status = customers_of(_segment(kwargs["id"])) or SegmentCustomers(CustomerCounts())
+        counts = status.counts
+        body = {
+            "members": counts.members,
+            "in_bunce": counts.in_bunce,
+            "to_add": counts.to_add,
+            "to_remove": counts.to_remove,
+            "refused": counts.refused,
+            "audience": status.key,
+            "held_removals": status.held or 0,
+            "bunce_counts": status.bunce_count,
+            "problems": status.problems,
+        }
+        return Response(SegmentCustomersSerializer(body).data)
+
+    @extend_schema(
+        operation_id="segments_customers_create",
+        summary="Add customers to a segment",
+        request=CustomersSerializer,
+        parameters=[schema.ID],
+        responses={202: AddedSerializer},
+        examples=[EXAMPLE],
+    )
+    def post(self, request: Request, **kwargs: Any) -> Response:
+        """Have 1 to 1,000 customers in the segment, all or none of them.
+
+        Bunce creates customers that it does not know, and updates the others with what is given.
+        Repeating the request changes nothing.
+        """
+        customers = _customers(request)
+        counts = _by_hand(_segment(kwargs["id"]).add_customers, customers)
+        return Response(AddedSerializer(_counted(counts, AddedSerializer)).data, 202)
+
+    @extend_schema(
+        operation_id="segments_customers_destroy",
+        summary="Remove customers from a segment",
+        request=CustomersSerializer,
+        parameters=[schema.ID],
+        responses={202: RemovedSerializer},
+        examples=[EXAMPLE],
+    )
+    def delete(self, request: Request, **kwargs: Any) -> Response:
+        """Have 1 to 1,000 customers out of the segment. Bunce keeps the customers themselves.
+
+        Those that are not in the segment are ignored. Repeating the request changes nothing.
+        """
+        customers = _customers(request)
+        counts = _by_hand(_segment(kwargs["id"]).remove_customers, customers)
+        return Response(RemovedSerializer(_counted(counts, RemovedSerializer)).data, 202)
+
+
+class RefusedCustomersView(ApiView, ListModelMixin, MemberGenericView):
+    """The customers of one segment that Bunce refused."""
+
+    http_method_names = ["get", "head"]
+    required_permissions: ClassVar = {
+        "get": ("bunce_sync.view_segment", "bunce_sync.view_member"),
+    }
+    queryset = Member.objects.none()
+    serializer_class = RefusedCustomerSerializer
+    pagination_class = IdPagination
+
+    def get_queryset(self) -> QuerySet[Member]:
+        """Return the refused customers of the segment."""
+        segment = _segment(self.kwargs["id"])
+        return database.members().filter(segment=segment, status=MemberStatus.REFUSED)
+
+    @extend_schema(
+        operation_id="segments_customers_refused_list",
+        summary="List the refused customers of a segment",
+        parameters=[schema.ID],
+    )
+    def get(self, request: Request, **kwargs: Any) -> Response:
+        """Return the customers whom Bunce refused to add or to remove, and its words."""
+        return self.list(request, **kwargs)
+
+
+def _segment(pk: str) -> Segment:
+    """Return a segment.
+
+    Raises:
+        NotFound: there is none.
+    """
+    segment = database.segments().filter(pk=pk).first() if int(pk) <= MAX_ID else None
+    if segment is None:
+        raise NotFound(_("No segment has this id."))
+    return segment
+
+
+def _customers(request: Request) -> list[Any]:
+    serializer = CustomersSerializer(data=request.data)
+    serializer.is_valid(raise_exception=True)
+    customers: list[Any] = serializer.validated_data["customers"]
+    return customers
+
+
+def _by_hand(change: Callable[[list[Any]], Counter[str]], customers: list[Any]) -> Counter[str]:
+    """Add or remove customers.
+
+    Raises:
+        Conflict: the segment's customers cannot be changed by hand.
+    """
+    try:
+        return change(customers)
+    except CustomersNotByHand as error:
+        raise Conflict(str(error), "customers_not_by_hand") from None
+
+
+def _counted(counts: Counter[str], serializer: type[Serializer]) -> dict[str, int]:
+    return {str(name): counts[str(name)] for name in serializer().fields}
