@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from django.apps import apps
@@ -24,7 +25,7 @@ def log_for_all(user: Any, text: Text, **values: Any) -> None:
         text: what was done. It is not translated: readers of the log may use another language.
         values: for the placeholders of the text.
     """
-    _log(user, PushHold, None, str(messages.PUSHES_TO_BUNCE), str(text) % values)
+    _log(user, PushHold, None, messages.PUSHES_TO_BUNCE, text, values)
 
 
 def log_for_segment(user: Any, segment: Segment, text: Text, **values: Any) -> None:
@@ -32,10 +33,17 @@ def log_for_segment(user: Any, segment: Segment, text: Text, **values: Any) -> N
 
     Args and exceptions: as for ``log_for_all``.
     """
-    _log(user, type(segment), segment.pk, str(segment), str(text) % values)
+    _log(user, type(segment), segment.pk, str(segment), text, values)
 
 
-def _log(user: Any, model: type[Model], pk: int | None, name: str, text: str) -> None:
+def _log(
+    user: Any,
+    model: type[Model],
+    pk: int | None,
+    name: Text,
+    text: Text,
+    values: Mapping[str, Any],
+) -> None:
     if not apps.is_installed("django.contrib.admin") or not isinstance(user, get_user_model()):
         return
     # These can be imported only where the admin is installed.
@@ -47,7 +55,7 @@ def _log(user: Any, model: type[Model], pk: int | None, name: str, text: str) ->
             user_id=user.pk,
             content_type=ContentType.objects.get_for_model(model),
             object_id=None if pk is None else str(pk),
-            object_repr=name[:200],
+            object_repr=str(name)[:200],
             action_flag=CHANGE,
-            change_message=text,
+            change_message=str(text) % values,
         )

@@ -28,6 +28,8 @@ METHODS: Final = {
     Operation.UPDATE: "PATCH",
     Operation.READ: "GET",
     Operation.LIST: "GET",
+    Operation.ADD: "POST",
+    Operation.REMOVE: "DELETE",
 }
 #: Codes whose description would repeat that of the outcome.
 REPEATING: Final = frozenset({"", "rate_limited", "key_refused", "worker_lost", "rejected"})

@@ -157,7 +157,23 @@ class RefusedCustomerSerializer(MemberSerializer):
         read_only_fields = fields
 
 
-class CustomersView(ApiView):
+class SegmentView(ApiView):
+    """A view of something that belongs to a segment."""
+
+    def get_segment(self, pk: str) -> Segment:
+        """Return a segment that the site's object permissions allow.
+
+        Raises:
+            NotFound: there is none.
+        """
+        segment = database.segments().filter(pk=pk).first() if int(pk) <= MAX_ID else None
+        if segment is None:
+            raise NotFound(_("No segment has this id."))
+        self.check_object_permissions(self.request, segment)
+        return segment
+
+
+class CustomersView(SegmentView):
     """The customers of one segment."""
 
     http_method_names = ["get", "head", "post", "delete"]
@@ -175,7 +191,7 @@ class CustomersView(ApiView):
     )
     def get(self, request: Request, **kwargs: Any) -> Response:
         """Return how many customers the segment has here, and what is wrong with them."""
-        status = customers_of(_segment(kwargs["id"])) or SegmentCustomers(CustomerCounts())
+        status = customers_of(self.get_segment(kwargs["id"])) or SegmentCustomers(CustomerCounts())
         counts = status.counts
         body = {
             "members": counts.members,
@@ -204,8 +220,8 @@ class CustomersView(ApiView):
         Bunce creates customers that it does not know, and updates the others with what is given.
         Repeating the request changes nothing.
         """
-        customers = _customers(request)
-        counts = _by_hand(_segment(kwargs["id"]).add_customers, customers)
+        segment = self.get_segment(kwargs["id"])
+        counts = _by_hand(segment.add_customers, _customers(request))
         return Response(AddedSerializer(_counted(counts, AddedSerializer)).data, 202)
 
     @extend_schema(
@@ -221,12 +237,12 @@ class CustomersView(ApiView):
 
         Those that are not in the segment are ignored. Repeating the request changes nothing.
         """
-        customers = _customers(request)
-        counts = _by_hand(_segment(kwargs["id"]).remove_customers, customers)
+        segment = self.get_segment(kwargs["id"])
+        counts = _by_hand(segment.remove_customers, _customers(request))
         return Response(RemovedSerializer(_counted(counts, RemovedSerializer)).data, 202)
 
 
-class RefusedCustomersView(ApiView, ListModelMixin, MemberGenericView):
+class RefusedCustomersView(SegmentView, ListModelMixin, MemberGenericView):
     """The customers of one segment that Bunce refused."""
 
     http_method_names = ["get", "head"]
@@ -239,7 +255,7 @@ class RefusedCustomersView(ApiView, ListModelMixin, MemberGenericView):
 
     def get_queryset(self) -> QuerySet[Member]:
         """Return the refused customers of the segment."""
-        segment = _segment(self.kwargs["id"])
+        segment = self.get_segment(self.kwargs["id"])
         return database.members().filter(segment=segment, status=MemberStatus.REFUSED)
 
     @extend_schema(
@@ -250,18 +266,6 @@ class RefusedCustomersView(ApiView, ListModelMixin, MemberGenericView):
     def get(self, request: Request, **kwargs: Any) -> Response:
         """Return the customers whom Bunce refused to add or to remove, and its words."""
         return self.list(request, **kwargs)
-
-
-def _segment(pk: str) -> Segment:
-    """Return a segment.
-
-    Raises:
-        NotFound: there is none.
-    """
-    segment = database.segments().filter(pk=pk).first() if int(pk) <= MAX_ID else None
-    if segment is None:
-        raise NotFound(_("No segment has this id."))
-    return segment
 
 
 def _customers(request: Request) -> list[Any]:

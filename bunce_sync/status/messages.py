@@ -489,6 +489,8 @@ OPERATION_PAUSED: Final = {
     Operation.LIST: _(
         "Bunce's list of segments cannot be read, so segments being checked with Bunce wait."
     ),
+    Operation.ADD: _("Adding customers to segments in Bunce is paused."),
+    Operation.REMOVE: _("Removing customers from segments in Bunce is paused."),
 }
 #: By the code of the response.
 OPERATION_CAUSE: Final[Mapping[str, Text]] = {

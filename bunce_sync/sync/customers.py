@@ -344,7 +344,7 @@ def count_due() -> int:
     """Return how many members could be sent now, at most ``COUNTED``."""
     segments = _ready().values("sync_id")
     due = database.members().due().filter(segment_id__in=segments)
-    return len(due.values_list("pk")[:COUNTED])
+    return due[:COUNTED].count()
 
 
 def ready_queues() -> list[CustomerQueue]:

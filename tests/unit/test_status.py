@@ -81,7 +81,7 @@ def test_the_number_of_queries_is_small_and_does_not_grow_with_the_rows(rows: in
         connection,
     ) as queries:
         get_status()
-    assert len(queries) == 14
+    assert len(queries) == 16
 
 
 def test_due_segments_are_counted_by_kind_of_work() -> None:
@@ -92,7 +92,14 @@ def test_due_segments_are_counted_by_kind_of_work() -> None:
     segments("in_doubt", 1, due_at=now + HOUR)
     segments("synced", 4)
     Segment.objects.filter(status="synced").update_sync_fields(refresh_requested_at=now)
-    assert get_status().due == {"push": 3, "reconcile": 2, "refresh": 4, "import": 0}
+    assert get_status().due == {
+        "push": 3,
+        "reconcile": 2,
+        "refresh": 4,
+        "import": 0,
+        "audiences": 0,
+        "customers": 0,
+    }
 
 
 def test_the_requests_of_the_window_are_counted_as_the_rate_limiter_counts_them() -> None:
