@@ -7,7 +7,7 @@ from typing import Final
 from django.contrib import admin
 from django.forms import Media
 
-from bunce_sync.admin.change_view import ChangeViewMixin
+from bunce_sync.admin.customers import CustomersMixin
 from bunce_sync.admin.delete_view import DeleteViewMixin
 from bunce_sync.admin.files import FilesMixin
 from bunce_sync.admin.link_view import LinkMixin
@@ -26,7 +26,7 @@ TEMPLATES: Final = {
 
 
 @admin.register(Segment)
-class SegmentAdmin(FilesMixin, DeleteViewMixin, ChangeViewMixin, LinkMixin, ListViewMixin):
+class SegmentAdmin(FilesMixin, DeleteViewMixin, CustomersMixin, LinkMixin, ListViewMixin):
     """The admin for segments. No view makes a request to Bunce."""
 
     actions = (*LinkMixin.actions, *FilesMixin.actions, "delete_selected")

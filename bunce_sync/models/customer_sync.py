@@ -48,6 +48,8 @@ class CustomerSync(models.Model):
     #: How many members the held removals concern, and of how many.
     held_removals = models.PositiveIntegerField(_("held removals"), default=0)
     held_members = models.PositiveIntegerField(default=0)
+    #: The keys of some of these members.
+    held_examples = models.JSONField(default=list)
     #: The queryset was empty.
     held_empty = models.BooleanField(default=False)
     #: Up to how many removals a person has confirmed.

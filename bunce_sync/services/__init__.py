@@ -32,6 +32,7 @@ from bunce_sync.services.customers import (
     forget,
     request_comparison,
     resync_customers,
+    retry_customers,
     retry_refused,
     unforget,
 )
@@ -112,6 +113,7 @@ __all__ = (
     "resume",
     "resync_customers",
     "retry",
+    "retry_customers",
     "retry_refused",
     "save_segments",
     "take_theirs",

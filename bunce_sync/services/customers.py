@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from django.db import transaction
@@ -39,6 +40,16 @@ def retry_refused(segment: Segment) -> int:
     """Send the refused customers of a segment again; return how many."""
     with transaction.atomic(using=database.alias()):
         refused = database.members().filter(segment=segment, status=MemberStatus.REFUSED)
+        number = refused.update(**member_transitions.retried())
+        if number:
+            publish_after_commit(work, CUSTOMERS.name)
+    return number
+
+
+def retry_customers(keys: Sequence[int]) -> int:
+    """Send those of the members with these keys again that Bunce refused; return how many."""
+    with transaction.atomic(using=database.alias()):
+        refused = database.members().filter(pk__in=keys, status=MemberStatus.REFUSED)
         number = refused.update(**member_transitions.retried())
         if number:
             publish_after_commit(work, CUSTOMERS.name)
@@ -111,7 +122,7 @@ def drop_removals(segment: Segment, *, shown: int) -> None:
         RemovalsChanged: the audience is not held, or holds another number by now.
     """
     syncs = database.customer_syncs().filter(pk=segment.pk, held_at__isnull=False)
-    if not syncs.filter(held_removals=shown).update(held_at=None, confirmed_removals=None):
+    if not syncs.filter(held_removals=shown).update(held_at=None, held_examples=[]):
         raise RemovalsChanged
 
 

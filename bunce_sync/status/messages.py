@@ -894,3 +894,100 @@ COUNT_HIGHER: Final = MessageTemplate(
 #: Entries of the admin's log.
 REMOVALS_CONFIRMED_LOG = _("Confirmed the removal of %(number)s customers.")
 REMOVALS_DROPPED_LOG = _("Dropped the removal of %(number)s customers.")
+REFUSED_RETRIED_LOG = _("Retried %(number)s refused customers.")
+CUSTOMERS_ADDED_LOG = _("Added or changed %(number)s customers.")
+CUSTOMERS_REMOVED_LOG = _("Removed %(number)s customers.")
+RESYNCED_LOG = _("Had Bunce told all %(number)s customers again.")
+
+#: Notices in the panel about audiences.
+PANEL_AUDIENCE_HELD: Final = MessageTemplate(
+    _("The audience “%(key)s” is held: %(removals)s of %(members)s customers would be removed."),
+    _("That is more than it allows within 24 hours, or all of them."),
+    _("Open its segment to confirm the removals or to drop them."),
+)
+PANEL_AUDIENCE_FAILED: Final = MessageTemplate(
+    _("The audience “%(key)s” could not be compared."),
+    _("Its code raised an exception. Nobody was removed."),
+    _("Run “%(command)s” to see the exception."),
+)
+
+# The panel and the pages of one segment
+
+CUSTOMERS_TITLE = _("Customers")
+CUSTOMERS_NUMBERS: Final = {
+    "members": _("In this segment"),
+    "in_bunce": _("In Bunce"),
+    "to_add": _("Waiting to be sent"),
+    "to_remove": _("Waiting to be removed"),
+    "refused": _("Refused by Bunce"),
+}
+CUSTOMERS_NONE = _("No customers were added here.")
+CUSTOMERS_ALL = _("Bunce adds all customers to this segment, so none are added here.")
+CUSTOMERS_OF_AUDIENCE = _("They come from the audience “%(key)s” of the site's code.")
+CUSTOMERS_COMPARED = _("Compared %(time)s.")
+CUSTOMERS_NEXT = _("Next comparison %(time)s.")
+CUSTOMERS_ADD = _("Add customers")
+CUSTOMERS_REMOVE = _("Remove customers")
+CUSTOMERS_RETRY = _("Retry the refused")
+CUSTOMERS_RESYNC = _("Send all again")
+CUSTOMERS_COMPARE = _("Compare now")
+CUSTOMERS_DECIDE = _("Decide about the removals")
+CUSTOMERS_LIST = _("List of customers")
+CUSTOMERS_LIST_REFUSED = _("Those that Bunce refused")
+NAME_OF_AUDIENCE = _(
+    "Name and description come from the class of the audience “%(key)s”: change them there."
+)
+
+CUSTOMERS_ADD_INTRO = _(
+    "Bunce creates customers that it does not know, and updates the others with the columns given."
+)
+CUSTOMERS_REMOVE_INTRO = _(
+    "They leave the segment. Bunce keeps the customers themselves. Those that are not in the"
+    " segment are ignored."
+)
+CUSTOMERS_TEXT = _("Customers")
+CUSTOMERS_TEXT_HELP = _(
+    "One in each line: your id of the customer or an email address. Or lines of a CSV file, with"
+    " the first line naming the columns: customer_id, email, first_name, last_name, phone_no."
+)
+CUSTOMERS_FILE = _("CSV file")
+CUSTOMERS_FILE_HELP = _("Instead of the text: UTF-8, at most %(n)s customers.")
+CUSTOMERS_NEITHER = _("Enter customers or choose a file.")
+CUSTOMERS_BOTH = _("Enter customers or choose a file, not both.")
+CUSTOMERS_TOO_MANY = _("These are more than %(n)s customers. Send them in several parts.")
+CUSTOMERS_NOT_TEXT = _("The file is no text in UTF-8. Save it as “CSV UTF-8”.")
+CUSTOMERS_LINE = _("Line %(line)s: %(problem)s.")
+CUSTOMERS_MORE_LINES = _("%(n)s more lines cannot be used. Nothing was stored.")
+CUSTOMERS_UNKNOWN_COLUMN = _("unknown column; the columns are %(columns)s")
+CUSTOMERS_ADDED = _("%(added)s customers added, %(changed)s changed, %(unchanged)s unchanged.")
+CUSTOMERS_FORGOTTEN = _("%(n)s were left out, because they asked to be forgotten.")
+CUSTOMERS_REMOVED = _("%(removed)s customers removed; %(unchanged)s were not in the segment.")
+CUSTOMERS_RETRIED = _("%(n)s refused customers are sent again.")
+CUSTOMERS_RESENT = _("%(n)s customers are sent again.")
+CUSTOMERS_RESYNC_INTRO = _(
+    "All %(n)s customers are sent to Bunce again. This brings back those who are missing there; it"
+    " removes nobody."
+)
+CUSTOMERS_COMPARE_REQUESTED = _("The audience is compared as soon as a worker is free.")
+
+DECIDE_TITLE = _("Removals to decide about")
+DECIDE_INTRO = _(
+    "%(removals)s of %(members)s customers are not in the queryset of the audience “%(key)s” any"
+    " more. Nobody is removed before you decide."
+)
+DECIDE_EXAMPLES = _("Some of those who would leave:")
+DECIDE_CONFIRM_HELP = _(
+    "If you confirm, the audience is compared once more. They are removed if they are no more than"
+    " %(removals)s then. If you drop the removals, these customers stay for now; the next"
+    " comparison finds them again if the queryset still lacks them."
+)
+DECIDE_CONFIRM = _("Remove %(removals)s customers")
+DECIDE_DROP = _("Drop the removals")
+DECIDE_CONFIRMED = _("Confirmed. A worker compares the audience again and removes them.")
+DECIDE_DROPPED = _("Dropped. These customers stay.")
+DECIDE_CHANGED = _("Nothing was changed: the removals are not the ones shown any more. Look again.")
+
+MEMBER_REMOVE = _("Remove from the segment")
+MEMBER_RETRY = _("Send again")
+MEMBER_NOT_BY_HAND = _("%(n)s were left alone: their segment's customers come from an audience.")
+MEMBER_REMOVING = _("%(label)s (to be removed)")

@@ -327,7 +327,32 @@ def reasons_to_wait(status: SyncStatus) -> list[StatusMessage]:
         if not (problems and paused.until is None)
     ]
     reasons += held_back(status)
+    reasons += describe_audiences(status)
     return sorted(reasons, key=lambda reason: not reason.urgent)
+
+
+def describe_audiences(status: SyncStatus) -> list[StatusMessage]:
+    """Return which audiences wait for a person: held ones, and those whose code failed."""
+    held = [
+        _render(
+            messages.PANEL_AUDIENCE_HELD,
+            urgent=False,
+            key=one.key,
+            removals=formats.number_format(one.removals, use_l10n=True, force_grouping=True),
+            members=formats.number_format(one.members, use_l10n=True, force_grouping=True),
+        )
+        for one in status.customers.held
+    ]
+    failed = [
+        _render(
+            messages.PANEL_AUDIENCE_FAILED,
+            urgent=False,
+            key=key,
+            command=f"python manage.py bunce_audiences plan {key}",
+        )
+        for key in status.customers.failed
+    ]
+    return held + failed
 
 
 def held_back(status: SyncStatus) -> list[StatusMessage]:

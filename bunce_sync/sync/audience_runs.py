@@ -41,8 +41,9 @@ HEARTBEAT: Final = 20.0
 BRAKE_SECONDS: Final = 86_400.0
 #: Seconds after which a comparison is repeated that failed.
 RETRY: Final = 300.0
-#: Examples of members that ``plan`` shows.
+#: Examples of members that ``plan`` shows, and that are kept of held removals.
 EXAMPLES: Final = 5
+HELD_EXAMPLES: Final = 10
 #: Keys in one block of a ``KeySet``.
 _BLOCK_BITS: Final = 16
 
@@ -397,12 +398,15 @@ class _Comparison:
 
     def _remove(self) -> None:
         """Remove the members that are not in the queryset, unless they are too many."""
-        number = sum(len(some) for some in self._unseen())
+        number, examples = 0, list[int]()
+        for some in self._unseen():
+            number += len(some)
+            examples += [pk for pk, _identifier in some[: HELD_EXAMPLES - len(examples)]]
         sync = self._mine().get()
         confirmed = sync.confirmed_removals is not None and number <= sync.confirmed_removals
         if self._exceeds(number) and not confirmed:
             self.difference.held = True
-            self._hold(sync, number)
+            self._hold(sync, number, examples)
             return
         if number:
             # Noted first: killed in between, the brake counts too many rather than too few.
@@ -413,7 +417,7 @@ class _Comparison:
                     members = database.members().filter(pk__in=[pk for pk, _identifier in some])
                     self.difference.counts["remove"] += members.unwant_all()
         if sync.held_at is not None or sync.confirmed_removals is not None:
-            self._mine().update(held_at=None, confirmed_removals=None)
+            self._mine().update(held_at=None, held_examples=[], confirmed_removals=None)
 
     # The brake
 
@@ -443,13 +447,14 @@ class _Comparison:
         removals.append([shared_state.now().timestamp(), number])
         self._mine().update(removals=removals)
 
-    def _hold(self, sync: CustomerSync, number: int) -> None:
+    def _hold(self, sync: CustomerSync, number: int, examples: list[int]) -> None:
         counts = self.difference.counts
         remaining = counts["unchanged"] + counts["change"]
         self._mine().update(
             held_at=sync.held_at or DatabaseNow(),
             held_removals=number,
             held_members=remaining + number,
+            held_examples=examples,
             held_empty=not remaining and not counts["add"],
             confirmed_removals=None,
         )

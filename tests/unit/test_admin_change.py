@@ -190,7 +190,7 @@ class TestStatus:
         few = count()
         for _ in range(60):
             call(segment)
-        assert count() == few <= 23
+        assert count() == few <= 24
 
 
 @pytest.mark.parametrize(

@@ -124,7 +124,7 @@ def test_the_change_page_gets_state_remote_fields_and_timeline(client: Client) -
     segment = row("synced", "VIP")
     call(segment, outcome="confirmed")
     got = parts(client, page(segment, "live"))
-    assert set(got) == {"bunce-state", "bunce-remote", "bunce-timeline"}
+    assert set(got) == {"bunce-state", "bunce-remote", "bunce-timeline", "bunce-customers"}
     assert segment.bunce_id is not None
     assert segment.bunce_id in got["bunce-remote"]
     assert "Bunce carried out the request." in got["bunce-timeline"]

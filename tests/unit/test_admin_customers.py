@@ -1,0 +1,283 @@
+"""The customers of segments in the admin."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+from django.contrib.admin.models import LogEntry
+from django.contrib.auth.models import User
+from django.core.files.uploadedfile import SimpleUploadedFile
+from django.test import Client
+
+from bunce_sync import audiences
+from bunce_sync.models import CustomerSync, Member, Segment
+from bunce_sync.sync import audience_runs, customers
+from bunce_sync.sync.budget import Budget
+from bunce_sync.testing.emulator import Emulator
+
+from .admin_people import LIST, page, person
+from .core import make
+from .test_audiences import Staff, audience, held, people, sync, usernames
+from .test_customers import ids, in_bunce, statuses
+
+__all__ = ["audience"]
+
+pytestmark = pytest.mark.django_db
+
+MEMBERS = "/admin/bunce_sync/member/"
+PAGES = ("add", "remove", "retry", "compare", "resync", "decide")
+
+
+@pytest.fixture
+def client() -> Client:
+    return person(
+        *("view_segment", "change_segment", "change_customers", "confirm_removals", "view_member")
+    )
+
+
+def path(segment: Segment, name: str) -> str:
+    return page(segment, f"customers/{name}")
+
+
+def panel(client: Client, segment: Segment) -> str:
+    """Return the text of the panel on the change page."""
+    html = client.get(page(segment)).content.decode()
+    found = re.search(r'<div id="bunce-customers">(.*?)</section>', html, re.DOTALL)
+    assert found is not None
+    return " ".join(re.sub(r"<[^>]+>", " ", found[1]).split())
+
+
+def post(client: Client, address: str, form: Any = None) -> list[str]:
+    """Post a form and return the messages on the page to which it leads."""
+    response = client.post(address, form or {}, follow=True)
+    assert response.redirect_chain, response.content.decode()
+    return [str(message) for message in response.context["messages"]]
+
+
+def logged() -> list[str]:
+    return [*LogEntry.objects.values_list("change_message", flat=True)]
+
+
+def test_a_segment_without_customers_offers_to_add_some(client: Client) -> None:
+    segment = make("A")
+    assert panel(client, segment) == "No customers were added here. Add customers"
+    assert not CustomerSync.objects.exists()
+    everyone = make("B", add_all_customers=True)
+    assert "Bunce adds all customers" in panel(client, everyone)
+
+
+def test_the_panel_shows_the_numbers(bunce: Emulator, client: Client) -> None:
+    segment = in_bunce(bunce)
+    segment.add_customers(ids(1_200))
+    assert panel(client, segment).startswith(
+        "In this segment 1,200 In Bunce 0 Waiting to be sent 1,200 Add customers"
+    )
+    customers.run(Budget(30))
+    assert panel(client, segment).startswith("In this segment 1,200 In Bunce 1,200 Add customers")
+
+
+def test_pasted_customers_are_added(client: Client) -> None:
+    segment = make("A")
+    told = post(client, path(segment, "add"), {"text": "c-1\r\n\r\n ann@example.com \nc-1\n"})
+    assert told == ["2 customers added, 0 changed, 0 unchanged."]
+    assert set(statuses(segment)) == {"c-1", "ann@example.com"}
+    assert logged() == ["Added or changed 2 customers."]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+@pytest.mark.parametrize("separator", [",", ";"])
+def test_a_csv_file_is_added(client: Client, encoding: str, separator: str) -> None:
+    segment = make("A")
+    rows = [["Customer ID", "email", "first_name"], ["c-1", "A@b.c", "Ané"], ["", "x@y.z", ""]]
+    text = "\n".join(separator.join(row) for row in rows)
+    file = SimpleUploadedFile("c.csv", text.encode(encoding))
+    assert post(client, path(segment, "add"), {"file": file})[0].startswith("2 customers added")
+    member = Member.objects.get(identifier="c-1")
+    assert member.profile == {"email": "a@b.c", "first_name": "Ané"}
+    assert Member.objects.get(identifier="x@y.z").is_email
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", "Enter customers or choose a file."),
+        ("a\n" + "x" * 256, "Line 2: the identifier has more than 255 characters."),
+        ("customer_id,email\n,\nc-1,a@b.c,z", "Line 3: there are more values than columns."),
+        ("customer_id,phone\nc", "Line 1: unknown column; the columns are customer_id, email,"),
+        ("\n".join(["x" * 256] * 12), "2 more lines cannot be used. Nothing was stored."),
+    ],
+)
+def test_mistakes_are_named_by_their_line_and_nothing_is_stored(
+    client: Client, text: str, expected: str
+) -> None:
+    segment = make("A")
+    response = client.post(path(segment, "add"), {"text": text})
+    assert response.status_code == 200
+    assert expected in response.content.decode()
+    assert not Member.objects.exists()
+
+
+def test_a_file_that_is_no_text_is_refused(client: Client) -> None:
+    file = SimpleUploadedFile("c.csv", b"\xff\xfe\x00")
+    response = client.post(path(make("A"), "add"), {"file": file})
+    assert "The file is no text in UTF-8." in response.content.decode()
+
+
+def test_pasted_customers_are_removed(client: Client) -> None:
+    segment = make("A")
+    segment.add_customers(ids(3))
+    told = post(client, path(segment, "remove"), {"text": "c-1\nother"})
+    assert told == ["1 customers removed; 1 were not in the segment."]
+    assert set(statuses(segment)) == {"c-0", "c-2"}
+
+
+def test_refused_customers_are_shown_and_retried(bunce: Emulator, client: Client) -> None:
+    segment = in_bunce(bunce)
+    bunce.set(refused_customers=["c-1"])
+    segment.add_customers(ids(3))
+    customers.run(Budget(30))
+    assert "Customers that Bunce refused: 1." in panel(client, segment)
+    html = client.get(f"{MEMBERS}?segment={segment.pk}&status__exact=refused").content.decode()
+    assert "is not valid: c-1" in html
+    assert "c-2" not in html
+    assert post(client, path(segment, "retry")) == ["1 refused customers are sent again."]
+    assert statuses(segment)["c-1"] == "pending"
+    assert logged() == ["Retried 1 refused customers."]
+
+
+def test_all_are_sent_again(bunce: Emulator, client: Client) -> None:
+    segment = in_bunce(bunce)
+    segment.add_customers(ids(3))
+    customers.run(Budget(30))
+    assert "All 3 customers" in client.get(path(segment, "resync")).content.decode()
+    assert post(client, path(segment, "resync")) == ["3 customers are sent again."]
+    assert set(statuses(segment).values()) == {"pending"}
+
+
+class TestAudience:
+    def test_its_name_belongs_to_the_class(
+        self, bunce: Emulator, client: Client, audience: Staff
+    ) -> None:
+        segment = sync(audience)
+        html = client.get(page(segment)).content.decode()
+        assert 'name="name"' not in html
+        shown = panel(client, segment)
+        assert "They come from the audience “staff”" in shown
+        assert "Add customers" not in shown
+        assert "Compare now" in shown
+        client.post(page(segment), {"name": "Mine", "description": ""})
+        assert Segment.objects.get().name == "Staff"
+
+    def test_a_class_that_is_gone_leaves_the_fields_to_people(
+        self, bunce: Emulator, client: Client, audience: Staff
+    ) -> None:
+        segment = sync(audience)
+        audiences.unregister(Staff)
+        assert 'name="name"' in client.get(page(segment)).content.decode()
+        assert "This segment is no longer maintained." in panel(client, segment)
+
+    def test_it_is_compared_on_demand(
+        self, bunce: Emulator, client: Client, audience: Staff
+    ) -> None:
+        segment = sync(audience)
+        assert post(client, path(segment, "compare")) == [
+            "The audience is compared as soon as a worker is free."
+        ]
+        assert held(audience).run_requested_at is not None
+
+    @pytest.mark.parametrize("drop", [False, True])
+    def test_held_removals_are_decided(
+        self, bunce: Emulator, client: Client, audience: Staff, drop: bool
+    ) -> None:
+        people(12)
+        segment = sync(audience)
+        User.objects.update(is_active=False)
+        User.objects.filter(username__startswith="person").update(is_active=True)
+        User.objects.filter(username__startswith="u-").update(is_active=False)
+        Staff.max_removals, before = 3, Staff.max_removals
+        try:
+            audience_runs.compare(audience)
+            assert "12 of 13 customers would be removed: held since" in panel(client, segment)
+            assert "is held: 12 of 13 customers" in client.get(LIST).content.decode()
+            html = client.get(path(segment, "decide")).content.decode()
+            assert "<code>u-0</code>" in html
+            stale = post(client, path(segment, "decide"), {"shown": "11"})
+            assert stale[0].startswith("Nothing was changed")
+            choice = {"drop": "1"} if drop else {"confirm": "1"}
+            post(client, path(segment, "decide"), {"shown": "12", **choice})
+            word = "Dropped" if drop else "Confirmed"
+            assert logged() == [f"{word} the removal of 12 customers."]
+            if not drop:
+                sync(audience)
+                assert bunce.member_ids(str(segment.bunce_id)) == usernames()
+        finally:
+            Staff.max_removals = before
+        assert "held since" not in panel(client, segment)
+
+
+class TestList:
+    def test_it_is_searched_by_the_beginning(self, client: Client) -> None:
+        segment = make("A")
+        segment.add_customers(["ann@example.com", "anton@example.com", "bo@example.com"])
+        html = client.get(f"{MEMBERS}?segment={segment.pk}&q=AN%40").content.decode()
+        assert "ann@example.com" not in html
+        html = client.get(f"{MEMBERS}?segment={segment.pk}&q=ann").content.decode()
+        assert "ann@example.com" in html
+        assert "anton@example.com" not in html
+
+    def test_selected_customers_are_removed(self, client: Client) -> None:
+        segment = make("A")
+        segment.add_customers(ids(3))
+        chosen = Member.objects.filter(identifier__in=["c-0", "c-1"]).values_list("pk", flat=True)
+        form = {"action": "remove_selected", "_selected_action": [*chosen]}
+        assert post(client, f"{MEMBERS}?segment={segment.pk}", form) == [
+            "2 customers removed; 0 were not in the segment."
+        ]
+        assert set(statuses(segment)) == {"c-2"}
+
+    def test_those_of_an_audience_are_left_alone(
+        self, bunce: Emulator, client: Client, audience: Staff
+    ) -> None:
+        people(2)
+        sync(audience)
+        chosen = Member.objects.values_list("pk", flat=True)
+        form = {"action": "remove_selected", "_selected_action": [*chosen]}
+        told = post(client, MEMBERS, form)
+        assert "were left alone" in told[0]
+        assert Member.objects.filter(wanted=True).count() == len(chosen)
+
+    def test_the_number_of_queries_does_not_grow(
+        self, client: Client, django_assert_max_num_queries: Any
+    ) -> None:
+        segment = make("A")
+        segment.add_customers(ids(60))
+        with django_assert_max_num_queries(12):
+            client.get(f"{MEMBERS}?segment={segment.pk}")
+
+    def test_it_is_read_only(self, client: Client) -> None:
+        segment = make("A")
+        segment.add_customers(ids(1))
+        pk = Member.objects.get().pk
+        assert client.get(f"{MEMBERS}add/").status_code == 403
+        assert client.post(f"{MEMBERS}{pk}/delete/", {"post": "yes"}).status_code == 403
+        assert "c-0" in client.get(f"{MEMBERS}{pk}/change/").content.decode()
+
+
+class TestPermissions:
+    @pytest.mark.parametrize("name", PAGES)
+    def test_each_page_needs_its_permission(self, name: str) -> None:
+        segment = make("A")
+        segment.add_customers(ids(1))
+        viewer = person("view_segment", "change_segment", "push_segment")
+        assert viewer.post(path(segment, name)).status_code == 403
+        assert viewer.get(path(segment, name)).status_code in (403, 405)
+        blind = person("change_customers", "confirm_removals")
+        assert blind.post(path(segment, name)).status_code == 403
+
+    def test_the_panel_offers_only_what_is_allowed(self, bunce: Emulator) -> None:
+        segment = in_bunce(bunce)
+        segment.add_customers(ids(1))
+        shown = panel(person("view_segment"), segment)
+        assert shown == "In this segment 1 In Bunce 0 Waiting to be sent 1"
