@@ -25,7 +25,6 @@ HOST = "127.0.0.1"
 USERNAME, PASSWORD = "admin", "bunce-demo"
 SAMPLES: list[dict[str, Any]] = [
     {"name": "Newsletter readers", "description": "Subscribed to the newsletter."},
-    {"name": "Paying customers", "description": "Bought something in the last twelve months."},
     {"name": "Everyone", "description": None, "add_all_customers": True},
 ]
 #: Seconds to wait for the worker's first request before the welcome is shown anyway.
@@ -39,7 +38,8 @@ WELCOME = """
     Logs      {data}/*.log
 
   Try this:
-    1. Log in and open Segments: the samples there have just been created in Bunce.
+    1. Log in and open Segments: the samples there have just been created in Bunce. Two of them
+       are audiences of a small shop, and fill with its customers.
     2. Add a segment and save it. After a moment the list shows it as Synced, with the id, type
        and time from Bunce.
     3. Open "Bunce": it contains each segment exactly once.
@@ -103,6 +103,7 @@ def _start(programs: ProgramGroup, data: Path, port: int, emulator_port: int) ->
     programs.wait(until=lambda: _responds(emulator_port))
     # Python's warnings would be about debug mode and about running as root.
     programs.start("worker", [*celery, *worker], env | {"PYTHONWARNINGS": "ignore"})
+    programs.start("shop", [*manage, "shop_open", "--loop"], env)
     programs.start("web", [*manage, "runserver", "--noreload", f"{HOST}:{port}"], env)
     programs.wait(until=lambda: _responds(port))
     deadline = time.monotonic() + FIRST_SEGMENT_TIMEOUT
@@ -126,7 +127,7 @@ def _environment(data: Path, emulator_port: int) -> dict[str, str]:
         "BUNCE_BASE_URL": f"http://{HOST}:{emulator_port}/v1",
         "CELERY_BROKER_URL": f"filesystem://localhost{data / 'broker'}",
         "DATABASE_URL": f"sqlite:///{data / 'demo.sqlite3'}",
-        "DJANGO_SETTINGS_MODULE": "project.settings",
+        "DJANGO_SETTINGS_MODULE": "project.demo_settings",
     }
 
 
@@ -140,6 +141,7 @@ def _prepare(env: dict[str, str]) -> None:
     from bunce_sync.models import Segment
 
     call_command("migrate", verbosity=0)
+    call_command("shop_open")
     User.objects.create_superuser(USERNAME, password=PASSWORD)
     for sample in SAMPLES:
         Segment.objects.create(**sample)

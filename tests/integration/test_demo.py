@@ -92,7 +92,7 @@ def test_samples_reach_bunce_the_login_works_and_ctrl_c_ends_everything(
     start: Callable[[], Demo],
 ) -> None:
     demo = start()
-    assert eventually(lambda: len(demo.names_in_bunce()) == 3), demo.output
+    assert eventually(lambda: len(demo.names_in_bunce()) == 4), demo.output
     with requests.Session() as browser:
         login = f"http://127.0.0.1:{demo.port}/admin/login/?next=/"
         browser.get(login, timeout=30)
@@ -111,13 +111,13 @@ def test_a_second_run_starts_with_new_data(
     start: Callable[[], Demo],
 ) -> None:
     first = start()
-    assert eventually(lambda: len(first.names_in_bunce()) == 3)
+    assert eventually(lambda: len(first.names_in_bunce()) == 4)
     names = first.names_in_bunce()
     first.popen.terminate()
     first.popen.wait(30)
 
     second = start()
-    assert eventually(lambda: len(second.names_in_bunce()) == 3)
+    assert eventually(lambda: len(second.names_in_bunce()) == 4)
     assert second.names_in_bunce() == names
 
 

@@ -1,0 +1,1 @@
+"""A small shop for the demo: customers, orders, and two audiences made of them."""
