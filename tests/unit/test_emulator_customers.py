@@ -115,9 +115,31 @@ def test_a_page_shows_the_customers_of_a_segment(
     path = f"/dashboard/{segment_id}/customers"
     assert f'<a href="{path}">0</a>' in front
     assert "No customers yet." in requests.get(f"{emulator.url}{path}", timeout=10).text
-    add(api, segment_id, *(f"c-{place:03}" for place in range(201)), "<b>")
+    add(api, segment_id, *(f"c-{place:03}" for place in range(100)), "<b>")
+    emulator.add_members(segment_id, ["c-001"])  # already there: keeps its place
     page = requests.get(f"{emulator.url}{path}", timeout=10).text
-    assert "200 of 202 customers" in page
-    assert "&lt;b&gt;" in page
-    assert "c-198" in page
-    assert "c-200" not in page
+    assert "The newest 100 of 101 customers" in page
+    assert page.index("&lt;b&gt;") < page.index("c-099") < page.index("c-001")
+    assert "c-000" not in page
+    remove(api, segment_id, "c-000")
+    page = requests.get(f"{emulator.url}{path}", timeout=10).text
+    assert "Customers, newest first" in page
+    assert "c-001" in page
+
+
+def test_the_page_of_an_unknown_segment_is_a_404(emulator: Emulator) -> None:
+    path = "/dashboard/9da67caa-b803-4691-a2b6-bdcd58008aaf/customers"
+    assert requests.get(f"{emulator.url}{path}", timeout=10).status_code == 404
+
+
+def test_members_are_in_the_order_in_which_they_were_added(
+    emulator: Emulator, api: Api, segment_id: str
+) -> None:
+    other = emulator.add_segment("Other").id
+    add(api, other, "b", "a")
+    add(api, segment_id, "a", "b", "c")
+    remove(api, segment_id, "a")
+    add(api, segment_id, "a", "b")
+    assert [one.customer_id for one in emulator.members(segment_id)] == ["b", "c", "a"]
+    assert [one.customer_id for one in emulator.newest_members(segment_id, 2)] == ["a", "c"]
+    assert emulator.customer_count == 3

@@ -121,19 +121,33 @@ class Application:
         with self._changed:
             return list(self._store.customers.values())
 
+    @property
+    def customer_count(self) -> int:
+        """The number of customers."""
+        return len(self._store.customers)
+
     def newest(self, count: int) -> list[StoredSegment]:
         """Return the segments created last, newest first."""
         with self._changed:
             return self._store.newest(count)
 
     def members(self, segment_id: str) -> list[StoredCustomer]:
-        """Return the customers in a segment.
+        """Return the customers in a segment, in the order in which they were added to it.
 
         Raises:
             KeyError: there is no such segment.
         """
         with self._changed:
             return self._store.members(segment_id)
+
+    def newest_members(self, segment_id: str, count: int) -> list[StoredCustomer]:
+        """Return the customers added to a segment last, newest first.
+
+        Raises:
+            KeyError: there is no such segment.
+        """
+        with self._changed:
+            return self._store.newest_members(segment_id, count)
 
     def member_ids(self, segment_id: str) -> set[str]:
         """Return who is in a segment: the customer_id of each, or the email without one.
@@ -142,8 +156,7 @@ class Application:
             KeyError: there is no such segment.
         """
         with self._changed:
-            members = self._store.members(segment_id)
-        return {str(one.customer_id or one.email) for one in members}
+            return self._store.member_ids(segment_id)
 
     def add_members(self, segment_id: str, customer_ids: Iterable[str]) -> None:
         """Add customers to a segment as a person would in Bunce's dashboard.

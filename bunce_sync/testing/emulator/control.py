@@ -69,7 +69,7 @@ class ControlEndpoints:
         return _json(
             {
                 "segments": len(bunce.segments),
-                "customers": len(bunce.customers),
+                "customers": bunce.customer_count,
                 "duplicate_count": bunce.duplicate_count,
                 "duplicates": [
                     {

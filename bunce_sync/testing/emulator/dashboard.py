@@ -14,7 +14,7 @@ from .http import HTML, Request, Response, Routes, or_404
 from .store import StoredCustomer, StoredSegment
 
 _SHOWN_SEGMENTS = 200
-_SHOWN_CUSTOMERS = 200
+_SHOWN_CUSTOMERS = 100
 _CUSTOMER_COLUMNS = ("customer_id", "email", "first_name", "last_name", "phone_no")
 _REFRESH = '<meta http-equiv="refresh" content="5">'
 
@@ -94,15 +94,14 @@ class DashboardPages:
     def _customers(self, _: Request, segment_id: str) -> Response:
         with or_404():
             segment = self._bunce.segment(segment_id)
-            members = self._bunce.members(segment_id)
-        heading = f"{len(members):,} customers"
-        shown = sorted(members, key=lambda one: one.customer_id or one.email or "")
-        if len(shown) > _SHOWN_CUSTOMERS:
-            heading = f"{_SHOWN_CUSTOMERS:,} of {heading}"
+            shown = self._bunce.newest_members(segment_id, _SHOWN_CUSTOMERS)
+        heading = "Customers, newest first"
+        if segment.customers_count > len(shown):
+            heading = f"The newest {len(shown):,} of {segment.customers_count:,} customers"
         body = _template("customers.html").substitute(
             name=escape(segment.name),
             heading=heading,
-            rows="".join(_customer_row(one) for one in shown[:_SHOWN_CUSTOMERS])
+            rows="".join(_customer_row(one) for one in shown)
             or '<tr><td colspan="5" class="soft">No customers yet.</td></tr>',
         )
         return _page(f"Customers of {escape(segment.name)}", body, _REFRESH)
@@ -128,7 +127,7 @@ class DashboardPages:
             key_hint=key_hint,
             segments=f"{total:,}",
             duplicates=f"{bunce.duplicate_count:,}",
-            customers=f"{len(bunce.customers):,}",
+            customers=f"{bunce.customer_count:,}",
             served=f"{bunce.served:,}",
             window=f"{options.rate_window:g}",
             recent=f"{bunce.recent(options.rate_window):,}",

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 
 from .clock import now as current_time
 
@@ -60,7 +61,8 @@ class Store:
         self.by_age: list[tuple[datetime, int, str]] = []  # with the entries of ``age``
         self.by_id: list[str] = []
         self._stored = 0
-        self._members: dict[str, set[str]] = {}
+        # Ordered, so that the page of a large segment needs no sort; smaller than sets.
+        self._members: dict[str, dict[str, None]] = {}
         self._names: Counter[str] = Counter()
         self._contents: Counter[tuple[str, str]] = Counter()
         self._by_customer_id: dict[str, str] = {}
@@ -97,7 +99,7 @@ class Store:
             type=type or ("automatic" if all_customers else "manual"),
             created_at=created_at or current_time(),
             segment_id=segment_id,
-            members=set(self.customers) if all_customers else None,
+            members=dict.fromkeys(self.customers) if all_customers else None,
         )
         insort(self.by_age, age(segment))
         insort(self.by_id, segment.id)
@@ -155,12 +157,12 @@ class Store:
         """Put customers into a segment; create unknown ones, update known ones."""
         members = self._members[segment_id]
         for entry in entries:
-            members.add(self._keep_customer(entry))
+            members[self._keep_customer(entry)] = None
         self._replace(self.segments[segment_id], customers_count=len(members))
 
     def add_all_customers(self, segment_id: str) -> None:
         """Put every current customer into a segment."""
-        self._members[segment_id] = members = set(self.customers)
+        self._members[segment_id] = members = dict.fromkeys(self.customers)
         self._replace(self.segments[segment_id], all_customers=True, customers_count=len(members))
 
     def remove_customers(self, segment_id: str, keys: Iterable[str]) -> None:
@@ -169,12 +171,22 @@ class Store:
         for key in keys:
             found = self._by_customer_id.get(key) or self._by_email.get(key)
             if found is not None:
-                members.discard(found)
+                members.pop(found, None)
         self._replace(self.segments[segment_id], customers_count=len(members))
 
     def members(self, segment_id: str) -> list[StoredCustomer]:
-        """Return the customers in a segment, in no particular order."""
+        """Return the customers in a segment, in the order in which they were added to it."""
         return [self.customers[customer] for customer in self._members[segment_id]]
+
+    def newest_members(self, segment_id: str, count: int) -> list[StoredCustomer]:
+        """Return the customers added to a segment last, newest first."""
+        newest = islice(reversed(self._members[segment_id]), count)
+        return [self.customers[customer] for customer in newest]
+
+    def member_ids(self, segment_id: str) -> set[str]:
+        """Return who is in a segment: the customer_id of each, or the email without one."""
+        members = map(self.customers.__getitem__, self._members[segment_id])
+        return {member.customer_id or member.email or "" for member in members}
 
     def newest(self, count: int) -> list[StoredSegment]:
         """Return the segments created last, newest first."""
@@ -205,7 +217,7 @@ class Store:
         type: str,  # noqa: A002 - Bunce's field name
         created_at: datetime,
         segment_id: str | None = None,
-        members: set[str] | None = None,
+        members: dict[str, None] | None = None,
     ) -> StoredSegment:
         """Store a segment, but do not sort it in.
 
@@ -226,7 +238,7 @@ class Store:
             updated_at=moment,
         )
         self.segments[segment.id] = segment
-        self._members[segment.id] = members or set()
+        self._members[segment.id] = members or {}
         self._count(segment)
         return segment
 
@@ -250,12 +262,15 @@ class Store:
             known["devices"] = tuple(known["devices"])  # type: ignore[arg-type]  # validated list
         found = self._by_customer_id.get(str(known.get("customer_id", "")))
         found = found or self._by_email.get(str(known.get("email", "")))
-        if found is not None and _has(self.customers[found], known):
-            return found
-        old = self.customers[found] if found else StoredCustomer(id=str(uuid.uuid4()))
-        self._by_customer_id.pop(old.customer_id or "", None)
-        self._by_email.pop(old.email or "", None)
-        customer = replace(old, **known)  # type: ignore[arg-type]  # validated by the caller
+        if found is None:
+            customer = StoredCustomer(str(uuid.uuid4()), **known)  # type: ignore[arg-type]  # validated by the caller
+        else:
+            old = self.customers[found]
+            if _has(old, known):
+                return found
+            self._by_customer_id.pop(old.customer_id or "", None)
+            self._by_email.pop(old.email or "", None)
+            customer = replace(old, **known)  # type: ignore[arg-type]  # validated by the caller
         if customer.customer_id:
             self._by_customer_id[customer.customer_id] = customer.id
         if customer.email:
