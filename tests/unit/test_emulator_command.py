@@ -76,6 +76,9 @@ def test_the_options_reach_the_emulator() -> None:
         "--option", "blocked_text=<x", "--option", "stored_name=upper",
         "--option", "layout=nested", "--option", "times=none", "--segments", "1500",
         "--option", 'methods=["PATCH"]', "--option", "retry_seconds=86400",
+        "--option", 'refused_customers=["b@"]', "--option", "refused_customer_text=@bad",
+        "--option", "customers_limit=30", "--option", "customers_limit_status=422",
+        "--option", "customers_plan_limit=0", "--option", "customer_calls=true",
     ]  # fmt: skip
     with serving(*options) as (_, greeting, address):
         control = f"{address.removesuffix('/v1')}/control"
@@ -85,9 +88,12 @@ def test_the_options_reach_the_emulator() -> None:
     expected = {
         "taken_names": ["VIP", "A b"], "plan_limit": 7, "blocked_text": "<x",
         "stored_name": "upper", "layout": "nested", "times": "none",
+        "refused_customers": ["b@"], "refused_customer_text": "@bad", "customers_limit": 30,
+        "customers_limit_status": 422, "customers_plan_limit": 0,
     }  # fmt: skip
     assert settings == {**settings, **expected}
     assert (faults["methods"], faults["retry_seconds"]) == (["PATCH"], 86400)
+    assert faults["customer_calls"] is True
     assert state["segments"] == 1500
     assert "segments     1,500" in greeting
     assert "unavailable 0.5, no_content 0.25" in greeting
@@ -124,6 +130,7 @@ def test_without_h11_the_command_says_what_to_install(monkeypatch: pytest.Monkey
         (["--option", "page_cap=0"], "page_cap must be a whole number from 1"),
         (["--option", 'blocked_text=""'], "blocked_text must be a text"),
         (["--option", "stored_name=lower"], "stored_name must be one of"),
+        (["--option", "customers_limit_status=400"], "customers_limit_status must be 413 or 422"),
     ],
 )
 def test_an_invalid_option_is_refused_with_the_reason(arguments: list[str], message: str) -> None:

@@ -45,8 +45,29 @@ def test_a_refused_customer_is_named_and_nothing_is_stored(
     response = add(api, segment_id, "a", "b")
     assert response.status_code == 422
     assert response.json()["message"] == "customers[1].customer_id is not valid: b"
-    assert emulator.member_ids(segment_id) == set()
-    assert remove(api, segment_id, "b").status_code == 422
+    assert emulator.customers == []
+    response = remove(api, segment_id, "a", "b")
+    assert response.status_code == 422
+    assert response.json()["message"] == "customers[1] is not valid: b"
+
+
+def test_customers_can_be_refused_by_a_part_of_an_identifier(
+    emulator: Emulator, api: Api, segment_id: str
+) -> None:
+    emulator.set(refused_customer_text="@bad.")
+    path = f"/segments/{segment_id}/customers"
+    customers = [{"email": "a@good.example"}, {"customer_id": "b", "email": "b@bad.example"}]
+    response = api("POST", path, {"customers": customers})
+    assert response.status_code == 422
+    assert response.json()["message"] == "customers[1].email is not valid: b@bad.example"
+    assert emulator.customers == []
+    assert add(api, segment_id, "c@bad.example").status_code == 422
+    assert remove(api, segment_id, "c@bad.example").status_code == 422
+    names = {"first_name": "@bad.", "email": None}
+    assert api("POST", path, {"customers": [{"customer_id": "d", **names}]}).status_code == 200
+    emulator.set(refused_customer_text=None)
+    assert api("POST", path, {"customers": customers}).status_code == 200
+    assert emulator.member_ids(segment_id) == {"a@good.example", "b", "d"}
 
 
 @pytest.mark.parametrize("status", [413, 422])
@@ -70,7 +91,13 @@ def test_the_plan_may_be_full(emulator: Emulator, api: Api, segment_id: str) -> 
 
 @pytest.mark.parametrize(
     "values",
-    [{"customers_limit": 0}, {"customers_plan_limit": -1}, {"customers_limit_status": 400}],
+    [
+        {"customers_limit": 0},
+        {"customers_plan_limit": -1},
+        {"customers_limit_status": 400},
+        {"refused_customers": "a"},
+        {"refused_customer_text": ""},
+    ],
 )
 def test_impossible_limits_are_refused(emulator: Emulator, values: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(values))):

@@ -121,6 +121,8 @@ def test_options_can_be_set_over_http(emulator: Emulator, api: Api) -> None:
     changes = {
         "taken_names": ["VIP"], "plan_limit": 1, "blocked_text": "x", "stored_name": "upper",
         "page_cap": 5, "max_per_page": 50, "hide_every": 20, "empty_page": 2,
+        "refused_customers": ["b"], "refused_customer_text": "@", "customers_limit": 2,
+        "customers_limit_status": 422, "customers_plan_limit": 9,
     }  # fmt: skip
     before = control(emulator, "GET", "settings").json()
     assert control(emulator, "PUT", "settings", changes).json() == {**before, **changes}

@@ -110,8 +110,7 @@ class SegmentsApi:
             raise HttpError(422, "You have reached the limit of your plan.")
         for index, customer in enumerate(customers):
             for field in ("customer_id", "email"):
-                if customer.get(field) in options.refused_customers:
-                    raise _customer_refused(index, field, customer[field])
+                _check_identifier(customer.get(field), options, index, f".{field}")
         self._store.add_customers(segment.id, customers)
         return success(None, "Customers added to segment successfully")
 
@@ -127,8 +126,7 @@ class SegmentsApi:
         keys = _customers_to_remove(request.json())
         _check_number(keys, options)
         for index, key in enumerate(keys):
-            if key in options.refused_customers:
-                raise _customer_refused(index, "customer_id", key)
+            _check_identifier(key, options, index)
         self._store.remove_customers(segment.id, keys)
         return success(None, "Customers removed from segment successfully")
 
@@ -220,8 +218,12 @@ def _check_number(customers: Sequence[object], options: Options) -> None:
     raise HttpError(422, f"The customers field must not have more than {limit} items.")
 
 
-def _customer_refused(index: int, field: str, value: object) -> HttpError:
-    return HttpError(422, f"customers[{index}].{field} is not valid: {value}")
+def _check_identifier(value: object, options: Options, index: int, field: str = "") -> None:
+    text = options.refused_customer_text
+    if value in options.refused_customers or (
+        text is not None and isinstance(value, str) and text in value
+    ):
+        raise HttpError(422, f"customers[{index}]{field} is not valid: {value}")
 
 
 def _customers_to_add(body: Mapping[str, object]) -> list[dict[str, object]]:

@@ -70,7 +70,10 @@ class Options:
             ``keep_old``: an update succeeds and changes the description but not the name;
             creates are stored as sent.
         refused_customers: a call that adds one of these customers, given by customer_id or email,
-            or removes one, is refused with 422 and a message that names it; nothing is stored.
+            or removes one, is refused with 422 and a message that names it, such as
+            "customers[3].email is not valid: foo@"; nothing of the call is stored.
+        refused_customer_text: the same for customers whose customer_id or email contains this
+            text; None refuses none.
         customers_limit: a call with more customers is refused, see ``customers_limit_status``;
             None for no limit.
         customers_limit_status: 413, or 422 with "The customers field must not have more than …
@@ -119,6 +122,7 @@ class Options:
     blocked_text: str | None = None
     stored_name: StoredName = "as_sent"
     refused_customers: Sequence[str] = ()
+    refused_customer_text: str | None = None
     customers_limit: int | None = None
     customers_limit_status: int = 413
     customers_plan_limit: int | None = None
@@ -133,8 +137,7 @@ class Options:
     outage: Outage | None = None
 
     def __post_init__(self) -> None:
-        if self.key is not None and (not isinstance(self.key, str) or not self.key):
-            raise ValueError("key must be a text that is not empty, or null")
+        _text("key", self.key)
         for name in ("rate_limit", "page_cap", "max_per_page", "hide_every", "empty_page"):
             _whole(name, getattr(self, name), 1)
         _whole("plan_limit", self.plan_limit, 0)
@@ -148,10 +151,8 @@ class Options:
             raise ValueError("unique_names must be true or false")
         for name in ("taken_names", "refused_customers"):
             object.__setattr__(self, name, _texts(name, getattr(self, name)))
-        if self.blocked_text is not None and (
-            not isinstance(self.blocked_text, str) or not self.blocked_text
-        ):
-            raise ValueError("blocked_text must be a text that is not empty, or null")
+        for name in ("blocked_text", "refused_customer_text"):
+            _text(name, getattr(self, name))
         for name in ("stored_name", "paging", "layout", "order", "times"):
             _one_of(name, getattr(self, name))
         if self.outage is not None:
@@ -295,6 +296,11 @@ def _whole(name: str, value: object, least: int) -> None:
         return
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise ValueError(f"{name} must be a whole number from {least}, or null")
+
+
+def _text(name: str, value: object) -> None:
+    if value is not None and (not isinstance(value, str) or not value):
+        raise ValueError(f"{name} must be a text that is not empty, or null")
 
 
 def _texts(name: str, value: object) -> tuple[str, ...]:
