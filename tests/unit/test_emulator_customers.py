@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 import requests
 
-from bunce_sync.testing.emulator import Emulator, Faults
+from bunce_sync.testing.emulator import CustomerTotals, Emulator, Faults
+from bunce_sync.testing.emulator.options import FAULTS_AFTER, FAULTS_BEFORE
 from tests.emulator_client import Api
+
+UNKNOWN = "9da67caa-b803-4691-a2b6-bdcd58008aaf"
+#: Faults whose response is not the correct one, or takes effect later.
+LOST = ("reset_before", "hold_before", "late_store", "lost_answer", "hold_after", "cut_json")
 
 
 @pytest.fixture
@@ -117,22 +122,192 @@ def test_calls_for_customers_have_scripts_of_their_own(
     assert emulator.member_ids(segment_id) == set()
 
 
+@pytest.mark.parametrize("method", ["POST", "DELETE"])
+@pytest.mark.parametrize("scripted", [True, False])
+@pytest.mark.parametrize("fault", FAULTS_BEFORE + FAULTS_AFTER)
+def test_each_fault_applies_to_customers_before_or_after_the_effect(
+    emulator: Emulator, api: Api, segment_id: str, fault: str, method: str, scripted: bool
+) -> None:
+    emulator.add_members(segment_id, ["b"])
+    values = {"hold_seconds": 0.1, "late_seconds": 0.1, "trickle_seconds": 0.0, "large_bytes": 999}
+    if scripted:
+        emulator.set_faults(Faults.from_mapping(values), script={f"{method} customers": [fault]})
+    else:
+        more = {fault: 1.0, "methods": [method], "customer_calls": True}
+        emulator.set_faults(Faults.from_mapping({**values, **more}))
+    before, after = {"b"}, {"a", "b"} if method == "POST" else set()
+    call, customer = (add, "a") if method == "POST" else (remove, "b")
+    try:
+        response = call(api, segment_id, customer)
+    except (requests.ConnectionError, requests.exceptions.ChunkedEncodingError):
+        assert fault in LOST
+    else:
+        assert fault not in LOST
+        succeeds = fault in ("wrong_shape", "trickle", "too_large", "no_content", "name_taken")
+        assert response.ok is (succeeds or fault == "redirect")
+    assert emulator.injected == {fault: 1}
+    assert emulator.requests[-1].fault == fault
+    if fault == "late_store":
+        assert emulator.pending_writes == 1
+        emulator.wait_for(lambda bunce: bunce.pending_writes == 0)
+    took_effect = fault in (*FAULTS_AFTER, "late_store")
+    assert emulator.member_ids(segment_id) == (after if took_effect else before)
+
+
+@pytest.mark.parametrize("method", ["POST", "DELETE"])
 def test_a_late_call_takes_effect_after_its_connection_ended(
+    emulator: Emulator, api: Api, segment_id: str, method: str
+) -> None:
+    emulator.set_faults(Faults(late_seconds=0.3), script={f"{method} customers": ["late_store"]})
+    call, opposite = (add, remove) if method == "POST" else (remove, add)
+    with pytest.raises(requests.ConnectionError):
+        call(api, segment_id, "a")
+    assert opposite(api, segment_id, "a").status_code == 200
+    assert emulator.member_ids(segment_id) == (set() if method == "POST" else {"a"})
+    emulator.wait_for(lambda bunce: bunce.pending_writes == 0)
+    assert emulator.member_ids(segment_id) == ({"a"} if method == "POST" else set())
+
+
+@pytest.mark.parametrize("end", [Emulator.reset, lambda bunce: bunce.remove_segment(UNKNOWN)])
+def test_a_late_call_for_a_segment_that_is_gone_does_nothing(
+    emulator: Emulator, api: Api, end: Callable[[Emulator], object]
+) -> None:
+    faults, script = Faults(late_seconds=0.1), {"POST customers": ["late_store"]}
+    emulator.add_segment("A", id=UNKNOWN)
+    emulator.set_faults(faults, script=script)
+    with pytest.raises(requests.ConnectionError):
+        add(api, UNKNOWN, "a")
+    end(emulator)
+    other = emulator.add_segment("B").id
+    emulator.set_faults(faults, script=script)
+    with pytest.raises(requests.ConnectionError):
+        add(api, other, "b")
+    emulator.wait_for(lambda bunce: bunce.member_ids(other) == {"b"})  # later than the first
+    assert emulator.pending_writes == 0
+    assert [one.customer_id for one in emulator.customers] == ["b"]
+
+
+def test_calls_for_customers_get_random_faults_only_if_they_are_included(
     emulator: Emulator, api: Api, segment_id: str
 ) -> None:
-    emulator.set_faults(Faults(late_seconds=0.2))
-    emulator.script(["late_store"], method="POST customers")
-    with pytest.raises(requests.ConnectionError):
-        add(api, segment_id, "a")
+    emulator.set_faults(Faults(error_before=1, methods=frozenset({"POST", "DELETE"})))
+    assert add(api, segment_id, "a").status_code == 200
+    assert remove(api, segment_id, "a").status_code == 200
+    emulator.set_faults(Faults(error_before=1, customer_calls=True))
+    assert add(api, segment_id, "a").status_code == 500
+    assert remove(api, segment_id, "a").status_code == 200  # ``methods`` has only POST
+
+
+def test_callbacks_run_before_calls_for_customers(
+    emulator: Emulator, api: Api, segment_id: str
+) -> None:
+    seen: list[set[str]] = []
+
+    def see() -> None:
+        seen.append(emulator.member_ids(segment_id))
+
+    emulator.before_next([see, lambda: emulator.set(outage="reset")], method="POST customers")
+    emulator.before_next([see], method="DELETE customers")
+    add(api, segment_id, "a")
+    remove(api, segment_id, "a")
+    assert seen == [set(), {"a"}]
+
+
+# What tests read and change
+
+
+def test_members_are_changed_as_in_the_dashboard(
+    emulator: Emulator, api: Api, segment_id: str
+) -> None:
+    path = f"/segments/{segment_id}/customers"
+    known = {"customer_id": "a", "email": "a@x.example"}
+    api("POST", path, {"customers": [known, {"customer_id": "user@site"}]})
+    remove(api, segment_id, "a", "user@site")
+    emulator.add_members(segment_id, ["a@x.example", "user@site", "b", "c@x.example"])
+    assert emulator.member_ids(segment_id) == {"a", "user@site", "b", "c@x.example"}
+    assert len(emulator.customers) == 4
+    emulator.remove_members(segment_id, ["a@x.example", "user@site", "unknown"])
+    assert emulator.member_ids(segment_id) == {"b", "c@x.example"}
+    assert emulator.segment(segment_id).customers_count == 2
+    assert len(emulator.requests) == 2
+    for change in (emulator.add_members, emulator.remove_members):
+        with pytest.raises(KeyError):
+            change(UNKNOWN, ["a"])
+
+
+def test_many_members_can_be_compared(emulator: Emulator, segment_id: str) -> None:
+    ids = {f"c-{number}" for number in range(20_000)}
+    emulator.add_members(segment_id, ids)
+    assert emulator.member_ids(segment_id) == ids
+    emulator.remove_members(segment_id, ids)
     assert emulator.member_ids(segment_id) == set()
-    emulator.wait_for(lambda bunce: bunce.member_ids(segment_id) == {"a"}, timeout=10)
+    assert emulator.customer_count == 20_000
 
 
-def test_members_are_changed_as_in_the_dashboard(emulator: Emulator, segment_id: str) -> None:
-    emulator.add_members(segment_id, ["a", "b"])
-    emulator.remove_members(segment_id, ["a", "unknown"])
-    assert emulator.member_ids(segment_id) == {"b"}
-    assert emulator.segment(segment_id).customers_count == 1
+def test_requests_and_their_entries_are_counted_if_they_took_effect(
+    emulator: Emulator, api: Api, segment_id: str
+) -> None:
+    assert emulator.customer_totals(segment_id) == CustomerTotals()
+    emulator.script([None, "error_before", "error_after"], method="POST customers")
+    for _ in range(3):
+        add(api, segment_id, "a", "b")
+    remove(api, segment_id, "unknown", "a", "b")
+    emulator.set(customers_limit=1)
+    add(api, segment_id, "a", "b")
+    emulator.add_members(segment_id, ["d"])
+    emulator.remove_members(segment_id, ["d"])
+    totals = CustomerTotals(add_requests=2, add_entries=4, remove_requests=1, remove_entries=3)
+    assert emulator.customer_totals(segment_id) == totals
+    emulator.remove_segment(segment_id)
+    with pytest.raises(KeyError):
+        emulator.customer_totals(segment_id)
+
+
+def test_requests_for_customers_are_found_in_the_log(
+    emulator: Emulator, api: Api, segment_id: str
+) -> None:
+    other = api.create("Other")["id"]
+    add(api, segment_id, "a")
+    remove(api, segment_id, "a")
+    add(api, other, "a")
+    api("POST", f"/segments/{other}/all-customers", {})
+    methods = [request.method for request in emulator.customer_requests()]
+    assert methods == ["POST", "DELETE", "POST"]
+    [found] = emulator.customer_requests(segment_id, "DELETE")
+    assert found.body == {"customers": ["a"]}
+    assert len(emulator.customer_requests(segment_id)) == 2
+
+
+def test_members_can_be_read_and_changed_over_http(
+    emulator: Emulator, api: Api, segment_id: str
+) -> None:
+    url = f"{emulator.url}/control/segments/{segment_id}/customers"
+    ids = {"customers": ["b", "a@x.example"]}
+    assert requests.post(url, json=ids, timeout=10).status_code == 204
+    add(api, segment_id, "c")
+    assert requests.delete(url, json={"customers": ["b"]}, timeout=10).status_code == 204
+    assert requests.get(url, timeout=10).json() == {
+        "customers": ["a@x.example", "c"],
+        "add_requests": 1, "add_entries": 1, "remove_requests": 0, "remove_entries": 0,
+    }  # fmt: skip
+    for method in ("POST", "DELETE"):
+        assert requests.request(method, url, json={"customers": [1]}, timeout=10).status_code == 422
+    unknown = url.replace(segment_id, UNKNOWN)
+    for method in ("GET", "POST", "DELETE"):
+        assert requests.request(method, unknown, json=ids, timeout=10).status_code == 404
+
+
+def test_scripts_for_customers_can_be_set_over_http(
+    emulator: Emulator, api: Api, segment_id: str
+) -> None:
+    script = {"POST customers": [None, "error_before"], "GET": ["forbidden"]}
+    response = requests.put(f"{emulator.url}/control/faults", json={"script": script}, timeout=10)
+    assert response.status_code == 200
+    assert emulator.scripted == 3
+    assert [add(api, segment_id, "a").status_code for _ in range(3)] == [200, 500, 200]
+
+
+# The page
 
 
 def test_a_page_shows_the_customers_of_a_segment(
@@ -155,8 +330,8 @@ def test_a_page_shows_the_customers_of_a_segment(
 
 
 def test_the_page_of_an_unknown_segment_is_a_404(emulator: Emulator) -> None:
-    path = "/dashboard/9da67caa-b803-4691-a2b6-bdcd58008aaf/customers"
-    assert requests.get(f"{emulator.url}{path}", timeout=10).status_code == 404
+    url = f"{emulator.url}/dashboard/{UNKNOWN}/customers"
+    assert requests.get(url, timeout=10).status_code == 404
 
 
 def test_members_are_in_the_order_in_which_they_were_added(

@@ -297,7 +297,7 @@ def test_updates_and_reads_have_their_own_scripts(emulator: Emulator) -> None:
         emulator.script([None, "error_after"], method="GET")
         assert emulator.scripted == 6
 
-        # Calls for customers ignore scripts.
+        # Calls for customers have scripts of their own.
         customers = {"customers": [{"email": "e"}]}
         assert api("POST", f"{path}/customers", customers).status_code == 200
         assert api("DELETE", f"{path}/customers", {"customers": ["e"]}).status_code == 200

@@ -141,6 +141,8 @@ def test_options_can_be_set_over_http(emulator: Emulator, api: Api) -> None:
         ("faults", {"seed": "x"}, "seed must be a whole number"),
         ("faults", {"script": "hold_after"}, "script must be an array"),
         ("faults", {"script": ["x"]}, "unknown fault"),
+        ("faults", {"script": {"POST": "hold_after"}}, "script must be an array"),
+        ("faults", {"script": {"DELETE": ["hold_after"]}}, "method must be one of"),
         ("faults", {"methods": [[]]}, "methods must be"),
         ("settings", {"speed": 1}, "unknown option"),
         ("settings", {"rate_limit": 0}, "rate_limit must be"),

@@ -5,6 +5,14 @@ from __future__ import annotations
 from .application import LoggedRequest
 from .options import Faults, Options
 from .server import Emulator
-from .store import StoredCustomer, StoredSegment
+from .store import CustomerTotals, StoredCustomer, StoredSegment
 
-__all__ = ["Emulator", "Faults", "LoggedRequest", "Options", "StoredCustomer", "StoredSegment"]
+__all__ = [
+    "CustomerTotals",
+    "Emulator",
+    "Faults",
+    "LoggedRequest",
+    "Options",
+    "StoredCustomer",
+    "StoredSegment",
+]

@@ -112,6 +112,7 @@ class SegmentsApi:
             for field in ("customer_id", "email"):
                 _check_identifier(customer.get(field), options, index, f".{field}")
         self._store.add_customers(segment.id, customers)
+        self._store.count_request(segment.id, added=len(customers))
         return success(None, "Customers added to segment successfully")
 
     def _add_all_customers(self, request: Request, segment_id: str) -> Response:
@@ -123,11 +124,12 @@ class SegmentsApi:
     def _remove_customers(self, request: Request, segment_id: str) -> Response:
         segment = self._segment(segment_id)
         options = self._options()
-        keys = _customers_to_remove(request.json())
+        keys = customer_identifiers(request.json())
         _check_number(keys, options)
         for index, key in enumerate(keys):
             _check_identifier(key, options, index)
         self._store.remove_customers(segment.id, keys)
+        self._store.count_request(segment.id, removed=len(keys))
         return success(None, "Customers removed from segment successfully")
 
     def _segment(self, segment_id: str) -> StoredSegment:
@@ -242,7 +244,12 @@ def _customers_to_add(body: Mapping[str, object]) -> list[dict[str, object]]:
     return checked
 
 
-def _customers_to_remove(body: Mapping[str, object]) -> list[str]:
+def customer_identifiers(body: Mapping[str, object]) -> list[str]:
+    """Return the customer_ids and emails in the body of a request.
+
+    Raises:
+        HttpError: 422 if they are missing, empty or not texts.
+    """
     keys = []
     for index, entry in enumerate(_customers(body)):
         if not isinstance(entry, str) or not entry:

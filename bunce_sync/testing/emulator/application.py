@@ -8,7 +8,7 @@ import math
 import random
 import uuid
 from collections import Counter, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from threading import Condition, RLock
@@ -22,7 +22,7 @@ from .fault_responses import LIMIT_MESSAGE, FaultPlan, response_after, response_
 from .http import Delivery, HttpError, Request, Response, Router, Routes
 from .options import FAULTS_BEFORE, SCRIPT_METHODS, Faults, Options
 from .rate_limiter import RateLimiter
-from .store import Store, StoredCustomer, StoredSegment
+from .store import CustomerTotals, Store, StoredCustomer, StoredSegment
 
 KEPT_REQUESTS = 20_000
 _POLL_SECONDS = 0.05  # how often ``wait_for`` repeats a predicate without a new request
@@ -158,25 +158,14 @@ class Application:
         with self._changed:
             return self._store.member_ids(segment_id)
 
-    def add_members(self, segment_id: str, customer_ids: Iterable[str]) -> None:
-        """Add customers to a segment as a person would in Bunce's dashboard.
+    def customer_totals(self, segment_id: str) -> CustomerTotals:
+        """Return the numbers of requests for a segment's customers, and of entries in them.
 
         Raises:
             KeyError: there is no such segment.
         """
         with self._changed:
-            self._store.add_customers(segment_id, [{"customer_id": one} for one in customer_ids])
-            self._announce()
-
-    def remove_members(self, segment_id: str, keys: Iterable[str]) -> None:
-        """Remove customers, by customer_id or email, as a person would in Bunce's dashboard.
-
-        Raises:
-            KeyError: there is no such segment.
-        """
-        with self._changed:
-            self._store.remove_customers(segment_id, keys)
-            self._announce()
+            return self._store.customer_totals[segment_id]
 
     @property
     def duplicates(self) -> list[list[StoredSegment]]:
@@ -194,6 +183,24 @@ class Application:
         """The API requests, oldest first; the last 20,000 of them."""
         with self._changed:
             return list(self._requests)
+
+    def customer_requests(
+        self, segment_id: str | None = None, method: str | None = None
+    ) -> list[LoggedRequest]:
+        """Return the requests that add or remove customers, from ``requests``.
+
+        Args:
+            segment_id: of one segment; of all if it is None.
+            method: ``POST`` for those that add, ``DELETE`` for those that remove; both if it is
+                None.
+        """
+        methods = ("POST", "DELETE") if method is None else (method,)
+        ending = "/customers" if segment_id is None else f"/{segment_id}/customers"
+        return [
+            request
+            for request in self.requests
+            if request.method in methods and request.path.rstrip("/").endswith(ending)
+        ]
 
     @property
     def served(self) -> int:
@@ -379,25 +386,54 @@ class Application:
             self._announce()
         return segment
 
+    def add_members(self, segment_id: str, identifiers: Iterable[str]) -> None:
+        """Add customers to a segment as a person would in Bunce's dashboard.
+
+        Args:
+            identifiers: the customer_id or email of each. Those that Bunce does not have are
+                created; an ``@`` makes it an email.
+
+        Raises:
+            KeyError: there is no such segment.
+        """
+        with self._changed:
+            self._store.add_members(segment_id, identifiers)
+            self._announce()
+
+    def remove_members(self, segment_id: str, identifiers: Iterable[str]) -> None:
+        """Remove customers from a segment as a person would in Bunce's dashboard.
+
+        Args:
+            identifiers: the customer_id or email of each; unknown ones are ignored.
+
+        Raises:
+            KeyError: there is no such segment.
+        """
+        with self._changed:
+            self._store.remove_customers(segment_id, identifiers)
+            self._announce()
+
     def set_faults(
         self,
         faults: Faults | None = None,
         *,
         seed: int | None = None,
-        script: Iterable[str | None] = (),
+        script: Iterable[str | None] | Mapping[str, Iterable[str | None]] = (),
     ) -> None:
         """Replace all faults and drop all scripts.
 
         Args:
             faults: the new faults; none if it is None.
             seed: for their random choice; the current seed, from its start, if it is None.
-            script: for the next creates, see ``script``.
+            script: for the next creates, or a script for each method, see ``script``.
 
         Raises:
-            ValueError: the script names an unknown fault; then nothing changes.
+            ValueError: the script names an unknown fault or method; then nothing changes.
         """
         plan = FaultPlan(faults or Faults(), self.seed if seed is None else seed)
-        plan.extend_script(script)
+        scripts = script if isinstance(script, Mapping) else {"POST": script}
+        for method, names in scripts.items():
+            plan.extend_script(names, method)
         with self._changed:
             self._plan = plan
 
@@ -406,8 +442,9 @@ class Application:
 
         Args:
             names: the faults, appended to those already scripted.
-            method: ``POST`` for creates, ``PATCH`` for updates, ``GET`` for reads and lists.
-                Each has its own queue.
+            method: ``POST`` for creates, ``PATCH`` for updates, ``GET`` for reads and lists,
+                ``POST customers`` and ``DELETE customers`` for the calls for a segment's
+                customers. Each has its own queue.
 
         Raises:
             ValueError: a fault or the method is unknown; then nothing changes.
@@ -484,7 +521,7 @@ class Application:
         try:
             self._authenticate(request)
             self._check_rate(request.client)
-            about_customers = request.path.endswith("customers")
+            about_customers = request.path.rstrip("/").endswith("customers")
             about = " customers" if about_customers else ""
             self._call_back(f"{request.method}{about}")
             call = self._router.find(request)

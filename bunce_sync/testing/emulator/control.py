@@ -8,7 +8,7 @@ from itertools import islice
 from types import UnionType
 from typing import Any
 
-from .api import describe
+from .api import customer_identifiers, describe
 from .application import Application
 from .http import HttpError, Request, Response, Routes, dump, or_404
 from .options import OPTIONS_FIELDS, Faults, check_names
@@ -37,8 +37,12 @@ class ControlEndpoints:
     ``description``, ``type``, ``all_customers`` and ``id``;
     ``GET, PATCH, DELETE /control/segments/{id}``: read, change or remove one. PATCH takes ``name``
     and ``description``. Any text is accepted, also a blank or a long one;
+    ``GET, POST, DELETE /control/segments/{id}/customers``: read who is in a segment, with the
+    numbers of requests; add or remove customers as in Bunce's dashboard, given as an array
+    ``customers`` of customer_ids and emails;
     ``GET, PUT /control/faults``: the faults. PUT replaces all of them and also accepts ``seed``
-    and ``script`` (the faults of the next creates, as a list);
+    and ``script`` (the faults of the next creates as an array, or an object with an array for
+    each of ``POST``, ``PATCH``, ``GET``, ``POST customers`` and ``DELETE customers``);
     ``GET, PUT /control/settings``: the options. PUT changes those that are given;
     ``POST /control/reset``: delete all data, restore the initial options and faults.
     """
@@ -56,6 +60,11 @@ class ControlEndpoints:
                 "GET": self._get_segment,
                 "PATCH": self._change_segment,
                 "DELETE": self._remove_segment,
+            },
+            "/control/segments/{id}/customers": {
+                "GET": self._get_members,
+                "POST": self._add_members,
+                "DELETE": self._remove_members,
             },
             "/control/faults": {"GET": self._faults, "PUT": self._set_faults},
             "/control/settings": {"GET": self._settings, "PUT": self._set_settings},
@@ -114,6 +123,22 @@ class ControlEndpoints:
             self._bunce.remove_segment(segment_id)
         return Response(204)
 
+    def _get_members(self, _: Request, segment_id: str) -> Response:
+        with or_404():
+            members = self._bunce.member_ids(segment_id)
+            totals = self._bunce.customer_totals(segment_id)
+        return _json({"customers": sorted(members), **asdict(totals)})
+
+    def _add_members(self, request: Request, segment_id: str) -> Response:
+        with or_404():
+            self._bunce.add_members(segment_id, customer_identifiers(request.json()))
+        return Response(204)
+
+    def _remove_members(self, request: Request, segment_id: str) -> Response:
+        with or_404():
+            self._bunce.remove_members(segment_id, customer_identifiers(request.json()))
+        return Response(204)
+
     def _segment(self, segment: StoredSegment, status: int = 200) -> Response:
         return Response(status, dump(describe(segment, self._bunce.options)))
 
@@ -121,12 +146,15 @@ class ControlEndpoints:
         return _json({**self._bunce.faults.as_dict(), "seed": self._bunce.seed})
 
     def _set_faults(self, request: Request) -> Response:
-        values = request.json()
+        values: dict[str, Any] = request.json()
         seed, script = values.pop("seed", None), values.pop("script", [])
         if seed is not None and (not isinstance(seed, int) or isinstance(seed, bool)):
             raise HttpError(422, "seed must be a whole number")
-        if not isinstance(script, list):
-            raise HttpError(422, "script must be an array of fault names or nulls")
+        scripts = script.values() if isinstance(script, dict) else [script]
+        if not all(isinstance(each, list) for each in scripts):
+            raise HttpError(
+                422, "script must be an array of fault names or nulls, or an object of such arrays"
+            )
         try:
             self._bunce.set_faults(Faults.from_mapping(values), seed=seed, script=script)
         except (ValueError, TypeError) as error:

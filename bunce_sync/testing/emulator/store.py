@@ -47,6 +47,19 @@ class StoredCustomer:
     devices: tuple[object, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class CustomerTotals:
+    """The requests for a segment's customers that took effect, and the entries in them.
+
+    Entries without an effect count too: customers who were in the segment already, or were not.
+    """
+
+    add_requests: int = 0
+    add_entries: int = 0
+    remove_requests: int = 0
+    remove_entries: int = 0
+
+
 class NameTakenError(Exception):
     """Names must be unique and this one is in use."""
 
@@ -63,6 +76,7 @@ class Store:
         self._stored = 0
         # Ordered, so that the page of a large segment needs no sort; smaller than sets.
         self._members: dict[str, dict[str, None]] = {}
+        self.customer_totals: dict[str, CustomerTotals] = {}
         self._names: Counter[str] = Counter()
         self._contents: Counter[tuple[str, str]] = Counter()
         self._by_customer_id: dict[str, str] = {}
@@ -148,6 +162,7 @@ class Store:
         """
         segment = self.segments.pop(segment_id)
         del self._members[segment_id]
+        del self.customer_totals[segment_id]
         del self.by_age[bisect_left(self.by_age, age(segment))]
         del self.by_id[bisect_left(self.by_id, segment_id)]
         self._uncount(segment)
@@ -160,16 +175,39 @@ class Store:
             members[self._keep_customer(entry)] = None
         self._replace(self.segments[segment_id], customers_count=len(members))
 
+    def count_request(self, segment_id: str, *, added: int = 0, removed: int = 0) -> None:
+        """Count a request that added or removed so many entries."""
+        totals = self.customer_totals[segment_id]
+        self.customer_totals[segment_id] = CustomerTotals(
+            add_requests=totals.add_requests + bool(added),
+            add_entries=totals.add_entries + added,
+            remove_requests=totals.remove_requests + bool(removed),
+            remove_entries=totals.remove_entries + removed,
+        )
+
     def add_all_customers(self, segment_id: str) -> None:
         """Put every current customer into a segment."""
         self._members[segment_id] = members = dict.fromkeys(self.customers)
         self._replace(self.segments[segment_id], all_customers=True, customers_count=len(members))
 
+    def add_members(self, segment_id: str, identifiers: Iterable[str]) -> None:
+        """Put customers, given by customer_id or email, into a segment; create unknown ones.
+
+        Of those, texts with an ``@`` are emails.
+        """
+        members = self._members[segment_id]
+        for text in identifiers:
+            found = self._find(text)
+            if found is None:
+                found = self._keep_customer({"email" if "@" in text else "customer_id": text})
+            members[found] = None
+        self._replace(self.segments[segment_id], customers_count=len(members))
+
     def remove_customers(self, segment_id: str, keys: Iterable[str]) -> None:
         """Remove customers, given by customer_id or email, from a segment; ignore unknown ones."""
         members = self._members[segment_id]
         for key in keys:
-            found = self._by_customer_id.get(key) or self._by_email.get(key)
+            found = self._find(key)
             if found is not None:
                 members.pop(found, None)
         self._replace(self.segments[segment_id], customers_count=len(members))
@@ -239,6 +277,7 @@ class Store:
         )
         self.segments[segment.id] = segment
         self._members[segment.id] = members or {}
+        self.customer_totals[segment.id] = CustomerTotals()
         self._count(segment)
         return segment
 
@@ -255,6 +294,9 @@ class Store:
 
     def _replace(self, segment: StoredSegment, **changes: object) -> None:
         self.segments[segment.id] = replace(segment, updated_at=_now(), **changes)  # type: ignore[arg-type]  # own fields
+
+    def _find(self, identifier: str) -> str | None:
+        return self._by_customer_id.get(identifier) or self._by_email.get(identifier)
 
     def _keep_customer(self, entry: Mapping[str, object]) -> str:
         known = {name: entry[name] for name in CUSTOMER_FIELDS if entry.get(name) not in (None, "")}
