@@ -1,11 +1,13 @@
-"""The forms of the emulator's dashboard, in a browser that runs no scripts."""
+"""The emulator's dashboard, in a browser that runs no scripts."""
 
 from collections.abc import Iterator
+from typing import Literal
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from bunce_sync.testing.emulator import Emulator
+from tests.browser.test_looks import AXE
 
 
 @pytest.fixture
@@ -21,6 +23,15 @@ def page(browser: Browser, emulator: Emulator) -> Iterator[Page]:
     page.goto(emulator.url)
     yield page
     context.close()
+
+
+def violations(page: Page) -> list[str]:
+    """Return the rules of axe-core that the page breaks, besides that about refreshing."""
+    page.evaluate(AXE)
+    broken: list[str] = page.evaluate(
+        "async () => (await axe.run()).violations.map((rule) => rule.id)"
+    )
+    return [rule for rule in broken if rule != "meta-refresh"]
 
 
 def test_a_person_adds_changes_and_removes_a_segment(emulator: Emulator, page: Page) -> None:
@@ -55,3 +66,21 @@ def test_a_text_that_no_browser_returns_unchanged_is_kept(emulator: Emulator, pa
     expect(page.get_by_role("cell", name="changed")).to_be_visible()
     assert emulator.segment(segment.id).name == odd
     assert emulator.segment(segment.id).description == "changed"
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_the_customers_of_a_segment_fit_a_phone(
+    emulator: Emulator, browser: Browser, theme: Literal["light", "dark"]
+) -> None:
+    segment = emulator.add_segment("x" * 200)
+    emulator.add_members(segment.id, [f"customer-{number}@example.com" for number in range(101)])
+    context = browser.new_context(color_scheme=theme, viewport={"width": 360, "height": 740})
+    page = context.new_page()
+    page.goto(emulator.url)
+    assert violations(page) == []
+    page.get_by_role("link", name="101", exact=True).click()
+    expect(page.get_by_text("The newest 100 of 101 customers")).to_be_visible()
+    expect(page.get_by_role("cell", name="customer-100@example.com")).to_be_visible()
+    assert page.evaluate("document.documentElement.scrollWidth") == 360
+    assert violations(page) == []
+    context.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -226,6 +227,8 @@ def test_members_are_changed_as_in_the_dashboard(
     emulator.add_members(segment_id, ["a@x.example", "user@site", "b", "c@x.example"])
     assert emulator.member_ids(segment_id) == {"a", "user@site", "b", "c@x.example"}
     assert len(emulator.customers) == 4
+    [new] = [one for one in emulator.members(segment_id) if one.email == "c@x.example"]
+    assert new.customer_id is None
     emulator.remove_members(segment_id, ["a@x.example", "user@site", "unknown"])
     assert emulator.member_ids(segment_id) == {"b", "c@x.example"}
     assert emulator.segment(segment_id).customers_count == 2
@@ -323,6 +326,9 @@ def test_a_page_shows_the_customers_of_a_segment(
     assert "The newest 100 of 101 customers" in page
     assert page.index("&lt;b&gt;") < page.index("c-099") < page.index("c-001")
     assert "c-000" not in page
+    assert "<dt>Customers</dt><dd>101</dd>" in page
+    figures = re.findall(r"<dd>(\d+) <span class=\"soft\">with (\d+) customers</span>", page)
+    assert figures == [("1", "101"), ("0", "0")]
     remove(api, segment_id, "c-000")
     page = requests.get(f"{emulator.url}{path}", timeout=10).text
     assert "Customers, newest first" in page

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from functools import cache
 from html import escape
 from pathlib import Path
@@ -95,11 +96,15 @@ class DashboardPages:
         with or_404():
             segment = self._bunce.segment(segment_id)
             shown = self._bunce.newest_members(segment_id, _SHOWN_CUSTOMERS)
+            totals = asdict(self._bunce.customer_totals(segment_id))
         heading = "Customers, newest first"
         if segment.customers_count > len(shown):
             heading = f"The newest {len(shown):,} of {segment.customers_count:,} customers"
         body = _template("customers.html").substitute(
             name=escape(segment.name),
+            id=segment.id,
+            customers=_number_of_customers(segment),
+            **{name: f"{number:,}" for name, number in totals.items()},
             heading=heading,
             rows="".join(_customer_row(one) for one in shown)
             or '<tr><td colspan="5" class="soft">No customers yet.</td></tr>',
@@ -165,15 +170,18 @@ def _customer_row(customer: StoredCustomer) -> str:
 
 
 def _row(segment: StoredSegment) -> str:
-    everyone = " (all)" if segment.all_customers else ""
     return _template("front_page_row.html").substitute(
         name=escape(segment.name),
         description=escape(segment.description or ""),
         type=escape(segment.type),
-        customers=f"{segment.customers_count:,}{everyone}",
+        customers=_number_of_customers(segment),
         created_at=segment.created_at.strftime("%Y-%m-%d %H:%M:%S"),
         id=segment.id,
     )
+
+
+def _number_of_customers(segment: StoredSegment) -> str:
+    return f"{segment.customers_count:,}{' (all)' if segment.all_customers else ''}"
 
 
 def _form(path: str, name: str, description: str, *, button: str) -> str:
