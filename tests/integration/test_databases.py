@@ -16,6 +16,7 @@ SELECTED = {
     "rest": ("rate_limiter", "models", "indexes", "api_lists", "doctor", "two_saves"),
     "texts": ("texts", "lookups"),
     "imports": ("importer", "linking", "rehome"),
+    "customers": ("customers", "audiences"),
 }
 
 #: Those with concurrent transactions.
