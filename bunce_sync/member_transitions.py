@@ -40,6 +40,8 @@ _WAITING: Final[Values] = {
     "due_at": WHEN_SETTLED,
     **_NO_PROBLEM,
 }
+#: Of a member that Bunce does not have: deleted once no earlier request can take effect any more.
+_GONE: Final[Values] = {"status": MemberStatus.REMOVED, "due_at": WHEN_SETTLED}
 
 
 # What the site wants
@@ -65,7 +67,7 @@ def wanted(row: Row, entry: CustomerEntry, *, retry: bool = False) -> Values:
         return dict(_WAITING) if again else {}
     if row.status == MemberStatus.SENDING:
         return profile | {"wanted": True, "changed": True}
-    if row.in_bunce and same:
+    if row.in_bunce and same and row.profile is None:
         return {"wanted": True, "status": MemberStatus.IN_BUNCE, **_NO_PROBLEM}
     return profile | {"wanted": True, **_WAITING}
 
@@ -81,7 +83,10 @@ def unwanted(row: Row) -> Values | None:
     if row.status == MemberStatus.SENDING:
         return {"wanted": False, "changed": True}
     if row.in_bunce is False:
-        return None  # Bunce was never told
+        # Kept until no removal of unknown outcome can take effect any more: it must not undo an
+        # add that follows.
+        is_settled = row.late_until is None
+        return None if is_settled else {"wanted": False, **_GONE, **_NO_PROBLEM}
     return {"wanted": False, **_WAITING}
 
 
@@ -161,10 +166,7 @@ def after_batch(
         if adds:
             done = {**released, **told, "status": MemberStatus.IN_BUNCE, "profile": None}
         else:
-            # Kept until no earlier add can take effect any more, then deleted.
-            done = {
-                **released, **told, "status": MemberStatus.REMOVED, "due_at": WHEN_SETTLED,
-            }  # fmt: skip
+            done = {**released, **told, **_GONE}
         return BatchEnd(done, changed)
     if result.outcome == Outcome.REJECTED:
         changed = {**again, **_NO_PROBLEM, "due_at": WHEN_SETTLED}
@@ -179,10 +181,12 @@ def after_batch(
         return BatchEnd(again | {"split": split} if split else again, changed)
     not_counted = result.concerns_all or result.code == PERMIT_EXPIRED
     if result.outcome in (Outcome.RATE_LIMITED, Outcome.KEY_REFUSED, Outcome.NOT_SENT):
+        # What differs from an earlier request of unknown outcome still waits for that one.
+        changed = again | {"due_at": WHEN_SETTLED}
         if not_counted:
-            return BatchEnd(again, again)
+            return BatchEnd(again, changed)
         wait = {"attempts": F("attempts") + 1, "due_at": now + backoff(attempts)}
-        return BatchEnd(again | wait, again)
+        return BatchEnd(again | wait, changed)
     return unsettled(now=now, grace=grace, delay=backoff(attempts))
 
 

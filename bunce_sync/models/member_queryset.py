@@ -23,7 +23,10 @@ BATCH = 1_000
 #: Members whose profiles one statement writes.
 PROFILE_BATCH = 200
 #: The fields by which it is decided whether a member changes.
-COMPARED = ("identifier", "is_email", "wanted", "in_bunce", "status", "profile_digest")
+COMPARED = (
+    *("identifier", "is_email", "wanted", "in_bunce", "status", "late_until"),
+    *("profile", "profile_digest"),
+)
 
 
 class MemberQuerySet(QuerySet["Member"]):

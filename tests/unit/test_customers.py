@@ -10,8 +10,16 @@ from django.db import transaction
 from pytest_django import Settings
 
 from bunce_sync.customer_entries import InvalidCustomer
-from bunce_sync.exceptions import CustomersNotByHand
-from bunce_sync.models import ApiCall, CustomerQueue, ForgottenCustomer, Member, Segment
+from bunce_sync.exceptions import CustomersNotByHand, NotSent
+from bunce_sync.models import (
+    ApiCall,
+    CustomerQueue,
+    ForgottenCustomer,
+    Member,
+    MemberQuerySet,
+    Segment,
+)
+from bunce_sync.services import resync_customers
 from bunce_sync.sync import customers, shared_state, sweep
 from bunce_sync.sync.budget import Budget
 from bunce_sync.testing.emulator import Emulator, Faults
@@ -125,6 +133,19 @@ def test_a_removal_that_was_not_sent_yet_is_undone_without_a_request(bunce: Emul
     assert statuses(segment) == {"c-0": "in_bunce"}
 
 
+def test_a_profile_that_was_not_sent_yet_is_sent_if_a_removal_is_undone(bunce: Emulator) -> None:
+    segment = in_bunce(bunce)
+    segment.add_customers([{"customer_id": "c-0", "first_name": "Ann"}])
+    run()
+    customer = {"customer_id": "c-0", "first_name": "Bo"}
+    segment.add_customers([customer])
+    segment.remove_customers(ids(1))
+    segment.add_customers([customer])
+    assert run() == 1
+    [stored] = bunce.members(str(segment.bunce_id))
+    assert stored.first_name == "Bo"
+
+
 def test_customers_wait_until_their_segment_is_in_bunce(bunce: Emulator) -> None:
     segment = make("VIP")
     segment.add_customers(ids(1))
@@ -170,6 +191,50 @@ def test_a_confirmed_repetition_does_not_end_the_wait(bunce: Emulator) -> None:
     assert run() == 1
     segment.remove_customers(ids(1))
     assert run() == 0, "the first add could still take effect"
+
+
+def test_an_unsent_repetition_does_not_end_the_wait(
+    bunce: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    segment = in_bunce(bunce)
+    segment.add_customers(ids(1))
+    bunce.set_faults(Faults(lost_answer=1, customer_calls=True))
+    run()
+    bunce.set_faults(Faults())
+    send = customers.Batch.send
+
+    def remove_and_fail(batch: customers.Batch, record: Any) -> None:
+        if not batch.adds:
+            return send(batch, record)
+        segment.remove_customers(ids(1))
+        raise NotSent("refused")
+
+    monkeypatch.setattr(customers.Batch, "send", remove_and_fail)
+    Member.objects.update(due_at=ago(1))
+    CustomerQueue.objects.update(due_at=ago(1))
+    assert run() == 1, "the first add could still take effect"
+
+
+def test_a_lost_removal_cannot_undo_an_add_that_follows_the_next_one(bunce: Emulator) -> None:
+    segment = in_bunce(bunce)
+    segment.add_customers(ids(1))
+    run()
+    segment.remove_customers(ids(1))
+    bunce.set_faults(Faults(lost_answer=1, methods=frozenset({"DELETE"}), customer_calls=True))
+    run()
+    bunce.set_faults(Faults())
+    Member.objects.update(due_at=ago(1))
+    CustomerQueue.objects.update(due_at=ago(1))
+    assert run() == 1
+    for _ in range(2):
+        segment.add_customers(ids(1))
+        segment.remove_customers(ids(1))
+    segment.add_customers(ids(1))
+    assert run() == 0, "the first removal could still take effect"
+    segment.remove_customers(ids(1))
+    make_due()
+    sweep.sweep()
+    assert not Member.objects.exists()
 
 
 def test_a_change_during_the_request_is_sent_afterwards(
