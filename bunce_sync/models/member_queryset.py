@@ -87,28 +87,38 @@ class MemberQuerySet(QuerySet["Member"]):
         self, segment_id: int, entries: Mapping[str, CustomerEntry], retry: bool
     ) -> Counter[str]:
         """Do what ``want`` does for one batch of customers by identifier."""
-        counts: Counter[str] = Counter()
-        known = self._compared(entries)
-        if missing := [entry for one, entry in entries.items() if one not in known]:
-            self.insert_missing(segment_id, missing)
-            # Another process may have been quicker, so look at them as at the others.
-            inserted = self._compared([entry.identifier for entry in missing])
-            known |= inserted
-            counts["added"] = len(missing)
-        differing = [
-            row.pk
-            for one, row in known.items()
-            if member_transitions.wanted(row, entries[one], retry=retry)
-        ]
-        counts["changed"] = len(differing)
-        counts["unchanged"] = len(entries) - counts["added"] - counts["changed"]
-        rows = self.filter(pk__in=differing).only(*COMPARED).locked().order_by("pk")
-        changes = {
-            row.pk: member_transitions.wanted(row, entries[row.identifier], retry=retry)
-            for row in rows
-        }
-        self.write(changes)
-        return counts
+        added: set[str] = set()
+        changed: set[str] = set()
+        left = dict(entries)
+        while left:
+            known = self._compared(left, lock=len(left) < len(entries))
+            if missing := [entry for one, entry in left.items() if one not in known]:
+                self.insert_missing(segment_id, missing)
+                # Another process may have been quicker, so look at them as at the others.
+                known |= self._compared([entry.identifier for entry in missing])
+                added.update(entry.identifier for entry in missing)
+            differing = {
+                row.pk: one
+                for one, row in known.items()
+                if member_transitions.wanted(row, left[one], retry=retry)
+            }
+            changed.update(differing.values())
+            rows = self.filter(pk__in=[*differing]).only(*COMPARED).locked().order_by("pk")
+            changes = {
+                row.pk: member_transitions.wanted(row, left[row.identifier], retry=retry)
+                for row in rows
+            }
+            self.write(changes)
+            # A worker may have deleted a row since it was looked at, because Bunce confirmed the
+            # removal.
+            gone = {one for pk, one in differing.items() if pk not in changes}
+            left = {one: each for one, each in left.items() if one in gone or one not in known}
+        changed -= added
+        return Counter(
+            added=len(added),
+            changed=len(changed),
+            unchanged=len(entries) - len(added) - len(changed),
+        )
 
     def unwant(self, segment_id: int, identifiers: Iterable[str]) -> Counter[str]:
         """Have customers out of a segment; those that are not in it are ignored.
@@ -180,8 +190,10 @@ class MemberQuerySet(QuerySet["Member"]):
         if profiles:
             self._plain.bulk_update(profiles, _PROFILE, batch_size=PROFILE_BATCH)
 
-    def _compared(self, identifiers: Iterable[str]) -> dict[str, Member]:
+    def _compared(self, identifiers: Iterable[str], *, lock: bool = False) -> dict[str, Member]:
         rows = self.filter(identifier__in=[*identifiers]).only(*COMPARED)
+        if lock:
+            rows = rows.locked().order_by("pk")
         return {row.identifier: row for row in rows}
 
     @property

@@ -146,6 +146,26 @@ def test_a_profile_that_was_not_sent_yet_is_sent_if_a_removal_is_undone(bunce: E
     assert stored.first_name == "Bo"
 
 
+def test_a_customer_whose_row_a_worker_deletes_meanwhile_is_added(
+    bunce: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    segment = in_bunce(bunce)
+    segment.add_customers(ids(3))
+    run()
+    segment.remove_customers(["c-1"])
+    locked = MemberQuerySet.locked
+    removed = [Member.objects.get(identifier="c-1").pk]
+
+    def delete_and_lock(rows: MemberQuerySet) -> MemberQuerySet:
+        Member.objects.filter(pk__in=removed).delete()
+        return locked(rows)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(MemberQuerySet, "locked", delete_and_lock)
+        assert segment.add_customers(ids(4)) == {"added": 2, "unchanged": 2}
+    assert statuses(segment)["c-1"] == "pending"
+
+
 def test_customers_wait_until_their_segment_is_in_bunce(bunce: Emulator) -> None:
     segment = make("VIP")
     segment.add_customers(ids(1))
