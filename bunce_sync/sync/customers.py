@@ -415,16 +415,49 @@ def begin_again(segment_id: int, bunce_id: str) -> None:
 
     A few thousand at a time. Killed in between, the next run does the rest.
     """
+    last: int | None = 0
+    while last is not None:
+        with database.atomic():
+            last = _reset_some(segment_id, bunce_id, after=last)
+
+
+def notice_new_segments() -> int:
+    """Make members due whose segment Bunce has under another id by now; return of how many.
+
+    Some of each segment: the worker that sends the first batch resets the rest.
+    """
+    segments = database.segments().here().filter(bunce_id__isnull=False)
+    syncs = database.customer_syncs().filter(Exists(segments.filter(pk=OuterRef("pk"))))
+    moved = syncs.exclude(bunce_id="").exclude(bunce_id=F("segment__bunce_id"))
+    found = list(moved.values_list("pk", "segment__bunce_id")[:SEGMENTS])
+    for segment_id, bunce_id in found:
+        with database.atomic():
+            _reset_some(segment_id, str(bunce_id), after=0)
+    return len(found)
+
+
+def _reset_some(segment_id: int, bunce_id: str, *, after: int) -> int | None:
+    """Reset some members of a segment that is new in Bunce.
+
+    Returns:
+        The key of the last one; None if there are no more, or another worker was quicker.
+    """
     syncs = database.customer_syncs().filter(pk=segment_id)
-    if not syncs.filter(bunce_id="").update(bunce_id=bunce_id):
-        members = database.members().filter(segment_id=segment_id)
-        told = members.exclude(in_bunce=False)
-        while keys := list(told.values_list("pk", flat=True)[:RESET_BATCH]):
-            with database.atomic():
-                some = members.filter(pk__in=keys)
-                some.filter(wanted=False).delete()
-                some.update(**member_transitions.lost())
+    # Locks the sync: a worker that saw an old id must not reset what was told to a newer segment.
+    segments = database.segments().filter(pk=segment_id, bunce_id=bunce_id)
+    if not syncs.exclude(bunce_id=bunce_id).filter(Exists(segments)).update(bunce_id=F("bunce_id")):
+        return None
+    members = database.members().filter(segment_id=segment_id)
+    # With those that are being sent to the old one, which records nothing any more.
+    told = members.filter(pk__gt=after).exclude(in_bunce=False, lease_token=None)
+    keys = list(told.order_by("pk").values_list("pk", flat=True)[:RESET_BATCH])
+    if not keys:
         syncs.update(bunce_id=bunce_id)
+        return None
+    some = members.filter(pk__in=keys)
+    some.filter(wanted=False).delete()
+    some.update(**member_transitions.lost())
+    return keys[-1]
 
 
 def _keep_those_who_returned(queue: CustomerQueue) -> None:

@@ -114,6 +114,7 @@ def sweep(*, by: Sweeper = Sweeper.WORKER) -> SweepResult:
     prune_keys()
     prune_imports()
     customers.delete_removed()
+    customers.notice_new_segments()
     client()
     permits = rate_limiter.permits_expected(within=conf.SWEEP_INTERVAL)
     return SweepResult({kind.name: kind.workers_needed(permits) for kind in KINDS}, freed)

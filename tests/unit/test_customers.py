@@ -341,6 +341,16 @@ def test_a_refused_size_halves_the_batch(bunce: Emulator, status: int) -> None:
     assert run() == 2
 
 
+def test_all_members_are_sent_to_a_new_segment_in_bunce(bunce: Emulator) -> None:
+    segment = in_bunce(bunce)
+    segment.add_customers(ids(3))
+    run()
+    Segment.objects.filter(pk=segment.pk).update_sync_fields(bunce_id=bunce.add_segment("VIP").id)
+    sweep.sweep()
+    run()
+    assert members(bunce, fresh(segment)) == set(ids(3))
+
+
 def test_members_start_again_with_a_new_segment_in_bunce(bunce: Emulator) -> None:
     segment = in_bunce(bunce)
     segment.add_customers(ids(3))
@@ -351,6 +361,40 @@ def test_members_start_again_with_a_new_segment_in_bunce(bunce: Emulator) -> Non
     segment.add_customers(["c-9"])
     run()
     assert members(bunce, fresh(segment)) == {"c-1", "c-2", "c-9"}
+
+
+def test_a_worker_that_saw_an_older_id_does_not_begin_again_once_more(bunce: Emulator) -> None:
+    segment = in_bunce(bunce)
+    segment.add_customers(ids(3))
+    run()
+    Segment.objects.filter(pk=segment.pk).update_sync_fields(bunce_id=bunce.add_segment("VIP").id)
+    before = fresh(segment)
+    sweep.sweep()
+    assert run() == 1
+    before.remove_customers(ids(1))
+    customers.begin_again(segment.pk, str(before.bunce_id))
+    customers.begin_again(segment.pk, str(segment.bunce_id))
+    run()
+    assert members(bunce, before) == {"c-1", "c-2"}
+
+
+def test_a_batch_that_is_under_way_to_an_old_segment_is_sent_to_the_new_one(
+    bunce: Emulator,
+) -> None:
+    segment = in_bunce(bunce)
+    segment.add_customers(ids(2))
+    [queue] = customers.ready_queues()
+    customers.begin_again(segment.pk, str(segment.bunce_id))
+    queue.sync.refresh_from_db()
+    batch = customers.Batch(queue)
+    assert batch.reserve(Budget(30))
+    Segment.objects.filter(pk=segment.pk).update_sync_fields(bunce_id=bunce.add_segment("VIP").id)
+    segment.remove_customers(ids(1))
+    segment.add_customers(["c-9"])
+    assert run() == 1
+    batch.record(batch.perform(Budget(30)))
+    assert run() == 0
+    assert members(bunce, fresh(segment)) == {"c-1", "c-9"}
 
 
 def test_the_segment_is_refreshed_when_all_is_sent(bunce: Emulator) -> None:
