@@ -68,7 +68,9 @@ def resync_customers(segment: Segment) -> int:
     while keys := list(members.filter(pk__gt=last).values_list("pk", flat=True)[:BATCH]):
         last = keys[-1]
         some = database.members().filter(pk__in=keys).exclude(status=MemberStatus.SENDING)
-        number += some.update(**member_transitions.outdated())
+        number += some.exclude(in_bunce=False).update(**member_transitions.outdated())
+        # Bunce was never told these, and must not be asked to remove them either.
+        number += some.filter(in_bunce=False).update(**member_transitions.retried())
     database.customer_syncs().filter(pk=segment.pk).exclude(key=None).update(
         run_requested_at=DatabaseNow()
     )

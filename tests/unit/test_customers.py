@@ -397,6 +397,18 @@ def test_a_batch_that_is_under_way_to_an_old_segment_is_sent_to_the_new_one(
     assert members(bunce, fresh(segment)) == {"c-1", "c-9"}
 
 
+def test_all_customers_are_told_again_on_request(bunce: Emulator) -> None:
+    segment = in_bunce(bunce)
+    segment.add_customers(ids(2))
+    run()
+    segment.add_customers(["c-9"])
+    assert resync_customers(segment) == 3
+    segment.remove_customers(["c-9"])
+    assert run() == 1
+    assert members(bunce, segment) == set(ids(2))
+    assert "DELETE" not in {call.method for call in bunce.requests}
+
+
 def test_the_segment_is_refreshed_when_all_is_sent(bunce: Emulator) -> None:
     segment = in_bunce(bunce)
     segment.add_customers(ids(2))
