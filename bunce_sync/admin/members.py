@@ -138,6 +138,6 @@ class MemberAdmin(LeanListMixin):
         leaves = not member.wanted and member.status != MemberStatus.REMOVED
         return str(messages.MEMBER_REMOVING % {"label": label}) if leaves else label
 
-    @cells.column(_("Bunce's words"))
+    @cells.column(_("Bunce's message"))
     def problem_cell(self, member: Member) -> str:
         return member.last_error or cells.EMPTY

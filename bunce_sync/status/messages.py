@@ -855,9 +855,12 @@ AUDIENCE_UNMAINTAINED: Final = MessageTemplate(
     _("Its customers stay as they are. Restore the class to maintain them again."),
 )
 CUSTOMERS_ALL_REFUSED: Final = MessageTemplate(
-    _("Bunce has refused %(what)s since %(since)s, whoever they are."),
-    _("Several batches were refused one after the other, and none was accepted between them."),
-    _("Read Bunce's words below. Next automatic attempt at %(until)s."),
+    _("Bunce has refused %(what)s since %(since)s."),
+    _(
+        "Several batches in a row were refused with no success in between, so the cause is not a"
+        " single customer."
+    ),
+    _("Read Bunce's message below. Next automatic attempt at %(until)s."),
 )
 CUSTOMERS_DELAYED: Final = MessageTemplate(
     _("Since %(since)s %(what)s has failed."),
@@ -866,7 +869,7 @@ CUSTOMERS_DELAYED: Final = MessageTemplate(
 )
 CUSTOMERS_REFUSED: Final = MessageTemplate(
     _("Customers that Bunce refused: %(number)s."),
-    _("Bunce's words stand beside each of them. All others were sent."),
+    _("Bunce's message is shown with each of them. All other customers were sent."),
     _("Correct them in the site and add them again, or retry them."),
 )
 CUSTOMERS_WAIT_FOR_SEGMENT: Final = MessageTemplate(
@@ -897,7 +900,7 @@ REMOVALS_DROPPED_LOG = _("Dropped the removal of %(number)s customers.")
 REFUSED_RETRIED_LOG = _("Retried %(number)s refused customers.")
 CUSTOMERS_ADDED_LOG = _("Added or changed %(number)s customers.")
 CUSTOMERS_REMOVED_LOG = _("Removed %(number)s customers.")
-RESYNCED_LOG = _("Had Bunce told all %(number)s customers again.")
+RESYNCED_LOG = _("Sent all %(number)s customers again.")
 
 #: Notices in the panel about audiences.
 PANEL_AUDIENCE_HELD: Final = MessageTemplate(
