@@ -124,6 +124,8 @@ def test_a_404_for_a_path_without_an_id_means_that_the_address_is_wrong() -> Non
         Operation.LIST: "no_such_address",
         Operation.UPDATE: "not_found",
         Operation.READ: "not_found",
+        Operation.ADD: "not_found",
+        Operation.REMOVE: "not_found",
     }
 
 
