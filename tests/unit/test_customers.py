@@ -9,6 +9,7 @@ import pytest
 from django.db import transaction
 from pytest_django import Settings
 
+from bunce_sync.conf import conf
 from bunce_sync.customer_entries import InvalidCustomer
 from bunce_sync.exceptions import CustomersNotByHand, NotSent
 from bunce_sync.models import (
@@ -20,11 +21,11 @@ from bunce_sync.models import (
     Segment,
 )
 from bunce_sync.services import resync_customers
-from bunce_sync.sync import customers, shared_state, sweep
+from bunce_sync.sync import customers, push, shared_state, sweep
 from bunce_sync.sync.budget import Budget
 from bunce_sync.testing.emulator import Emulator, Faults
 
-from .core import Outcome, Status, ago, configure, fresh, make, run_refresh
+from .core import Outcome, Status, ago, configure, fresh, make, record_calls, run_refresh
 
 pytestmark = pytest.mark.django_db
 
@@ -483,3 +484,19 @@ def test_the_number_of_customers_in_a_request_is_a_setting(
     segment = in_bunce(bunce)
     segment.add_customers(ids(30))
     assert run() == 3
+
+
+@pytest.mark.parametrize("segments_wait", [True, False])
+def test_customers_leave_half_of_the_window_to_segments_that_wait(
+    bunce: Emulator, settings: Settings, segments_wait: bool
+) -> None:
+    configure(settings, RATE_LIMIT=10, CUSTOMERS_PER_REQUEST=1)
+    segment = in_bunce(bunce)
+    segment.add_customers(ids(5))
+    record_calls(*range(30, 34), operation="add", environment=conf.environment)
+    record_calls(35, operation="read", environment=conf.environment)
+    if segments_wait:
+        make("Waiting")
+        assert run(seconds=3) == 0
+        assert push.run(Budget(3)).requests == 1
+    assert run(seconds=3) >= 1

@@ -1,0 +1,1 @@
+"""An app with an audience, for the browser."""
