@@ -465,7 +465,7 @@ class Segment(models.Model):
         """
         entries = read_entries(customers)
         with transaction.atomic(using=self.write_alias):
-            self._require_customers_by_hand()
+            self._begin_customers_by_hand()
             known = forgotten_among([entry.identifier for entry in entries], using=self.write_alias)
             entries = [entry for entry in entries if entry.identifier not in known]
             counts = self._members.want(self.id, entries, retry=retry)
@@ -489,7 +489,7 @@ class Segment(models.Model):
         """
         identifiers = [entry.identifier for entry in read_entries(customers)]
         with transaction.atomic(using=self.write_alias):
-            self._require_customers_by_hand()
+            self._begin_customers_by_hand()
             counts = self._members.unwant(self.id, identifiers)
             self._announce_customers()
         return counts
@@ -503,7 +503,7 @@ class Segment(models.Model):
     def _members(self) -> MemberQuerySet:
         return Member.objects.using(self.write_alias)
 
-    def _require_customers_by_hand(self) -> None:
+    def _begin_customers_by_hand(self) -> None:
         if self.pk is None:
             raise ValueError("Save the segment before its customers are changed.")
         if self.add_all_customers or self.bunce_all_customers:
@@ -511,6 +511,9 @@ class Segment(models.Model):
         key = ensure_sync(self.id, using=self.write_alias).key
         if key is not None:
             raise CustomersNotByHand(f"The customers come from the audience {key}.")
+        if (hold_id := open_block(self.write_alias)) is not None:
+            rows = Segment.objects.using(self.write_alias).filter(pk=self.id)
+            rows.update_sync_fields(hold=hold_id)
 
     def _announce_customers(self) -> None:
         def send() -> None:

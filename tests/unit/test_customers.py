@@ -9,6 +9,7 @@ import pytest
 from django.db import transaction
 from pytest_django import Settings
 
+from bunce_sync import no_push, services
 from bunce_sync.conf import conf
 from bunce_sync.customer_entries import InvalidCustomer
 from bunce_sync.exceptions import CustomersNotByHand, NotSent
@@ -500,3 +501,20 @@ def test_customers_leave_half_of_the_window_to_segments_that_wait(
         assert run(seconds=3) == 0
         assert push.run(Budget(3)).requests == 1
     assert run(seconds=3) >= 1
+
+
+def test_a_no_push_block_holds_customers_until_it_ends(bunce: Emulator) -> None:
+    segment = in_bunce(bunce)
+    with no_push():
+        segment.add_customers(ids(2))
+        assert run() == 0
+    assert run() == 1
+
+
+def test_a_pause_holds_customers(bunce: Emulator) -> None:
+    segment = in_bunce(bunce)
+    segment.add_customers(ids(2))
+    services.pause(reason="test", by="me")
+    assert run() == 0
+    services.resume()
+    assert run() == 1

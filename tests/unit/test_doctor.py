@@ -17,7 +17,14 @@ from pytest_django import Settings
 from bunce_sync import doctor, tasks
 from bunce_sync.conf import conf
 from bunce_sync.doctor import Finding, examine
-from bunce_sync.models import ApiCall, OperationState, SyncState
+from bunce_sync.models import (
+    ApiCall,
+    CustomerQueue,
+    CustomerSync,
+    Member,
+    OperationState,
+    SyncState,
+)
 from bunce_sync.publisher import publisher
 from bunce_sync.sync import shared_state
 from bunce_sync.testing.emulator import Emulator, Faults
@@ -334,6 +341,37 @@ def run(*options: str) -> str:
     out = io.StringIO()
     call_command("bunce_doctor", "--worker-seconds", "0", *options, stdout=out, no_color=True)
     return out.getvalue()
+
+
+def test_a_site_without_customers_has_no_line_about_them() -> None:
+    assert lines("customers") == []
+
+
+def test_customers_in_order() -> None:
+    CustomerSync.objects.create(segment=make("A"))
+    assert_found("customers", "pass", "No audience is held, and no customer is refused.")
+
+
+def test_audiences_that_wait_for_a_person() -> None:
+    CustomerSync.objects.create(
+        segment=make("A"), key="a", held_at=ago(60), held_removals=1200, held_members=2000
+    )
+    CustomerSync.objects.create(segment=make("B"), key="b", run_error="KeyError")
+    held, failed = lines("customers")
+    assert held.summary.startswith("The audience a is held: 1,200 of 2,000 customers")
+    assert "bunce_audiences confirm a" in held.fix
+    assert failed.summary.startswith("The audience b could not be compared")
+    assert {held.level, failed.level} == {"warn"}
+
+
+def test_refused_customers_and_queues_that_fail() -> None:
+    segment = make("A")
+    segment.add_customers(["c-1"])
+    CustomerQueue.objects.filter(operation="add").update(last_code="all_refused")
+    Member.objects.update(status="refused")
+    delayed, refused = lines("customers")
+    assert delayed.summary.startswith("The customers of 1 segments wait")
+    assert refused.summary == "Bunce refused 1 customers."
 
 
 def test_the_exit_code_says_whether_something_fails(monkeypatch: pytest.MonkeyPatch) -> None:
