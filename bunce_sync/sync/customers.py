@@ -60,10 +60,11 @@ COUNTED: Final = 10_000
 RESET_BATCH: Final = 5_000
 #: The code of a queue that waits because Bunce refuses all batches.
 ALL_REFUSED: Final = "all_refused"
-#: A refusal that is about the number of customers in the request.
+#: A refusal that is about the number of customers in the request, perhaps with the number allowed.
 _SIZE: Final = re.compile(
     r"(?:more than|at most|maximum(?: of)?|max\.?|up to|exceeds?|limit of|fewer than|less than)"
-    r"\s+(?:the\s+)?\d+\s*(?:items|customers|entries|records|elements|rows|members)"
+    r"\s+(?:the\s+)?(\d+)\s*(?:items|customers|entries|records|elements|rows|members)"
+    r"|batch size[^.]*?(\d+)"
     r"|too many (?:items|customers|entries|records|elements|rows|members)"
     r"|(?:batch|payload|request|array|list) (?:is |was )?too (?:large|big|long)",
     re.IGNORECASE,
@@ -157,25 +158,25 @@ class Batch(Attempt[None]):
         return replace(result, detail=detail)
 
     def prepare(self, result: Result) -> Result:
-        """Lock the sync of the segment's customers, which may be deleted by now."""
-        syncs = database.customer_syncs().filter(pk=self.queue.sync_id)
-        self.current = database.locked(syncs).first()
+        """Lock the queue and the sync of the segment's customers, which may be deleted by now."""
+        queues = database.customer_queues().filter(pk=self.queue.pk).select_related("sync")
+        self.current = database.locked(queues).first()
         return result
 
     def save(self, result: Result) -> Result:
         """Write what the result makes of the members and of their queue."""
         current = self.current
-        if current is None or current.bunce_id != self.bunce_id:
+        if current is None or current.sync.bunce_id != self.bunce_id:
             # The members are deleted, or begin again with another segment in Bunce.
             return replace(result, code=result.code or "row_deleted")
-        refused = _is_refusal(result)
+        refused = _is_refusal(result) or self._is_about_a_customer(current, result)
         too_large = refused and self._is_too_large(result)
         pause: Values = {}
         if too_large:
             shared_state.lower_customers_per_request(len(self.members))
         split, refusal = 0, ""
         if refused:
-            pause = self._after_refusal(result)
+            pause = self._after_refusal(current, result)
             split = math.ceil(len(self.members) / 2)
             if len(self.members) == 1 and not pause:
                 refusal = self.words or result.code
@@ -192,15 +193,15 @@ class Batch(Attempt[None]):
         if members.filter(changed=False).update(**end.values) < len(self.keys):
             members.update(**end.changed)
         if result.outcome == Outcome.CONFIRMED:
-            self._after_success()
+            self._after_success(current)
         elif not refused:
-            self._after_failure(result)
+            self._after_failure(current, result)
         if result.outcome == Outcome.CONFIRMED or refusal:
             note_if_all_sent(self.queue.sync_id)
         return result
 
-    def _after_success(self) -> None:
-        if self.queue.failures or self.queue.last_code:
+    def _after_success(self, queue: CustomerQueue) -> None:
+        if queue.failures or queue.last_code:
             database.customer_queues().filter(pk=self.queue.pk).update(**_WORKING)
         if len(self.members) > self.accepted.accepted:
             shared_state.note_accepted_customers(len(self.members))
@@ -208,10 +209,8 @@ class Batch(Attempt[None]):
             gone = database.members().filter(pk__in=self.keys, status=MemberStatus.REMOVED)
             gone.filter(due_at__lte=DatabaseNow()).delete()
 
-    def _after_refusal(self, result: Result) -> Values:
+    def _after_refusal(self, queue: CustomerQueue, result: Result) -> Values:
         """Count a refusal; return the values of a queue that is paused by it, or none."""
-        queues = database.customer_queues().filter(pk=self.queue.pk)
-        queue = database.locked(queues).get()
         refusals = queue.refusals + 1
         values: Values = {"refusals": refusals, "failures": queue.failures + 1}
         pause: Values = {}
@@ -225,15 +224,13 @@ class Batch(Attempt[None]):
             }
             if queue.last_code != ALL_REFUSED:
                 logger.warning("Bunce refuses all customers of segment %s", self.segment_id)
-        queues.update(**values, **pause)
+        database.customer_queues().filter(pk=queue.pk).update(**values, **pause)
         return pause
 
-    def _after_failure(self, result: Result) -> None:
+    def _after_failure(self, queue: CustomerQueue, result: Result) -> None:
         """Postpone the segment's next batches after a failure that may concern them all."""
         if result.concerns_all or result.shared or result.code == PERMIT_EXPIRED:
             return  # they wait for the limiter, or for their operation
-        queues = database.customer_queues().filter(pk=self.queue.pk)
-        queue = database.locked(queues).get()
         values: Values = {"failures": queue.failures + 1}
         if result.outcome == Outcome.REJECTED or queue.failures:
             values |= {
@@ -242,7 +239,7 @@ class Batch(Attempt[None]):
                 "last_error": self._redacted(self.words),
                 "since": queue.since or DatabaseNow(),
             }
-        queues.update(**values)
+        database.customer_queues().filter(pk=queue.pk).update(**values)
         if result.code == NotFound.code:
             # A read of the segment shows whether Bunce still has it.
             rows = database.segments().filter(pk=self.queue.sync_id, refresh_requested_at=None)
@@ -253,9 +250,21 @@ class Batch(Attempt[None]):
         size = len(self.members)
         if size == 1 or shared_state.customer_batch().accepted >= size:
             return False
-        return result.http_status == 413 or (
-            result.http_status in (400, 422) and bool(_SIZE.search(self.words))
-        )
+        if result.http_status == 413:
+            return True
+        said = _SIZE.search(self.words) if result.http_status in (400, 422) else None
+        if said is None:
+            return False
+        allowed = next(filter(None, said.groups()), None)
+        # A larger number is that of something else, such as the customers of the plan.
+        return allowed is None or int(allowed) < size
+
+    def _is_about_a_customer(self, queue: CustomerQueue, result: Result) -> bool:
+        """Return whether a 404 is about a customer: Bunce had it before, and has the segment."""
+        if self.adds or result.code != NotFound.code or queue.last_code != NotFound.code:
+            return False
+        there = database.segments().filter(pk=self.queue.sync_id, refresh_requested_at=None)
+        return there.exclude(last_code=NotFound.code).exists()
 
     def _redacted(self, text: str) -> str:
         """Return a text without what it says about the customers of the batch."""

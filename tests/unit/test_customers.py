@@ -12,7 +12,7 @@ from pytest_django import Settings
 from bunce_sync import no_push, services
 from bunce_sync.conf import conf
 from bunce_sync.customer_entries import InvalidCustomer
-from bunce_sync.exceptions import CustomersNotByHand, NotSent
+from bunce_sync.exceptions import Conflict, CustomersNotByHand, NotFound, NotSent
 from bunce_sync.models import (
     ApiCall,
     CustomerQueue,
@@ -518,3 +518,57 @@ def test_a_pause_holds_customers(bunce: Emulator) -> None:
     assert run() == 0
     services.resume()
     assert run() == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "halves"),
+    [
+        ("The customers field must not have more than 50 items.", 422, True),
+        ("Too many customers", 400, True),
+        ("The batch size must not exceed 20", 422, True),
+        ("Payload", 413, True),
+        ("Your plan allows at most 500 customers.", 422, False),
+        ("The email must not have more than 64 characters.", 422, False),
+        ("You have reached the limit of your plan.", 422, False),
+    ],
+)
+def test_only_a_refusal_of_the_size_halves_the_batch(
+    bunce: Emulator, monkeypatch: pytest.MonkeyPatch, words: str, status: int, halves: bool
+) -> None:
+    segment = in_bunce(bunce)
+    segment.add_customers(ids(100))
+
+    def refuse(batch: customers.Batch, record: Any) -> None:
+        record.http_status = status
+        raise Conflict(words, http_status=status)
+
+    monkeypatch.setattr(customers.Batch, "send", refuse)
+    [queue] = customers.ready_queues()
+    customers.begin_again(segment.pk, str(segment.bunce_id))
+    queue.sync.refresh_from_db()
+    customers.Batch(queue).run(Budget(30))
+    assert shared_state.customer_batch().size == (50 if halves else 100)
+
+
+def test_a_customer_that_bunce_does_not_know_does_not_keep_others_from_leaving(
+    bunce: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    segment = in_bunce(bunce)
+    segment.add_customers(ids(10))
+    run()
+    run_refresh()
+    send = customers.Batch.send
+
+    def not_found(batch: customers.Batch, record: Any) -> None:
+        if "c-3" in {row.identifier for row in batch.members}:
+            raise NotFound("Customer not found", http_status=404)
+        send(batch, record)
+
+    monkeypatch.setattr(customers.Batch, "send", not_found)
+    segment.remove_customers(ids(10))
+    for _ in range(12):
+        make_due()
+        run()
+        run_refresh()
+    assert statuses(segment) == {"c-3": "refused"}
+    assert members(bunce, segment) == {"c-3"}
