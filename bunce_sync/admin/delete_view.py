@@ -19,7 +19,7 @@ from django.utils.translation import gettext_lazy as _
 
 from bunce_sync import database, services
 from bunce_sync.admin.base import ModelAdmin
-from bunce_sync.models import Segment
+from bunce_sync.models import Member, Segment
 from bunce_sync.services import SegmentsBusy
 from bunce_sync.status import messages
 
@@ -38,6 +38,10 @@ class DeleteViewMixin(ModelAdmin):
     ) -> tuple[list[Any], dict[Any, Any], set[Any], list[Any]]:
         segments = list(objs)
         found, counts, lacking, protected = super().get_deleted_objects(segments, request)
+        # The sync's own rows about customers are not named one by one: there may be a million.
+        keys = [segment.id for segment in segments]
+        if customers := database.members().filter(segment_id__in=keys).order_by().count():
+            counts[str(Member._meta.verbose_name_plural)] = customers
         busy = [segment for segment in segments if not services.can_delete(segment)]
         return found, counts, lacking, [*protected, *_reasons(busy)]
 

@@ -7,6 +7,7 @@ from django.db import migrations, models
 
 import bunce_sync.functions
 import bunce_sync.models.api_call
+import bunce_sync.models.deletion
 import bunce_sync.models.member
 import bunce_sync.validators
 
@@ -600,7 +601,7 @@ class Migration(migrations.Migration):
                     "segment",
                     models.OneToOneField(
                         db_constraint=False,
-                        on_delete=django.db.models.deletion.CASCADE,
+                        on_delete=bunce_sync.models.deletion.delete_unseen,
                         primary_key=True,
                         related_name="customer_sync",
                         serialize=False,
@@ -905,7 +906,7 @@ class Migration(migrations.Migration):
                     models.ForeignKey(
                         db_constraint=False,
                         db_index=False,
-                        on_delete=django.db.models.deletion.CASCADE,
+                        on_delete=bunce_sync.models.deletion.delete_unseen,
                         related_name="members",
                         to="bunce_sync.segment",
                         verbose_name="segment",

@@ -7,6 +7,7 @@ from django.utils.translation import gettext_lazy as _
 
 from bunce_sync.choices import Operation
 from bunce_sync.functions import DatabaseNow
+from bunce_sync.models.deletion import delete_unseen
 
 
 class CustomerSync(models.Model):
@@ -16,7 +17,7 @@ class CustomerSync(models.Model):
         "bunce_sync.Segment",
         verbose_name=_("segment"),
         related_name="customer_sync",
-        on_delete=models.CASCADE,
+        on_delete=delete_unseen,
         db_constraint=False,  # see ``Member.segment``
         primary_key=True,
     )

@@ -11,6 +11,7 @@ from django.utils.translation import gettext_lazy as _
 from bunce_sync import choices
 from bunce_sync.customer_entries import MAX_LENGTH
 from bunce_sync.functions import DatabaseNow
+from bunce_sync.models.deletion import delete_unseen
 from bunce_sync.models.member_queryset import MemberQuerySet
 
 
@@ -36,7 +37,7 @@ class Member(models.Model):
         "bunce_sync.Segment",
         verbose_name=_("segment"),
         related_name="members",
-        on_delete=models.CASCADE,
+        on_delete=delete_unseen,
         # No constraint: it would make an INSERT lock the segment until its transaction ends.
         db_constraint=False,
         db_index=False,  # the unique constraint begins with it

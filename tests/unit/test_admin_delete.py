@@ -6,13 +6,17 @@ import uuid
 import pytest
 from django.contrib.admin.models import LogEntry
 from django.contrib.messages import get_messages
+from django.db import connection
 from django.db.models import QuerySet
+from django.db.models.signals import pre_delete
 from django.http import HttpRequest
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from bunce_sync.admin import SegmentAdmin
-from bunce_sync.models import ApiCall, Segment
+from bunce_sync.models import ApiCall, CustomerQueue, CustomerSync, Member, Segment
+from bunce_sync.models.customer_sync import ensure_queues
 from tests.unit.admin_people import LIST, editor, page, person, row
 
 pytestmark = pytest.mark.django_db
@@ -152,6 +156,29 @@ def test_a_bulk_delete_of_too_many_segments_is_refused_with_a_message(
     [message] = get_messages(response.wsgi_request)
     assert "at most 2 segments can be deleted at a time" in str(message)
     assert Segment.objects.count() == 3
+
+
+def test_a_segment_is_deleted_with_its_customers(client: Client) -> None:
+    segment, other = row("synced"), row("synced", "Other")
+    for one in (segment, other):
+        one.add_customers(["c-1", "c-2", "c-3"])
+    ensure_queues(segment.pk, using=None)
+
+    def listen(**kwargs: object) -> None:
+        raise AssertionError("receivers do not hear of a million rows")
+
+    pre_delete.connect(listen, sender=Member)
+    try:
+        with CaptureQueriesContext(connection) as queries:
+            assert "Customers: 3" in client.get(page(segment, "delete")).content.decode()
+            assert client.post(page(segment, "delete"), {"post": "yes"}).status_code == 302
+    finally:
+        pre_delete.disconnect(listen, sender=Member)
+    assert not [query for query in queries if re.match('SELECT .*"identifier"', query["sql"])]
+    assert not CustomerQueue.objects.filter(sync_id=segment.pk).exists()
+    assert not CustomerSync.objects.filter(pk=segment.pk).exists()
+    assert {*Member.objects.values_list("segment_id", flat=True)} == {other.pk}
+    assert CustomerQueue.objects.filter(sync_id=other.pk).exists()
 
 
 def test_requires_the_permission() -> None:
