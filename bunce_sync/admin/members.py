@@ -21,6 +21,7 @@ from bunce_sync.admin.call_log import CappedPaginator
 from bunce_sync.admin.change_list import LeanListMixin
 from bunce_sync.choices import MemberStatus
 from bunce_sync.exceptions import CustomersNotByHand
+from bunce_sync.fingerprint import normalize
 from bunce_sync.log_entries import log_for_segment
 from bunce_sync.models import Member, Segment
 from bunce_sync.services import retry_customers
@@ -39,7 +40,7 @@ class MemberAdmin(LeanListMixin):
     search_help_text = _("Beginning of the customer id or email address")
     sortable_by = ()
     #: The unique constraint has an index in this order.
-    ordering = ("segment", "identifier")
+    ordering = ("segment_id", "identifier")
     paginator = CappedPaginator
     show_full_result_count = False
     show_facets = admin.ShowFacets.NEVER
@@ -74,15 +75,14 @@ class MemberAdmin(LeanListMixin):
         return super().get_queryset(request).prefetch_related(segments)
 
     def get_search_results(
-        self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
+        self, request: HttpRequest, queryset: Any, search_term: str
     ) -> tuple[QuerySet[Any], bool]:
-        """Find customers by the beginning of the identifier."""
-        term = search_term.strip()
+        """Find customers by the beginning of the identifier, in which only addresses lack case."""
+        term = normalize(search_term).strip()
         if not term:
             return queryset, False
-        if "@" in term:
-            term = term.lower()
-        return queryset.filter(identifier__startswith=term), False
+        terms = {term.lower()} if "@" in term else {term, term.lower()}
+        return queryset.beginning_with(*sorted(terms)), False
 
     @admin.action(description=messages.MEMBER_REMOVE, permissions=["customers"])
     def remove_selected(self, request: HttpRequest, queryset: QuerySet[Member]) -> None:

@@ -916,7 +916,7 @@ class Migration(migrations.Migration):
             options={
                 "verbose_name": "customer",
                 "verbose_name_plural": "customers",
-                "ordering": ("segment", "identifier"),
+                "ordering": ("segment_id", "identifier"),
                 "default_permissions": ("view",),
                 "indexes": [
                     models.Index(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from django.db import models
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -16,7 +16,17 @@ from bunce_sync.models.member_queryset import MemberQuerySet
 
 
 class IdentifierField(models.CharField):  # type: ignore[type-arg]  # generic in the stubs alone
-    """Text that differs in case or accents is different, also on MySQL and MariaDB."""
+    """Text that every database compares and sorts by the numbers of its characters.
+
+    So text that differs in case or accents is different, and what begins alike is one range of
+    the index.
+    """
+
+    def db_parameters(self, connection: BaseDatabaseWrapper) -> dict[str, Any]:
+        parameters: dict[str, Any] = {**super().db_parameters(connection)}
+        if connection.vendor == "postgresql":
+            parameters["collation"] = "C"
+        return parameters
 
     def db_type(self, connection: BaseDatabaseWrapper) -> str | None:
         column = super().db_type(connection)
@@ -79,7 +89,8 @@ class Member(models.Model):
     class Meta:
         verbose_name = _("customer")
         verbose_name_plural = _("customers")
-        ordering = ("segment", "identifier")
+        #: Not "segment": its rows would be joined, to sort by their own ordering.
+        ordering = ("segment_id", "identifier")
         default_permissions = ("view",)
         constraints = [
             models.UniqueConstraint(fields=["segment", "identifier"], name="bunce_member_unique"),

@@ -45,6 +45,20 @@ class MemberQuerySet(QuerySet["Member"]):
         """Return the members whose lease ended before a worker recorded a result."""
         return self.filter(status=MemberStatus.SENDING, due_at__lte=DatabaseNow())
 
+    def beginning_with(self, *texts: str) -> MemberQuerySet:
+        """Return the members whose identifiers begin with one of the texts, by ranges of the index.
+
+        ``startswith`` would look at all members of a segment.
+
+        Raises:
+            ValueError: no text can follow one of them.
+        """
+        found = Q()
+        for text in texts:
+            following = text[:-1] + chr(ord(text[-1]) + 1)
+            found |= Q(identifier__gte=text, identifier__lt=following)
+        return self.filter(found)
+
     def lock_available(self) -> MemberQuerySet:
         """Lock the members that no other transaction has locked, where the database locks rows."""
         if not connections[self.db].features.has_select_for_update_skip_locked:

@@ -226,6 +226,8 @@ class TestList:
         html = client.get(f"{MEMBERS}?segment={segment.pk}&q=ann").content.decode()
         assert "ann@example.com" in html
         assert "anton@example.com" not in html
+        html = client.get(f"{MEMBERS}?segment={segment.pk}&q=Ann").content.decode()
+        assert "ann@example.com" in html
 
     def test_selected_customers_are_removed(self, client: Client) -> None:
         segment = make("A")

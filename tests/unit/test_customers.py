@@ -572,3 +572,20 @@ def test_a_customer_that_bunce_does_not_know_does_not_keep_others_from_leaving(
         run_refresh()
     assert statuses(segment) == {"c-3": "refused"}
     assert members(bunce, segment) == {"c-3"}
+
+
+def test_customers_are_found_by_the_beginning_in_the_order_of_the_index() -> None:
+    segment = make("A")
+    segment.add_customers(["c-2", "c-10", "c1", "C-1", "é-1", "ca", "c."])
+    members = Member.objects.filter(segment=segment)
+
+    def found(*texts: str) -> list[str]:
+        return [*members.beginning_with(*texts).values_list("identifier", flat=True)]
+
+    assert found("c-") == ["c-10", "c-2"]
+    assert found("C", "c-1") == ["C-1", "c-10"]
+    assert found("é") == ["é-1"]
+    assert [*members.values_list("identifier", flat=True)] == [
+        *("C-1", "c-10", "c-2", "c.", "c1", "ca", "é-1")
+    ]
+    assert "JOIN" not in str(members.query)
