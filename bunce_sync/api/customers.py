@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from django.db.models import QuerySet
@@ -19,6 +19,7 @@ from rest_framework.response import Response
 from bunce_sync import database
 from bunce_sync.api import schema
 from bunce_sync.api.base import ApiView
+from bunce_sync.api.idempotency import mark_replay, run_once
 from bunce_sync.api.pagination import IdPagination
 from bunce_sync.api.problems import Conflict
 from bunce_sync.api.serializers import StrictSerializer
@@ -97,7 +98,15 @@ class CustomersSerializer(StrictSerializer):
     customers = serializers.ListField(child=CustomerField(), min_length=1, max_length=MAX_CUSTOMERS)
 
 
-class AddedSerializer(Serializer):
+class StoredSerializer(Serializer):
+    """Where to see what becomes of customers that are stored."""
+
+    customers_url = serializers.URLField(
+        help_text="Shows how many customers of the segment wait, are in Bunce or were refused."
+    )
+
+
+class AddedSerializer(StoredSerializer):
     """What became of the customers to add."""
 
     added = serializers.IntegerField(help_text="Not in the segment before.")
@@ -108,7 +117,7 @@ class AddedSerializer(Serializer):
     )
 
 
-class RemovedSerializer(Serializer):
+class RemovedSerializer(StoredSerializer):
     """What became of the customers to remove."""
 
     removed = serializers.IntegerField()
@@ -134,6 +143,12 @@ class SegmentCustomersSerializer(Serializer):
     refused = serializers.IntegerField(help_text="Whom Bunce refused.")
     audience = serializers.CharField(
         allow_null=True, help_text="The key of the audience they come from. Null: added by hand."
+    )
+    compared_at = serializers.DateTimeField(
+        allow_null=True, help_text="When the audience was last compared with the customers."
+    )
+    next_comparison_at = serializers.DateTimeField(
+        allow_null=True, help_text="Null: no comparison is scheduled."
     )
     held_removals = serializers.IntegerField(
         help_text="Removals that a person has to confirm before they happen."
@@ -200,6 +215,8 @@ class CustomersView(SegmentView):
             "to_remove": counts.to_remove,
             "refused": counts.refused,
             "audience": status.key,
+            "compared_at": status.compared_at,
+            "next_comparison_at": status.next_at if status.maintained else None,
             "held_removals": status.held or 0,
             "bunce_counts": status.bunce_count,
             "problems": status.problems,
@@ -210,7 +227,7 @@ class CustomersView(SegmentView):
         operation_id="segments_customers_create",
         summary="Add customers to a segment",
         request=CustomersSerializer,
-        parameters=[schema.ID],
+        parameters=[schema.ID, schema.IDEMPOTENCY_KEY, schema.REPLAYED_HEADER],
         responses={202: AddedSerializer},
         examples=[EXAMPLE],
     )
@@ -218,17 +235,23 @@ class CustomersView(SegmentView):
         """Have 1 to 1,000 customers in the segment, all or none of them.
 
         Bunce creates customers that it does not know, and updates the others with what is given.
-        Repeating the request changes nothing.
+        Repeating the request changes nothing, except that customers whom Bunce refused meanwhile
+        are sent again.
         """
-        segment = self.get_segment(kwargs["id"])
-        counts = _by_hand(segment.add_customers, _customers(request))
-        return Response(AddedSerializer(_counted(counts, AddedSerializer)).data, 202)
+        segment, customers = self.get_segment(kwargs["id"]), _customers(request)
+        entries = [read_entry(one) for one in customers]
+        normal = [[one.identifier, one.is_email, sorted(one.profile.items())] for one in entries]
+        return self._change(
+            ["add customers", segment.pk, normal],
+            lambda: segment.add_customers(customers),
+            ("added", "changed", "unchanged", "forgotten"),
+        )
 
     @extend_schema(
         operation_id="segments_customers_destroy",
         summary="Remove customers from a segment",
         request=CustomersSerializer,
-        parameters=[schema.ID],
+        parameters=[schema.ID, schema.IDEMPOTENCY_KEY, schema.REPLAYED_HEADER],
         responses={202: RemovedSerializer},
         examples=[EXAMPLE],
     )
@@ -237,9 +260,36 @@ class CustomersView(SegmentView):
 
         Those that are not in the segment are ignored. Repeating the request changes nothing.
         """
-        segment = self.get_segment(kwargs["id"])
-        counts = _by_hand(segment.remove_customers, _customers(request))
-        return Response(RemovedSerializer(_counted(counts, RemovedSerializer)).data, 202)
+        segment, customers = self.get_segment(kwargs["id"]), _customers(request)
+        return self._change(
+            ["remove customers", segment.pk, [read_entry(one).identifier for one in customers]],
+            lambda: segment.remove_customers(customers),
+            ("removed", "unchanged"),
+        )
+
+    def _change(
+        self, body: Any, change: Callable[[], Counter[str]], names: Sequence[str]
+    ) -> Response:
+        """Add or remove customers, once per ``Idempotency-Key``; return how many.
+
+        Args:
+            body: what identifies the request, see ``run_once``.
+            names: of the counts in the response.
+
+        Raises:
+            Conflict: the segment's customers cannot be changed by hand.
+        """
+
+        def counted() -> dict[str, int]:
+            counts = change()
+            return {name: counts[name] for name in names}
+
+        try:
+            done = run_once(self.request, body, counted)
+        except CustomersNotByHand as error:
+            raise Conflict(str(error), "customers_not_by_hand") from None
+        customers_url = self.request.build_absolute_uri(self.reverse("customers"))
+        return mark_replay(Response({**done.result, "customers_url": customers_url}, 202), done)
 
 
 class RefusedCustomersView(SegmentView, ListModelMixin, MemberGenericView):
@@ -273,19 +323,3 @@ def _customers(request: Request) -> list[Any]:
     serializer.is_valid(raise_exception=True)
     customers: list[Any] = serializer.validated_data["customers"]
     return customers
-
-
-def _by_hand(change: Callable[[list[Any]], Counter[str]], customers: list[Any]) -> Counter[str]:
-    """Add or remove customers.
-
-    Raises:
-        Conflict: the segment's customers cannot be changed by hand.
-    """
-    try:
-        return change(customers)
-    except CustomersNotByHand as error:
-        raise Conflict(str(error), "customers_not_by_hand") from None
-
-
-def _counted(counts: Counter[str], serializer: type[Serializer]) -> dict[str, int]:
-    return {str(name): counts[str(name)] for name in serializer().fields}

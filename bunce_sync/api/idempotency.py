@@ -1,28 +1,34 @@
-"""Creates that are safe to repeat: the same ``Idempotency-Key`` gives the same segments.
+"""Requests that are safe to repeat: the same ``Idempotency-Key`` gives the same result.
 
-The key and the segments are inserted in one transaction, and the key is unique. So a concurrent
-repeat waits for the first request at the unique index; then it finds the key, and replays.
+The key and what the request does are written in one transaction, and the key is unique. So a
+concurrent repeat waits for the first request at the unique index; then it finds the key, and
+replays.
 """
 
 from __future__ import annotations
 
 import hashlib
+import hmac
 import json
 import random
 import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, TypeVar
 
+from django.conf import settings
 from django.db import IntegrityError, OperationalError, transaction
 from django.utils.translation import gettext as _
 from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
+from rest_framework.response import Response
 
 from bunce_sync import database
 from bunce_sync.api.problems import Conflict, Unprocessable
 from bunce_sync.models import IdempotencyKey
+
+T = TypeVar("T")
 
 HEADER = "Idempotency-Key"
 #: The response header of a replay.
@@ -41,10 +47,10 @@ POSTGRES_LOCK_ERRORS = ("40001", "40P01", "55P03")
 
 
 @dataclass(frozen=True, slots=True)
-class Created:
-    """The ids of the segments, and whether an earlier request had created them."""
+class Done(Generic[T]):
+    """The result of a request, and whether an earlier one with the same key had it."""
 
-    ids: list[int]
+    result: T
     replayed: bool = False
 
 
@@ -52,12 +58,12 @@ class _KeyExpired(Exception):
     """The key is older than ``IdempotencyKey.KEPT_FOR``."""
 
 
-def create_once(request: Request, body: Any, create: Callable[[], list[int]]) -> Created:
-    """Create segments, once per key. Without a key, create them on every request.
+def run_once(request: Request, body: Any, run: Callable[[], T]) -> Done[T]:
+    """Do what a request asks for, once per key. Without a key, do it on every request.
 
     Args:
         body: what identifies the request besides the key: its action and its validated data.
-        create: creates the segments and returns their ids. It runs in a transaction.
+        run: does it and returns the result, which is kept as JSON. It runs in a transaction.
 
     Raises:
         ValidationError: the header is empty, too long or not visible ASCII.
@@ -67,19 +73,19 @@ def create_once(request: Request, body: Any, create: Callable[[], list[int]]) ->
     header = request.headers.get(HEADER)
     if header is None:
         with transaction.atomic(using=database.alias()):
-            return Created(create())
+            return Done(run())
     if len(header) > MAX_LENGTH or not re.fullmatch(PATTERN, header):
         message = _("Send 1 to %(max)d visible ASCII characters, such as a UUID.")
         raise ValidationError({HEADER: [message % {"max": MAX_LENGTH}]})
     digest = _digest(f"{request.user.pk}\0{header}")
-    body_digest = _digest(json.dumps(body))
+    body_digests = _body_digests(body)
     # Inside a transaction of the whole request nothing can be retried.
     tries = 1 if database.connection().in_atomic_block else TRIES
     while True:
         tries -= 1
         try:
             with transaction.atomic(using=database.alias()):
-                return _create_or_replay(digest, body_digest, create)
+                return _run_or_replay(digest, body_digests, run)
         except _KeyExpired:
             database.idempotency_keys().filter(IdempotencyKey.EXPIRED, digest=digest).delete()
             tries += 1
@@ -95,21 +101,28 @@ def create_once(request: Request, body: Any, create: Callable[[], list[int]]) ->
             time.sleep(random.uniform(0.01, 0.1))
 
 
-def _create_or_replay(digest: str, body_digest: str, create: Callable[[], list[int]]) -> Created:
+def mark_replay(response: Response, done: Done[Any]) -> Response:
+    """Return the response, with a header if it repeats that of an earlier request."""
+    if done.replayed:
+        response[REPLAYED] = "true"
+    return response
+
+
+def _run_or_replay(digest: str, body_digests: list[str], run: Callable[[], T]) -> Done[T]:
     keys = database.idempotency_keys()
-    key, is_new = keys.get_or_create(digest=digest, defaults={"body_digest": body_digest})
+    key, is_new = keys.get_or_create(digest=digest, defaults={"body_digest": body_digests[0]})
     if is_new:
-        ids = create()
-        keys.filter(pk=key.pk).update(segment_ids=ids)
-        return Created(ids)
+        result = run()
+        keys.filter(pk=key.pk).update(result=result)
+        return Done(result)
     if keys.filter(IdempotencyKey.EXPIRED, pk=key.pk).exists():
         raise _KeyExpired
-    if key.body_digest != body_digest:
+    if key.body_digest not in body_digests:
         raise Unprocessable(
             _("This Idempotency-Key was used with a different body. Use a new key."),
             "idempotency_key_reused",
         )
-    return Created(key.segment_ids, replayed=True)
+    return Done(key.result, replayed=True)
 
 
 def _is_lock_error(error: OperationalError) -> bool:
@@ -128,6 +141,13 @@ def _key_in_use() -> Conflict:
         "idempotency_key_in_use",
         wait=RETRY_AFTER,
     )
+
+
+def _body_digests(body: Any) -> list[str]:
+    """Return the digests under which a body may be stored, that of today's ``SECRET_KEY`` first."""
+    keys = [settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS]
+    text = b"bunce_sync.idempotency:" + json.dumps(body).encode()
+    return [hmac.new(str(key).encode(), text, hashlib.sha256).hexdigest() for key in keys]
 
 
 def _digest(text: str) -> str:

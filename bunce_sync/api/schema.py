@@ -27,6 +27,8 @@ the progress.
 
 * **Creates are safe to repeat** with an `Idempotency-Key`: for 24 hours the same key and body give
   the same segment. Repeat a request after a timeout or a 409 `idempotency_key_in_use`.
+* **Customers** can be added and removed repeatedly: doing it again changes nothing. With an
+  `Idempotency-Key` a repeat that comes late does not undo what another request did in between.
 * **Edits are safe** with `If-Match`: send the `ETag` that you read. The response is 412 if
   the segment was edited since (`name`, `description`, `add_all_customers`). What a worker
   records, such as the status, does not matter. To poll for that, send the `ETag` in
@@ -120,7 +122,7 @@ IF_NONE_MATCH = OpenApiParameter(
 ETAG = _response_header("ETag", "The version of the segment.", 200, 201, 304)
 LOCATION = _response_header("Location", "The URL of the segment.", 201)
 REPLAYED_HEADER = _response_header(
-    REPLAYED, "`true` if an earlier request had created the segments.", 201
+    REPLAYED, "`true` if an earlier request with this key did it.", 201, 202
 )
 SEGMENT_EXAMPLE = OpenApiExample(
     "A segment",
@@ -218,7 +220,9 @@ def _errors(path: str, method: str, operation: dict[str, Any]) -> Iterator[int]:
     if "requestBody" in operation:
         yield from (413, 415)
     if HEADER in headers:
-        yield from (409, 410, 422)
+        yield from (409, 422)
+        if "{id}" not in path:
+            yield 410
     if "If-Match" in headers:
         yield 412
     if "{id}" in path and method in ("post", "delete"):

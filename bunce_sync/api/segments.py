@@ -28,7 +28,7 @@ from bunce_sync import database, services
 from bunce_sync.api import schema
 from bunce_sync.api.base import ApiView
 from bunce_sync.api.filters import SegmentFilter
-from bunce_sync.api.idempotency import REPLAYED, Created, create_once
+from bunce_sync.api.idempotency import Done, mark_replay, run_once
 from bunce_sync.api.pagination import IdPagination, SegmentPagination
 from bunce_sync.api.problems import Conflict, Gone, PreconditionFailed
 from bunce_sync.api.serializers import (
@@ -131,7 +131,7 @@ class SegmentViewSet(ApiView, ListModelMixin, SegmentGenericViewSet):
         serializer = SegmentWriteSerializer(data=request.data)
         serializer.is_valid(raise_exception=True)
         fields = serializer.validated_data
-        created = create_once(
+        created = run_once(
             request, ["create", fields], lambda: [services.create_segment(**fields).pk]
         )
         [segment] = self._created_segments(created)
@@ -140,7 +140,7 @@ class SegmentViewSet(ApiView, ListModelMixin, SegmentGenericViewSet):
         else:
             response = Response(SegmentIdSerializer(segment).data, 201)
         response["Location"] = self.reverse("segment-detail", id=segment.pk)
-        return _marked_as_replay(response, created)
+        return mark_replay(response, created)
 
     @extend_schema(
         summary="Create many segments",
@@ -160,11 +160,11 @@ class SegmentViewSet(ApiView, ListModelMixin, SegmentGenericViewSet):
         serializer = BulkSerializer(data=request.data)
         serializer.is_valid(raise_exception=True)
         rows = serializer.validated_data["segments"]
-        created = create_once(request, ["bulk", rows], lambda: services.create_segments(rows))
+        created = run_once(request, ["bulk", rows], lambda: services.create_segments(rows))
         segments = self._created_segments(created)
         shown: Any = SegmentSerializer if self._may_view() else SegmentIdSerializer
         body = {"count": len(segments), "segments": shown(segments, many=True).data}
-        return _marked_as_replay(Response(body, 201), created)
+        return mark_replay(Response(body, 201), created)
 
     @extend_schema(
         summary="Read a segment",
@@ -305,12 +305,12 @@ class SegmentViewSet(ApiView, ListModelMixin, SegmentGenericViewSet):
                 return
         raise state_conflict(segment, NOT_APPLICABLE.get(possible[0].name))
 
-    def _created_segments(self, created: Created) -> list[Segment]:
-        rows = segments_on_primary().filter(pk__in=created.ids)
+    def _created_segments(self, created: Done[list[int]]) -> list[Segment]:
+        rows = segments_on_primary().filter(pk__in=created.result)
         segments = {segment.pk: segment for segment in rows}
-        if len(segments) < len(created.ids):
+        if len(segments) < len(created.result):
             raise Gone(_("A segment created with this Idempotency-Key has been deleted since."))
-        return [segments[pk] for pk in created.ids]
+        return [segments[pk] for pk in created.result]
 
     def _may_view(self) -> bool:
         """Return whether a response to a write may show the segment."""
@@ -379,9 +379,3 @@ def _content_digest(segment: Segment) -> str:
 
 def _digest(value: bytes) -> str:
     return hashlib.sha256(value).hexdigest()[:32]
-
-
-def _marked_as_replay(response: Response, created: Created) -> Response:
-    if created.replayed:
-        response[REPLAYED] = "true"
-    return response

@@ -105,7 +105,10 @@ class StatusSerializer(Serializer):
     due = inline_serializer(
         "Due",
         {kind.name: serializers.IntegerField() for kind in KINDS},
-        help_text="Segments that are due now, by kind of work.",
+        help_text=(
+            "What is due now, by kind of work: segments; of `import` imports, of `audiences`"
+            " audiences, of `customers` customers, counted up to 10,000."
+        ),
     )
     usage = UsageSerializer()
     rate_limiter = RateLimiterSerializer()

@@ -65,7 +65,7 @@ class Migration(migrations.Migration):
                         verbose_name="started at",
                     ),
                 ),
-                ("segment_ids", models.JSONField(default=list, verbose_name="ids of the segments")),
+                ("result", models.JSONField(default=list)),
             ],
             options={
                 "verbose_name": "idempotency key",

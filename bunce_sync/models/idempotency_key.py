@@ -12,11 +12,12 @@ from bunce_sync.functions import DatabaseNow
 
 
 class IdempotencyKey(models.Model):
-    """The key of a create over the REST API, inserted in one transaction with its segments.
+    """The key of a request to the REST API, inserted in one transaction with what it does.
 
     An imported file has one, too: a preview that is confirmed twice is imported once.
 
     Only digests are stored: keys may be secrets, and digests compare the same on every database.
+    That of the body is keyed with ``SECRET_KEY``, since the body may be no more than an address.
     """
 
     #: A key may be reused after this time. Clients repeat a request within minutes.
@@ -27,7 +28,8 @@ class IdempotencyKey(models.Model):
     digest = models.CharField(_("digest of user and key"), max_length=64, unique=True)
     body_digest = models.CharField(_("digest of the body"), max_length=64)
     started_at = models.DateTimeField(_("started at"), db_default=DatabaseNow(), db_index=True)
-    segment_ids = models.JSONField(_("ids of the segments"), default=list)
+    #: What a repeat returns: the ids of the segments, or how many customers were added, say.
+    result = models.JSONField(default=list)
 
     class Meta:
         verbose_name = _("idempotency key")

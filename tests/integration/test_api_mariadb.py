@@ -48,7 +48,7 @@ from contextlib import nullcontext
 
 from django.db import connection, transaction
 
-from bunce_sync.api.idempotency import create_once
+from bunce_sync.api.idempotency import run_once
 from bunce_sync.api.problems import Conflict
 
 outcomes = Counter()
@@ -59,7 +59,7 @@ def create(around, make):
     )
     try:
         with around():
-            create_once(request, {}, make)
+            run_once(request, {}, make)
         outcomes["made"] += 1
     except Exception as error:
         outcomes[type(error).__name__] += 1

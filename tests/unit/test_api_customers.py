@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from pytest_django import Settings
 from rest_framework.test import APIClient
 
-from bunce_sync.models import CustomerSync, ForgottenCustomer, Member
+from bunce_sync import audiences
+from bunce_sync.audiences import Audience
+from bunce_sync.models import CustomerSync, ForgottenCustomer, IdempotencyKey, Member, Segment
 from bunce_sync.sync import customers
 from bunce_sync.sync.budget import Budget
 from bunce_sync.testing.emulator import Emulator
@@ -26,8 +32,31 @@ def client() -> APIClient:
     return client_for(new_user(*ALL, name="service"))
 
 
-def remove(client: APIClient, path: str, body: Any) -> Any:
-    return client.delete(f"/api/{path}", json.dumps(body), content_type=JSON)
+def remove(client: APIClient, path: str, body: Any, **headers: str) -> Any:
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return client.delete(f"/api/{path}", json.dumps(body), content_type=JSON, headers=named)
+
+
+def customers_url(segment: Segment) -> str:
+    return f"http://testserver/api/segments/{segment.pk}/customers"
+
+
+def identifiers() -> set[str]:
+    return {*Member.objects.filter(wanted=True).values_list("identifier", flat=True)}
+
+
+@contextmanager
+def the_audience(name: str) -> Iterator[None]:
+    """Register an audience with this key."""
+
+    class Staff(Audience):
+        key = name
+
+    audiences.register(Staff)
+    try:
+        yield
+    finally:
+        audiences.unregister(Staff)
 
 
 def test_customers_are_added_and_removed(bunce: Emulator, client: APIClient) -> None:
@@ -38,16 +67,89 @@ def test_customers_are_added_and_removed(bunce: Emulator, client: APIClient) -> 
         response = post(client, path, body)
         assert response.status_code == 202
         zeros = {"added": 0, "changed": 0, "unchanged": 0, "forgotten": 0}
-        assert response.json() == {**zeros, **expected}
+        assert response.json() == {**zeros, **expected, "customers_url": customers_url(segment)}
     customers.run(Budget(30))
     assert bunce.member_ids(str(segment.bunce_id)) == {"c-1", "2", "c-3"}
     for expected in ({"removed": 2, "unchanged": 1}, {"removed": 0, "unchanged": 3}):
         response = remove(client, path, {"customers": ["c-1", {"customer_id": "c-3"}, "x"]})
-        assert (response.status_code, response.json()) == (202, expected)
-    assert get(client, path).json() == {
+        assert response.status_code == 202
+        assert response.json() == {**expected, "customers_url": customers_url(segment)}
+    status = client.get(response.json()["customers_url"])
+    assert status.json() == {
         "members": 1, "in_bunce": 1, "to_add": 0, "to_remove": 2, "refused": 0, "audience": None,
+        "compared_at": None, "next_comparison_at": None,
         "held_removals": 0, "bunce_counts": None, "problems": [],
     }  # fmt: skip
+
+
+def test_the_status_shows_when_the_audience_is_compared(client: APIClient) -> None:
+    segment = make("A")
+    at = datetime(2026, 5, 1, tzinfo=UTC)
+    times = {"last_run_at": at, "next_run_at": at + timedelta(hours=1)}
+    CustomerSync.objects.create(segment=segment, key="staff", **times)
+    path = f"segments/{segment.pk}/customers/"
+    with the_audience("staff"):
+        status = get(client, path).json()
+        assert status["compared_at"].startswith("2026-05-01T")
+        assert status["next_comparison_at"] is not None
+        assert status["audience"] == "staff"
+    # Its class is gone, so nothing compares it.
+    assert get(client, path).json()["next_comparison_at"] is None
+
+
+def test_a_repeat_with_the_same_key_undoes_nothing(client: APIClient) -> None:
+    segment = make("A")
+    path = f"segments/{segment.pk}/customers/"
+    body = {"customers": ["c-1", "c-2"]}
+    first = post(client, path, body, Idempotency_Key="a")
+    assert "Idempotent-Replayed" not in first
+    remove(client, path, {"customers": ["c-1"]}, Idempotency_Key="b")
+    again = post(client, path, body, Idempotency_Key="a")
+    assert (again.status_code, again.json()) == (202, first.json())
+    assert again["Idempotent-Replayed"] == "true"
+    assert identifiers() == {"c-2"}
+    post(client, path, {"customers": ["c-1"]})
+    again = remove(client, path, {"customers": ["c-1"]}, Idempotency_Key="b")
+    assert again.json()["removed"] == 1
+    assert identifiers() == {"c-1", "c-2"}
+
+
+def test_a_key_stands_for_one_request(client: APIClient) -> None:
+    segment, other = make("A"), make("B")
+    path = f"segments/{segment.pk}/customers/"
+    post(client, path, {"customers": ["c-1", "ann@example.com"]}, Idempotency_Key="a")
+    # The same in another form:
+    body: Any = {"customers": [{"customer_id": " c-1"}, {"email": "Ann@example.com"}]}
+    assert "Idempotent-Replayed" in post(client, path, body, Idempotency_Key="a")
+    for response in (
+        post(client, path, {"customers": ["c-1"]}, Idempotency_Key="a"),
+        remove(client, path, body, Idempotency_Key="a"),
+        post(client, f"segments/{other.pk}/customers/", body, Idempotency_Key="a"),
+        post(client, "segments/", {"name": "C"}, Idempotency_Key="a"),
+    ):
+        is_problem(response, 422, "idempotency_key_reused")
+
+
+def test_a_refused_request_does_not_use_up_its_key(client: APIClient) -> None:
+    segment = make("A", add_all_customers=True)
+    path = f"segments/{segment.pk}/customers/"
+    is_problem(post(client, path, {"customers": ["c-1"]}, Idempotency_Key="a"), 409)
+    assert not IdempotencyKey.objects.exists()
+
+
+def test_a_key_keeps_no_digest_that_could_be_guessed(client: APIClient, settings: Settings) -> None:
+    path = f"segments/{make('A').pk}/customers/"
+    body = {"customers": ["ann@example.com"]}
+    stored: list[str] = []
+    for secret in ("one", "two"):
+        settings.SECRET_KEY = secret
+        IdempotencyKey.objects.all().delete()
+        post(client, path, body, Idempotency_Key="a")
+        stored += IdempotencyKey.objects.values_list("body_digest", flat=True)
+    assert len({*stored}) == 2
+    # A rotation of the key is no other body.
+    settings.SECRET_KEY, settings.SECRET_KEY_FALLBACKS = "three", ["two"]
+    assert "Idempotent-Replayed" in post(client, path, body, Idempotency_Key="a")
 
 
 def test_a_segment_may_have_no_customers(client: APIClient) -> None:

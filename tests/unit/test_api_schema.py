@@ -206,7 +206,7 @@ def test_responses_match_the_description(client: APIClient) -> None:
     check(post(client, segments, body, Idempotency_Key="a"), 201, "post", segments)
     check(post(client, segments, body, Idempotency_Key="a"), 201, "post", segments)
     check(post(client, segments, {"name": "B"}, Idempotency_Key="a"), 422, "post", segments)
-    IdempotencyKey.objects.update(segment_ids=[0])
+    IdempotencyKey.objects.update(result=[0])
     check(post(client, segments, body, Idempotency_Key="a"), 410, "post", segments)
     check(post(client, segments, {"name": ""}), 400, "post", segments)
     plain = client.post("/api/segments/", "VIP", content_type="text/plain")
