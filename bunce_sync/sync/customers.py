@@ -330,7 +330,7 @@ def run_only(segment_id: int, budget: Budget) -> Progress:
     requests = 0
     if not account.is_known(budget):
         return Progress()
-    while queues := [*_ready().filter(sync_id=segment_id).select_related("sync__segment")]:
+    while queues := _loaded(_ready().filter(sync_id=segment_id)):
         made, stop = attempt_each(queues * ROUNDS, partial(_send_alone, budget), budget)
         requests += made
         if stop:
@@ -360,8 +360,19 @@ def ready_queues() -> list[CustomerQueue]:
     """Return some of the queues from which a batch can be sent, those unserved longest first."""
     if not database.members().due().exists():
         return []
-    ready = _ready().select_related("sync__segment").order_by("served_at")
-    return list(ready.defer("sync__segment__description")[:SEGMENTS])
+    return _loaded(_ready().order_by("served_at")[:SEGMENTS])
+
+
+def _loaded(queues: QuerySet[CustomerQueue]) -> list[CustomerQueue]:
+    """Return queues with their segments, in the same order.
+
+    In two steps: joined at once, SQLite would begin with all segments.
+    """
+    keys = list(queues.values_list("pk", flat=True))
+    rows = database.customer_queues().filter(pk__in=keys).select_related("sync__segment")
+    found = rows.only("operation", "sync__key", "sync__bunce_id", "sync__segment__bunce_id")
+    by_key = {queue.pk: queue for queue in found}
+    return [by_key[key] for key in keys if key in by_key]
 
 
 def _ready() -> QuerySet[CustomerQueue]:
