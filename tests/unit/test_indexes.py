@@ -53,7 +53,8 @@ def use_a_page() -> None:
 
 def first_id() -> int:
     """Return the key of the segment that has customers."""
-    return CustomerSync.objects.get().pk
+    pk: int = CustomerSync.objects.get().pk
+    return pk
 
 
 QUERIES: dict[str, Callable[[], object]] = {
