@@ -40,6 +40,7 @@ def retry_refused(segment: Segment) -> int:
     """Send the refused customers of a segment again; return how many."""
     with transaction.atomic(using=database.alias()):
         refused = database.members().filter(segment=segment, status=MemberStatus.REFUSED)
+        refused.lock_keys()
         number = refused.update(**member_transitions.retried())
         if number:
             publish_after_commit(work, CUSTOMERS.name)
@@ -68,9 +69,11 @@ def resync_customers(segment: Segment) -> int:
     while keys := list(members.filter(pk__gt=last).values_list("pk", flat=True)[:BATCH]):
         last = keys[-1]
         some = database.members().filter(pk__in=keys).exclude(status=MemberStatus.SENDING)
-        number += some.exclude(in_bunce=False).update(**member_transitions.outdated())
-        # Bunce was never told these, and must not be asked to remove them either.
-        number += some.filter(in_bunce=False).update(**member_transitions.retried())
+        with transaction.atomic(using=database.alias()):
+            some.lock_keys()
+            number += some.exclude(in_bunce=False).update(**member_transitions.outdated())
+            # Bunce was never told these, and must not be asked to remove them either.
+            number += some.filter(in_bunce=False).update(**member_transitions.retried())
     database.customer_syncs().filter(pk=segment.pk).exclude(key=None).update(
         run_requested_at=DatabaseNow()
     )

@@ -118,7 +118,7 @@ class Batch(Attempt[None]):
         due = due.order_by("due_at").lock_available()
         found = list(due[: self.size])
         if never_told := [row.pk for row in found if not self.adds and row.in_bunce is False]:
-            database.members().filter(pk__in=never_told).delete()
+            database.members().delete_keys(never_told)
             found = [row for row in found if row.pk not in never_told]
         if not found:
             return False
@@ -189,25 +189,27 @@ class Batch(Attempt[None]):
             split=split if len(self.members) > 1 else 0,
             refusal=refusal,
         )
-        members = database.members().filter(pk__in=self.keys, lease_token=self.token)
-        if members.filter(changed=False).update(**end.values) < len(self.keys):
-            members.update(**end.changed)
+        mine = database.members().filter(pk__in=self.keys, lease_token=self.token)
+        held = mine.lock_keys()
+        if mine.filter(changed=False).update(**end.values) < len(self.keys):
+            mine.update(**end.changed)
         if result.outcome == Outcome.CONFIRMED:
-            self._after_success(current)
+            self._after_success(current, held)
         elif not refused:
             self._after_failure(current, result)
         if result.outcome == Outcome.CONFIRMED or refusal:
             note_if_all_sent(self.queue.sync_id)
         return result
 
-    def _after_success(self, queue: CustomerQueue) -> None:
+    def _after_success(self, queue: CustomerQueue, held: list[int]) -> None:
         if queue.failures or queue.last_code:
             database.customer_queues().filter(pk=self.queue.pk).update(**_WORKING)
         if len(self.members) > self.accepted.accepted:
             shared_state.note_accepted_customers(len(self.members))
         if not self.adds:
-            gone = database.members().filter(pk__in=self.keys, status=MemberStatus.REMOVED)
-            gone.filter(due_at__lte=DatabaseNow()).delete()
+            gone = database.members().filter(pk__in=held, status=MemberStatus.REMOVED)
+            gone = gone.filter(due_at__lte=DatabaseNow())
+            database.members().delete_keys(list(gone.values_list("pk", flat=True)))
 
     def _after_refusal(self, queue: CustomerQueue, result: Result) -> Values:
         """Count a refusal; return the values of a queue that is paused by it, or none."""
@@ -471,6 +473,7 @@ def _reset_some(segment_id: int, bunce_id: str, *, after: int) -> int | None:
     # With those that are being sent to the old one, which records nothing any more.
     told = members.filter(pk__gt=after).exclude(in_bunce=False, lease_token=None)
     keys = list(told.order_by("pk").values_list("pk", flat=True)[:RESET_BATCH])
+    members.filter(pk__in=keys).lock_keys()
     if not keys:
         syncs.update(bunce_id=bunce_id)
         return None
@@ -530,7 +533,12 @@ def delete_removed() -> int:
     """Delete the rows of removed customers that no late request can bring back any more."""
     gone = database.members().filter(status=MemberStatus.REMOVED, due_at__lte=DatabaseNow())
     keys = list(gone.values_list("pk", flat=True)[:RESET_BATCH])
-    return gone.filter(pk__in=keys).delete()[0] if keys else 0
+    if not keys:
+        return 0
+    with database.atomic():
+        free = [row.pk for row in gone.filter(pk__in=keys).only("pk").lock_available()]
+        database.members().delete_keys(free)
+    return len(free)
 
 
 # The kind of work

@@ -206,8 +206,9 @@ def free_port() -> int:
 class Workers:
     """Workers that can be killed and replaced one at a time."""
 
-    def __init__(self, site: Site, count: int, *, seed: int = 0) -> None:
+    def __init__(self, site: Site, count: int, *, seed: int = 0, app: str = "project") -> None:
         self._site = site
+        self._app = app
         self._chance = random.Random(seed)
         self._running = [self._start() for _ in range(count)]
         for worker in self._running:
@@ -221,7 +222,7 @@ class Workers:
     def _start(self) -> Process:
         return self._site.start(
             "worker",
-            *("-m", "celery", "-A", "project", "worker", "--loglevel", "INFO"),
+            *("-m", "celery", "-A", self._app, "worker", "--loglevel", "INFO"),
             *("--hostname", f"{uuid.uuid4().hex[:8]}@%h", "--concurrency", "2"),
             *("--without-mingle", "--without-gossip"),
         )

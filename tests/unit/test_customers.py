@@ -13,6 +13,7 @@ from bunce_sync import no_push, services
 from bunce_sync.conf import conf
 from bunce_sync.customer_entries import InvalidCustomer
 from bunce_sync.exceptions import Conflict, CustomersNotByHand, NotFound, NotSent
+from bunce_sync.fingerprint import normalize
 from bunce_sync.models import (
     ApiCall,
     CustomerQueue,
@@ -85,6 +86,37 @@ def test_only_the_identifier_is_sent_unless_more_is_given(bunce: Emulator) -> No
             {"customer_id": "c-2", "email": "b@x.org", "first_name": "Bo"},
         ]
     }
+
+
+def test_identifiers_that_look_alike_are_different_customers_on_each_database(
+    bunce: Emulator,
+) -> None:
+    segment = in_bunce(bunce)
+    alike = [
+        "Ab",
+        "ab",
+        "AB",
+        "äb",
+        "a\u030ab",
+        "åc",
+        "æ",
+        "ae",
+        "ß",
+        "ss",
+        "😀",
+        "😁",
+        "0",
+        "00",
+    ]
+    different = {normalize(one) for one in alike}
+    assert segment.add_customers([*alike, " ab ", "ab\u00a0"])["added"] == len(different)
+    run()
+    assert members(bunce, segment) == different
+    assert segment.add_customers(alike) == {"unchanged": len(different)}
+    assert segment.remove_customers(["ab ", "😀", "ss"])["removed"] == 3
+    run()
+    assert members(bunce, segment) == different - {"ab", "😀", "ss"}
+    assert set(statuses(segment)) == different - {"ab", "😀", "ss"}
 
 
 def test_an_unchanged_customer_is_not_sent_again(bunce: Emulator) -> None:
