@@ -35,7 +35,7 @@ def interrupted(*, at: int, by: Callable[[], object], depth: float = math.inf) -
             statements += 1
             if statements >= at:
                 happened = True
-                with _another_process():
+                with another_process():
                     by()
         return execute(sql, params, many, context)
 
@@ -50,7 +50,7 @@ def interrupted(*, at: int, by: Callable[[], object], depth: float = math.inf) -
 
 
 @contextmanager
-def _another_process() -> Iterator[None]:
+def another_process() -> Iterator[None]:
     """Permit durable transactions, as in a process that has no transaction under way."""
     under_way = connection.atomic_blocks[-1]
     with patch.object(under_way, "_from_testcase", True):
