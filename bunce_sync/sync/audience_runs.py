@@ -161,7 +161,11 @@ def due_audiences() -> list[Audience]:
             due += [audience] if audience.interval is not None else []
         elif sync and (
             sync.run_requested_at is not None
-            or (audience.interval is not None and (not sync.next_run_at or sync.next_run_at <= now))
+            # One that failed is repeated, even one that was only asked for.
+            or (
+                (audience.interval is not None or sync.run_error)
+                and (not sync.next_run_at or sync.next_run_at <= now)
+            )
         ):
             due.append(audience)
     return due

@@ -146,6 +146,28 @@ def test_an_exception_in_the_queryset_removes_nobody(bunce: Emulator, audience: 
     assert set(statuses(segment).values()) == {"in_bunce"}
 
 
+def test_a_comparison_on_demand_that_failed_is_repeated(
+    bunce: Emulator, audience: Staff, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(self: Staff) -> QuerySet[User]:
+        raise RuntimeError("no column")
+
+    monkeypatch.setattr(Staff, "interval", None)
+    people(3)
+    sync(audience)
+    CustomerSync.objects.update(next_run_at=ago(1))
+    assert audience_runs.due_audiences() == []
+    with monkeypatch.context() as patched:
+        patched.setattr(Staff, "get_queryset", fail)
+        with pytest.raises(AudienceFailed):
+            audience_runs.compare(audience)
+    assert audience_runs.due_audiences() == []  # not at once
+    CustomerSync.objects.update(next_run_at=ago(1))
+    assert audience_runs.run(Budget(30)).requests == 1
+    row = held(audience)
+    assert (row.run_error, row.next_run_at) == ("", None)
+
+
 def test_an_empty_queryset_removes_nobody(bunce: Emulator, audience: Staff) -> None:
     people(3)
     segment = sync(audience)
