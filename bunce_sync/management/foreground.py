@@ -17,13 +17,16 @@ from django.core.management.base import CommandError
 
 from bunce_sync.choices import Operation, Reason
 from bunce_sync.management.console import StopEvent
+from bunce_sync.models import Segment
 from bunce_sync.status.presenters import (
     StatusMessage,
     describe_operation,
     describe_rate_limiter,
+    describe_segment,
     problems_to_fix,
 )
 from bunce_sync.status.status import SyncStatus, get_status
+from bunce_sync.sync import customers
 from bunce_sync.sync.budget import Budget
 from bunce_sync.sync.circuit_breaker import OperationPaused
 from bunce_sync.sync.rate_limiter import NoPermit
@@ -120,6 +123,14 @@ def work(
     return False
 
 
+def why_customers_wait(segment: Segment) -> str:
+    """Return why no customer of a segment is sent at present; empty if they are sent."""
+    if not customers.waits_for_segment(segment):
+        return ""
+    message = describe_segment(segment, get_status(), permissions=())
+    return f"{_in_one(message)} {message.action}".strip()
+
+
 def find_obstacle(status: SyncStatus, operations: Collection[Operation]) -> Obstacle:
     """Return what keeps requests of these operations waiting."""
     if status.configuration_problem or status.key_missing or status.strange_key_since:
@@ -168,7 +179,10 @@ def _limiter_obstacle(status: SyncStatus, message: StatusMessage) -> Obstacle:
 
 
 def _final(message: StatusMessage) -> Obstacle:
+    return Obstacle(_in_one(message), final=True, action=message.action)
+
+
+def _in_one(message: StatusMessage) -> str:
+    """Return what happened and why, in one line."""
     note = f"{message.summary} {message.cause}"
-    if message.detail:
-        note = f"{note} ({message.detail})"
-    return Obstacle(note, final=True, action=message.action)
+    return f"{note} ({message.detail})" if message.detail else note

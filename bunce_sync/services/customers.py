@@ -153,6 +153,8 @@ def forget(identifier: str) -> Forgotten:
         members = database.members().filter(identifier__in=spellings)
         before = members.count()
         members.unwant_all()
+        # Perhaps Bunce refused to remove them before.
+        members.filter(status=MemberStatus.REFUSED).update(**member_transitions.retried())
         rows = members.values_list("pk", "segment_id")
         left = dict(rows)
         # Nothing else about the customer is needed to remove them.

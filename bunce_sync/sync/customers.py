@@ -26,13 +26,13 @@ from django.db.models import Exists, F, OuterRef, Q, QuerySet
 from django.utils.translation import gettext_lazy as _
 
 from bunce_sync import audiences, database, member_transitions, transitions
-from bunce_sync.choices import MemberStatus, Operation, Outcome
+from bunce_sync.choices import MemberStatus, Operation, Outcome, Status
 from bunce_sync.client import Customer, RequestRecord
 from bunce_sync.conf import conf
 from bunce_sync.exceptions import ConfigurationError, NotFound
 from bunce_sync.functions import DatabaseNow
 from bunce_sync.member_transitions import FORGOTTEN
-from bunce_sync.models import CustomerQueue, Member, OperationState, SegmentQuerySet
+from bunce_sync.models import CustomerQueue, Member, OperationState, Segment, SegmentQuerySet
 from bunce_sync.models.forgotten import forgotten_among
 from bunce_sync.results import PERMIT_EXPIRED, REFUSED_CONTENT, Result
 from bunce_sync.sync import account, circuit_breaker, holds, push, shared_state
@@ -398,6 +398,16 @@ def _may_be_sent(queues: QuerySet[CustomerQueue]) -> QuerySet[CustomerQueue]:
         Exists(segments.filter(pk=OuterRef("sync_id"))),
         circuit_breaker.may_be_sent("operation"),
         due_at__lte=DatabaseNow(),
+    )
+
+
+def waits_for_segment(segment: Segment) -> bool:
+    """Return whether no customer of a segment is sent until something else happens to it."""
+    return (
+        not segment.is_here
+        or segment.hold_id is not None
+        or segment.last_code == NotFound.code
+        or (segment.bunce_id is None and segment.status in (Status.IN_DOUBT, Status.REJECTED))
     )
 
 

@@ -11,7 +11,7 @@ from django.contrib.auth.models import User
 from django.db.models import QuerySet
 
 from bunce_sync import audiences
-from bunce_sync.models import CustomerSync, Member
+from bunce_sync.models import CustomerSync, Member, Segment
 from bunce_sync.sync import audience_runs
 from bunce_sync.testing.emulator import Emulator
 
@@ -88,6 +88,30 @@ def test_sync_waits_for_a_lost_request(bunce: Emulator, audience: Staff) -> None
     bunce.script(["lost_answer"], method="POST customers")
     assert run("bunce_audiences", "sync", "staff").code == 0
     assert members(bunce, segment_of(audience)) == usernames()
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        ({"environment": "https://api.bunce.so live"}, "Belongs to "),
+        ({"status": "rejected", "last_code": "not_found"}, "No longer in Bunce."),
+        ({"status": "rejected", "bunce_id": None, "last_code": "invalid"}, "send it unchanged"),
+        ({"status": "in_doubt", "bunce_id": None}, "so it cannot be created twice"),
+    ],
+)
+def test_sync_does_not_wait_for_a_segment_that_gets_no_customers(
+    bunce: Emulator, audience: Staff, values: dict[str, Any], reason: str
+) -> None:
+    people(3)
+    segment = sync(audience)
+    Segment.objects.filter(pk=segment.pk).update_sync_fields(**values)
+    people(2, "new")
+    ran = run("bunce_audiences", "sync", "staff")
+    assert ran.code == 1
+    assert reason in ran.out.splitlines()[-1]
+    assert members(bunce, segment) == {"u-0", "u-1", "u-2"}
+    blocked = json.loads(run("bunce_audiences", "sync", "staff", "--json").out)["blocked"]
+    assert reason in blocked
 
 
 def test_an_exception_is_shown(bunce: Emulator, audience: Staff, monkeypatch: Any) -> None:

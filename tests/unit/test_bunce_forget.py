@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from django.contrib.auth.models import User
 
-from bunce_sync.models import CustomerSync, ForgottenCustomer, Member
+from bunce_sync.models import CustomerSync, ForgottenCustomer, Member, Segment
 from bunce_sync.sync import customers
 from bunce_sync.sync.budget import Budget
 from bunce_sync.testing.emulator import Emulator
@@ -79,3 +81,47 @@ def test_it_can_be_undone(bunce: Emulator) -> None:
 
 def test_what_is_no_identifier_is_refused() -> None:
     assert run("bunce_forget", " ").error == "Nothing was changed: the identifier is empty."
+
+
+def in_segment(bunce: Emulator, **values: Any) -> Segment:
+    """Return a segment in Bunce with the customer c-1, and with these values."""
+    segment = in_bunce(bunce)
+    segment.add_customers(["c-1"])
+    customers.run(customers_budget())
+    Segment.objects.filter(pk=segment.pk).update_sync_fields(**values)
+    return segment
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        ({"environment": "https://api.bunce.so live"}, "Belongs to "),
+        ({"status": "rejected", "last_code": "not_found"}, "No longer in Bunce."),
+    ],
+)
+def test_a_segment_that_cannot_be_reached_is_named_and_not_waited_for(
+    bunce: Emulator, values: dict[str, str], reason: str
+) -> None:
+    other, segment = in_segment(bunce), in_segment(bunce, **values)
+    ran = run("bunce_forget", "c-1")
+    assert ran.code == 1
+    assert ran.out.startswith("Removed from 1 segment.\nStill in 1 segment in Bunce: see below.")
+    assert f"\n  #{segment.pk}: {reason}" in ran.out
+    assert members(bunce, other) == set()
+    assert [*Member.objects.values_list("segment_id", flat=True)] == [segment.pk]
+
+
+def test_a_customer_whom_bunce_refuses_to_remove_is_not_done(bunce: Emulator) -> None:
+    segment = in_segment(bunce)
+    bunce.set(refused_customers=["c-1"])
+    ran = run("bunce_forget", "c-1", "--json")
+    assert ran.code == 1
+    assert (ran.json["removed"], ran.json["waiting"]) == (0, 1)
+    [left] = ran.json["left"]
+    assert left["segment"] == segment.pk
+    assert left["reason"].startswith("Bunce refuses to remove the customer. (")
+    # It is tried again when the command runs again.
+    bunce.set(refused_customers=[])
+    ran = run("bunce_forget", "c-1")
+    assert (ran.code, members(bunce, segment)) == (0, set())
+    assert not Member.objects.exists()

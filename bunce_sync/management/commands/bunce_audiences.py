@@ -24,7 +24,7 @@ from bunce_sync.management.console import (
     printable,
     quoted,
 )
-from bunce_sync.management.foreground import Blocked, Turn, work
+from bunce_sync.management.foreground import Blocked, Turn, why_customers_wait, work
 from bunce_sync.management.people import add_person, find_person
 from bunce_sync.management.texts import message_lines
 from bunce_sync.models import CustomerSync, Segment
@@ -403,6 +403,8 @@ class _SyncRun:
         if sent:
             return Turn.MORE
         if self._left():
+            if why := why_customers_wait(self.segment()):
+                raise Blocked(why)
             return self._wait(sync)
         if not self._refreshed and segment.bunce_id is not None:
             refresh.refresh(segment, budget)
