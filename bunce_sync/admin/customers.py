@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from django import forms
+from django.conf import settings
 from django.contrib import messages as flash
 from django.contrib.admin.utils import unquote
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect
+from django.template.defaultfilters import filesizeformat
 from django.template.loader import render_to_string
 from django.urls import URLPattern, path, reverse
 from django.utils.decorators import method_decorator
@@ -39,6 +41,8 @@ from bunce_sync.status.status import SyncStatus
 
 #: Customers that one form takes.
 MAX_CUSTOMERS: Final = 100_000
+#: Bytes of a file, which is read at once; that many customers with all columns are half as large.
+MAX_BYTES: Final = 32 * 2**20
 #: Lines with mistakes that are named.
 SHOWN_MISTAKES: Final = 10
 TEMPLATE: Final = "admin/bunce_sync/segment/customers_decide.html"
@@ -54,7 +58,6 @@ class CustomersForm(forms.Form):
 
     text = forms.CharField(
         label=messages.CUSTOMERS_TEXT,
-        help_text=messages.CUSTOMERS_TEXT_HELP,
         required=False,
         strip=False,
         widget=forms.Textarea(attrs={"rows": 12, "autocomplete": "off", "spellcheck": "false"}),
@@ -65,6 +68,15 @@ class CustomersForm(forms.Form):
         required=False,
         widget=forms.FileInput(attrs={"accept": ".csv,text/csv,text/plain"}),
     )
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        help_text = str(messages.CUSTOMERS_TEXT_HELP)
+        # Django refuses larger forms before this one sees them.
+        if most := settings.DATA_UPLOAD_MAX_MEMORY_SIZE:
+            size = filesizeformat(most)
+            help_text += f" {messages.CUSTOMERS_TEXT_SIZE % {'size': size}}"
+        self.fields["text"].help_text = help_text
 
     def clean(self) -> dict[str, Any]:
         """Read the customers, which are then in ``customers``.
@@ -78,6 +90,9 @@ class CustomersForm(forms.Form):
         if bool(text.strip()) == bool(file):
             raise ValidationError(messages.CUSTOMERS_BOTH if file else messages.CUSTOMERS_NEITHER)
         if file:
+            if file.size > MAX_BYTES:
+                size = filesizeformat(MAX_BYTES)
+                raise ValidationError(messages.CUSTOMERS_TOO_LARGE % {"size": size})
             try:
                 text = file.read().decode("utf-8-sig")
             except UnicodeDecodeError:
@@ -92,16 +107,18 @@ def read_customers(text: str) -> list[Any]:
     Raises:
         ValidationError: there are none or too many, or lines cannot be used.
     """
+    text = text.removeprefix("\ufeff")
     delimiter = ";" if ";" in text.partition("\n")[0] else ","
-    rows = csv.reader(io.StringIO(text), delimiter=delimiter)
+    # All kinds of line breaks are read; not strictly, an open quotation mark would be a long value.
+    rows = csv.reader(io.StringIO(text, newline=None), delimiter=delimiter, strict=True)
     columns: Sequence[str] | None = None
     customers: list[Any] = []
     mistakes: list[tuple[int, str]] = []
-    for number, row in enumerate(rows):
+    for line, row in _lines(rows, mistakes):
         values = [value.strip() for value in row]
         if not any(values):
             continue
-        if not customers and columns is None and (columns := _headings(values)):
+        if not customers and columns is None and (columns := _headings(values, line)):
             continue
         given: Any = dict(zip(columns, values, strict=False)) if columns else values[0]
         try:
@@ -109,7 +126,7 @@ def read_customers(text: str) -> list[Any]:
                 raise InvalidCustomer("there are more values than columns")
             read_entry(given)
         except InvalidCustomer as error:
-            mistakes.append((number + 1, str(error)))
+            mistakes.append((line, str(error)))
         customers.append(given)
         if len(customers) > MAX_CUSTOMERS:
             raise ValidationError(messages.CUSTOMERS_TOO_MANY % {"n": grouped(MAX_CUSTOMERS)})
@@ -120,18 +137,34 @@ def read_customers(text: str) -> list[Any]:
     return customers
 
 
-def _headings(values: Sequence[str]) -> list[str] | None:
+def _lines(rows: Any, mistakes: list[tuple[int, str]]) -> Iterator[tuple[int, list[str]]]:
+    """Yield the rows of a CSV reader, each with the line where it begins.
+
+    A line that is no CSV is a mistake, after which nothing can be read.
+    """
+    line = 1
+    try:
+        for row in rows:
+            yield line, row
+            line = rows.line_num + 1
+    except csv.Error:
+        mistakes.append((line, str(messages.CUSTOMERS_NO_CSV)))
+
+
+def _headings(values: Sequence[str], line: int) -> list[str] | None:
     """Return the columns that a first line names; None if it is a customer.
 
     Raises:
-        ValidationError: it names a column that does not exist.
+        ValidationError: it names a column that does not exist, or one twice.
     """
     names = [value.lower().replace(" ", "_") for value in values]
     if not {*names} & {*FIELDS}:
         return None
     if {*names} - {*FIELDS}:
         problem = messages.CUSTOMERS_UNKNOWN_COLUMN % {"columns": ", ".join(FIELDS)}
-        raise ValidationError(_told([(1, str(problem))]))
+        raise ValidationError(_told([(line, problem)]))
+    if len({*names}) < len(names):
+        raise ValidationError(_told([(line, str(messages.CUSTOMERS_REPEATED_COLUMN))]))
     return names
 
 

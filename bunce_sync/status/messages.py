@@ -953,6 +953,7 @@ CUSTOMERS_TEXT_HELP = _(
     "One in each line: your id of the customer or an email address. Or lines of a CSV file, with"
     " the first line naming the columns: customer_id, email, first_name, last_name, phone_no."
 )
+CUSTOMERS_TEXT_SIZE = _("For more than %(size)s use a file.")
 CUSTOMERS_FILE = _("CSV file")
 CUSTOMERS_FILE_HELP = _("Instead of the text: UTF-8, at most %(n)s customers.")
 CUSTOMERS_NEITHER = _("Enter customers or choose a file.")
@@ -961,7 +962,10 @@ CUSTOMERS_TOO_MANY = _("These are more than %(n)s customers. Send them in severa
 CUSTOMERS_NOT_TEXT = _("The file is no text in UTF-8. Save it as “CSV UTF-8”.")
 CUSTOMERS_LINE = _("Line %(line)s: %(problem)s.")
 CUSTOMERS_MORE_LINES = _("%(n)s more lines cannot be used. Nothing was stored.")
+CUSTOMERS_TOO_LARGE = _("The file is larger than %(size)s. Send it in several parts.")
+CUSTOMERS_NO_CSV = _("this is no CSV; check its quotation marks")
 CUSTOMERS_UNKNOWN_COLUMN = _("unknown column; the columns are %(columns)s")
+CUSTOMERS_REPEATED_COLUMN = _("the same column is named twice")
 CUSTOMERS_ADDED = _("%(added)s customers added, %(changed)s changed, %(unchanged)s unchanged.")
 CUSTOMERS_FORGOTTEN = _("%(n)s were left out, because they asked to be forgotten.")
 CUSTOMERS_REMOVED = _("%(removed)s customers removed; %(unchanged)s were not in the segment.")

@@ -106,6 +106,14 @@ def test_a_csv_file_is_added(client: Client, encoding: str, separator: str) -> N
         ("a\n" + "x" * 256, "Line 2: the identifier has more than 255 characters."),
         ("customer_id,email\n,\nc-1,a@b.c,z", "Line 3: there are more values than columns."),
         ("customer_id,phone\nc", "Line 1: unknown column; the columns are customer_id, email,"),
+        ("customer_id,email,Email\nc,a,b", "Line 1: the same column is named twice."),
+        (
+            'email,last_name\na@b.c,"two\nlines"\n,x',
+            "Line 4: customer_id and email are both empty.",
+        ),
+        ('c-1\n"c-2\nc-3', "Line 2: this is no CSV; check its quotation marks."),
+        ('c-1\n"c-2" c-3\n', "Line 2: this is no CSV; check its quotation marks."),
+        ('"' + "x" * 200_000, "Line 1: this is no CSV; check its quotation marks."),
         ("\n".join(["x" * 256] * 12), "2 more lines cannot be used. Nothing was stored."),
     ],
 )
@@ -123,6 +131,36 @@ def test_a_file_that_is_no_text_is_refused(client: Client) -> None:
     file = SimpleUploadedFile("c.csv", b"\xff\xfe\x00")
     response = client.post(path(make("A"), "add"), {"file": file})
     assert "The file is no text in UTF-8." in response.content.decode()
+
+
+def test_a_file_that_is_too_large_is_refused(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bunce_sync.admin.customers.MAX_BYTES", 10)
+    file = SimpleUploadedFile("c.csv", b"customer_id\nc-1")
+    response = client.post(path(make("A"), "add"), {"file": file})
+    assert "The file is larger than 10\xa0bytes." in response.content.decode()
+
+
+def test_too_many_customers_are_refused(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bunce_sync.admin.customers.MAX_CUSTOMERS", 2)
+    response = client.post(path(make("A"), "add"), {"text": "a\nb\nc"})
+    assert "These are more than 2 customers." in response.content.decode()
+    assert not Member.objects.exists()
+
+
+def test_the_form_says_how_much_can_be_pasted(client: Client, settings: Any) -> None:
+    shown = client.get(path(make("A"), "add")).content.decode()
+    assert "For more than 2.5\xa0MB use a file." in shown
+    settings.DATA_UPLOAD_MAX_MEMORY_SIZE = None
+    assert "use a file" not in client.get(path(make("B"), "add")).content.decode()
+
+
+@pytest.mark.parametrize("text", ["a\rb", "a\r\nb\r\n", "\ufeffcustomer_id\na\nb", '"a"\n\nb\n'])
+def test_line_breaks_and_marks_of_other_programs_are_read(client: Client, text: str) -> None:
+    segment = make("A")
+    post(client, path(segment, "add"), {"file": SimpleUploadedFile("c.csv", text.encode())})
+    assert set(statuses(segment)) == {"a", "b"}
 
 
 def test_pasted_customers_are_removed(client: Client) -> None:
