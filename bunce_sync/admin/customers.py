@@ -47,8 +47,9 @@ MAX_BYTES: Final = 32 * 2**20
 SHOWN_MISTAKES: Final = 10
 TEMPLATE: Final = "admin/bunce_sync/segment/customers_decide.html"
 FORM_TEMPLATE: Final = "admin/bunce_sync/segment/customers_form.html"
-#: The attribute of a segment that keeps what ``_audience_key`` found.
-_AUDIENCE: Final = "_bunce_audience"
+#: The attribute of a segment that keeps what ``_sync_of`` found.
+_SYNC: Final = "_bunce_customer_sync"
+_LABELS: Final = {**messages.CUSTOMERS_NUMBERS, "by_bunce": messages.CUSTOMERS_BY_BUNCE}
 #: The actions without a page of their own: forms on the change page.
 POSTED: Final = ("customers_retry", "customers_compare")
 
@@ -239,20 +240,22 @@ class CustomersMixin(ControlsMixin, ChangeViewMixin):
     def _customers_panel(
         self, request: HttpRequest, segment: Segment, status: SyncStatus
     ) -> SafeString:
-        found = customers_of(segment)
+        everyone = segment.add_all_customers or segment.bunce_all_customers
+        found = customers_of(segment) if not everyone and _sync_of(segment) else None
         context: dict[str, Any] = {"customers": found}
         if found is None:
-            everyone = segment.add_all_customers or segment.bunce_all_customers
             context["none"] = messages.CUSTOMERS_ALL if everyone else messages.CUSTOMERS_NONE
             if not everyone and self.has_customers_permission(request):
                 context["links"] = [self._link(segment, "customers_add", messages.CUSTOMERS_ADD)]
             return render_to_string("bunce_sync/admin/customers.html", context)
-        counts = found.counts
+        numbers = {name: getattr(found.counts, name) for name in messages.CUSTOMERS_NUMBERS}
+        if found.bunce_count is not None:
+            numbers["by_bunce"] = found.bunce_count
         context |= {
             "numbers": [
-                {"label": label, "count": grouped(getattr(counts, name)), "name": name}
-                for name, label in messages.CUSTOMERS_NUMBERS.items()
-                if getattr(counts, name) or name in ("members", "in_bunce")
+                {"label": _LABELS[name], "count": grouped(number), "name": name}
+                for name, number in numbers.items()
+                if number or name not in ("to_add", "to_remove", "refused")
             ],
             "facts": self._facts(found, status),
             **self._buttons(request, segment, found),
@@ -319,6 +322,9 @@ class CustomersMixin(ControlsMixin, ChangeViewMixin):
     def customers_add_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Ask for customers, or add them."""
         segment = self._segment_of(request, object_id)
+        if refusal := _refusal(segment):
+            flash.error(request, refusal)
+            return self._back(segment)
         form = CustomersForm(request.POST or None, request.FILES or None, label_suffix="")
         if request.method == "POST" and form.is_valid():
             try:
@@ -341,6 +347,9 @@ class CustomersMixin(ControlsMixin, ChangeViewMixin):
     def customers_remove_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Ask for customers, or remove them."""
         segment = self._segment_of(request, object_id)
+        if refusal := _refusal(segment):
+            flash.error(request, refusal)
+            return self._back(segment)
         form = CustomersForm(request.POST or None, request.FILES or None, label_suffix="")
         if request.method == "POST" and form.is_valid():
             try:
@@ -384,23 +393,27 @@ class CustomersMixin(ControlsMixin, ChangeViewMixin):
         segment = self._segment_of(request, object_id)
         if not services.request_comparison(segment):
             raise Http404
+        log_for_segment(request.user, segment, messages.COMPARED_LOG)
         flash.success(request, messages.CUSTOMERS_COMPARE_REQUESTED)
         return self._back(segment)
 
     def customers_resync_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Ask whether all customers are to be sent again, or have them sent."""
         segment = self._segment_of(request, object_id)
+        found = customers_of(segment)
+        if found is None or not found.counts.members:
+            flash.info(request, messages.CUSTOMERS_NONE)
+            return self._back(segment)
         if request.method == "POST":
             number = services.resync_customers(segment)
             self._log(request, segment, messages.RESYNCED_LOG, number)
             flash.success(request, messages.CUSTOMERS_RESENT % {"n": grouped(number)})
             return self._back(segment)
-        found = customers_of(segment)
-        members = found.counts.members if found else 0
+        members = grouped(found.counts.members)
         return self.page(
             request,
             messages.CUSTOMERS_RESYNC,
-            texts=[str(segment), messages.CUSTOMERS_RESYNC_INTRO % {"n": grouped(members)}],
+            texts=[str(segment), messages.CUSTOMERS_RESYNC_INTRO % {"n": members}],
             form=(),
             submit=messages.CUSTOMERS_RESYNC,
             changelist_url=self._url_of(segment),
@@ -475,7 +488,9 @@ class CustomersMixin(ControlsMixin, ChangeViewMixin):
         return segment
 
     def _log(self, request: HttpRequest, segment: Segment, text: Any, number: int) -> None:
-        log_for_segment(request.user, segment, text, number=number)
+        """Log a change of customers, unless there were none to change."""
+        if number:
+            log_for_segment(request.user, segment, text, number=number)
 
     def _url_of(self, segment: Segment) -> str:
         return self.url("change", segment.pk)
@@ -484,11 +499,23 @@ class CustomersMixin(ControlsMixin, ChangeViewMixin):
         return redirect(self._url_of(segment))
 
 
+def _refusal(segment: Segment) -> Any:
+    """Return why people cannot add or remove customers; empty if they can."""
+    if segment.add_all_customers or segment.bunce_all_customers:
+        return messages.CUSTOMERS_ALL
+    sync = _sync_of(segment)
+    return messages.CUSTOMERS_OF_AUDIENCE % {"key": sync.key} if sync and sync.key else ""
+
+
 def _audience_key(segment: Segment) -> str | None:
-    """Return the key of a segment's audience, if its class exists; queried once per instance."""
-    if _AUDIENCE not in vars(segment):
-        syncs = database.customer_syncs().filter(pk=segment.id)
-        key = syncs.values_list("key", flat=True).first()
-        vars(segment)[_AUDIENCE] = key if audiences.get(key) else None
-    known: str | None = vars(segment)[_AUDIENCE]
+    """Return the key of a segment's audience, if its class exists."""
+    sync = _sync_of(segment)
+    return sync.key if sync and audiences.get(sync.key) else None
+
+
+def _sync_of(segment: Segment) -> CustomerSync | None:
+    """Return the sync of a segment's customers, with its key; queried once per instance."""
+    if _SYNC not in vars(segment):
+        vars(segment)[_SYNC] = database.customer_syncs().filter(pk=segment.id).only("key").first()
+    known: CustomerSync | None = vars(segment)[_SYNC]
     return known

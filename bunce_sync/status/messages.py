@@ -900,6 +900,7 @@ REMOVALS_DROPPED_LOG = _("Dropped the removal of %(number)s customers.")
 REFUSED_RETRIED_LOG = _("Retried %(number)s refused customers.")
 CUSTOMERS_ADDED_LOG = _("Added or changed %(number)s customers.")
 CUSTOMERS_REMOVED_LOG = _("Removed %(number)s customers.")
+COMPARED_LOG = _("Requested a comparison of the audience.")
 RESYNCED_LOG = _("Sent all %(number)s customers again.")
 
 #: Notices in the panel about audiences.
@@ -924,6 +925,7 @@ CUSTOMERS_NUMBERS: Final = {
     "to_remove": _("Waiting to be removed"),
     "refused": _("Refused by Bunce"),
 }
+CUSTOMERS_BY_BUNCE = _("Counted by Bunce")
 CUSTOMERS_NONE = _("No customers were added here.")
 CUSTOMERS_ALL = _("Bunce adds all customers to this segment, so none are added here.")
 CUSTOMERS_OF_AUDIENCE = _("They come from the audience “%(key)s” of the site's code.")

@@ -9,11 +9,13 @@ import pytest
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import User
 from django.core.files.uploadedfile import SimpleUploadedFile
+from django.db import connection
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 
 from bunce_sync import audiences
 from bunce_sync.models import CustomerSync, Member, Segment
-from bunce_sync.sync import audience_runs, customers
+from bunce_sync.sync import audience_runs, customers, refresh
 from bunce_sync.sync.budget import Budget
 from bunce_sync.testing.emulator import Emulator
 
@@ -76,6 +78,27 @@ def test_the_panel_shows_the_numbers(bunce: Emulator, client: Client) -> None:
     )
     customers.run(Budget(30))
     assert panel(client, segment).startswith("In this segment 1,200 In Bunce 1,200 Add customers")
+    refresh.run(Budget(30))
+    assert panel(client, segment).startswith(
+        "In this segment 1,200 In Bunce 1,200 Counted by Bunce 1,200 Add customers"
+    )
+
+
+def test_a_page_needs_more_queries_only_if_the_segment_has_customers(client: Client) -> None:
+    def count(segment: Segment) -> int:
+        with CaptureQueriesContext(connection) as queries:
+            client.get(page(segment))
+        return len(queries)
+
+    segment = make("A")
+    client.get(page(segment))
+    before = count(segment)
+    assert count(make("B", add_all_customers=True)) == before
+    segment.add_customers(ids(3))
+    few = count(segment)
+    assert before < few
+    segment.add_customers(ids(300))
+    assert count(segment) == few <= before + 7
 
 
 def test_pasted_customers_are_added(client: Client) -> None:
@@ -194,6 +217,32 @@ def test_all_are_sent_again(bunce: Emulator, client: Client) -> None:
     assert set(statuses(segment).values()) == {"pending"}
 
 
+def test_nothing_is_sent_again_where_nothing_was_sent(client: Client) -> None:
+    segment = make("A")
+    for _ in range(2):
+        assert post(client, path(segment, "resync")) == ["No customers were added here."]
+        segment.add_customers(["c-1"])
+        segment.remove_customers(["c-1"])
+    assert logged() == []
+
+
+def test_what_changes_nothing_is_not_logged(client: Client) -> None:
+    segment = make("A")
+    segment.add_customers(["c-1"])
+    post(client, path(segment, "add"), {"text": "c-1"})
+    post(client, path(segment, "remove"), {"text": "c-2"})
+    post(client, path(segment, "retry"))
+    assert logged() == []
+
+
+@pytest.mark.parametrize("name", ["add", "remove"])
+def test_a_segment_with_all_customers_gets_no_others(client: Client, name: str) -> None:
+    segment = make("A", add_all_customers=True)
+    told = post(client, path(segment, name), {"text": "c-1"})
+    assert told == ["Bunce adds all customers to this segment, so none are added here."]
+    assert not Member.objects.exists()
+
+
 class TestAudience:
     def test_its_name_belongs_to_the_class(
         self, bunce: Emulator, client: Client, audience: Staff
@@ -224,6 +273,21 @@ class TestAudience:
             "The audience is compared as soon as a worker is free."
         ]
         assert held(audience).run_requested_at is not None
+        assert logged() == ["Requested a comparison of the audience."]
+
+    @pytest.mark.parametrize("name", ["add", "remove"])
+    def test_its_customers_are_not_changed_by_hand(
+        self, bunce: Emulator, client: Client, audience: Staff, name: str
+    ) -> None:
+        segment = sync(audience)
+        before = statuses(segment)
+        for response in (
+            client.get(path(segment, name), follow=True),
+            client.post(path(segment, name), {"text": "c-1"}, follow=True),
+        ):
+            [told] = [str(message) for message in response.context["messages"]]
+            assert told == "They come from the audience “staff” of the site's code."
+        assert statuses(segment) == before
 
     @pytest.mark.parametrize("drop", [False, True])
     def test_held_removals_are_decided(
