@@ -3,8 +3,9 @@
     python -m benchmarks customers [--customers 1000000] [--database postgresql sqlite]
 
 Each step is a new process that compares the audience and sends to an emulator in another one,
-without a rate limit: first with an audience of ten, then all customers, then again after one
-percent were replaced, then again without a change. Memory is the peak of the process.
+without a rate limit: first all customers, then again after one percent were replaced, then again
+without a change. Memory is the peak of the process. Before that, a backlog of segments and one of
+customers share a rate limit.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ import json
 import os
 import re
 import resource
+from collections.abc import Callable
 from datetime import timedelta
+from threading import Thread
 from time import perf_counter
 from typing import Any
 
@@ -29,6 +32,9 @@ from benchmarks.stack import call_in_process
 SECONDS, AIM_SECONDS, MEGABYTES = 600.0, 300.0, 200.0
 DIFFERENCE_SECONDS, AIM_DIFFERENCE = 60.0, 30.0
 FEWER = 90.0
+#: How a limit is shared: requests in a window of seconds, and for how long it is watched.
+SHARE_LIMIT, SHARE_WINDOW, SHARE_SECONDS = 100, 10, 45
+SHARED = ("create", "add")
 WRITE = re.compile(r'(INSERT INTO|UPDATE|DELETE FROM) [`"]?bunce_sync_member\b')
 INSERT = (
     "INSERT INTO auth_user (username, password, first_name, last_name, email, is_superuser,"
@@ -107,6 +113,70 @@ def sync() -> dict[str, Any]:
     }
 
 
+def share(seconds: float) -> dict[str, int]:
+    """Send a backlog of segments and one of customers at once; in a process of its own.
+
+    Returns:
+        How many requests of each were made, after the first window.
+    """
+    from django.db import connections
+
+    from bunce_sync.models import ApiCall, Segment
+    from bunce_sync.sync import customers, push, shared_state
+    from bunce_sync.sync.budget import Budget
+
+    segment = Segment.objects.create(name="With customers")
+    push.push(segment.pk)
+    segment.add_customers(f"c-{number}" for number in range(50_000))
+    Segment.objects.bulk_create(Segment(name=f"Segment {number}") for number in range(2_000))
+    ends = perf_counter() + seconds
+
+    def work(run: Callable[[Budget], object]) -> None:
+        while perf_counter() < ends:
+            run(Budget(1))
+        connections.close_all()
+
+    began = shared_state.now()
+    threads = [Thread(target=work, args=[run]) for run in (customers.run, push.run) * 2]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    later = ApiCall.objects.filter(started_at__gt=began + timedelta(seconds=SHARE_WINDOW + 2))
+    counts = {operation: later.filter(operation=operation).count() for operation in SHARED}
+    return {**counts, "refused": ApiCall.objects.filter(http_status=429).count()}
+
+
+def measure_share() -> None:
+    """Measure how customers and segments share the limit, and print."""
+    with (
+        database("postgresql") as url,
+        serving(rate_limit=SHARE_LIMIT, window=SHARE_WINDOW) as (
+            port,
+            _pipe,
+        ),
+    ):
+        env = {
+            **os.environ,
+            "DATABASE_URL": url,
+            "BUNCE_API_KEY": "sk_test_benchmark",
+            "BUNCE_RATE_LIMIT": str(SHARE_LIMIT),
+            "BUNCE_RATE_WINDOW": str(SHARE_WINDOW),
+            "BUNCE_BASE_URL": f"http://127.0.0.1:{port}/v1",
+        }
+        call_in_process(env, migrate)
+        counts = call_in_process(env, share, SHARE_SECONDS)
+    made = counts["create"] + counts["add"]
+    print_table(
+        f"A backlog of segments beside one of customers, {SHARE_LIMIT} requests in"
+        f" {SHARE_WINDOW} s, for {SHARE_SECONDS} s",
+        ("creates of segments", "batches of customers", "responses 429"),
+        [[counts["create"], counts["add"], counts["refused"]]],
+        Goal("share of the segments", counts["create"] / made, must=0.5, least=True),
+        Goal("responses 429", counts["refused"], must=0, form="{:.0f}"),
+    )
+
+
 def measure(kind: str, number: int) -> tuple[list[list[object]], list[Goal]]:
     """Measure on one kind of database; return rows of the table, and the goals."""
     changed = number // 200  # so many leave and so many come: one percent in all
@@ -161,7 +231,11 @@ def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks customers")
     parser.add_argument("--customers", type=int, default=1_000_000)
     parser.add_argument("--database", nargs="+", choices=DATABASES, default=DATABASES)
+    parser.add_argument("--only-share", action="store_true", help="only measure who uses the limit")
     options = parser.parse_args(arguments)
+    measure_share()
+    if options.only_share:
+        return
     measured = [measure(kind, options.customers) for kind in options.database]
     print_table(
         f"An audience of {options.customers:,} customers, 100 a request",

@@ -25,12 +25,12 @@ from bunce_sync.testing.emulator import Emulator
 PER_PAGE = 100
 
 
-def serve(pipe: Connection, segments: int) -> None:
+def serve(pipe: Connection, segments: int, rate_limit: int | None, window: float) -> None:
     """Run the emulator until None arrives.
 
     Send the port, then for each message the number of segments and the CPU seconds so far.
     """
-    with Emulator(rate_limit=None) as bunce:
+    with Emulator(rate_limit=rate_limit, rate_window=window) as bunce:
         bunce.add_segments(segments)
         pipe.send(bunce.port)
         while pipe.recv() is not None:
@@ -38,11 +38,13 @@ def serve(pipe: Connection, segments: int) -> None:
 
 
 @contextmanager
-def serving(segments: int = 0) -> Iterator[tuple[int, Connection]]:
+def serving(
+    segments: int = 0, *, rate_limit: int | None = None, window: float = 60.0
+) -> Iterator[tuple[int, Connection]]:
     """Run the emulator in a process; yield its port and its pipe."""
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe()
-    server = context.Process(target=serve, args=(there, segments), daemon=True)
+    server = context.Process(target=serve, args=(there, segments, rate_limit, window), daemon=True)
     server.start()
     yield here.recv(), here
     here.send(None)
