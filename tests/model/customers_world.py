@@ -257,6 +257,19 @@ class CustomersWorld(RuleBasedStateMachine):
             expected = self._entry(identifier).digest
             assert digest in (expected, OUTDATED), f"the profile of {identifier} was lost"
 
+    def check_settled(self) -> None:
+        """Check that a customer about whom nothing is left to do is as wanted in Bunce."""
+        sync = CustomerSync.objects.filter(pk=self.hand.pk).first()
+        bunce_id = str(self.hand.bunce_id)
+        rows = Member.objects.filter(segment=self.hand)
+        statuses = dict(rows.values_list("identifier", "status"))
+        settled = {one for one, status in statuses.items() if status == MemberStatus.IN_BUNCE}
+        assert settled <= self.wanted.keys(), f"nothing is left to do for {settled}"
+        if sync is not None and sync.bunce_id == bunce_id:
+            assert settled <= self.bunce.members[bunce_id], f"{settled} should be in Bunce"
+            left = self.bunce.members[bunce_id] & self.bunce.ours[bunce_id]
+            assert left <= statuses.keys(), f"{left} are in Bunce, and have no row"
+
     def _entry(self, identifier: str) -> CustomerEntry:
         return read_entry({"customer_id": identifier, **self.wanted[identifier]})
 
