@@ -1,14 +1,15 @@
-"""The list of the customers in segments, read-only but for two actions."""
+"""The list of the customers of one segment, read-only but for two actions."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from django.contrib import admin
 from django.contrib import messages as flash
-from django.db.models import Prefetch, QuerySet
+from django.contrib.admin.views.main import ChangeList
+from django.db.models import QuerySet
 from django.forms import Media
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
@@ -27,13 +28,29 @@ from bunce_sync.models import Member, Segment
 from bunce_sync.services import retry_customers
 from bunce_sync.status import messages
 
+#: The list's parameter that names the segment.
+SEGMENT: Final = "segment"
+#: The attribute of a request that keeps what ``_listed`` found.
+LISTED: Final = "bunce_sync_listed"
+
+
+class MemberList(ChangeList):
+    """A list of one segment's customers; without a segment it is empty.
+
+    Only within a segment do search, filters and order have an index.
+    """
+
+    def get_queryset(self, *args: Any, **kwargs: Any) -> QuerySet[Any]:
+        rows = super().get_queryset(*args, **kwargs)
+        return rows if self.params.get(SEGMENT) else rows.none()
+
 
 @admin.register(Member)
 class MemberAdmin(LeanListMixin):
-    """The customers of all segments; the page of a segment links to its own."""
+    """The customers of one segment, whose page links to them."""
 
     long_fields = ("profile",)
-    list_display = ("identifier", "segment_cell", "status_cell", "problem_cell")
+    list_display = ("identifier_cell", "status_cell", "problem_cell")
     list_filter = ("status",)
     list_per_page = 50
     search_fields = ("identifier",)
@@ -67,12 +84,49 @@ class MemberAdmin(LeanListMixin):
         """Return whether the user may add and remove customers."""
         return bool(request.user.has_perm("bunce_sync.change_customers"))
 
-    def lookup_allowed(self, lookup: str, value: Any, request: HttpRequest | None = None) -> bool:
-        return lookup in ("segment", "segment__exact", "status__exact")
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
+        base = super().get_changelist(request, **kwargs)
+        return type(base.__name__, (MemberList, base), {})
 
-    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
-        segments = Prefetch("segment", Segment.objects.only("name"))
-        return super().get_queryset(request).prefetch_related(segments)
+    def changelist_view(
+        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        segment = self._listed(request)
+        context: dict[str, Any] = {"choose": messages.MEMBER_CHOOSE, "choose_url": ""}
+        if self.admin_site.is_registered(Segment):
+            name = "admin:bunce_sync_segment_changelist"
+            context["choose_url"] = reverse(name, current_app=self.admin_site.name)
+        if segment is not None:
+            context = {
+                "title": messages.MEMBER_TITLE % {"segment": segment},
+                "segment": self._segment_link(segment),
+            }
+        return super().changelist_view(request, context | (extra_context or {}))
+
+    def get_actions(self, request: HttpRequest) -> dict[str, Any]:
+        """Return the actions; customers of an audience are not removed by hand."""
+        actions = super().get_actions(request)
+        segment = self._listed(request) if "remove_selected" in actions else None
+        if segment is not None and self._has_audience(segment):
+            del actions["remove_selected"]
+        return actions
+
+    def _listed(self, request: HttpRequest) -> Segment | None:
+        """Return the segment whose customers are listed; queried once per request."""
+        if not hasattr(request, LISTED):
+            text = request.GET.get(SEGMENT, "")
+            segments = database.segments().without_long_fields().select_related("customer_sync")
+            usable = text.isdecimal() and len(text) < 19
+            setattr(request, LISTED, segments.filter(pk=int(text)).first() if usable else None)
+        known: Segment | None = getattr(request, LISTED)
+        return known
+
+    def _has_audience(self, segment: Segment) -> bool:
+        sync = getattr(segment, "customer_sync", None)
+        return sync is not None and sync.key is not None
+
+    def lookup_allowed(self, lookup: str, value: Any, request: HttpRequest | None = None) -> bool:
+        return lookup in (SEGMENT, "status__exact")
 
     def get_search_results(
         self, request: HttpRequest, queryset: Any, search_term: str
@@ -87,18 +141,18 @@ class MemberAdmin(LeanListMixin):
     @admin.action(description=messages.MEMBER_REMOVE, permissions=["customers"])
     def remove_selected(self, request: HttpRequest, queryset: QuerySet[Member]) -> None:
         """Remove the selected customers from their segments, unless an audience adds them."""
-        removed = left = 0
-        for segment, rows in self._by_segment(queryset):
+        removed = unchanged = left = 0
+        for segment, rows in self._by_segment(request, queryset):
             try:
                 counts = segment.remove_customers([row.identifier for row in rows])
             except CustomersNotByHand:
                 left += len(rows)
                 continue
             removed += counts["removed"]
-            text = messages.CUSTOMERS_REMOVED_LOG
-            log_for_segment(request.user, segment, text, number=counts["removed"])
-        numbers = {"removed": cells.grouped(removed), "unchanged": "0"}
-        if removed:
+            unchanged += counts["unchanged"]
+            self._log(request, segment, messages.CUSTOMERS_REMOVED_LOG, counts["removed"])
+        numbers = {"removed": cells.grouped(removed), "unchanged": cells.grouped(unchanged)}
+        if removed or unchanged:
             flash.success(request, messages.CUSTOMERS_REMOVED % numbers)
         if left:
             flash.warning(request, messages.MEMBER_NOT_BY_HAND % {"n": cells.grouped(left)})
@@ -107,30 +161,45 @@ class MemberAdmin(LeanListMixin):
     def retry_selected(self, request: HttpRequest, queryset: QuerySet[Member]) -> None:
         """Send those of the selected customers again that Bunce refused."""
         number = 0
-        for segment, rows in self._by_segment(queryset.filter(status=MemberStatus.REFUSED)):
+        refused = queryset.filter(status=MemberStatus.REFUSED)
+        for segment, rows in self._by_segment(request, refused):
             retried = retry_customers([row.pk for row in rows])
             number += retried
-            log_for_segment(request.user, segment, messages.REFUSED_RETRIED_LOG, number=retried)
+            self._log(request, segment, messages.REFUSED_RETRIED_LOG, retried)
         flash.success(request, messages.CUSTOMERS_RETRIED % {"n": cells.grouped(number)})
 
-    def _by_segment(self, queryset: QuerySet[Member]) -> list[tuple[Segment, list[Member]]]:
-        keys = list(queryset.order_by("pk").values_list("pk", flat=True)[:MAX_SELECTED])
+    def _by_segment(
+        self, request: HttpRequest, queryset: QuerySet[Member]
+    ) -> list[tuple[Segment, list[Member]]]:
+        keys = list(queryset.values_list("pk", flat=True)[: MAX_SELECTED + 1])
+        if len(keys) > MAX_SELECTED:
+            flash.warning(request, messages.TOO_MANY % {"n": cells.grouped(MAX_SELECTED)})
         groups: dict[int, list[Member]] = {}
-        for row in database.members().filter(pk__in=keys).only("segment_id", "identifier"):
+        rows = database.members().filter(pk__in=keys[:MAX_SELECTED])
+        for row in rows.only("segment_id", "identifier").order_by():
             groups.setdefault(row.segment_id, []).append(row)
         segments = database.segments().filter(pk__in=[*groups]).without_long_fields()
         return [(segment, groups[segment.pk]) for segment in segments]
 
+    def _log(self, request: HttpRequest, segment: Segment, text: Any, number: int) -> None:
+        if number:
+            log_for_segment(request.user, segment, text, number=number)
+
+    def _segment_link(self, segment: Segment) -> SafeString | str:
+        if not self.admin_site.is_registered(Segment):
+            return str(segment)
+        address = reverse(
+            "admin:bunce_sync_segment_change", args=[segment.pk], current_app=self.admin_site.name
+        )
+        return format_html('<a href="{}">{}</a>', address, segment)
+
     @cells.column(_("segment"))
     def segment_cell(self, member: Member) -> SafeString | str:
-        if not self.admin_site.is_registered(Segment):
-            return str(member.segment)
-        address = reverse(
-            "admin:bunce_sync_segment_change",
-            args=[member.segment_id],
-            current_app=self.admin_site.name,
-        )
-        return format_html('<a href="{}">{}</a>', address, member.segment)
+        return self._segment_link(member.segment)
+
+    @cells.column(_("identifier"))
+    def identifier_cell(self, member: Member) -> SafeString:
+        return format_html("<code>{}</code>", member.identifier)
 
     @cells.column(_("status"))
     def status_cell(self, member: Member) -> str:

@@ -996,6 +996,8 @@ DECIDE_CONFIRMED = _("Confirmed. A worker compares the audience again and remove
 DECIDE_DROPPED = _("Dropped. These customers stay.")
 DECIDE_CHANGED = _("Nothing was changed: the removals are not the ones shown any more. Look again.")
 
+MEMBER_TITLE = _("Customers of “%(segment)s”")
+MEMBER_CHOOSE = _("Choose a segment; its page has the list of its customers.")
 MEMBER_REMOVE = _("Remove from the segment")
 MEMBER_RETRY = _("Send again")
 MEMBER_NOT_BY_HAND = _("%(n)s were left alone: their segment's customers come from an audience.")

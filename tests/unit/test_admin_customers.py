@@ -14,6 +14,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
 from bunce_sync import audiences
+from bunce_sync.admin.members import MemberAdmin
 from bunce_sync.models import CustomerSync, Member, Segment
 from bunce_sync.sync import audience_runs, customers, refresh
 from bunce_sync.sync.budget import Budget
@@ -342,23 +343,103 @@ class TestList:
         assert set(statuses(segment)) == {"c-2"}
 
     def test_those_of_an_audience_are_left_alone(
-        self, bunce: Emulator, client: Client, audience: Staff
+        self,
+        bunce: Emulator,
+        client: Client,
+        audience: Staff,
+        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         people(2)
-        sync(audience)
+        segment = sync(audience)
         chosen = Member.objects.values_list("pk", flat=True)
         form = {"action": "remove_selected", "_selected_action": [*chosen]}
-        told = post(client, MEMBERS, form)
-        assert "were left alone" in told[0]
+        address = f"{MEMBERS}?segment={segment.pk}"
+        html = client.get(address).content.decode()
+        assert 'value="retry_selected"' in html
+        assert 'value="remove_selected"' not in html
+        assert client.post(address, form).status_code in (200, 302)
+        # It may have become an audience's since the page was shown.
+        monkeypatch.setattr(MemberAdmin, "_has_audience", lambda *args: False)
+        told = post(client, address, form)
+        assert "were left alone" in told[-1]
         assert Member.objects.filter(wanted=True).count() == len(chosen)
+
+    def test_more_than_one_action_can_take_are_left_for_the_next(
+        self, client: Client, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("bunce_sync.admin.members.MAX_SELECTED", 2)
+        segment = make("A")
+        segment.add_customers(ids(3))
+        chosen = Member.objects.values_list("pk", flat=True)
+        form = {"action": "remove_selected", "_selected_action": [*chosen]}
+        told = post(client, f"{MEMBERS}?segment={segment.pk}", form)
+        assert told[0].startswith("These were the first 2.")
+        assert set(statuses(segment)) == {"c-2"}
+
+    def test_refused_ones_are_retried(self, client: Client) -> None:
+        segment = make("A")
+        segment.add_customers(ids(3))
+        Member.objects.exclude(identifier="c-0").update(status="refused", last_error="no")
+        chosen = Member.objects.exclude(identifier="c-2").values_list("pk", flat=True)
+        form = {"action": "retry_selected", "_selected_action": [*chosen]}
+        told = post(client, f"{MEMBERS}?segment={segment.pk}", form)
+        assert told == ["1 refused customers are sent again."]
+        assert statuses(segment) == {"c-0": "pending", "c-1": "pending", "c-2": "refused"}
+        assert logged() == ["Retried 1 refused customers."]
+
+    def test_those_who_leave_are_told_apart(self, client: Client) -> None:
+        segment = make("A")
+        segment.add_customers(ids(2))
+        Member.objects.update(status="in_bunce", in_bunce=True)
+        segment.remove_customers(["c-1"])
+        html = client.get(f"{MEMBERS}?segment={segment.pk}").content.decode()
+        assert "In Bunce" in html
+        assert "Waiting (to be removed)" in html
+
+    def test_it_shows_one_segment_and_asks_for_it(self, client: Client) -> None:
+        segment, other = make("VIP"), make("Other")
+        segment.add_customers(["c-1"])
+        other.add_customers(["c-2"])
+        html = client.get(f"{MEMBERS}?segment={segment.pk}").content.decode()
+        assert "Customers of “VIP”" in html
+        assert page(segment) in html
+        assert "c-1" in html
+        assert "c-2" not in html
+        for query in ("", "?q=c", "?status__exact=pending", "?segment=", "?segment=none"):
+            with CaptureQueriesContext(connection) as queries:
+                html = client.get(MEMBERS + query, follow=True).content.decode()
+            assert "Choose a segment" in html
+            assert "c-1" not in html
+            assert not [one for one in queries if 'FROM "bunce_sync_member"' in one["sql"]]
+
+    def test_search_and_filters_stay_within_the_segment(self, client: Client) -> None:
+        segment = make("A")
+        segment.add_customers(ids(3))
+        html = client.get(f"{MEMBERS}?segment={segment.pk}&q=c-1").content.decode()
+        assert f'<a href="?segment={segment.pk}">Clear search</a>' in html
+        assert f'<input type="hidden" name="segment" value="{segment.pk}">' in html
+        assert f"segment={segment.pk}&amp;q=c-1&amp;status__exact=refused" in html.replace(
+            f"q=c-1&amp;segment={segment.pk}", f"segment={segment.pk}&amp;q=c-1"
+        )
 
     def test_the_number_of_queries_does_not_grow(
         self, client: Client, django_assert_max_num_queries: Any
     ) -> None:
         segment = make("A")
         segment.add_customers(ids(60))
-        with django_assert_max_num_queries(12):
+        with django_assert_max_num_queries(9):
             client.get(f"{MEMBERS}?segment={segment.pk}")
+
+    def test_it_says_that_there_are_more_than_it_shows(
+        self, client: Client, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        segment = make("A")
+        segment.add_customers(ids(3))
+        address = f"{MEMBERS}?segment={segment.pk}"
+        assert "Search or filter" not in client.get(address).content.decode()
+        monkeypatch.setattr("bunce_sync.admin.call_log.MAX_ROWS", 2)
+        html = client.get(f"{MEMBERS}?segment={segment.pk}").content.decode()
+        assert "These are the first 2. Search or filter to see others." in html
 
     def test_it_is_read_only(self, client: Client) -> None:
         segment = make("A")
