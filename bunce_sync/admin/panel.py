@@ -57,7 +57,7 @@ def panel(
     swept_at = format_time(status.sweep.at, status.now)
     context = {
         "notices": [
-            _notice(number, message, controls)
+            _notice(number, message, controls, changelist)
             for number, message in enumerate(reasons_to_wait(status))
         ],
         "tiles": [
@@ -84,17 +84,23 @@ def panel(
     return render_to_string("bunce_sync/admin/panel.html", context)
 
 
-def _notice(number: int, message: StatusMessage, controls: Mapping[str, str]) -> dict[str, Any]:
+def _notice(
+    number: int, message: StatusMessage, controls: Mapping[str, str], changelist: str
+) -> dict[str, Any]:
     """Return a notice, with buttons that copy its command and that end what it is about."""
+    is_urgent = message.urgent or message.segment_id is not None
     action, command, _rest = message.action.partition(message.command or "\0")
     copied = copyable(command, f"command-{number}", str(messages.COPY_COMMAND)) if command else ""
     return {
         "message": message,
-        "icon": icon("rejected" if message.urgent else "paused"),
+        "urgent": is_urgent,
+        "icon": icon("rejected" if is_urgent else "paused"),
         "action": action,
         "command": copied,
         "button": message.remedy if message.remedy in controls else "",
         "button_label": messages.RESUME,
+        "url": "" if message.segment_id is None else f"{changelist}{message.segment_id}/change/",
+        "link": messages.OPEN_SEGMENT,
     }
 
 
@@ -157,7 +163,9 @@ def _usage_text(usage: Usage) -> str:
 def _due_text(due: Mapping[str, int]) -> str:
     """Return how many segments are due for each kind of work, without those that have none."""
     counts = [
-        f"{grouped(due[kind.name])} {kind.label}" for kind in reversed(KINDS) if due[kind.name]
+        f"{grouped(due[kind.name])}{kind.plus(due[kind.name])} {kind.label}"
+        for kind in reversed(KINDS)
+        if due[kind.name]
     ]
     return str(messages.DUE) % {"counts": ", ".join(counts)} if counts else ""
 

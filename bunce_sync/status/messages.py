@@ -909,6 +909,7 @@ PANEL_AUDIENCE_HELD: Final = MessageTemplate(
     _("That is more than it allows within 24 hours, or all of them."),
     _("Open its segment to confirm the removals or to drop them."),
 )
+OPEN_SEGMENT = _("Open the segment")
 PANEL_AUDIENCE_FAILED: Final = MessageTemplate(
     _("The audience “%(key)s” could not be compared."),
     _("Its code raised an exception. Nobody was removed."),

@@ -48,6 +48,8 @@ class StatusMessage:
         urgent: whether nothing is sent before a person acts.
         command: a command line that ``action`` contains; or empty.
         remedy: what a person may choose in the panel to end this; or empty.
+        segment_id: the segment on whose page a person has to decide about this, though everything
+            else is sent; or None.
     """
 
     summary: str
@@ -58,6 +60,7 @@ class StatusMessage:
     urgent: bool = False
     command: str = ""
     remedy: Literal["", "resume"] = ""
+    segment_id: int | None = None
 
 
 # ── Segments ──────────────────────────────────────────────────────────────────────────────────
@@ -314,7 +317,7 @@ def reason_to_wait(status: SyncStatus, *operations: Operation) -> str:
 
 
 def reasons_to_wait(status: SyncStatus) -> list[StatusMessage]:
-    """Return everything that keeps requests waiting, urgent reasons first."""
+    """Return everything that keeps requests waiting, urgent reasons first, then decisions."""
     problems = problems_to_fix(status)
     reasons = [*problems]
     limiter = describe_rate_limiter(status.rate_limiter, status.now)
@@ -328,18 +331,21 @@ def reasons_to_wait(status: SyncStatus) -> list[StatusMessage]:
     ]
     reasons += held_back(status)
     reasons += describe_audiences(status)
-    return sorted(reasons, key=lambda reason: not reason.urgent)
+    return sorted(reasons, key=lambda reason: (not reason.urgent, reason.segment_id is None))
 
 
 def describe_audiences(status: SyncStatus) -> list[StatusMessage]:
     """Return which audiences wait for a person: held ones, and those whose code failed."""
     held = [
-        _render(
-            messages.PANEL_AUDIENCE_HELD,
-            urgent=False,
-            key=one.key,
-            removals=formats.number_format(one.removals, use_l10n=True, force_grouping=True),
-            members=formats.number_format(one.members, use_l10n=True, force_grouping=True),
+        replace(
+            _render(
+                messages.PANEL_AUDIENCE_HELD,
+                urgent=False,
+                key=one.key,
+                removals=formats.number_format(one.removals, use_l10n=True, force_grouping=True),
+                members=formats.number_format(one.members, use_l10n=True, force_grouping=True),
+            ),
+            segment_id=one.segment_id,
         )
         for one in status.customers.held
     ]

@@ -78,7 +78,8 @@ class Kind:
         operations: the segments for which its requests are made.
         report: a sentence's part about confirmed requests, with %s for their number and noun.
         noun: what one request is about, in the singular.
-        count_due: returns how much of it could be worked on now: segments, or imports.
+        count_due: returns how much of it could be worked on now: segments, imports or customers.
+        counted: how far ``count_due`` counts; None for to the end.
     """
 
     name: str
@@ -89,6 +90,11 @@ class Kind:
     report: str
     noun: str
     count_due: Callable[[], int]
+    counted: int | None = None
+
+    def plus(self, count: int) -> str:
+        """Return a plus sign if there may be more than were counted."""
+        return "+" if count == self.counted else ""
 
 
 def count_waiting(*operations: OperationRows) -> int:

@@ -593,4 +593,5 @@ CUSTOMERS: Final = Kind(
     report="sent %s of customers",
     noun="batch",
     count_due=count_due,
+    counted=COUNTED,
 )

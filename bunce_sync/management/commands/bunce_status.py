@@ -151,7 +151,7 @@ def _figures(status: SyncStatus) -> Iterator[tuple[str, str]]:
     """Yield the figures with their labels."""
     yield "Segments", _counts(status)
     due = [
-        f"{number(status.due[kind.name])} {kind.label}"
+        f"{number(status.due[kind.name])}{kind.plus(status.due[kind.name])} {kind.label}"
         for kind in reversed(KINDS)
         if status.due[kind.name]
     ]
