@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from bunce_sync import database
+from bunce_sync.admin.cells import grouped
 from bunce_sync.choices import Operation, Outcome
 from bunce_sync.conf import BASE_URLS, conf
 from bunce_sync.exceptions import ConfigurationError
@@ -20,6 +21,7 @@ from bunce_sync.status.presenters import (
     format_time,
     visible_detail,
 )
+from bunce_sync.sync.rate_limiter import CUSTOMERS
 
 #: Calls in a timeline; the call log has all.
 MAX_CALLS: Final = 50
@@ -45,6 +47,9 @@ def timeline(segment: Segment, now: datetime) -> dict[str, Any]:
 def _entry(call: ApiCall, now: datetime) -> dict[str, str]:
     silent = call.code in REPEATING | messages.DETAIL_IS_ID
     is_here = call.environment == conf.environment
+    about_customers = call.operation in CUSTOMERS
+    # Elsewhere it would do something else, and the log does not name the customers.
+    has_command = is_here and not about_customers
     return {
         "id": str(call.pk),  # as text: a template would add thousands separators
         "css_class": css_class(call),
@@ -60,7 +65,8 @@ def _entry(call: ApiCall, now: datetime) -> dict[str, str]:
         "detail": visible_detail(call.code, call.message),
         "decision": describe_decision(call, now),
         "elsewhere": "" if is_here else _sent_to(call.environment),
-        "curl": curl(call) if is_here else "",  # here it would do something else
+        "customers": grouped((call.body or {}).get("customers", 0)) if about_customers else "",
+        "curl": curl(call) if has_command else "",
         "warning": str(messages.CURL_CREATES) if call.operation == Operation.CREATE else "",
     }
 
