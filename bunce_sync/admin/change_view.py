@@ -76,7 +76,8 @@ class ChangeViewMixin(SegmentActionsMixin):
         self, request: HttpRequest, obj: Segment | None = None, change: bool = False, **kwargs: Any
     ) -> Any:
         if obj is not None and obj.all_customers_fixed:
-            kwargs["help_texts"] = {"added_all_customers": messages.FIXED_AFTER_SENDING}
+            own = {"added_all_customers": messages.FIXED_AFTER_SENDING}
+            kwargs["help_texts"] = own | kwargs.get("help_texts", {})
         if change:
             form = kwargs.get("form", self.form)
             kwargs["form"] = type(form.__name__, (EditForm, form), {})

@@ -220,6 +220,14 @@ class CustomersMixin(ControlsMixin, ChangeViewMixin):
             fields += ["name", "description"]
         return fields
 
+    def get_form(
+        self, request: HttpRequest, obj: Segment | None = None, change: bool = False, **kwargs: Any
+    ) -> Any:
+        if obj is not None and (key := _audience_key(obj)) is not None:
+            note = messages.NAME_OF_AUDIENCE % {"key": key}
+            kwargs["help_texts"] = {**kwargs.get("help_texts", {}), "name": note}
+        return super().get_form(request, obj, change=change, **kwargs)
+
     # The panel
 
     def _fragments(
@@ -265,15 +273,15 @@ class CustomersMixin(ControlsMixin, ChangeViewMixin):
     def _facts(self, found: SegmentCustomers, status: SyncStatus) -> list[str]:
         if found.key is None:
             return []
-        facts = [str(messages.CUSTOMERS_OF_AUDIENCE % {"key": found.key})]
+        facts = []
+        if found.maintained:
+            facts.append(str(messages.CUSTOMERS_OF_AUDIENCE % {"key": found.key}))
         if found.compared_at is not None:
             at = format_time(found.compared_at, status.now)
             facts.append(str(messages.CUSTOMERS_COMPARED % {"time": at}))
         if found.next_at is not None and found.maintained:
             at = format_time(max(found.next_at, status.now), status.now)
             facts.append(str(messages.CUSTOMERS_NEXT % {"time": at}))
-        if found.maintained:
-            facts.append(str(messages.NAME_OF_AUDIENCE % {"key": found.key}))
         return facts
 
     def _buttons(
@@ -436,7 +444,7 @@ class CustomersMixin(ControlsMixin, ChangeViewMixin):
         return self.page(
             request,
             messages.DECIDE_TITLE,
-            texts=[messages.DECIDE_INTRO % numbers],
+            texts=[str(segment), messages.DECIDE_INTRO % numbers],
             template=TEMPLATE,
             examples=self._examples(request, sync),
             examples_label=messages.DECIDE_EXAMPLES,

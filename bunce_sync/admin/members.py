@@ -13,6 +13,7 @@ from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
+from django.utils.text import capfirst
 from django.utils.translation import gettext_lazy as _
 
 from bunce_sync import database
@@ -92,7 +93,8 @@ class MemberAdmin(LeanListMixin):
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
         segment = self._listed(request)
-        context: dict[str, Any] = {"choose": messages.MEMBER_CHOOSE, "choose_url": ""}
+        title = capfirst(self.opts.verbose_name_plural)
+        context = {"title": title, "choose": messages.MEMBER_CHOOSE, "choose_url": ""}
         if self.admin_site.is_registered(Segment):
             name = "admin:bunce_sync_segment_changelist"
             context["choose_url"] = reverse(name, current_app=self.admin_site.name)
@@ -197,7 +199,8 @@ class MemberAdmin(LeanListMixin):
     def segment_cell(self, member: Member) -> SafeString | str:
         return self._segment_link(member.segment)
 
-    @cells.column(_("identifier"))
+    # The title of the row where rows are cards.
+    @admin.display(description=_("identifier"))
     def identifier_cell(self, member: Member) -> SafeString:
         return format_html("<code>{}</code>", member.identifier)
 

@@ -282,6 +282,7 @@ class TestAudience:
         segment = sync(audience)
         html = client.get(page(segment)).content.decode()
         assert 'name="name"' not in html
+        assert "Name and description come from the class of the audience “staff”" in html
         shown = panel(client, segment)
         assert "They come from the audience “staff”" in shown
         assert "Add customers" not in shown
@@ -294,7 +295,9 @@ class TestAudience:
     ) -> None:
         segment = sync(audience)
         audiences.unregister(Staff)
-        assert 'name="name"' in client.get(page(segment)).content.decode()
+        html = client.get(page(segment)).content.decode()
+        assert 'name="name"' in html
+        assert "come from the class" not in html
         assert "This segment is no longer maintained." in panel(client, segment)
 
     def test_it_is_compared_on_demand(
@@ -336,7 +339,7 @@ class TestAudience:
             assert "12 of 13 customers would be removed: held since" in panel(client, segment)
             html = client.get(LIST).content.decode()
             assert "is held: 12 of 13 customers" in html
-            assert f'<a href="{page(segment)}">Open the segment</a>' in html
+            assert f'href="{page(segment)}">Open the segment</a>' in html
             assert html.count("bunce-urgent") == 1
             html = client.get(path(segment, "decide")).content.decode()
             assert "<code>u-0</code>" in html
