@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import requests
@@ -34,12 +35,20 @@ class Demo(Process):
         self.wait_for("Press Ctrl-C")
 
     def names_in_bunce(self) -> list[str]:
+        return sorted(segment["name"] for segment in self._segments_in_bunce())
+
+    def customers_in_bunce(self) -> dict[str, int]:
+        """Return how many customers each segment has."""
+        return {one["name"]: one["customers_count"] for one in self._segments_in_bunce()}
+
+    def _segments_in_bunce(self) -> list[dict[str, Any]]:
         page = requests.get(
             f"http://127.0.0.1:{self.emulator_port}/v1/segments?per_page=100",
             headers={"X-Authorization": "sk_test_demo"},
             timeout=30,
         )
-        return sorted(segment["name"] for segment in page.json()["data"])
+        segments: list[dict[str, Any]] = page.json()["data"]
+        return segments
 
     def processes(self) -> set[int]:
         """Return the process ids of the demo's children and their children."""
@@ -98,8 +107,11 @@ def test_samples_reach_bunce_the_login_works_and_ctrl_c_ends_everything(
         browser.get(login, timeout=30)
         form = LOGIN | {"csrfmiddlewaretoken": browser.cookies["csrftoken"]}
         assert browser.post(login, data=form, timeout=30).url.endswith("bunce_sync/segment/")
+    # The audiences of the shop fill. Most of its customers bought something.
+    assert eventually(lambda: demo.customers_in_bunce()["Paying customers"] > 50), demo.output
+    assert eventually(lambda: demo.customers_in_bunce()["New customers"] > 0), demo.output
     started = demo.processes()
-    assert len(started) >= 4  # Bunce, worker, beat and web server at least
+    assert len(started) >= 5  # Bunce, worker, beat, shop and web server at least
 
     demo.popen.send_signal(signal.SIGINT)
     assert demo.popen.wait(30) == 0
