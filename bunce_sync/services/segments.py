@@ -180,6 +180,9 @@ def delete_segments(segments: SegmentQuerySet) -> int:
         keys = list(
             segments.values_list("id", flat=True)
         )  # a subclass may have its own primary key
+        # In the order in which the result of a batch is recorded, or the two would deadlock.
+        queues = database.customer_queues().filter(sync_id__in=keys).select_related("sync")
+        list(database.locked(queues).order_by("pk"))
         rows = list(
             database.segments().filter(pk__in=keys).without_long_fields().locked().order_by("pk")
         )

@@ -10,12 +10,15 @@ from contextlib import contextmanager
 import pytest
 from django.db import connection, transaction
 
-from bunce_sync import database
-from bunce_sync.models import Segment
+from bunce_sync import database, services
+from bunce_sync.models import Member, Segment
+from bunce_sync.sync import customers
+from bunce_sync.sync.budget import Budget
 from bunce_sync.sync.sweep import sweep
 from bunce_sync.testing.emulator import Emulator
 
 from .core import Status, ago, doubtful, drain, fresh, in_threads, make, run_reconcile
+from .test_customers import in_bunce
 
 pytestmark = [
     pytest.mark.django_db(transaction=True),
@@ -93,3 +96,28 @@ def test_a_transaction_of_the_sync_sees_what_others_commit_meanwhile(db: None) -
         in_threads([lambda: Segment.objects.filter(pk=rows[1].pk).update(name="Changed")])
         assert (before, names()) == ({"Read", "Written"}, {"Read", "Changed"})
         Segment.objects.filter(pk=rows[1].pk).update(description="And can be written")
+
+
+def test_a_segment_can_be_deleted_while_its_last_batch_is_recorded(
+    bunce: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    segment = in_bunce(bunce)
+    segment.add_customers(["c-1", "c-2"])
+    recording, deleting = threading.Event(), threading.Event()
+    note_if_all_sent = customers.note_if_all_sent
+
+    def note_later(segment_id: int) -> bool:
+        recording.set()
+        assert deleting.wait(30)
+        time.sleep(0.5)  # until the deletion waits for the rows that are locked here
+        return note_if_all_sent(segment_id)
+
+    def delete() -> None:
+        assert recording.wait(30)
+        deleting.set()
+        services.delete_segments(Segment.objects.filter(pk=segment.pk))
+
+    monkeypatch.setattr(customers, "note_if_all_sent", note_later)
+    in_threads([lambda: customers.run(Budget(30)), delete])
+    assert not Segment.objects.exists()
+    assert not Member.objects.exists()
