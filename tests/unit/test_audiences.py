@@ -195,6 +195,19 @@ def test_too_many_removals_are_held_and_adds_flow(bunce: Emulator, audience: Sta
     assert (state.held_removals, state.held_members) == (111, 300)
 
 
+def test_while_it_is_held_no_removal_is_sent(bunce: Emulator, audience: Staff) -> None:
+    people(20)
+    segment = sync(audience)
+    User.objects.filter(username="u-1").update(is_active=False)
+    audience_runs.compare(audience)
+    CustomerSync.objects.update(held_at=ago(60), held_removals=19)
+    customers.run(Budget(30))
+    assert len(members(bunce, segment)) == 20, "the one that waited before is held as well"
+    CustomerSync.objects.update(held_at=None)
+    customers.run(Budget(30))
+    assert members(bunce, segment) == usernames()
+
+
 def test_removals_within_a_day_are_added_up(bunce: Emulator, audience: Staff) -> None:
     people(300)
     segment = sync(audience)
