@@ -139,9 +139,9 @@ def test_a_csv_file_is_added(client: Client, encoding: str, separator: str) -> N
             'email,last_name\na@b.c,"two\nlines"\n,x',
             "Line 4: customer_id and email are both empty.",
         ),
-        ('c-1\n"c-2\nc-3', "Line 2: this is no CSV; check its quotation marks."),
-        ('c-1\n"c-2" c-3\n', "Line 2: this is no CSV; check its quotation marks."),
-        ('"' + "x" * 200_000, "Line 1: this is no CSV; check its quotation marks."),
+        ('c-1\n"c-2\nc-3', "Line 2: not valid CSV; check the quotation marks."),
+        ('c-1\n"c-2" c-3\n', "Line 2: not valid CSV; check the quotation marks."),
+        ('"' + "x" * 200_000, "Line 1: not valid CSV; check the quotation marks."),
         ("\n".join(["x" * 256] * 12), "2 more lines cannot be used. Nothing was stored."),
     ],
 )
