@@ -25,6 +25,8 @@ Row: TypeAlias = Any
 Values: TypeAlias = dict[str, Any]
 Moment: TypeAlias = datetime | Combinable
 
+#: For how long only the worker whose batch was refused sends its members again.
+ISOLATION: Final = timedelta(seconds=5)
 #: The digest of a profile that has to be sent again, whatever it is.
 OUTDATED: Final = "*"
 #: Now, or when a request of unknown outcome can no longer take effect: what differs from it must
@@ -178,7 +180,9 @@ def after_batch(
                 "last_error": refusal,
             }
             return BatchEnd(stopped, changed)
-        return BatchEnd(again | {"split": split} if split else again, changed)
+        # The worker that was refused looks for the one that Bunce refuses; others leave it to it.
+        apart = {"split": split, "due_at": now + ISOLATION}
+        return BatchEnd(again | apart if split else again, changed)
     not_counted = result.concerns_all or result.code == PERMIT_EXPIRED
     if result.outcome in (Outcome.RATE_LIMITED, Outcome.KEY_REFUSED, Outcome.NOT_SENT):
         # What differs from an earlier request of unknown outcome still waits for that one.

@@ -116,12 +116,12 @@ class Stop:
 
 
 def attempt_each(
-    items: Iterable[T], attempt: Callable[[T], bool], budget: Budget
+    items: Iterable[T], attempt: Callable[[T], int], budget: Budget
 ) -> tuple[int, Stop | None]:
     """Attempt each item until the budget is used up or no permit is given.
 
     Args:
-        attempt: returns whether to count a request, see ``Progress``; raises ``NoPermit``.
+        attempt: returns how many requests to count, see ``Progress``; raises ``NoPermit``.
 
     Returns:
         How many requests were counted, and where it stopped; None if all were attempted.

@@ -5,8 +5,8 @@ removed. Adding and removing can be repeated, so a batch of unknown outcome is s
 wanted now but differs from it waits until it can no longer take effect
 (``member_transitions.WHEN_SETTLED``).
 
-A refusal of a batch may concern one member, so its members are sent again in batches of half the
-size, until those that Bunce refuses are alone. If batches are refused one after the other with no
+A refusal of a batch may concern one member, so its halves are sent, and so on until those that
+Bunce refuses are alone. If batches are refused one after the other with no
 success between, it concerns all of them, and the queue of the segment waits.
 """
 
@@ -16,6 +16,8 @@ import logging
 import math
 import re
 import uuid
+from collections import deque
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
@@ -79,12 +81,19 @@ class Batch(Attempt[None]):
 
     Args:
         queue: of the segment's adds or removals, with its segment.
+        only: the keys of the members to send, if they still wait; None for those that are due.
 
     Attributes:
         members: those that are sent, after ``reserve``.
+        refused: whether Bunce refused at least one of them, after ``record``.
+        paused: whether it seems to refuse all batches, so that the queue waits.
     """
 
-    def __init__(self, queue: CustomerQueue) -> None:
+    refused = False
+    paused = False
+
+    def __init__(self, queue: CustomerQueue, *, only: Sequence[int] | None = None) -> None:
+        self.only = only
         self.queue = queue
         self.operation = Operation(queue.operation)
         self.bunce_id = str(queue.sync.segment.bunce_id)
@@ -109,7 +118,10 @@ class Batch(Attempt[None]):
         ready = _may_be_sent(database.customer_queues()).filter(
             pk=self.queue.pk, sync__bunce_id=self.bunce_id, sync__segment__bunce_id=self.bunce_id
         )
-        due = database.members().due().filter(Exists(ready), segment_id=self.queue.sync_id)
+        due = database.members().due()
+        if self.only is not None:
+            due = database.members().filter(pk__in=self.only, status=MemberStatus.PENDING)
+        due = due.filter(Exists(ready), segment_id=self.queue.sync_id)
         self.accepted = shared_state.customer_batch()
         self.size = self.accepted.size
         due = due.filter(wanted=self.adds)
@@ -122,8 +134,8 @@ class Batch(Attempt[None]):
             found = [row for row in found if row.pk not in never_told]
         if not found:
             return False
-        split = found[0].split
-        alike = [row for row in found if row.split == split]
+        split = 0 if self.only else found[0].split
+        alike = [row for row in found if self.only or row.split == split]
         self.members = alike[: min(self.size, split or self.size)]
         self.keys = [row.pk for row in self.members]
         self.body = {"customers": len(self.members)}
@@ -177,7 +189,8 @@ class Batch(Attempt[None]):
         split, refusal = 0, ""
         if refused:
             pause = self._after_refusal(current, result)
-            split = math.ceil(len(self.members) / 2)
+            self.refused, self.paused = not too_large, bool(pause)
+            split = 0 if too_large else math.ceil(len(self.members) / 2)
             if len(self.members) == 1 and not pause:
                 refusal = self.words or result.code
         end = member_transitions.after_batch(
@@ -411,7 +424,7 @@ def waits_for_segment(segment: Segment) -> bool:
     )
 
 
-def _send_alone(budget: Budget, queue: CustomerQueue) -> bool:
+def _send_alone(budget: Budget, queue: CustomerQueue) -> int:
     """Send a batch; an internal error postpones the segment's customers and stops no others."""
     try:
         return _send(budget, queue)
@@ -428,18 +441,52 @@ def _send_alone(budget: Budget, queue: CustomerQueue) -> bool:
             last_code="internal",
             last_error=type(error).__name__,
         )
-        return False
+        return 0
 
 
-def _send(budget: Budget, queue: CustomerQueue) -> bool:
-    """Send a batch of a queue; return whether a request was made."""
+def _send(budget: Budget, queue: CustomerQueue) -> int:
+    """Send a batch of a queue; return how many requests were made."""
     segment = queue.sync.segment
     if queue.sync.bunce_id != segment.bunce_id:
         begin_again(queue.sync_id, str(segment.bunce_id))
         queue.sync.bunce_id = str(segment.bunce_id)
     if queue.operation == Operation.REMOVE and queue.sync.key:
         _keep_those_who_returned(queue)
-    return Batch(queue).run(budget) is not None
+    batch = Batch(queue)
+    if batch.run(budget) is None:
+        return 0
+    if batch.refused and not batch.paused:
+        return 1 + _isolate(budget, queue, batch.keys)
+    return 1
+
+
+def _isolate(budget: Budget, queue: CustomerQueue, keys: Sequence[int]) -> int:
+    """Isolate the members of a batch that Bunce refused; return how many requests were made.
+
+    One among n takes at most 2 log2(n) requests: if the first half of a refused batch is accepted,
+    the second half need not be tried as a whole. Ended early, the rest is sent in batches of half
+    the size (``Member.split``).
+    """
+    requests = 0
+    suspected = deque([keys])
+    while suspected and not budget.out_of_time:
+        some = suspected.popleft()
+        middle = len(some) // 2
+        first, second = some[:middle], some[middle:]
+        for part in filter(None, (first, second)):
+            batch = Batch(queue, only=part)
+            result = batch.run(budget)
+            if result is None:
+                continue
+            requests += 1
+            if batch.paused:
+                return requests
+            if batch.refused and len(part) > 1:
+                suspected.append(part)
+            if part is first and result.outcome == Outcome.CONFIRMED:
+                suspected.append(second)
+                break
+    return requests
 
 
 def begin_again(segment_id: int, bunce_id: str) -> None:

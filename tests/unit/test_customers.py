@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 import pytest
+from django.conf import settings as django_settings
 from django.db import transaction
+from django.test import override_settings
 from pytest_django import Settings
 
 from bunce_sync import no_push, services
@@ -336,6 +339,21 @@ def test_a_refused_customer_stands_alone(bunce: Emulator) -> None:
     assert refused.identifier == "bad@"
     assert "bad@" in refused.last_error
     assert "bad@" not in "".join(ApiCall.objects.values_list("message", flat=True))
+
+
+def test_ten_refused_among_ten_thousand_cost_few_requests(bunce: Emulator) -> None:
+    segment = in_bunce(bunce)
+    bad = [f"c-{place}" for place in range(7, 10_000, 1_009)]
+    assert len(bad) == 10
+    bunce.set(refused_customers=bad, rate_limit=None)
+    segment.add_customers(ids(10_000))
+    most = 10_000 / 100 + 10 * 2 * math.log2(100)
+    with override_settings(BUNCE_SYNC={**django_settings.BUNCE_SYNC, "RATE_LIMIT": None}):
+        run(seconds=120)
+    assert len(bunce.customer_requests()) <= most
+    assert members(bunce, segment) == {*ids(10_000)} - {*bad}
+    refused = Member.objects.filter(status=Member.Status.REFUSED)
+    assert {one.identifier for one in refused if one.identifier in one.last_error} == {*bad}
 
 
 def test_several_refused_customers_of_one_batch_are_found(bunce: Emulator) -> None:
