@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
 from django.db.models import Count
 
 from bunce_sync import audiences, database
-from bunce_sync.choices import MemberStatus, Operation
+from bunce_sync.choices import MemberStatus, Operation, Status
 from bunce_sync.models import CustomerSync, Segment
 from bunce_sync.status import messages
 from bunce_sync.status.messages import MessageTemplate
-from bunce_sync.status.presenters import StatusMessage, format_time
+from bunce_sync.status.presenters import (
+    StatusMessage,
+    describe_environment,
+    format_time,
+    summarize_segment,
+)
 from bunce_sync.sync import shared_state
-from bunce_sync.sync.customers import ALL_REFUSED
+from bunce_sync.sync.customers import ALL_REFUSED, waits_for_segment
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,13 +164,28 @@ def _problems(
         )
     if counts.refused:
         problems.append(_message(messages.CUSTOMERS_REFUSED, number=f"{counts.refused:,}"))
-    if counts.waiting and segment.bunce_id is None:
-        problems.append(_message(messages.CUSTOMERS_WAIT_FOR_SEGMENT))
+    if counts.waiting and (segment.bunce_id is None or waits_for_segment(segment)):
+        problems.append(_waits_for_segment(segment))
     if sync.key is not None and audiences.get(sync.key) is None:
         problems.append(_message(messages.AUDIENCE_UNMAINTAINED, key=sync.key))
     if bunce_count is not None and sync.sent_count not in (None, bunce_count):
         problems.append(_count_differs(bunce_count, sync.sent_count or 0))
     return problems
+
+
+def _waits_for_segment(segment: Segment) -> StatusMessage:
+    """Return why no customer of a segment is sent."""
+    waits = _message(messages.CUSTOMERS_WAIT_FOR_SEGMENT)
+    if not segment.is_here:
+        elsewhere = messages.SEGMENT_ELSEWHERE
+        environment = describe_environment(segment.environment)
+        cause = str(elsewhere.summary) % {"elsewhere": environment}
+        return replace(waits, cause=cause, action=str(elsewhere.action))
+    if segment.hold_id is not None:
+        return replace(waits, cause=str(messages.SEGMENT_HELD.summary), action="")
+    if segment.status == Status.REJECTED:
+        return replace(waits, cause=str(summarize_segment(segment)), action="")
+    return waits
 
 
 def _count_differs(bunce_count: int, sent: int) -> StatusMessage:

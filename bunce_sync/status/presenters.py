@@ -101,7 +101,7 @@ def describe_segment(
     if not detail:
         detail, from_bunce = blocker.detail, blocker.from_bunce
     return StatusMessage(
-        summary=str(_summary(segment)),
+        summary=str(summarize_segment(segment)),
         cause=str(_cause(segment, status.now)),
         action=" ".join(steps),
         detail=detail,
@@ -182,7 +182,8 @@ def paused_until(segment: Segment, status: SyncStatus) -> datetime | None:
     return max(filter(None, times), default=None)
 
 
-def _summary(segment: Segment) -> Text:
+def summarize_segment(segment: Segment) -> Text:
+    """Return the state of a segment in a few words."""
     status = Status(segment.status)
     usual = messages.SUMMARY_CREATE if segment.creates else messages.SUMMARY_UPDATE
     return messages.SUMMARY_SPECIAL.get((status, segment.problem_code), usual[status])

@@ -14,7 +14,14 @@ from rest_framework.test import APIClient
 
 from bunce_sync import audiences
 from bunce_sync.audiences import Audience
-from bunce_sync.models import CustomerSync, ForgottenCustomer, IdempotencyKey, Member, Segment
+from bunce_sync.models import (
+    CustomerSync,
+    ForgottenCustomer,
+    IdempotencyKey,
+    Member,
+    PushHold,
+    Segment,
+)
 from bunce_sync.sync import customers
 from bunce_sync.sync.budget import Budget
 from bunce_sync.testing.emulator import Emulator
@@ -237,3 +244,27 @@ def test_each_call_needs_its_permissions() -> None:
     assert post(writer, path, {"customers": ["c"]}).status_code == 202
     assert remove(writer, path, {"customers": ["c"]}).status_code == 202
     is_problem(get(client_for(None), path), 401)
+
+
+@pytest.mark.parametrize(
+    ("values", "cause"),
+    [
+        ({"status": "pending", "bunce_id": None}, "The segment is not in Bunce yet."),
+        ({"status": "rejected", "last_code": "not_found"}, "No longer in Bunce."),
+        ({"environment": "https://api.bunce.so live"}, "Belongs to live (api.bunce.so)."),
+        ({"hold": True}, "Held since it was saved in a no_push() block."),
+    ],
+)
+def test_it_is_said_why_customers_wait_for_their_segment(
+    bunce: Emulator, client: APIClient, values: dict[str, Any], cause: str
+) -> None:
+    segment = in_bunce(bunce)
+    path = f"segments/{segment.pk}/customers/"
+    post(client, path, {"customers": ["c-1"]})
+    assert get(client, path).json()["problems"] == []
+    if "hold" in values:
+        values = {"hold": PushHold.objects.create(by="a load")}
+    Segment.objects.filter(pk=segment.pk).update_sync_fields(**values)
+    [problem] = get(client, path).json()["problems"]
+    assert problem["summary"] == "The customers wait for their segment."
+    assert problem["cause"] == cause
