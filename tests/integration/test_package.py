@@ -37,7 +37,10 @@ def blocks(language: str, text: str = QUICKSTART) -> list[str]:
 #: What a new user runs and writes, in the README's order.
 INSTALL, COMMANDS, EMULATOR, VARIABLES = blocks("sh")
 FILES = [block for block in blocks("python") if FILE.match(block)]
-[CODE] = [block for block in blocks("python") if not FILE.match(block)]
+#: The segment and its customers; the audience needs a shop, see tests/unit/test_shop.py.
+CODE = "".join(
+    block for block in blocks("python") if not FILE.match(block) and "@register" not in block
+)
 
 #: A test of a site that does not use the emulator.
 OWN_TEST = """
@@ -206,7 +209,9 @@ def test_the_steps_of_the_readme_push_a_segment(
             lambda: "synced" in site.shell("python manage.py shell -v 0 < show.py"), 60
         )
         assert synced, log.read_text()
-        assert [stored.name for stored in bunce.segments] == ["Paying customers"]
+        [stored] = bunce.segments
+        assert stored.name == "Paying customers"
+        assert eventually(lambda: bunce.member_ids(stored.id) == {"c-2"}, 60), log.read_text()
         site.shell("python manage.py bunce_doctor")
 
 
