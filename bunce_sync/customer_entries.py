@@ -64,7 +64,9 @@ def read_entry(value: Any) -> CustomerEntry:
             raise InvalidCustomer("the identifier is empty")
         return by_identifier(identifier)
     if unknown := [name for name in value if name not in FIELDS]:
-        raise InvalidCustomer(f"{len(unknown)} unknown fields; the fields are {', '.join(FIELDS)}")
+        raise InvalidCustomer(
+            f"unknown fields ({len(unknown)}); the fields are {', '.join(FIELDS)}"
+        )
     texts = {name: _text(value.get(name), name) for name in FIELDS}
     if texts["email"]:
         texts["email"] = texts["email"].lower()
