@@ -85,6 +85,13 @@ class MemberAdmin(LeanListMixin):
         """Return whether the user may add and remove customers."""
         return bool(request.user.has_perm("bunce_sync.change_customers"))
 
+    def has_removal_permission(self, request: HttpRequest) -> bool:
+        """Return whether the user may remove those listed: not the customers of an audience."""
+        if not self.has_customers_permission(request):
+            return False
+        segment = self._listed(request)
+        return segment is None or not self._has_audience(segment)
+
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
         base = super().get_changelist(request, **kwargs)
         return type(base.__name__, (MemberList, base), {})
@@ -104,14 +111,6 @@ class MemberAdmin(LeanListMixin):
                 "segment": self._segment_link(segment),
             }
         return super().changelist_view(request, context | (extra_context or {}))
-
-    def get_actions(self, request: HttpRequest) -> dict[str, Any]:
-        """Return the actions; customers of an audience are not removed by hand."""
-        actions = super().get_actions(request)
-        segment = self._listed(request) if "remove_selected" in actions else None
-        if segment is not None and self._has_audience(segment):
-            del actions["remove_selected"]
-        return actions
 
     def _listed(self, request: HttpRequest) -> Segment | None:
         """Return the segment whose customers are listed; queried once per request."""
@@ -140,7 +139,7 @@ class MemberAdmin(LeanListMixin):
         terms = {term.lower()} if "@" in term else {term, term.lower()}
         return queryset.beginning_with(*sorted(terms)), False
 
-    @admin.action(description=messages.MEMBER_REMOVE, permissions=["customers"])
+    @admin.action(description=messages.MEMBER_REMOVE, permissions=["removal"])
     def remove_selected(self, request: HttpRequest, queryset: QuerySet[Member]) -> None:
         """Remove the selected customers from their segments, unless an audience adds them."""
         removed = unchanged = left = 0
