@@ -80,6 +80,17 @@ class MemberQuerySet(QuerySet["Member"]):
         keys = self.values_list("pk", flat=True)
         return list(self._in_order(keys).values_list("pk", flat=True))
 
+    def update_statistics(self) -> None:
+        """Have PostgreSQL count the members, after many were inserted.
+
+        Until its autovacuum does, it takes a segment for small, and reads all of its members to
+        look some up.
+        """
+        connection = connections[self.write_alias]
+        if connection.vendor == "postgresql":
+            with connection.cursor() as cursor:
+                cursor.execute(f"ANALYZE {connection.ops.quote_name(self.model._meta.db_table)}")
+
     def delete_keys(self, keys: Sequence[int]) -> None:
         """Delete members that this transaction has locked."""
         connection = connections[self.write_alias]

@@ -44,6 +44,8 @@ RETRY: Final = 300.0
 #: Examples of members that ``plan`` shows, and that are kept of held removals.
 EXAMPLES: Final = 5
 HELD_EXAMPLES: Final = 10
+#: Members of which so many are new change what PostgreSQL has to know about them.
+MANY: Final = 10_000
 #: Keys in one block of a ``KeySet``.
 _BLOCK_BITS: Final = 16
 
@@ -310,6 +312,8 @@ class _Comparison:
                 counts["change"] += done["changed"]
             self.show_progress()
         self.show_progress(now=True)
+        if counts["add"] >= MANY:
+            members.update_statistics()
         self._remove()
         self.difference.counts = +counts
         return self.difference
