@@ -13,6 +13,7 @@ from datetime import timedelta
 from typing import Any, ClassVar, TypeVar
 
 from django.core.exceptions import FieldError, ValidationError
+from django.db import NotSupportedError
 from django.db.models import F, QuerySet
 from django.db.models.expressions import Combinable
 from django.db.models.functions import Lower
@@ -108,12 +109,13 @@ class Audience:
         expression = F(column) if isinstance(column, str) else column
         if not self.customer_id:
             expression = Lower(expression)
+        rows = self.get_queryset()  # what it raises must not look like an empty queryset
         try:
-            rows = self.get_queryset().annotate(bunce_identifier=expression)
+            rows = rows.annotate(bunce_identifier=expression)
             rows = rows.filter(bunce_identifier__in=[*identifiers])
-            found = [*rows.values_list("pk", *self._columns.values())]
-        except (FieldError, ValidationError, ValueError, TypeError, NotImplementedError):
+        except (FieldError, ValidationError, ValueError, TypeError, NotSupportedError):
             return []
+        found = [*rows.values_list("pk", *self._columns.values())]
         return [*self._entries(found, Counter()).values()]
 
     @property

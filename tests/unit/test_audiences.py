@@ -264,6 +264,37 @@ def test_who_returns_before_the_removal_is_sent_stays(bunce: Emulator, audience:
     assert "DELETE" not in {call.method for call in bunce.requests}
 
 
+def test_an_exception_right_before_removals_removes_nobody(
+    bunce: Emulator, audience: Staff, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    people(20)
+    segment = sync(audience)
+    User.objects.filter(username="u-1").update(is_active=False)
+    audience_runs.compare(audience)
+
+    def fail(self: Staff) -> QuerySet[User]:
+        raise ValueError("the settings of this site are incomplete")
+
+    monkeypatch.setattr(Staff, "get_queryset", fail)
+    customers.run(Budget(30))
+    assert len(members(bunce, segment)) == 20
+
+
+def test_removals_of_a_combined_queryset_are_sent(
+    bunce: Emulator, audience: Staff, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def union(self: Staff) -> QuerySet[User]:
+        active = User.objects.filter(is_active=True)
+        return active.filter(username="u-2").union(active)
+
+    people(20)
+    monkeypatch.setattr(Staff, "get_queryset", union)
+    sync(audience)
+    User.objects.filter(username="u-1").update(is_active=False)
+    segment = sync(audience)
+    assert members(bunce, segment) == usernames()
+
+
 def test_suppressed_and_forgotten_customers_are_left_out(
     bunce: Emulator, audience: Staff, monkeypatch: pytest.MonkeyPatch
 ) -> None:
