@@ -829,7 +829,7 @@ AUDIENCE_HELD: Final = MessageTemplate(
         " queryset."
     ),
     _(
-        "Nobody is removed until a person decides; customers are still added. Look at the"
+        "No customers are removed until a person decides; customers are still added. Look at the"
         " customers who would leave, then confirm the removals or drop them."
     ),
 )
@@ -837,13 +837,14 @@ AUDIENCE_EMPTY: Final = MessageTemplate(
     _("All %(members)s customers would be removed: held since %(since)s."),
     _("The queryset of the audience is empty, which may be a mistake."),
     _(
-        "Nobody is removed until a person decides. If the audience is meant to be empty, confirm"
+        "No customers are removed until a person decides. If the audience is meant to be"
+        " empty, confirm"
         " the removals; otherwise correct the queryset."
     ),
 )
 AUDIENCE_FAILED: Final = MessageTemplate(
     _("The audience could not be compared at %(time)s."),
-    _("Its code raised an exception. Nobody was removed."),
+    _("Its code raised an exception. No customers were removed."),
     _(
         "Run “manage.py bunce_audiences plan %(key)s” to see the exception. The comparison is"
         " repeated automatically."
@@ -912,7 +913,7 @@ PANEL_AUDIENCE_HELD: Final = MessageTemplate(
 OPEN_SEGMENT = _("Open the segment")
 PANEL_AUDIENCE_FAILED: Final = MessageTemplate(
     _("The audience “%(key)s” could not be compared."),
-    _("Its code raised an exception. Nobody was removed."),
+    _("Its code raised an exception. No customers were removed."),
     _("Run “%(command)s” to see the exception."),
 )
 
@@ -976,14 +977,14 @@ CUSTOMERS_RETRIED = _("%(n)s refused customers are sent again.")
 CUSTOMERS_RESENT = _("%(n)s customers are sent again.")
 CUSTOMERS_RESYNC_INTRO = _(
     "All %(n)s customers are sent to Bunce again. This brings back those who are missing there; it"
-    " removes nobody."
+    " removes no customers."
 )
 CUSTOMERS_COMPARE_REQUESTED = _("The audience is compared as soon as a worker is free.")
 
 DECIDE_TITLE = _("Removals to decide about")
 DECIDE_INTRO = _(
     "%(removals)s of %(members)s customers are not in the queryset of the audience “%(key)s” any"
-    " more. Nobody is removed before you decide."
+    " more. No customers are removed before you decide."
 )
 DECIDE_EXAMPLES = _("Some of those who would leave:")
 DECIDE_CONFIRM_HELP = _(
