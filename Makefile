@@ -76,7 +76,8 @@ fmt: $(INSTALLED) ## Fix and format the code
 
 requirements: $(INSTALLED) ## Update the pins in requirements.txt from pyproject.toml
 	$(BIN)/python -m pip install --quiet uv
-	$(BIN)/uv pip compile pyproject.toml --extra api --extra cli --extra files --extra testing --group project --group dev --upgrade \
+	$(BIN)/uv pip compile pyproject.toml --extra api --extra cli --extra files --extra metrics --extra testing \
+		--group project --group dev --group docs --upgrade \
 		--universal --python-version 3.11 --no-annotate --quiet \
 		--custom-compile-command "make requirements" --output-file requirements.txt
 
