@@ -23,6 +23,7 @@ class Operation(TextChoices):
     LIST = "list", _("List")
     ADD = "add", _("Add customers")
     REMOVE = "remove", _("Remove customers")
+    SITE = "site", _("Request of the site")
 
 
 class Outcome(TextChoices):

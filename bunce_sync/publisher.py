@@ -16,6 +16,7 @@ from celery import Celery, Task
 from kombu import Producer
 
 from bunce_sync import clocks
+from bunce_sync.log_events import LogEvent, event
 from bunce_sync.routing import celery_app
 
 logger = logging.getLogger(__name__)
@@ -95,6 +96,9 @@ class Publisher:
                 " up by the sweep. Next attempt in %.0f s.",
                 type(error).__name__,
                 PAUSE_SECONDS,
+                extra=event(
+                    LogEvent.MESSAGE_NOT_SENT, error=type(error).__name__, seconds=PAUSE_SECONDS
+                ),
             )
             return False
         if (took := clocks.monotonic() - started) > PUBLISH_SECONDS:
@@ -104,6 +108,7 @@ class Publisher:
                 " segments wait in the database and are picked up by the sweep.",
                 took,
                 PAUSE_SECONDS,
+                extra=event(LogEvent.BROKER_SLOW, duration_ms=round(took * 1000)),
             )
         return True
 
@@ -209,7 +214,11 @@ def discard(producer: Producer) -> None:
             # which a frozen broker does not send.
             connection.collect()
     except Exception as error:  # noqa: BLE001 - the connection is dropped either way
-        logger.debug("Closing a broken broker connection: %s", type(error).__name__)
+        logger.debug(
+            "Closing a broken broker connection: %s",
+            type(error).__name__,
+            extra=event(LogEvent.BROKER_CLOSE_FAILED, error=type(error).__name__),
+        )
 
 
 publisher = Publisher()

@@ -14,6 +14,7 @@ from celery import Celery, Task, shared_task
 from bunce_sync import database
 from bunce_sync.conf import conf
 from bunce_sync.exceptions import ConfigurationError
+from bunce_sync.log_events import LogEvent, event
 from bunce_sync.publisher import MESSAGES_PER_SECOND, publisher
 from bunce_sync.routing import SWEEP, is_scheduled
 from bunce_sync.sync import push
@@ -58,7 +59,9 @@ class BunceTask(Task):  # type: ignore[type-arg]  # Task is generic in the stubs
         try:
             return super().__call__(*args, **kwargs)
         except ConfigurationError as error:
-            logger.error("No request to Bunce was made: %s", error)
+            logger.error(
+                "No request to Bunce was made: %s", error, extra=event(LogEvent.NOT_CONFIGURED)
+            )
             return None
 
 

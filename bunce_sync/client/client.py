@@ -13,6 +13,7 @@ from urllib.parse import quote
 
 from ..exceptions import BunceError, UnusableResponse
 from ..identifiers import parse_id
+from ..log_events import LogEvent, event
 from .paging import Page, Position, query_parameters, read_page, walk
 from .request_record import RequestRecord
 from .responses import read_json, read_segment
@@ -205,7 +206,17 @@ class BunceClient:
                 raise outcome.with_traceback(None)
             return outcome
         finally:
-            logger.debug("%s %s: %s, %.0f ms", method, path, result, 1000 * (record.duration or 0))
+            milliseconds = round(1000 * (record.duration or 0))
+            logger.debug(
+                *("%s %s: %s, %d ms", method, path, result, milliseconds),
+                extra=event(
+                    LogEvent.REQUEST,
+                    method=method,
+                    path=path,
+                    http_status=record.http_status,
+                    duration_ms=milliseconds,
+                ),
+            )
 
     def _attempt(
         self,

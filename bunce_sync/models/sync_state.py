@@ -53,6 +53,10 @@ class SyncState(models.Model):
     strange_since = models.DateTimeField(null=True)
     strange_detail = models.TextField(default="", blank=True)
     key_checked_until = models.DateTimeField(null=True)
+    #: The id up to which the call log is counted in ``request_totals``, and these totals; see
+    #: ``sync.request_totals``.
+    counted_to = models.BigIntegerField(null=True)
+    request_totals = models.JSONField(null=True)
     #: The ``started_at`` up to which the call log was pruned.
     pruned_to = models.DateTimeField(null=True)
 

@@ -10,7 +10,7 @@ from typing import Final
 from django.db.models import Case, Count, Q, Value, When
 
 from bunce_sync import database
-from bunce_sync.choices import Outcome, Status
+from bunce_sync.choices import Operation, Outcome, Status
 from bunce_sync.conf import conf
 
 #: The chart of the last hour has this many buckets, each this many seconds wide.
@@ -57,7 +57,7 @@ def count_changed_in_bunce() -> int:
 
 
 def count_requests(now: datetime) -> tuple[Bucket, ...]:
-    """Return the requests of the last hour, oldest first, in one query.
+    """Return the requests of the sync in the last hour, oldest first, in one query.
 
     Args:
         now: the database's time.
@@ -68,6 +68,7 @@ def count_requests(now: datetime) -> tuple[Bucket, ...]:
         database.calls()
         .filter(started_at__gte=starts[-1])
         .exclude(outcome=Outcome.UNDER_WAY)
+        .exclude(operation=Operation.SITE)
         .order_by()
         .annotate(
             bucket=Case(

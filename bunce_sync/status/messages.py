@@ -157,6 +157,7 @@ CAUSES: Final[Mapping[str, Text]] = {
         "Bunce adds all customers only when it creates a segment, so sending it again does not"
         " remove the difference."
     ),
+    "not_reported": _("The code of this site that made the request did not report its result."),
     "internal": _("An unexpected error occurred in this site. See the workers' log for details."),
     "row_deleted": _("The segment was deleted here while it was being sent."),
     "": _("No cause was recorded."),

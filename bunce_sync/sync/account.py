@@ -18,12 +18,12 @@ from bunce_sync.choices import Operation
 from bunce_sync.client import Page, Position, RemoteSegment, RequestRecord
 from bunce_sync.conf import conf
 from bunce_sync.functions import DatabaseNow
+from bunce_sync.log_events import LogEvent, event
 from bunce_sync.models import Segment
 from bunce_sync.results import Result
-from bunce_sync.sync import shared_state
+from bunce_sync.sync import circuit_breaker, shared_state
 from bunce_sync.sync.attempt import Attempt, client
 from bunce_sync.sync.budget import Budget
-from bunce_sync.sync.circuit_breaker import OperationRows
 from bunce_sync.sync.rate_limiter import NoPermit
 
 logger = logging.getLogger(__name__)
@@ -40,18 +40,6 @@ CANDIDATES: Final = 3
 PAGES: Final = 10
 
 
-def _nothing(operation: Operation) -> OperationRows:
-    """Return an operation that no segment waits for."""
-    none = database.segments().none
-    return OperationRows(
-        operation,
-        condition=Q(pk__in=[]),
-        waiting=none,
-        is_expected=lambda: False,
-        requeue=lambda state: 0,
-    )
-
-
 class ReadKnown(Attempt[RemoteSegment]):
     """The read of a segment that the account must have."""
 
@@ -60,7 +48,7 @@ class ReadKnown(Attempt[RemoteSegment]):
     must_wait = True
 
     def __init__(self, segment: Segment) -> None:
-        self.rows = _nothing(Operation.READ)
+        self.rows = circuit_breaker.no_rows(Operation.READ)
         self.bunce_id = str(segment.bunce_id)
         super().__init__(f"/segments/{self.bunce_id}", segment_id=segment.pk)
 
@@ -76,7 +64,7 @@ class ListKnown(Attempt[Page]):
     must_wait = True
 
     def __init__(self, position: Position) -> None:
-        self.rows = _nothing(Operation.LIST)
+        self.rows = circuit_breaker.no_rows(Operation.LIST)
         self.position = position
         super().__init__(f"/segments?page={position.page}&per_page={position.per_page}")
 
@@ -112,7 +100,10 @@ def is_known(budget: Budget) -> bool:
         soon = DatabaseNow() + timedelta(seconds=RETRY)
         database.sync_state().update(key_checked_until=soon)
     else:
-        logger.error("The API key seems to belong to another Bunce account; nothing is sent")
+        logger.error(
+            "The API key seems to belong to another Bunce account; nothing is sent",
+            extra=event(LogEvent.KEY_STRANGE, environment=conf.environment),
+        )
         _note(detail="")
     return False
 

@@ -15,10 +15,11 @@ from typing import Any, Generic, TypeVar
 
 from django.db import InterfaceError, OperationalError
 
-from bunce_sync import database
+from bunce_sync import database, tracing
 from bunce_sync.choices import Outcome, Reason
 from bunce_sync.client import BunceClient, RequestRecord, shared_client
 from bunce_sync.conf import conf
+from bunce_sync.log_events import LogEvent, event
 from bunce_sync.models import ApiCall
 from bunce_sync.results import PERMIT_EXPIRED, Result, result_of
 from bunce_sync.sync import circuit_breaker, clock, rate_limiter, shared_state
@@ -142,13 +143,31 @@ class Attempt(ABC, Generic[T]):
             budget.wait(self.permit.wait)
             if shared_state.is_paused() or self.is_held():
                 return Result(Outcome.NOT_SENT, code=PERMIT_EXPIRED)
+        with tracing.request_span(
+            self.rows.operation, base_url=conf.base_url, segment_id=self.segment_id
+        ) as span:
+            result = self._request()
+            span.end(result)
+        return result
+
+    def _request(self) -> Result:
         record = self.permit.record
         try:
             self.value = self.send(record)
         except Exception as error:
             result = result_of(error, sent=record.sent, operation=self.rows.operation)
             if result.code == "internal":
-                logger.exception("Request %s %s failed by an internal error", record, self.path)
+                logger.exception(
+                    "Request %s %s failed by an internal error",
+                    record,
+                    self.path,
+                    extra=event(
+                        LogEvent.INTERNAL_ERROR,
+                        operation=self.rows.operation.value,
+                        segment_id=self.segment_id,
+                        error=type(error).__name__,
+                    ),
+                )
             return result
         return self.confirmed(self.value)
 
@@ -168,14 +187,43 @@ class Attempt(ABC, Generic[T]):
                 # The connection broke, perhaps at the commit, or a lock was not available. Bunce's
                 # response is known only here, so try again on a new connection; if that keeps
                 # failing, the lease ends and the sweep repairs.
-                logger.warning("Recording the result of %s again, on a new connection", self.path)
+                logger.warning(
+                    "Recording the result of %s again, on a new connection",
+                    self.path,
+                    extra=event(
+                        LogEvent.RECORDED_AGAIN,
+                        operation=self.rows.operation.value,
+                        segment_id=self.segment_id,
+                    ),
+                )
                 database.connection().close()
                 time.sleep(pause)
         else:
             result = self._record(result)
+        self._log(result)
         if result.shared:
             circuit_breaker.requeue_refused(self.rows)
         return result
+
+    def _log(self, result: Result) -> None:
+        operation, duration = self.rows.operation, self.permit.record.duration
+        # Without Bunce's message, which may quote the content.
+        logger.log(
+            logging.DEBUG if result.succeeded else logging.INFO,
+            "%s %s: %s",
+            operation.label,
+            self.path,
+            result.code or result.outcome.label,
+            extra=event(
+                LogEvent.RESULT,
+                operation=operation.value,
+                segment_id=self.segment_id,
+                outcome=result.outcome.value,
+                code=result.code,
+                http_status=result.http_status,
+                duration_ms=None if duration is None else round(duration * 1000),
+            ),
+        )
 
     def _record(self, result: Result) -> Result:
         with database.atomic():

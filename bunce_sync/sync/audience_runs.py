@@ -24,6 +24,7 @@ from bunce_sync import audiences, clocks, database, signals
 from bunce_sync.audiences import Audience
 from bunce_sync.customer_entries import CustomerEntry
 from bunce_sync.functions import DatabaseNow
+from bunce_sync.log_events import LogEvent, event
 from bunce_sync.models import CustomerSync, MemberQuerySet
 from bunce_sync.models.customer_sync import ensure_queues
 from bunce_sync.models.forgotten import forgotten_among
@@ -200,7 +201,12 @@ def compare(
         cause = failed.__cause__
         # Without its text and traceback, which may quote customers. ``bunce_audiences`` shows them.
         logger.error(
-            "Audience %s could not be compared: %s", audience.get_key(), type(cause).__name__
+            "Audience %s could not be compared: %s",
+            audience.get_key(),
+            type(cause).__name__,
+            extra=event(
+                LogEvent.AUDIENCE_FAILED, audience=audience.get_key(), error=type(cause).__name__
+            ),
         )
         comparison.end(failed=type(cause).__name__)
         raise
@@ -470,6 +476,13 @@ class _Comparison:
             logger.warning(
                 "Audience %s is held: %d of %d members would be removed",
                 *(sync.key, number, remaining + number),
+                extra=event(
+                    LogEvent.AUDIENCE_HELD,
+                    audience=sync.key,
+                    segment_id=sync.pk,
+                    count=number,
+                    total=remaining + number,
+                ),
             )
             with database.atomic():
                 events.send_after_commit(signals.removals_held, sync.pk)

@@ -22,6 +22,7 @@ from bunce_sync import database
 from bunce_sync.choices import Operation, Outcome, Reason
 from bunce_sync.conf import conf
 from bunce_sync.functions import DatabaseNow
+from bunce_sync.log_events import LogEvent, event
 from bunce_sync.models import ApiCall, OperationState, SegmentQuerySet
 from bunce_sync.results import PERMIT_EXPIRED, Result
 from bunce_sync.sync import shared_state
@@ -67,6 +68,17 @@ class OperationRows:
     waiting: Callable[[], SegmentQuerySet]
     is_expected: Callable[[], bool]
     requeue: Callable[[OperationState], int]
+
+
+def no_rows(operation: Operation) -> OperationRows:
+    """Return an operation that no segment waits for."""
+    return OperationRows(
+        operation,
+        condition=Q(pk__in=[]),
+        waiting=lambda: database.segments().none(),
+        is_expected=lambda: False,
+        requeue=lambda state: 0,
+    )
 
 
 # One operation
@@ -143,7 +155,11 @@ def report_operation(
     if result.succeeded:
         # This success does not end a failure that began after its permit was given.
         if permit.operations_failing and states.delete()[0]:
-            logger.info("Requests to Bunce (%s) have resumed", operation)
+            logger.info(
+                "Requests to Bunce (%s) have resumed",
+                operation,
+                extra=event(LogEvent.OPERATION_RESUMED, operation=operation.value),
+            )
         return False
     if not (result.may_concern_operation(operation) or result.is_failed_list(operation)):
         if is_probe:
@@ -177,7 +193,17 @@ def _count_for_operation(
         concerns_all = len(state.segment_ids) >= THRESHOLD
     if paused or concerns_all:
         if not paused:
-            logger.warning("Requests to Bunce (%s) are paused: %s", operation, result.code)
+            logger.warning(
+                "Requests to Bunce (%s) are paused: %s",
+                operation,
+                result.code,
+                extra=event(
+                    LogEvent.OPERATION_PAUSED,
+                    operation=operation.value,
+                    code=result.code,
+                    http_status=result.http_status,
+                ),
+            )
             state.failures = 0
         state.blocked_until = now + _pause(operation, result, state.failures)
     state.save(using=database.alias())

@@ -17,6 +17,7 @@ from django.db.models import F
 from bunce_sync import clocks, database
 from bunce_sync.choices import Reason, Status
 from bunce_sync.conf import conf
+from bunce_sync.log_events import LogEvent, event
 from bunce_sync.models import SegmentQuerySet, SyncState
 from bunce_sync.sync import shared_state
 
@@ -171,7 +172,11 @@ def recover_from_clock_jump(jumped: ClockJumped, *, window: timedelta) -> None:
             scan=None,
             scan_token=None,
         )
-        logger.warning("The database's clock jumped by %+.1f s", jumped.seconds)
+        logger.warning(
+            "The database's clock jumped by %+.1f s",
+            jumped.seconds,
+            extra=event(LogEvent.CLOCK_JUMPED, seconds=jumped.seconds),
+        )
 
 
 def _move_times_back(*, now: datetime, by: timedelta) -> None:

@@ -33,6 +33,7 @@ from bunce_sync.client import Customer, RequestRecord
 from bunce_sync.conf import conf
 from bunce_sync.exceptions import ConfigurationError, NotFound
 from bunce_sync.functions import DatabaseNow
+from bunce_sync.log_events import LogEvent, event
 from bunce_sync.member_transitions import FORGOTTEN
 from bunce_sync.models import CustomerQueue, Member, OperationState, Segment, SegmentQuerySet
 from bunce_sync.models.forgotten import forgotten_among
@@ -238,7 +239,13 @@ class Batch(Attempt[None]):
                 "since": queue.since or DatabaseNow(),
             }
             if queue.last_code != ALL_REFUSED:
-                logger.warning("Bunce refuses all customers of segment %s", self.segment_id)
+                logger.warning(
+                    "Bunce refuses all customers of segment %s",
+                    self.segment_id,
+                    extra=event(
+                        LogEvent.CUSTOMERS_REFUSED, segment_id=self.segment_id, code=result.code
+                    ),
+                )
         database.customer_queues().filter(pk=queue.pk).update(**values, **pause)
         return pause
 
@@ -433,7 +440,12 @@ def _send_alone(budget: Budget, queue: CustomerQueue) -> int:
     except Exception as error:  # noqa: BLE001 - any other error concerns this segment
         # Without the traceback, which may quote customers.
         logger.error(
-            "Customers of segment %s: internal error %s", queue.sync_id, type(error).__name__
+            "Customers of segment %s: internal error %s",
+            queue.sync_id,
+            type(error).__name__,
+            extra=event(
+                LogEvent.INTERNAL_ERROR, segment_id=queue.sync_id, error=type(error).__name__
+            ),
         )
         database.customer_queues().filter(pk=queue.pk).update(
             due_at=DatabaseNow() + transitions.backoff(transitions.INTERNAL_ERROR_ATTEMPTS),
@@ -582,7 +594,11 @@ def free_leases() -> int:
         held = [row.pk for row in abandoned.only("pk").lock_available()]
         abandoned.filter(pk__in=held, changed=True).update(**end.changed)
         abandoned.filter(pk__in=held).update(**end.values)
-    logger.warning("%d customers were left by a worker that died or hangs", len(held))
+    logger.warning(
+        "%d customers were left by a worker that died or hangs",
+        len(held),
+        extra=event(LogEvent.LEASES_FREED, count=len(held)),
+    )
     return len(held)
 
 

@@ -34,6 +34,7 @@ from bunce_sync.client import RemoteSegment
 from bunce_sync.conf import conf
 from bunce_sync.fingerprint import listed_fingerprint
 from bunce_sync.functions import DatabaseNow
+from bunce_sync.log_events import LogEvent, event
 from bunce_sync.models import ApiCall, ImportRun, Segment, SegmentQuerySet
 from bunce_sync.sync import events, linking, list_scan, shared_state
 from bunce_sync.sync.budget import Budget, Kind, Progress
@@ -404,7 +405,12 @@ def _note_duplicate(pk: int | None, remote: RemoteSegment) -> None:
         rows = database.segments().filter(pk=pk or 0, bunce_duplicate_id=None)
         row = rows.lock_available().only("status", "last_code").first()
         if row is not None:
-            logger.error("Segment %s exists twice in Bunce, also as %s", pk, remote.id)
+            logger.error(
+                "Segment %s exists twice in Bunce, also as %s",
+                pk,
+                remote.id,
+                extra=event(LogEvent.SEGMENT_DUPLICATED, segment_id=pk, bunce_id=remote.id),
+            )
             values = transitions.with_duplicate(remote.id)
             rows.update_sync_fields(**values)
             events.announce(row, values)
@@ -452,7 +458,10 @@ def _insert(page: ImportPage, now: datetime) -> None:
     except (OperationalError, InterfaceError):
         raise  # not about these segments: the page is read again
     except DatabaseError:
-        logger.info("Some segments of a page cannot be inserted together; trying one by one")
+        logger.info(
+            "Some segments of a page cannot be inserted together; trying one by one",
+            extra=event(LogEvent.IMPORT_PAGE_SPLIT, count=len(remotes)),
+        )
         for remote in remotes:
             page.done(remote, _insert_alone(_new_row(remote, page.environment, now)))
     else:
@@ -471,7 +480,10 @@ def _insert_alone(row: Segment) -> str:
         if database.segments().filter(bunce_id=row.bunce_id).exists():
             return "unchanged"  # a push recorded it meanwhile
         logger.error(
-            "Segment %s of Bunce cannot be stored (%s)", row.bunce_id, type(error).__name__
+            "Segment %s of Bunce cannot be stored (%s)",
+            row.bunce_id,
+            type(error).__name__,
+            extra=event(LogEvent.IMPORT_REFUSED, bunce_id=row.bunce_id, error=type(error).__name__),
         )
         return "refused"
     return "imported"

@@ -20,6 +20,7 @@ from bunce_sync.client import RemoteSegment
 from bunce_sync.conf import conf
 from bunce_sync.fingerprint import LISTED_FIELDS
 from bunce_sync.functions import DatabaseNow
+from bunce_sync.log_events import LogEvent, event
 from bunce_sync.models import ApiCall, Segment, SegmentQuerySet, Tombstone
 from bunce_sync.results import REFUSED_CONTENT
 from bunce_sync.sync import events
@@ -251,9 +252,13 @@ def _delete_unreferenced(row: Segment) -> bool:
             row.delete(using=using)
     except (OperationalError, InterfaceError):
         raise  # not about this row: the page is read again
-    except Exception:
+    except Exception as error:
         # A receiver of the site, or a foreign key that the database checks. It must not stop an
         # import, which would come to the same row again.
-        logger.exception("Segment %s could not be deleted to give way to another row", row.pk)
+        logger.exception(
+            "Segment %s could not be deleted to give way to another row",
+            row.pk,
+            extra=event(LogEvent.INTERNAL_ERROR, segment_id=row.pk, error=type(error).__name__),
+        )
         return False
     return True

@@ -24,6 +24,7 @@ from bunce_sync.choices import Operation
 from bunce_sync.client import Page, Position, RemoteSegment, RequestRecord
 from bunce_sync.conf import conf
 from bunce_sync.functions import DatabaseNow
+from bunce_sync.log_events import LogEvent, event
 from bunce_sync.results import REFUSED_CONTENT, Result
 from bunce_sync.sync import account, circuit_breaker, shared_state
 from bunce_sync.sync.attempt import Attempt, client
@@ -343,7 +344,10 @@ class Walk:
 
     def _restart(self) -> None:
         """Start over after a while."""
-        logger.info("Bunce's list changed its order while it was read; it will be read once more")
+        logger.info(
+            "Bunce's list changed its order while it was read; it will be read once more",
+            extra=event(LogEvent.LIST_CHANGED),
+        )
         self._mine().update(scan=None)
         self.scan, self._rest = None, conf.GRACE
 
@@ -357,7 +361,13 @@ class Walk:
         if smaller is not None:
             circuit_breaker.forget(Operation.LIST)
         elif result.may_concern_operation(Operation.LIST):
-            logger.warning("Bunce's list of segments cannot be used: %s", result.code)
+            logger.warning(
+                "Bunce's list of segments cannot be used: %s",
+                result.code,
+                extra=event(
+                    LogEvent.LIST_UNUSABLE, code=result.code, http_status=result.http_status
+                ),
+            )
             self._mine().update(scan=None)
         self.scan = smaller
 
@@ -406,7 +416,12 @@ def _with_smaller_pages(scan: Scan, result: Result) -> Scan | None:
     smaller = max(SMALLEST_PAGE, size // 2)
     if result.code not in REFUSED_CONTENT or scan.pages or smaller >= size:
         return None
-    logger.info("Bunce refused a list of %d segments a page; trying %d", size, smaller)
+    logger.info(
+        "Bunce refused a list of %d segments a page; trying %d",
+        size,
+        smaller,
+        extra=event(LogEvent.LIST_PAGE_LOWERED, count=smaller),
+    )
     return Scan(
         started_at=scan.started_at,
         kept_at=scan.kept_at,

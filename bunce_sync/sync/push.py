@@ -37,6 +37,7 @@ from bunce_sync.client import RemoteSegment, RequestRecord
 from bunce_sync.conf import conf
 from bunce_sync.exceptions import ConfigurationError
 from bunce_sync.functions import DatabaseNow
+from bunce_sync.log_events import LogEvent, event
 from bunce_sync.models import ApiCall, OperationState, Segment, SegmentQuerySet
 from bunce_sync.results import LINKED_ELSEWHERE, SHARED, Result
 from bunce_sync.sync import account, circuit_breaker, events, holds, linking, shared_state
@@ -139,7 +140,11 @@ class Push(Attempt[RemoteSegment]):
         """Replace the claim of a row that has lost track of a create; return whether it has."""
         restored = _values_from_call_log(self.row) if self.claim.creates else {}
         if restored:
-            logger.error("Segment %s was sent before; the call log says how", self.row.pk)
+            logger.error(
+                "Segment %s was sent before; the call log says how",
+                self.row.pk,
+                extra=event(LogEvent.SEGMENT_RESTORED, segment_id=self.row.pk),
+            )
             database.segments().filter(pk=self.row.pk).update_sync_fields(**restored)
         return bool(restored)
 
@@ -194,11 +199,23 @@ class Push(Attempt[RemoteSegment]):
                 "Segment %s was deleted while it was being sent: %s",
                 self.row.pk,
                 result.outcome.label,
+                extra=event(
+                    LogEvent.SEGMENT_DELETED,
+                    segment_id=self.row.pk,
+                    outcome=result.outcome.value,
+                    bunce_id=result.segment.id if result.segment else "",
+                ),
             )
             return replace(result, code=result.code or "row_deleted")
         claim = self.claim
         if self._is_given_up(current):
-            logger.warning("Segment %s gave up what this late response is about", current.pk)
+            logger.warning(
+                "Segment %s gave up what this late response is about",
+                current.pk,
+                extra=event(
+                    LogEvent.RESPONSE_LATE, segment_id=current.pk, outcome=result.outcome.value
+                ),
+            )
             if result.segment is not None and result.segment.id != current.bunce_id:
                 ids = {result.segment.id: current.pk}
                 linking.bury(ids, environment=self.claim.environment)
@@ -210,17 +227,53 @@ class Push(Attempt[RemoteSegment]):
         )
         if duplicate := values.get("bunce_duplicate_id"):
             result = replace(result, outcome=Outcome.DUPLICATE)
-            logger.error("Segment %s exists twice in Bunce, also as %s", current.pk, duplicate)
+            logger.error(
+                "Segment %s exists twice in Bunce, also as %s",
+                current.pk,
+                duplicate,
+                extra=event(LogEvent.SEGMENT_DUPLICATED, segment_id=current.pk, bunce_id=duplicate),
+            )
         if values and self.took_over:
             # The imported row may have sent updates since this create.
             values |= transitions.refresh_requested(now=DatabaseNow())
         if values:
             database.segments().filter(pk=current.pk).update_sync_fields(**values)
             events.announce(current, values)
-        if values.get("status") == Status.SYNCED:
-            bunce_id = values.get("bunce_id", current.bunce_id)
-            logger.info("Segment %s is synced, in Bunce as %s", current.pk, bunce_id)
+        self._log_segment(current, values, result)
         return result
+
+    def _log_segment(self, current: Segment, values: Mapping[str, Any], result: Result) -> None:
+        """Log what became of the segment, if the push has ended."""
+        about = {"segment_id": current.pk, "operation": self.claim.operation.value}
+        match values.get("status"):
+            case Status.SYNCED:
+                bunce_id = values.get("bunce_id", current.bunce_id)
+                logger.info(
+                    "Segment %s is synced, in Bunce as %s",
+                    current.pk,
+                    bunce_id,
+                    extra=event(LogEvent.SEGMENT_SYNCED, **about, bunce_id=bunce_id),
+                )
+            case Status.IN_DOUBT:
+                logger.info(
+                    "Segment %s may be in Bunce (%s); the list will show it",
+                    current.pk,
+                    result.code,
+                    extra=event(LogEvent.SEGMENT_IN_DOUBT, **about, code=result.code),
+                )
+            case Status.REJECTED:
+                # Without Bunce's words, which may quote the content. The admin shows them.
+                logger.warning(
+                    "Segment %s needs attention: %s",
+                    current.pk,
+                    result.code,
+                    extra=event(
+                        LogEvent.SEGMENT_REJECTED,
+                        **about,
+                        code=result.code,
+                        http_status=result.http_status,
+                    ),
+                )
 
     def _is_given_up(self, current: Segment) -> bool:
         """Return whether the row was moved elsewhere, or gave its segment up, after the lease."""
@@ -376,7 +429,12 @@ def _postpone(pk: int, error: Exception) -> None:
     Raises:
         DatabaseError: the database itself does not work.
     """
-    logger.error("Pushing segment %s failed by an internal error", pk, exc_info=error)
+    logger.error(
+        "Pushing segment %s failed by an internal error",
+        pk,
+        exc_info=error,
+        extra=event(LogEvent.INTERNAL_ERROR, segment_id=pk, error=type(error).__name__),
+    )
     rows = database.segments().filter(pk=pk, status=Status.PENDING)
     brief = isinstance(error, OperationalError)
     rows.update_sync_fields(
@@ -430,7 +488,11 @@ def _waiting_rows(keys: list[int]) -> list[Segment]:
         rows = [row for pk in keys if (row := _readable(pk, some))]
     else:
         for missing in {*keys} - {row.pk for row in rows}:
-            logger.info("Segment %s does not exist (any more); nothing to push.", missing)
+            logger.info(
+                "Segment %s does not exist (any more); nothing to push.",
+                missing,
+                extra=event(LogEvent.SEGMENT_MISSING, segment_id=missing),
+            )
     return [row for row in rows if row.status == Status.PENDING]
 
 

@@ -54,7 +54,10 @@ UNLIMITED_PERMITS = 100
 
 READS = (Operation.READ, Operation.LIST)
 CUSTOMERS = (Operation.ADD, Operation.REMOVE)
-#: The share of the window that customers and reads may use together while segments wait.
+#: What leaves a share of the window to creates and updates of segments.
+BULK = (*READS, *CUSTOMERS, Operation.SITE)
+#: The share of the window that reads, customers and the site's requests may use together while
+#: segments wait.
 CUSTOMER_SHARE = 0.5
 
 
@@ -102,7 +105,7 @@ class Usage:
     Attributes:
         used: all of them.
         reads: the reads among them.
-        bulk: the reads and the requests about customers.
+        bulk: the requests of ``BULK``.
     """
 
     used: int
@@ -303,7 +306,7 @@ def usage(*, since: datetime) -> Usage:
         **counted(since=since).aggregate(
             used=Count("id"),
             reads=Count("id", filter=Q(operation__in=READS)),
-            bulk=Count("id", filter=Q(operation__in=(*READS, *CUSTOMERS))),
+            bulk=Count("id", filter=Q(operation__in=BULK)),
             oldest=Min("started_at"),
             newest=Max("started_at"),
         )
@@ -339,8 +342,7 @@ def next_slot(
         at = max(at, _nth_start(current.reads - reads_allowed, window, now, READS) + window)
     bulk_allowed = max(1, int(limit * CUSTOMER_SHARE))
     if gives_way and current.bulk >= bulk_allowed:
-        bulk = (*READS, *CUSTOMERS)
-        at = max(at, _nth_start(current.bulk - bulk_allowed, window, now, bulk) + window)
+        at = max(at, _nth_start(current.bulk - bulk_allowed, window, now, BULK) + window)
     at = max(at, current.newest)
     return Slot(_seconds(at - now), queue=_seconds(current.newest - now))
 

@@ -24,6 +24,7 @@ from bunce_sync.client import RemoteSegment
 from bunce_sync.conf import conf
 from bunce_sync.fingerprint import listed_fingerprint
 from bunce_sync.functions import DatabaseNow
+from bunce_sync.log_events import LogEvent, event
 from bunce_sync.models import ApiCall, Segment, SegmentQuerySet, SyncState
 from bunce_sync.results import REFUSED_CONTENT
 from bunce_sync.sync import events, linking, list_scan
@@ -217,7 +218,11 @@ def _resolve_absent(scan: Scan) -> None:
     for group, keys in groups.items():
         database.segments().filter(pk__in=keys).update_sync_fields(**changes[group])
     _doubtful_calls(absent).update(decision=Decision.ABSENT, decided_at=now)
-    logger.info("%d segments in doubt are not in Bunce", len(absent))
+    logger.info(
+        "%d segments in doubt are not in Bunce",
+        len(absent),
+        extra=event(LogEvent.SEGMENTS_ABSENT, count=len(absent)),
+    )
 
 
 def _considered(scan: Scan) -> SegmentQuerySet:

@@ -16,6 +16,7 @@ from bunce_sync.choices import Operation, Outcome
 from bunce_sync.client import RemoteSegment, RequestRecord
 from bunce_sync.exceptions import ConfigurationError, NotFound
 from bunce_sync.functions import DatabaseNow
+from bunce_sync.log_events import LogEvent, event
 from bunce_sync.models import OperationState, Segment
 from bunce_sync.results import Result
 from bunce_sync.sync import account, circuit_breaker, events
@@ -167,7 +168,11 @@ def _refresh_alone(budget: Budget, row: Segment) -> bool:
     except (ConfigurationError, NoPermit, OperationalError, InterfaceError, ProgrammingError):
         raise
     except Exception as error:
-        logger.exception("Refreshing segment %s failed by an internal error", row.pk)
+        logger.exception(
+            "Refreshing segment %s failed by an internal error",
+            row.pk,
+            extra=event(LogEvent.INTERNAL_ERROR, segment_id=row.pk, error=type(error).__name__),
+        )
         rows = database.segments().filter(pk=row.pk)
         rows.update_sync_fields(**transitions.after_failed_refresh(error))
         return False

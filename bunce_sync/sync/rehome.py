@@ -21,6 +21,7 @@ from bunce_sync import database, transitions
 from bunce_sync.choices import UNRESOLVED, Decision, Operation, Outcome, Status
 from bunce_sync.conf import conf
 from bunce_sync.functions import DatabaseNow
+from bunce_sync.log_events import LogEvent, event
 from bunce_sync.models import ApiCall, Segment, SegmentQuerySet
 from bunce_sync.sync import linking, shared_state
 from bunce_sync.sync.budget import Budget
@@ -261,6 +262,7 @@ class Rehome:
             "Segments moved to %s: %s",
             self.here,
             ", ".join(f"{count} {verdict}" for verdict, count in counts.items()) or "none",
+            extra=event(LogEvent.SEGMENTS_MOVED, environment=self.here, count=sum(counts.values())),
         )
         return counts
 

@@ -16,6 +16,7 @@ from bunce_sync import database
 from bunce_sync.choices import Reason
 from bunce_sync.conf import conf
 from bunce_sync.functions import DatabaseNow
+from bunce_sync.log_events import LogEvent, event
 from bunce_sync.models import SegmentQuerySet, SyncState
 
 logger = logging.getLogger(__name__)
@@ -120,7 +121,12 @@ def lower_customers_per_request(refused: int) -> None:
     """
     limit = max(1, refused // 2)
     if limit < customer_batch().size:
-        logger.warning("Bunce refused %d customers in one request; sending %d", refused, limit)
+        logger.warning(
+            "Bunce refused %d customers in one request; sending %d",
+            refused,
+            limit,
+            extra=event(LogEvent.CUSTOMER_BATCH_LOWERED, count=limit),
+        )
         database.sync_state().update(customer_batch={**_customer_batch(), "limit": limit})
 
 
@@ -175,28 +181,38 @@ def pause(
         resumed_at=resumed_at or state.resumed_at,
     )
     if not same:
-        logger.warning("Requests to Bunce are paused for %.0f s: %s", seconds, reason.label)
+        logger.warning(
+            "Requests to Bunce are paused for %.0f s: %s",
+            seconds,
+            reason.label,
+            extra=event(LogEvent.REQUESTS_PAUSED, reason=reason.value, seconds=seconds),
+        )
 
 
 def resume() -> None:
     """End the pause after a success, unless Bunce or a clock jump requires a longer one."""
-    database.sync_state().filter(
+    over = database.sync_state().filter(
         Q(blocked_until__isnull=True)
         | Q(blocked_until__lte=DatabaseNow())
         | Q(blocked_reason=Reason.UNREACHABLE)
-    ).update(
-        resumed_at=Case(
+    )
+    values = {
+        "resumed_at": Case(
             When(blocked_reason=Reason.RATE_LIMITED, then=DatabaseNow()), default=F("resumed_at")
         ),
-        failures=0,
-        failed_segment_id=None,
-        blocked_until=None,
-        blocked_reason="",
-        blocked_since=None,
-        blocked_detail="",
-        asked_until=None,
-        probe_until=None,
-    )
+        "failures": 0,
+        "failed_segment_id": None,
+        "blocked_until": None,
+        "blocked_reason": "",
+        "blocked_since": None,
+        "blocked_detail": "",
+        "asked_until": None,
+        "probe_until": None,
+    }
+    if over.exclude(blocked_reason="").update(**values):
+        logger.info("Requests to Bunce have resumed", extra=event(LogEvent.REQUESTS_RESUMED))
+    else:
+        over.update(**values)
 
 
 def end_probe() -> None:

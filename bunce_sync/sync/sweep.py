@@ -14,8 +14,16 @@ from bunce_sync import database, transitions
 from bunce_sync.choices import Operation, Outcome, Status, Sweeper
 from bunce_sync.conf import conf
 from bunce_sync.functions import DatabaseNow
+from bunce_sync.log_events import LogEvent, event
 from bunce_sync.models import IdempotencyKey
-from bunce_sync.sync import circuit_breaker, clock, customers, rate_limiter, shared_state
+from bunce_sync.sync import (
+    circuit_breaker,
+    clock,
+    customers,
+    rate_limiter,
+    request_totals,
+    shared_state,
+)
 from bunce_sync.sync.attempt import client
 from bunce_sync.sync.budget import Budget
 from bunce_sync.sync.work import KINDS, OPERATIONS
@@ -110,6 +118,7 @@ def sweep(*, by: Sweeper = Sweeper.WORKER) -> SweepResult:
     freed = free_leases() + customers.free_leases()
     circuit_breaker.requeue_refused(*OPERATIONS)
     circuit_breaker.forget_idle(*OPERATIONS)
+    request_totals.update()
     prune_call_log()
     prune_keys()
     prune_imports()
@@ -143,7 +152,11 @@ def repair_times() -> int:
                 held = rows.filter(pk__in=found).lock_available()
                 repaired += held.update_sync_fields(**{field: DatabaseNow()})
     if repaired:
-        logger.warning("%d segments had an impossible time, which was set to now", repaired)
+        logger.warning(
+            "%d segments had an impossible time, which was set to now",
+            repaired,
+            extra=event(LogEvent.TIMES_REPAIRED, count=repaired),
+        )
     return repaired
 
 
@@ -169,7 +182,11 @@ def free_leases() -> int:
                 )
             )
     if freed:
-        logger.warning("%d segments were left by a worker that died or hangs", freed)
+        logger.warning(
+            "%d segments were left by a worker that died or hangs",
+            freed,
+            extra=event(LogEvent.LEASES_FREED, count=freed),
+        )
     calls = database.calls().filter(
         outcome=Outcome.UNDER_WAY,
         started_at__lte=DatabaseNow() - timedelta(seconds=conf.LEASE),

@@ -17,20 +17,20 @@ PACKAGE = "bunce_sync"
 #: From the ground up: a module imports only from its own layer and those before it.
 LAYERS: tuple[tuple[str, ...], ...] = (
     (
-        *("clocks", "conf", "exceptions", "choices", "fingerprint", "functions"),
+        *("clocks", "conf", "exceptions", "choices", "fingerprint", "functions", "log_events"),
         *("holding", "identifiers", "signals"),
     ),
     ("client", "customer_entries", "validators"),
     ("local_form",),
-    ("results", "transitions"),
+    ("results", "tracing", "transitions"),
     ("member_transitions",),
     ("models", "migrations"),
     ("audiences", "database"),
     ("sync",),
     ("routing", "publisher", "tasks"),
     ("services", "status"),
-    ("doctor", "sandbox_probe", "log_entries"),
-    ("checks", "receivers", "admin", "api", "management", "apps"),
+    ("doctor", "limiter", "sandbox_probe", "log_entries"),
+    ("checks", "receivers", "admin", "api", "management", "monitoring", "apps"),
 )
 #: Outside the layers: the emulator and the pytest plugin, and the command that starts the emulator.
 APART = ("testing",)
