@@ -117,9 +117,15 @@ def sync(request: HttpRequest) -> JsonResponse:
     return _response(find_problems())
 
 
+class _HealthResponse(JsonResponse):
+    """A response that Django does not report as an error of the site, at each poll."""
+
+    _has_been_logged = True
+
+
 def _response(problems: Sequence[Problem]) -> JsonResponse:
     content = {
         "status": "failing" if problems else "ok",
         "problems": [{"code": one.code, "summary": one.summary} for one in problems],
     }
-    return JsonResponse(content, status=503 if problems else 200)
+    return _HealthResponse(content, status=503 if problems else 200)

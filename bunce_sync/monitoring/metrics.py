@@ -25,10 +25,11 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from bunce_sync import database
-from bunce_sync.choices import MemberStatus, Operation, Reason
+from bunce_sync.choices import MemberStatus, Reason
 from bunce_sync.status.status import SyncStatus, get_status
 from bunce_sync.sync import request_totals, shared_state
 from bunce_sync.sync.request_totals import BOUNDS, Totals
+from bunce_sync.sync.work import OPERATIONS
 
 
 class SyncCollector(Collector):
@@ -120,8 +121,8 @@ def _limiter(status: SyncStatus) -> Iterator[Metric]:
         "Whether the requests of an operation are paused because they fail.",
         labels=["operation"],
     )
-    for operation in Operation.values:
-        operations.add_metric([operation], operation in failing)
+    for rows in OPERATIONS:
+        operations.add_metric([rows.operation.value], rows.operation in failing)
     yield operations
     not_configured = bool(status.configuration_problem or status.key_missing)
     unusable = not_configured or status.strange_key_since is not None

@@ -38,8 +38,11 @@ from bunce_sync.status.status import (
     SyncStatus,
     Usage,
 )
+from bunce_sync.sync import work
 
 NOW = datetime(2026, 3, 4, 12, 0, 0, tzinfo=UTC)
+#: Those that the circuit breaker pauses: not the requests of the site.
+OPERATIONS = [rows.operation.value for rows in work.OPERATIONS]
 LATER = NOW + timedelta(seconds=201)
 Status = Segment.Status
 
@@ -168,7 +171,7 @@ def test_no_probe_is_announced_while_no_worker_can_send_it() -> None:
 
 @pytest.mark.parametrize("until", [None, LATER])
 @pytest.mark.parametrize("code", [*messages.CAUSES, "a_code_of_tomorrow"])
-@pytest.mark.parametrize("operation", ApiCall.Operation.values)
+@pytest.mark.parametrize("operation", OPERATIONS)
 def test_every_paused_operation_is_shown_in_the_panel_and_for_each_waiting_row(
     operation: str, code: str, until: datetime | None
 ) -> None:
@@ -201,7 +204,7 @@ CREATES_PAUSED = (
 
 
 def test_a_paused_operation_says_nothing_about_the_others() -> None:
-    for operation in ApiCall.Operation.values:
+    for operation in OPERATIONS:
         [message] = reasons_to_wait(everything(operations=(paused_operation(operation),)))
         assert "ther requests" not in message.summary
         assert message.summary.count(".") == 1

@@ -395,7 +395,8 @@ def test_a_refused_key_pauses_all_requests_and_is_probed_once_a_minute(
         assert KEY_PAUSE - 5 < denied().wait <= KEY_PAUSE
         assert (fresh(row).status, fresh(row).attempts) == (Status.PENDING, 0)
         let_the_pause_pass()
-    assert [record.levelname for record in caplog.records] == ["WARNING"], "logged once"
+    warnings = [record for record in caplog.records if record.levelno >= logging.WARNING]
+    assert len(warnings) == 1, "logged once"
     configure(settings, API_KEY=good)
     assert push(row.pk)
     assert (fresh(row).status, state().blocked_reason) == (Status.SYNCED, "")

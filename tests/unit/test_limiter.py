@@ -1,0 +1,166 @@
+"""``limiter.permit()``: the site's own requests to Bunce share the one limit of its address."""
+
+from __future__ import annotations
+
+import threading
+from types import SimpleNamespace
+
+import pytest
+import requests
+from django.db import transaction
+from pytest_django import Settings
+
+from bunce_sync import clocks, limiter
+from bunce_sync.choices import Operation, Outcome, Reason
+from bunce_sync.conf import conf
+from bunce_sync.exceptions import ConfigurationError
+from bunce_sync.limiter import NoPermit
+from bunce_sync.models import ApiCall
+from bunce_sync.testing.emulator import Emulator
+
+from .core import ago, calls, configure, drain, fresh, make, record_calls, set_state, state
+
+pytestmark = pytest.mark.django_db
+
+
+def ask_bunce(**options: float) -> requests.Response:
+    """Make a request as the site's own code does, with a permit."""
+    with limiter.permit(label="/events", **options) as permit:
+        response = requests.get(
+            f"{conf.base_url}/segments", headers={"X-Authorization": conf.API_KEY}, timeout=5
+        )
+        permit.report(response)
+    return response
+
+
+def answer(status: int, **headers: str) -> SimpleNamespace:
+    return SimpleNamespace(status_code=status, headers=headers)
+
+
+def test_the_request_counts_and_is_in_the_call_log(bunce: Emulator) -> None:
+    assert ask_bunce().status_code == 200
+    [call] = ApiCall.objects.all()
+    assert (call.operation, call.outcome, call.http_status) == ("site", "confirmed", 200)
+    assert (call.path, call.segment_id, call.body) == ("/events", None, None)
+    assert call.duration_ms is not None
+
+
+def test_sync_and_site_share_the_limit(bunce: Emulator, settings: Settings) -> None:
+    configure(settings, RATE_LIMIT=4, RATE_WINDOW=60)
+    make("A")
+    make("B")
+    drain()
+    for _ in range(2):
+        ask_bunce(wait=5)
+    assert bunce.served == 4
+    assert bunce.limited == 0
+    with pytest.raises(NoPermit) as caught:
+        ask_bunce()
+    assert 50 < caught.value.wait < 65
+    assert bunce.served == 4
+
+
+def test_while_segments_wait_the_site_may_use_half_of_the_limit(
+    bunce: Emulator, settings: Settings
+) -> None:
+    configure(settings, RATE_LIMIT=10, RATE_WINDOW=60)
+    record_calls(*[20] * 5, operation=Operation.SITE)
+    row = make()
+    with pytest.raises(NoPermit):
+        ask_bunce(wait=0.1)
+    drain()
+    assert fresh(row).status == "synced"
+    ask_bunce(wait=2)  # nothing waits any more
+
+
+def test_it_waits_for_its_slot(bunce: Emulator, settings: Settings) -> None:
+    configure(settings, RATE_LIMIT=10, RATE_WINDOW=1)
+    record_calls(*[0] * 10, operation=Operation.SITE)
+    began = clocks.monotonic()
+    ask_bunce(wait=10)
+    assert 0.5 < clocks.monotonic() - began < 8
+
+
+def test_a_429_pauses_the_sync_as_well(bunce: Emulator) -> None:
+    with limiter.permit() as permit:
+        permit.report(answer(429, **{"Retry-After": "30"}))
+    assert state().blocked_reason == Reason.RATE_LIMITED
+    row = make()
+    drain()
+    assert fresh(row).status == "pending"
+    with pytest.raises(NoPermit) as caught, limiter.permit(wait=1):
+        pass
+    assert caught.value.reason == Reason.RATE_LIMITED
+    assert 25 < caught.value.wait < 31
+
+
+@pytest.mark.parametrize(
+    ("response", "outcome", "code"),
+    [
+        (answer(204), Outcome.CONFIRMED, ""),
+        (answer(401), Outcome.REJECTED, "rejected"),
+        (answer(404), Outcome.REJECTED, "rejected"),
+        (answer(503, **{"Retry-After": "9"}), Outcome.UNKNOWN, "server_error"),
+    ],
+)
+def test_other_responses_concern_no_request_of_the_sync(
+    response: SimpleNamespace, outcome: str, code: str, bunce: Emulator
+) -> None:
+    with limiter.permit() as permit:
+        permit.report(response)
+    assert calls() == [("site", outcome)]
+    assert ApiCall.objects.get().code == code
+    assert not state().blocked_reason
+    assert not state().failures
+
+
+def test_a_request_that_is_not_reported_ends_no_pause(bunce: Emulator) -> None:
+    set_state(blocked_until=ago(1), blocked_reason=Reason.UNREACHABLE, failures=5)
+    with limiter.permit():
+        pass
+    assert ApiCall.objects.get().code == "not_reported"
+    assert state().blocked_reason == Reason.UNREACHABLE
+    assert state().probe_until is None  # another request may probe at once
+    with limiter.permit() as permit:
+        permit.report(answer(200))
+    assert state().blocked_reason == ""
+
+
+def test_an_exception_of_the_block_is_recorded_and_passed_on(bunce: Emulator) -> None:
+    with pytest.raises(ZeroDivisionError), limiter.permit():
+        1 / 0  # noqa: B018
+    call = ApiCall.objects.get()
+    assert (call.outcome, call.code, call.message) == (
+        Outcome.UNKNOWN,
+        "not_reported",
+        "ZeroDivisionError",
+    )
+
+
+def test_without_a_key_there_is_no_permit(settings: Settings) -> None:
+    configure(settings, API_KEY="")
+    with pytest.raises(ConfigurationError), limiter.permit():
+        pass
+
+
+@pytest.mark.django_db(transaction=True)
+def test_it_is_refused_inside_a_transaction(bunce: Emulator) -> None:
+    with pytest.raises(RuntimeError), transaction.atomic(), limiter.permit():
+        pass
+    assert not ApiCall.objects.exists()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_pause_that_begins_while_it_waits_is_kept(bunce: Emulator, settings: Settings) -> None:
+    configure(settings, RATE_LIMIT=100, RATE_WINDOW=60)
+    record_calls(-0.8, operation=Operation.SITE)
+    paused = threading.Timer(
+        0.2, lambda: set_state(blocked_until=ago(-30), blocked_reason=Reason.RATE_LIMITED)
+    )
+    paused.start()
+    try:
+        with pytest.raises(NoPermit), limiter.permit(wait=2):
+            pass
+    finally:
+        paused.join()
+    assert calls()[1:] == [("site", Outcome.NOT_SENT)]
