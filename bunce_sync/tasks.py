@@ -19,7 +19,9 @@ from bunce_sync.publisher import MESSAGES_PER_SECOND, publisher
 from bunce_sync.routing import SWEEP, is_scheduled
 from bunce_sync.sync import push
 from bunce_sync.sync import sweep as sweep_module
+from bunce_sync.sync.audience_runs import AUDIENCES
 from bunce_sync.sync.budget import Budget
+from bunce_sync.sync.customers import CUSTOMERS
 from bunce_sync.sync.push import PUSH
 from bunce_sync.sync.work import BY_NAME, KINDS
 
@@ -90,6 +92,9 @@ def work(kind: str) -> None:
     progress = BY_NAME[kind].run(Budget(TIME_BUDGET))
     if progress.more:
         _enqueue_next(work, kind)
+    if kind == AUDIENCES.name:
+        # A comparison makes customers due. Without this they would wait for the next sweep.
+        _enqueue_next(work, CUSTOMERS.name)
     if kind != PUSH.name:
         PUSH.run(Budget(TIME_BUDGET))
 

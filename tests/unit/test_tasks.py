@@ -219,6 +219,13 @@ def test_rows_in_doubt_are_resolved_and_absent_ones_are_sent_at_once(
     assert [segment.name for segment in bunce.segments] == ["VIP"]
 
 
+def test_a_comparison_wakes_a_worker_for_the_customers(broker_queue: BrokerQueue) -> None:
+    work("audiences")
+    assert [(name, arguments) for name, arguments, _ in broker_queue.messages()] == [
+        ("work", ["customers"])
+    ]
+
+
 def test_requested_refreshes_are_done(bunce: Emulator) -> None:
     seen = make(
         status=Status.SYNCED, bunce_id=bunce.add_segment("VIP").id, refresh_requested_at=now()
