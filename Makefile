@@ -22,7 +22,7 @@ TESTED_WITH = dj-database-url django-reversion \
 	jsonschema requests-mock responses time-machine pytest pytest-django pytest-randomly pytest-xdist
 NEWEST = axe-playwright-python django-grappelli django-unfold playwright --upgrade --upgrade-strategy eager
 
-.PHONY: help demo test browsers faults bench screenshots versions lint fmt requirements release clean
+.PHONY: help demo test browsers faults bench docs screenshots versions lint fmt requirements release clean
 .DEFAULT_GOAL := help
 
 help: ## List the targets
@@ -63,6 +63,10 @@ define install
 	.venv/$(1)/bin/python -m pip list --disable-pip-version-check | grep -iE '^(celery|django|djangorestframework|requests|urllib3) '
 endef
 
+docs: $(INSTALLED) ## Build the documentation site; it prints where its start page is
+	$(BIN)/python -m sphinx -q -W --keep-going -b html docs docs/_build
+	@echo "Open docs/_build/index.html"
+
 lint: $(INSTALLED) ## Check style, types, migrations and Django's system checks
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -95,7 +99,7 @@ release: ## Build the package into dist, check it, and show the commands that pu
 	@echo "  .venv/release/bin/python -m twine upload dist/*"
 
 clean: ## Remove everything that the other targets created
-	rm -rf .venv .celery .*_cache .hypothesis dist test-results
+	rm -rf .venv .celery .*_cache .hypothesis dist docs/_build test-results
 
 # Runs again whenever the pins change. pip is quiet, but still shows errors.
 $(INSTALLED): requirements.txt
