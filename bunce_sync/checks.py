@@ -137,7 +137,7 @@ def check_key_for_deployment(**kwargs: Any) -> list[CheckMessage]:
 
 
 def check_address(**kwargs: Any) -> list[CheckMessage]:
-    """E005: not HTTPS. E006: a live key with the sandbox, or a test key with the live API."""
+    """E005: not HTTPS. E021: no URL. E006: a live key with the sandbox, or a test key with live."""
     if _unusable("API_KEY", "BASE_URL", "ENV"):
         return []
     messages: list[CheckMessage] = []
