@@ -12,6 +12,9 @@ from textwrap import dedent
 
 import pytest
 
+from bunce_sync.choices import Status
+from docs import messages_page
+
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 NAMES = [str(page.relative_to(ROOT)) for page in PAGES]
@@ -144,3 +147,39 @@ def test_the_examples_for_test_cases_pass_with_djangos_runner_and_without_pytest
     (tmp_path / "pytest.py").write_text("raise ImportError('pytest is not installed')\n")
     printed = run(tmp_path, environment, "django", "test", "--pattern", "test_unit_*.py")
     assert re.search(r"Ran [2-9] tests", printed), printed
+
+
+# Pages that are made from the code, or show what it has
+
+
+def test_the_page_of_messages_is_up_to_date() -> None:
+    """To update it: ``python -m docs.messages_page``."""
+    assert messages_page.PAGE.read_text() == messages_page.page()
+
+
+def test_every_message_has_a_remedy() -> None:
+    rows = [line for line in messages_page.page().splitlines() if line.startswith("| ")]
+    assert len(rows) > 120
+    assert [row for row in rows if re.search(r"\|\s+\|", row)] == []
+
+
+def test_the_picture_of_the_states_shows_those_of_the_code() -> None:
+    picture = (ROOT / "docs" / "images" / "states.svg").read_text()
+    boxes = dict(re.findall(r'data-status="(\w+)".*?font-size="16">([^<]+)<', picture))
+    assert boxes == {status.value: str(status.label) for status in Status}
+    edges = set(re.findall(r'data-from="(\w*)" data-to="(\w+)"', picture))
+    # As in the table of docs/architecture.md, without what people and other programs do.
+    assert edges == {
+        ("", "pending"),
+        ("pending", "sending"),
+        *(("sending", other) for other in ("pending", "synced", "in_doubt", "rejected")),
+        *(("in_doubt", other) for other in ("pending", "synced", "rejected")),
+        *(("synced", "pending"), ("rejected", "pending")),
+    }
+
+
+def test_the_pages_name_every_state() -> None:
+    text = (ROOT / "docs" / "how-it-works.md").read_text()
+    assert [
+        one for one in Status if f"`{one.value}`" not in text or str(one.label) not in text
+    ] == []
