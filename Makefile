@@ -73,6 +73,7 @@ lint: $(INSTALLED) ## Check style, types, migrations and Django's system checks
 	$(BIN)/mypy
 	$(BIN)/python manage.py makemigrations --check --dry-run
 	BUNCE_API_KEY=sk_test_lint BUNCE_ENV=sandbox $(BIN)/python manage.py check --fail-level WARNING
+	$(BIN)/python -m pytest -q -p no:cacheprovider tests/integration/test_migration_lint.py
 
 fmt: $(INSTALLED) ## Fix and format the code
 	$(BIN)/ruff check --fix .
