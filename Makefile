@@ -22,7 +22,7 @@ TESTED_WITH = dj-database-url django-reversion \
 	jsonschema requests-mock responses time-machine pytest pytest-django pytest-randomly pytest-xdist
 NEWEST = axe-playwright-python django-grappelli django-unfold playwright --upgrade --upgrade-strategy eager
 
-.PHONY: help demo test browsers faults bench docs screenshots versions lint fmt requirements release clean
+.PHONY: help demo test browsers faults bench docs screenshots versions lint audit fmt requirements release clean
 .DEFAULT_GOAL := help
 
 help: ## List the targets
@@ -74,6 +74,13 @@ lint: $(INSTALLED) ## Check style, types, migrations and Django's system checks
 	$(BIN)/python manage.py makemigrations --check --dry-run
 	BUNCE_API_KEY=sk_test_lint BUNCE_ENV=sandbox $(BIN)/python manage.py check --fail-level WARNING
 	$(BIN)/python -m pytest -q -p no:cacheprovider tests/integration/test_migration_lint.py
+
+# In an environment of its own, whose packages are not those of the project.
+audit: ## Compare requirements.txt with the known vulnerabilities, if their database responds
+	@$(PYTHON) -m venv .venv/audit
+	@.venv/audit/bin/python -m pip install --quiet --disable-pip-version-check pip-audit || \
+		{ echo "NOT AUDITED: pip-audit could not be installed"; exit 0; } && \
+		.venv/audit/bin/python .ci/audit.py .venv/audit/bin/pip-audit requirements.txt
 
 fmt: $(INSTALLED) ## Fix and format the code
 	$(BIN)/ruff check --fix .
