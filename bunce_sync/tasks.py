@@ -2,22 +2,28 @@
 
 A message only says "look now": a lost, duplicated or late message affects only the delay.
 So there is no result, no retry and no ETA; leases recover lost work, not acknowledgements.
+
+Nor does a message expire: Celery would compare the clocks of two hosts, and a worker whose clock is
+ahead would discard every message. An old message costs a query or two instead.
 """
 
 from __future__ import annotations
 
 import logging
+from datetime import datetime
 from typing import Any
 
 from celery import Celery, Task, shared_task
+from celery.app.task import Context
+from celery.schedules import schedstate, schedule
 
-from bunce_sync import database
+from bunce_sync import clocks, database
 from bunce_sync.conf import conf
 from bunce_sync.exceptions import ConfigurationError
 from bunce_sync.log_events import LogEvent, event
 from bunce_sync.publisher import MESSAGES_PER_SECOND, publisher
 from bunce_sync.routing import SWEEP, is_scheduled
-from bunce_sync.sync import push
+from bunce_sync.sync import host_clocks, push
 from bunce_sync.sync import sweep as sweep_module
 from bunce_sync.sync.audience_runs import AUDIENCES
 from bunce_sync.sync.budget import Budget
@@ -35,23 +41,30 @@ RECHECK_DELAY = 2 / MESSAGES_PER_SECOND
 #: Seconds after which Celery ends a task that hangs. It replaces the site's own time limits, which
 #: may be shorter than a request: ended in the middle of one, a create would be in doubt.
 TIME_LIMIT = 3600
+#: Seconds after which RabbitMQ drops a message that no worker took, counted by its own clock.
+MESSAGE_SECONDS = 3600
+#: The message header with the time at which the sender's clock stood, in seconds since 1970.
+SENT_AT = "bunce_sync_sent_at"
+#: Seconds that the clock of beat's host may be set back without a sweep at once.
+CLOCK_STEP = 1.0
 
 
 class BunceTask(Task):  # type: ignore[type-arg]  # Task is generic in the stubs alone
-    """A task whose message is worthless when it is old."""
+    """A task whose message only says "look now"."""
 
     ignore_result = True
     acks_late = False
 
     def apply_async(self, *args: Any, **options: Any) -> Any:
-        """As Celery's; queue and expiry come from the settings as they are now.
+        """As Celery's; the queue comes from the settings as they are now.
 
         The time limits are in the message, which outranks settings, options of the worker and
         ``task_annotations``.
         """
         if conf.QUEUE:
             options.setdefault("queue", conf.QUEUE)
-        options.setdefault("expires", conf.SWEEP_INTERVAL)
+        options.setdefault("expiration", MESSAGE_SECONDS)
+        options["headers"] = {SENT_AT: clocks.wall(), **(options.get("headers") or {})}
         options.setdefault("time_limit", TIME_LIMIT)
         options.setdefault("soft_time_limit", TIME_LIMIT)
         return super().apply_async(*args, **options)
@@ -99,6 +112,20 @@ def work(kind: str) -> None:
         PUSH.run(Budget(TIME_BUDGET))
 
 
+class SweepSchedule(schedule):
+    """An interval that also holds when the clock of beat's host is set back.
+
+    Celery would not sweep again before that clock reaches the time of the last sweep once more.
+    """
+
+    def is_due(self, last_run_at: datetime) -> schedstate:
+        """As Celery's; a last run that lies in the future is over."""
+        due = super().is_due(last_run_at)
+        if due.next > self.seconds + CLOCK_STEP:
+            return schedstate(is_due=True, next=self.seconds)
+        return due
+
+
 class SweepTask(BunceTask):
     """The task that beat starts, in every Celery application that has this app's tasks."""
 
@@ -107,11 +134,10 @@ class SweepTask(BunceTask):
         """Add the task to beat's schedule, unless the site has scheduled it."""
         if is_scheduled(app):
             return
-        interval = conf.usable("SWEEP_INTERVAL")
-        # No changes to the site's dict. While no worker runs, sweeps must not pile up.
+        # No changes to the site's dict.
         app.conf.beat_schedule = {
             **(app.conf.beat_schedule or {}),
-            SWEEP: {"task": SWEEP, "schedule": interval, "options": {"expires": interval}},
+            SWEEP: {"task": SWEEP, "schedule": SweepSchedule(conf.usable("SWEEP_INTERVAL"))},
         }
 
 
@@ -119,17 +145,29 @@ class SweepTask(BunceTask):
 def sweep(mark: str = "") -> None:
     """Repair what crashed workers left, and wake workers for all work that is due.
 
+    A message does nothing if another sweep has just run, as when many pile up while no worker runs.
+
     Args:
         mark: of a message of ``bunce_doctor``; it shows that a worker took this very message.
     """
     if mark:
         database.sync_state().update(answered=mark[:36])
-    found = sweep_module.sweep()
+    request = sweep.request
+    is_message = not (request.called_directly or request.is_eager)
+    found = sweep_module.sweep(unless_recent=is_message, sender=_sender(request))
     for kind in KINDS:
         published = [publisher.publish(work, kind.name) for _ in range(found.workers[kind.name])]
         if not all(published):
             # No message can be sent, but one worker is here: the one that runs this.
             kind.run(Budget(TIME_BUDGET))
+
+
+def _sender(request: Context) -> host_clocks.Sender | None:
+    """Return the host that sent the message, and its time then; None if the message lacks them."""
+    sent_at, origin = request.get(SENT_AT), request.get("origin")
+    if not isinstance(sent_at, int | float) or not origin:
+        return None
+    return host_clocks.Sender(str(origin).rpartition("@")[2], sent_at)
 
 
 def _enqueue_next(task: Task[Any, Any], *args: Any) -> None:

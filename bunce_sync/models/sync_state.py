@@ -57,6 +57,8 @@ class SyncState(models.Model):
     #: ``sync.request_totals``.
     counted_to = models.BigIntegerField(null=True)
     request_totals = models.JSONField(null=True)
+    #: The hosts whose clock differs from the database's, see ``sync.host_clocks``.
+    clocks = models.JSONField(null=True)
     #: The ``started_at`` up to which the call log was pruned.
     pruned_to = models.DateTimeField(null=True)
 

@@ -21,7 +21,8 @@ from bunce_sync.status.counts import (
     count_requests,
     count_segments,
 )
-from bunce_sync.sync import list_scan, rate_limiter, shared_state
+from bunce_sync.sync import host_clocks, list_scan, rate_limiter, shared_state
+from bunce_sync.sync.host_clocks import Comparison, HostClock
 from bunce_sync.sync.importer import COUNTS
 from bunce_sync.sync.work import KINDS
 
@@ -239,6 +240,7 @@ class SyncStatus:
         imported: the open import, or else the last one.
         changed_in_bunce: how many segments were changed in Bunce and not settled since.
         customers: what is wrong with customers.
+        clocks: the hosts whose clock differs from the database's, as far as is known.
     """
 
     now: datetime
@@ -261,11 +263,13 @@ class SyncStatus:
     imported: ImportStatus | None = None
     changed_in_bunce: int = 0
     customers: CustomersStatus = CustomersStatus()
+    clocks: tuple[HostClock, ...] = ()
 
 
 def get_status() -> SyncStatus:
     """Return the status, in a fixed number of queries."""
-    state, now = shared_state.read()
+    with Comparison() as comparison:
+        state, now = shared_state.read()
     configuration_problem = _configuration_problem()
     requests = rate_limiter.usage(since=now - _window())
     pause, holds = _holds()
@@ -290,6 +294,7 @@ def get_status() -> SyncStatus:
         imported=_last_import(),
         changed_in_bunce=count_changed_in_bunce(),
         customers=_customers(),
+        clocks=host_clocks.wrong_clocks(state, now, ahead=comparison.ahead(now)),
     )
 
 

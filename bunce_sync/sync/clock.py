@@ -108,8 +108,8 @@ def read_state() -> tuple[SyncState, datetime]:
     return state, now
 
 
-def check(*, window: timedelta) -> None:
-    """Check the clock, and recover if it jumped.
+def check(*, window: timedelta) -> tuple[SyncState, datetime]:
+    """Check the clock, recover if it jumped, and return the shared row and the database's time.
 
     The sweep calls this: after a clock went back no row is due for a while, so no request for a
     permit would notice.
@@ -118,9 +118,10 @@ def check(*, window: timedelta) -> None:
         window: as for ``recover_from_clock_jump``.
     """
     try:
-        read_state()
+        return read_state()
     except ClockJumped as jumped:
         recover_from_clock_jump(jumped, window=window)
+        return shared_state.read()
 
 
 def recover_from_clock_jump(jumped: ClockJumped, *, window: timedelta) -> None:

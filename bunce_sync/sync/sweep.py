@@ -15,11 +15,12 @@ from bunce_sync.choices import Operation, Outcome, Status, Sweeper
 from bunce_sync.conf import conf
 from bunce_sync.functions import DatabaseNow
 from bunce_sync.log_events import LogEvent, event
-from bunce_sync.models import IdempotencyKey
+from bunce_sync.models import IdempotencyKey, SyncState
 from bunce_sync.sync import (
     circuit_breaker,
     clock,
     customers,
+    host_clocks,
     rate_limiter,
     request_totals,
     shared_state,
@@ -102,17 +103,29 @@ def run_once(*, seconds: float, by: Sweeper = Sweeper.LOOP) -> RunResult:
     return RunResult(requests, outcomes, found.freed)
 
 
-def sweep(*, by: Sweeper = Sweeper.WORKER) -> SweepResult:
+def sweep(
+    *,
+    by: Sweeper = Sweeper.WORKER,
+    unless_recent: bool = False,
+    sender: host_clocks.Sender | None = None,
+) -> SweepResult:
     """Repair all rows and find work, with a few short queries whatever the number of rows.
 
     Args:
         by: what runs it, for the status.
+        unless_recent: do nothing, and find nothing, if a worker began a sweep less than half an
+            interval ago by the database's clock. If that one failed, the next one repairs.
+        sender: of the message that requests the sweep, if one does.
 
     Raises:
         ConfigurationError: the key is missing or a setting cannot be used. Leases were freed all
             the same; nothing can be sent.
     """
-    clock.check(window=rate_limiter.counted_window())
+    with host_clocks.Comparison() as comparison:
+        state, now = clock.check(window=rate_limiter.counted_window())
+    host_clocks.report(state, now, ahead=comparison.ahead(now), sender=sender)
+    if unless_recent and _is_recent(state, now):
+        return SweepResult({kind.name: 0 for kind in KINDS}, 0)
     database.sync_state().update(swept_at=DatabaseNow(), swept_by=by)
     repair_times()
     freed = free_leases() + customers.free_leases()
@@ -127,6 +140,12 @@ def sweep(*, by: Sweeper = Sweeper.WORKER) -> SweepResult:
     client()
     permits = rate_limiter.permits_expected(within=conf.SWEEP_INTERVAL)
     return SweepResult({kind.name: kind.workers_needed(permits) for kind in KINDS}, freed)
+
+
+def _is_recent(state: SyncState, now: datetime) -> bool:
+    if state.swept_at is None or state.swept_by != Sweeper.WORKER:
+        return False
+    return now - state.swept_at < timedelta(seconds=conf.usable("SWEEP_INTERVAL")) / 2
 
 
 def repair_times() -> int:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import pickle
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 from textwrap import dedent
 from typing import Any
@@ -67,10 +69,14 @@ def test_looking_up_a_queue_does_not_make_a_worker_consume_it() -> None:
 # Beat's schedule
 
 
-def tasks_that_beat_starts(app: Celery) -> list[tuple[str, float, float]]:
+def tasks_that_beat_starts(app: Celery) -> list[tuple[str, float, float | None]]:
     app.finalize()
     return [
-        (entry["task"], entry["schedule"], entry["options"]["expires"])
+        (
+            entry["task"],
+            getattr(entry["schedule"], "seconds", entry["schedule"]),
+            entry.get("options", {}).get("expires"),
+        )
         for entry in app.conf.beat_schedule.values()
     ]
 
@@ -79,7 +85,7 @@ def test_every_application_has_the_sweep_in_its_schedule(settings: Settings) -> 
     configure(settings, SWEEP_INTERVAL=4)
     mine = {"mail": {"task": "mail", "schedule": 60, "options": {"expires": 9}}}
     app = application(beat_schedule=mine)
-    assert tasks_that_beat_starts(app) == [("mail", 60, 9), (SWEEP, 4, 4)]
+    assert tasks_that_beat_starts(app) == [("mail", 60, 9), (SWEEP, 4, None)]
     assert [*mine] == ["mail"], "the site's own dict is not changed"
 
 
@@ -88,12 +94,24 @@ def test_an_entry_of_the_site_is_left_as_it_is() -> None:
     assert tasks_that_beat_starts(application(beat_schedule=mine)) == [(SWEEP, 1, 1)]
 
 
+def test_the_sweep_is_due_at_once_when_the_clock_of_beats_host_was_set_back() -> None:
+    app = application()
+    app.finalize()
+    stored = pickle.dumps(app.conf.beat_schedule[SWEEP]["schedule"])  # as beat's file has it
+    entry = ScheduleEntry(app=app, task=SWEEP, schedule=pickle.loads(stored))  # noqa: S301
+    just_now = entry.default_now()
+    for last_run, due in ((-11, True), (-4, False), (0.5, False), (60, True), (86400, True)):
+        entry.last_run_at = just_now + timedelta(seconds=last_run)
+        is_due, following = entry.is_due()
+        assert (is_due, 0 < following <= 11) == (due, True), last_run
+
+
 @pytest.mark.parametrize("interval", ["often", -1, 0])
 def test_an_invalid_interval_does_not_keep_workers_from_starting(
     settings: Settings, interval: object
 ) -> None:
     settings.BUNCE_SYNC = {"SWEEP_INTERVAL": interval}
-    assert tasks_that_beat_starts(application()) == [(SWEEP, 10, 10)]
+    assert tasks_that_beat_starts(application()) == [(SWEEP, 10, None)]
 
 
 # The checks

@@ -10,12 +10,16 @@ from typing import Any
 
 import pytest
 from celery import current_app
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from pytest_django import Settings
 
-from bunce_sync import exceptions, tasks
+from bunce_sync import clocks, exceptions, tasks
+from bunce_sync.choices import Sweeper
 from bunce_sync.models import ApiCall, Segment
 from bunce_sync.publisher import publisher
 from bunce_sync.sync import push
+from bunce_sync.sync import sweep as sweep_module
 from bunce_sync.sync.clock import ClockJumped
 from bunce_sync.sync.rate_limiter import NoPermit
 from bunce_sync.tasks import push_segment, sweep, work
@@ -33,7 +37,9 @@ from .core import (
     make,
     now,
     record_calls,
+    seconds_until,
     set_state,
+    state,
 )
 
 pytestmark = pytest.mark.django_db
@@ -58,16 +64,20 @@ def test_tasks_have_no_results_retries_or_late_acknowledgement(task: object) -> 
     assert not hasattr(task, "autoretry_for")
 
 
-def test_queue_and_expiry_come_from_the_current_settings(
-    broker_queue: BrokerQueue, settings: Settings
-) -> None:
-    configure(settings, SWEEP_INTERVAL=7)
-    publisher.publish(push_segment, 7)
+def test_no_message_expires_by_the_clock_of_a_worker(broker_queue: BrokerQueue) -> None:
+    for task, arguments in TASKS:
+        publisher.publish(task, *arguments)
+    for _, _, headers in broker_queue.messages():
+        assert (headers["expires"], headers["eta"]) == (None, None)
+
+
+def test_a_message_tells_what_the_clock_of_its_sender_shows(broker_queue: BrokerQueue) -> None:
+    push_segment.apply_async((7,), headers={"tenant": "a"})
     [(name, arguments, headers)] = broker_queue.messages()
-    assert (name, arguments) == ("push_segment", [7])
-    expires = datetime.fromisoformat(str(headers["expires"]))
-    assert 5 < (expires - datetime.now(UTC)).total_seconds() <= 7
-    assert headers["eta"] is None
+    assert (name, arguments, headers["tenant"]) == ("push_segment", [7], "a")
+    sent_at = headers[tasks.SENT_AT]
+    assert isinstance(sent_at, float)
+    assert 0 <= clocks.wall() - sent_at < 5
 
 
 def test_the_caller_can_set_another_expiry(broker_queue: BrokerQueue) -> None:
@@ -203,6 +213,65 @@ def test_the_sweep_publishes_for_each_kind_of_work_and_for_pushes_last(
         ("work", ["reconcile"]),
         ("work", ["push"]),
     ]
+
+
+def take(mark: str = "", **headers: Any) -> None:
+    """Run the sweep as a worker does that takes a message."""
+    sweep.push_request(called_directly=False, **headers)
+    try:
+        sweep.run(mark)
+    finally:
+        sweep.pop_request()
+
+
+def test_messages_that_piled_up_cause_one_sweep(broker_queue: BrokerQueue) -> None:
+    take()
+    make()
+    with CaptureQueriesContext(connection) as queries:
+        take()
+    assert (broker_queue.sent(), len(queries)) == ([], 1)
+    set_state(swept_at=ago(6))
+    take()
+    assert broker_queue.sent() == [("work", ["push"])]
+
+
+def test_a_sweep_that_is_called_always_runs(broker_queue: BrokerQueue) -> None:
+    take()
+    make()
+    sweep()
+    assert broker_queue.sent() == [("work", ["push"])]
+
+
+def test_a_message_of_the_doctor_is_answered_even_right_after_a_sweep() -> None:
+    take()
+    take("a mark")
+    assert state().answered == "a mark"
+
+
+@pytest.mark.parametrize("by", [Sweeper.LOOP, Sweeper.CRON])
+def test_a_sweep_of_the_command_does_not_replace_that_of_a_worker(
+    broker_queue: BrokerQueue, by: Sweeper
+) -> None:
+    sweep_module.sweep(by=by)
+    make()
+    take()
+    assert broker_queue.sent() == [("work", ["push"])]
+    assert state().swept_by == Sweeper.WORKER
+
+
+def test_after_the_databases_clock_was_set_back_a_message_causes_a_sweep(
+    broker_queue: BrokerQueue,
+) -> None:
+    set_state(swept_at=ago(-3600))
+    take()
+    assert -5 < seconds_until(state().swept_at) <= 0
+
+
+def test_a_message_from_the_future_names_the_host_of_its_sender() -> None:
+    headers: dict[str, Any] = {"origin": "gen7@clockwork", tasks.SENT_AT: clocks.wall() + 240}
+    take(**headers)
+    [entry] = (state().clocks or {}).items()
+    assert (entry[0], round(entry[1]["ahead"], -1)) == ("clockwork", 240)
 
 
 def test_with_nothing_to_do_the_sweep_publishes_nothing(broker_queue: BrokerQueue) -> None:
