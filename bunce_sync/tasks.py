@@ -3,8 +3,9 @@
 A message only says "look now": a lost, duplicated or late message affects only the delay.
 So there is no result, no retry and no ETA; leases recover lost work, not acknowledgements.
 
-Nor does a message expire: Celery would compare the clocks of two hosts, and a worker whose clock is
-ahead would discard every message. An old message costs a query or two instead.
+Nor may the sync depend on messages that expire: Celery compares the clocks of two hosts, and a
+worker whose clock is ahead would discard all of them. So only ``push_segment`` expires, after an
+hour; the sweep finds the row.
 """
 
 from __future__ import annotations
@@ -41,7 +42,8 @@ RECHECK_DELAY = 2 / MESSAGES_PER_SECOND
 #: Seconds after which Celery ends a task that hangs. It replaces the site's own time limits, which
 #: may be shorter than a request: ended in the middle of one, a create would be in doubt.
 TIME_LIMIT = 3600
-#: Seconds after which RabbitMQ drops a message that no worker took, counted by its own clock.
+#: Seconds after which RabbitMQ drops a message that no worker took, by its own clock. A worker
+#: discards a message for a push of that age, by its own clock and the sender's.
 MESSAGE_SECONDS = 3600
 #: The message header with the time at which the sender's clock stood, in seconds since 1970.
 SENT_AT = "bunce_sync_sent_at"
@@ -80,7 +82,7 @@ class BunceTask(Task):  # type: ignore[type-arg]  # Task is generic in the stubs
             return None
 
 
-@shared_task(name="bunce_sync.push_segment", base=BunceTask)
+@shared_task(name="bunce_sync.push_segment", base=BunceTask, expires=MESSAGE_SECONDS)
 def push_segment(segment_id: int | None = None) -> None:
     """Push a segment, then whatever else is due.
 
@@ -154,6 +156,8 @@ def sweep(mark: str = "") -> None:
         database.sync_state().update(answered=mark[:36])
     request = sweep.request
     is_message = not (request.called_directly or request.is_eager)
+    if is_message and not mark and sweep_module.is_known_recent():
+        return
     found = sweep_module.sweep(unless_recent=is_message, sender=_sender(request))
     for kind in KINDS:
         published = [publisher.publish(work, kind.name) for _ in range(found.workers[kind.name])]

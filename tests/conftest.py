@@ -10,6 +10,7 @@ from hypothesis import settings as hypothesis_settings
 from pytest_django import Settings
 
 from bunce_sync.sync import clock
+from bunce_sync.sync.sweep import forget_sweep
 from bunce_sync.testing.local_bunce import LocalBunce
 
 pytest_plugins = ["bunce_sync.testing.pytest_plugin", "tests.fixtures", "tests.faults.report"]
@@ -48,10 +49,15 @@ def bunce(bunce: LocalBunce, settings: Settings) -> LocalBunce:
 def reset_process_state() -> Iterator[None]:
     """Reset what a process keeps between requests and tasks.
 
-    That is the language of the last request, and the last reading of the database's clock, which a
+    That is the language of the last request, and the last readings of the database's clock, which a
     test may have set to another year.
     """
-    clock.forget_readings()
+    _forget_readings()
     yield
     translation.deactivate()
+    _forget_readings()
+
+
+def _forget_readings() -> None:
     clock.forget_readings()
+    forget_sweep()

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 
 from django.db.models import Q
 
-from bunce_sync import database, transitions
+from bunce_sync import clocks, database, transitions
 from bunce_sync.choices import Operation, Outcome, Status, Sweeper
 from bunce_sync.conf import conf
 from bunce_sync.functions import DatabaseNow
@@ -37,6 +37,10 @@ PRUNE_BATCH = 1000
 #: is longer.
 EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
 LONGEST_WAIT = timedelta(days=2)
+
+#: Until when a sweep counts as recent, by this process's monotonic clock, for each database and
+#: environment.
+_recent_until: dict[tuple[str, str], float] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +128,10 @@ def sweep(
     with host_clocks.Comparison() as comparison:
         state, now = clock.check(window=rate_limiter.counted_window())
     host_clocks.report(state, now, ahead=comparison.ahead(now), sender=sender)
-    if unless_recent and _is_recent(state, now):
+    is_recent = _is_recent(state, now)
+    if by == Sweeper.WORKER:
+        _remember_sweep(now - state.swept_at if is_recent and state.swept_at else timedelta(0))
+    if unless_recent and is_recent:
         return SweepResult({kind.name: 0 for kind in KINDS}, 0)
     database.sync_state().update(swept_at=DatabaseNow(), swept_by=by)
     repair_times()
@@ -145,7 +152,29 @@ def sweep(
 def _is_recent(state: SyncState, now: datetime) -> bool:
     if state.swept_at is None or state.swept_by != Sweeper.WORKER:
         return False
-    return now - state.swept_at < timedelta(seconds=conf.usable("SWEEP_INTERVAL")) / 2
+    return now - state.swept_at < _recent_age()
+
+
+def _recent_age() -> timedelta:
+    return timedelta(seconds=conf.usable("SWEEP_INTERVAL")) / 2
+
+
+def _remember_sweep(age: timedelta) -> None:
+    left = (_recent_age() - age).total_seconds()
+    _recent_until[database.alias(), conf.environment] = clocks.monotonic() + left
+
+
+def is_known_recent() -> bool:
+    """Return whether this process knows without a query that a worker has just begun a sweep.
+
+    A query costs a connection in most sites, which for a pile of messages takes minutes.
+    """
+    return clocks.monotonic() < _recent_until.get((database.alias(), conf.environment), 0.0)
+
+
+def forget_sweep() -> None:
+    """Forget when this process knew of a sweep."""
+    _recent_until.clear()
 
 
 def repair_times() -> int:

@@ -22,6 +22,7 @@ from bunce_sync.sync import push
 from bunce_sync.sync import sweep as sweep_module
 from bunce_sync.sync.clock import ClockJumped
 from bunce_sync.sync.rate_limiter import NoPermit
+from bunce_sync.sync.sweep import forget_sweep
 from bunce_sync.tasks import push_segment, sweep, work
 from bunce_sync.testing.emulator import Emulator, Faults
 
@@ -64,11 +65,17 @@ def test_tasks_have_no_results_retries_or_late_acknowledgement(task: object) -> 
     assert not hasattr(task, "autoretry_for")
 
 
-def test_no_message_expires_by_the_clock_of_a_worker(broker_queue: BrokerQueue) -> None:
+def test_only_a_push_expires_which_the_sweep_replaces(broker_queue: BrokerQueue) -> None:
     for task, arguments in TASKS:
         publisher.publish(task, *arguments)
-    for _, _, headers in broker_queue.messages():
-        assert (headers["expires"], headers["eta"]) == (None, None)
+    for name, _, headers in broker_queue.messages():
+        expires = headers["expires"] and datetime.fromisoformat(str(headers["expires"]))
+        if name == "push_segment":
+            assert isinstance(expires, datetime)
+            assert 3500 < (expires - datetime.now(UTC)).total_seconds() <= 3600
+        else:
+            assert expires is None
+        assert headers["eta"] is None
 
 
 def test_a_message_tells_what_the_clock_of_its_sender_shows(broker_queue: BrokerQueue) -> None:
@@ -227,12 +234,30 @@ def take(mark: str = "", **headers: Any) -> None:
 def test_messages_that_piled_up_cause_one_sweep(broker_queue: BrokerQueue) -> None:
     take()
     make()
-    with CaptureQueriesContext(connection) as queries:
-        take()
-    assert (broker_queue.sent(), len(queries)) == ([], 1)
+    for known, cost in ((True, 0), (False, 1)):
+        if not known:
+            forget_sweep()  # another process
+        with CaptureQueriesContext(connection) as queries:
+            take()
+        assert (broker_queue.sent(), len(queries)) == ([], cost)
     set_state(swept_at=ago(6))
+    forget_sweep()
     take()
     assert broker_queue.sent() == [("work", ["push"])]
+
+
+def test_a_sweep_is_due_again_half_an_interval_after_the_last_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monotonic = clocks.monotonic
+    take()
+    set_state(swept_at=ago(2))
+    forget_sweep()
+    take()  # finds that one
+    monkeypatch.setattr(clocks, "monotonic", lambda: monotonic() + 2.9)
+    assert sweep_module.is_known_recent()
+    monkeypatch.setattr(clocks, "monotonic", lambda: monotonic() + 3.1)
+    assert not sweep_module.is_known_recent()
 
 
 def test_a_sweep_that_is_called_always_runs(broker_queue: BrokerQueue) -> None:
