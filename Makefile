@@ -64,7 +64,7 @@ define install
 endef
 
 docs: $(INSTALLED) ## Build the documentation site; it prints where its start page is
-	$(BIN)/python -m sphinx -q -W --keep-going -b html docs docs/_build
+	$(BIN)/python -m sphinx -q -E -W --keep-going -b html docs docs/_build
 	@echo "Open docs/_build/index.html"
 
 lint: $(INSTALLED) ## Check style, types, migrations and Django's system checks
