@@ -269,4 +269,4 @@ def test_every_sample_has_a_language_that_is_checked() -> None:
         for _, language, source in FENCE.findall(page.read_text())
         if not source.lstrip().startswith((":", ".. "))  # a directive of the site
     }
-    assert languages <= {"python", "sh", "json", "yaml", "ini", "console", ""}
+    assert languages <= {"python", "sh", "json", "yaml", "ini", "sql", "console", ""}
