@@ -111,7 +111,7 @@ def test_the_metadata_is_complete_and_its_links_are_absolute(dist: Path) -> None
     assert "\nName: django-bunce-sync\n" in metadata
     assert f"\nVersion: {bunce_sync.__version__}\n" in metadata
     extras = set(re.findall(r"^Provides-Extra: (.+)$", metadata, re.MULTILINE))
-    assert extras == {"api", "cli", "files", "mysql", "postgres", "redis", "testing"}
+    assert extras == {"api", "cli", "files", "metrics", "mysql", "postgres", "redis", "testing"}
     description = metadata.partition("\n\n")[2]
     targets = re.findall(r"\]\(([^)]+)\)", description)
     assert targets
