@@ -34,6 +34,7 @@ from bunce_sync.routing import (
     unimported_module,
 )
 from bunce_sync.status.presenters import (
+    describe_clocks,
     describe_key,
     describe_operation,
     describe_problem,
@@ -56,8 +57,6 @@ Level = Literal["pass", "warn", "fail", "skip"]
 WORKER_SECONDS = 15.0
 #: Seconds between two looks at the database.
 POLL_SECONDS = 0.2
-#: Seconds by which the clocks of this host and of the database may differ.
-CLOCK_TOLERANCE = 5.0
 #: Seconds that a request may wait for its slot of the rate limit.
 SLOT_SECONDS = 10.0
 #: Seconds after which a row that is due counts as overdue, if that is longer than a late sweep.
@@ -103,7 +102,7 @@ def examine(worker_seconds: float = WORKER_SECONDS) -> Iterator[Finding]:
     if stored.level == "fail":
         yield Finding("sync", "skip", "The other lines need the database.")
         return
-    yield from _host()
+    yield from _time_zones()
     before = get_status().sweep  # the request below looks like one of a worker that has started
     if usable and conf.API_KEY:
         yield from _bunce()
@@ -142,7 +141,7 @@ def _checks() -> Iterator[Finding]:
             yield Finding(name, "pass", fine[name])
 
 
-# The database and this host
+# The database
 
 
 def _migrations() -> Finding:
@@ -165,24 +164,8 @@ def _migrations() -> Finding:
     return Finding("migrations", "pass", "All migrations are applied.")
 
 
-def _host() -> Iterator[Finding]:
-    """Yield whether this host's clock agrees with the database's, and its time zones with Python's.
-
-    All times of the sync are the database's. Celery compares those of two hosts: a message expires.
-    """
-    before = clocks.wall()
-    ahead = (before + clocks.wall()) / 2 - shared_state.now().timestamp()
-    if abs(ahead) > CLOCK_TOLERANCE:
-        direction = "ahead of" if ahead > 0 else "behind"
-        yield Finding(
-            "clock",
-            "warn",
-            f"This host's clock is {abs(ahead):.0f} s {direction} the database's: messages of"
-            " Celery may expire before a worker takes them.",
-            "Let all hosts set their clocks by NTP.",
-        )
-    else:
-        yield Finding("clock", "pass", "This host's clock agrees with the database's.")
+def _time_zones() -> Iterator[Finding]:
+    """Yield whether the database knows the site's time zone, if it is one that may not."""
     connection = database.connection()
     zone = timezone.get_default_timezone_name()
     if connection.vendor != "mysql" or zone == "UTC":
@@ -377,6 +360,8 @@ def _beat(*, beats: bool) -> Finding:
     """Return whether beat sends sweeps; if that is not known yet, wait for the next one."""
     if not beats:
         asked_at, interval = shared_state.now(), conf.usable("SWEEP_INTERVAL")
+        # The sweep that answered is recent, so that beat's next one may do nothing.
+        interval *= 1.5
         swept = database.sync_state().filter(swept_by=Sweeper.WORKER, swept_at__gt=asked_at)
         beats = _comes_true(swept, interval + 5)
     if beats:
@@ -464,8 +449,21 @@ def _broker_address(app: Celery) -> str:
 # The sync
 
 
+def _clocks(status: SyncStatus) -> Iterator[Finding]:
+    """Yield which hosts have a wrong clock: this one, and those that a sweep has found so."""
+    for message in describe_clocks(status):
+        yield Finding("clock", "warn", f"{message.summary} {message.cause}", message.action)
+    if not status.clocks:
+        yield Finding(
+            "clock",
+            "pass",
+            "This host's clock agrees with the database's, and no other is known to be wrong.",
+        )
+
+
 def _state(status: SyncStatus) -> Iterator[Finding]:
-    """Yield what the limiter, the operations and the rows say."""
+    """Yield what the clocks, the limiter, the operations and the rows say."""
+    yield from _clocks(status)
     limiter = describe_rate_limiter(status.rate_limiter, status.now)
     if limiter:
         level: Level = "fail" if limiter.urgent else "warn"

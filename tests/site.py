@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -208,11 +208,22 @@ class Site:
         del connections[self.alias]
         del connections.settings[self.alias]
 
-    def start(self, name: str, *command: str, env: Mapping[str, str] | None = None) -> Process:
-        """Start Python with these arguments in the environment of the site."""
+    def start(
+        self,
+        name: str,
+        *command: str,
+        env: Mapping[str, str] | None = None,
+        prefix: Sequence[str] = (),
+    ) -> Process:
+        """Start Python with these arguments in the environment of the site.
+
+        Args:
+            env: additional variables.
+            prefix: a command that runs the one given to it.
+        """
         name = f"{name}-{len(self.processes) + 1}"
         process = Process(
-            name, [sys.executable, *command], {**self.env, **(env or {})}, self.folder
+            name, [*prefix, sys.executable, *command], {**self.env, **(env or {})}, self.folder
         )
         self.processes.append(process)
         return process

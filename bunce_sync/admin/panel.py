@@ -18,6 +18,7 @@ from bunce_sync.status import messages
 from bunce_sync.status.counts import Bucket
 from bunce_sync.status.presenters import (
     StatusMessage,
+    describe_clocks,
     format_time,
     reasons_to_wait,
 )
@@ -58,7 +59,7 @@ def panel(
     context = {
         "notices": [
             _notice(number, message, controls, changelist)
-            for number, message in enumerate(reasons_to_wait(status))
+            for number, message in enumerate([*reasons_to_wait(status), *describe_clocks(status)])
         ],
         "tiles": [
             _tile(name, status.counts[name], changelist, chosen=name == chosen) for name in TILES

@@ -95,6 +95,16 @@ class BucketSerializer(Serializer):
     failed = serializers.IntegerField()
 
 
+class HostClockSerializer(Serializer):
+    """A host whose clock differs from the database's."""
+
+    host = serializers.CharField()
+    ahead = serializers.FloatField(
+        help_text="By how many seconds it is at least ahead; negative: behind."
+    )
+    seen_at = serializers.DateTimeField()
+
+
 class StatusSerializer(Serializer):
     """The status; all times are by the database's clock."""
 
@@ -134,6 +144,9 @@ class StatusSerializer(Serializer):
     imported = ImportSerializer(allow_null=True, help_text="The last import.")
     changed_in_bunce = serializers.IntegerField(
         help_text="Segments that were changed in Bunce and not settled since."
+    )
+    clocks = HostClockSerializer(
+        many=True, help_text="The hosts with a wrong clock, as far as is known."
     )
 
 

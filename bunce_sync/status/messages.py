@@ -905,6 +905,24 @@ CUSTOMERS_REMOVED_LOG = _("Removed %(number)s customers.")
 COMPARED_LOG = _("Requested a comparison of the audience.")
 RESYNCED_LOG = _("Sent all %(number)s customers again.")
 
+#: Notices about hosts whose clock is wrong.
+_CLOCK_CAUSE = _(
+    "This app goes by the database's clock, so no segment is lost or sent twice. But dates in the"
+    " code of audiences, certificates, and Celery tasks that expire go by the clock of the host."
+    " Last seen at %(time)s."
+)
+_CLOCK_ACTION = _("Let the host set its clock by NTP.")
+CLOCK_AHEAD: Final = MessageTemplate(
+    _("The clock of the host “%(host)s” is at least %(seconds)s s ahead of the database's."),
+    _CLOCK_CAUSE,
+    _CLOCK_ACTION,
+)
+CLOCK_BEHIND: Final = MessageTemplate(
+    _("The clock of the host “%(host)s” is at least %(seconds)s s behind the database's."),
+    _CLOCK_CAUSE,
+    _CLOCK_ACTION,
+)
+
 #: Notices in the panel about audiences.
 PANEL_AUDIENCE_HELD: Final = MessageTemplate(
     _("The audience “%(key)s” is held: %(removals)s of %(members)s customers would be removed."),

@@ -362,6 +362,20 @@ def describe_audiences(status: SyncStatus) -> list[StatusMessage]:
     return held + failed
 
 
+def describe_clocks(status: SyncStatus) -> list[StatusMessage]:
+    """Return which hosts have a wrong clock. Nothing of the sync waits for them."""
+    return [
+        _render(
+            messages.CLOCK_AHEAD if one.ahead > 0 else messages.CLOCK_BEHIND,
+            urgent=False,
+            host=one.host,
+            seconds=formats.number_format(int(abs(one.ahead)), use_l10n=True, force_grouping=True),
+            time=format_time(one.seen_at, status.now),
+        )
+        for one in status.clocks
+    ]
+
+
 def held_back(status: SyncStatus) -> list[StatusMessage]:
     """Return what people, code or an import hold back, and what belongs to other environments."""
     reasons = _holding(Operation.CREATE, status)

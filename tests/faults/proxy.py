@@ -16,10 +16,12 @@ class Proxy:
     Args:
         host: the host to forward to.
         port: the port to forward to.
+        listen_on: the address to listen on.
     """
 
-    def __init__(self, host: str, port: int) -> None:
+    def __init__(self, host: str, port: int, *, listen_on: str = "127.0.0.1") -> None:
         self._target = (host, port)
+        self._address = listen_on
         self._listener: socket.socket | None = None
         self._fillers: list[socket.socket] = []
         self._peers: dict[socket.socket, socket.socket] = {}
@@ -84,14 +86,14 @@ class Proxy:
             for _ in range(2):
                 filler = socket.socket()
                 filler.setblocking(False)
-                filler.connect_ex(("127.0.0.1", self.port))
+                filler.connect_ex((self._address, self.port))
                 self._fillers.append(filler)
         self._wake.send(b"x")
 
     def _listen(self, backlog: int = 100) -> None:
         listener = socket.socket()
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(("127.0.0.1", self.port))
+        listener.bind((self._address, self.port))
         listener.listen(backlog)
         listener.setblocking(False)
         self.port = listener.getsockname()[1]

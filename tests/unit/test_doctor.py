@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from datetime import datetime, timedelta
+import re
 from typing import Any
 
 import pytest
@@ -14,7 +14,7 @@ from django.db import DatabaseError, connection
 from django.db.migrations.recorder import MigrationRecorder
 from pytest_django import Settings
 
-from bunce_sync import doctor, tasks
+from bunce_sync import clocks, doctor, tasks
 from bunce_sync.conf import conf
 from bunce_sync.doctor import Finding, examine
 from bunce_sync.models import (
@@ -26,10 +26,10 @@ from bunce_sync.models import (
     SyncState,
 )
 from bunce_sync.publisher import publisher
-from bunce_sync.sync import shared_state
+from bunce_sync.sync import host_clocks, shared_state
 from bunce_sync.testing.emulator import Emulator, Faults
 
-from .core import Operation, Reason, ago, configure, make, set_state
+from .core import Operation, Reason, ago, configure, make, now, set_state
 
 pytestmark = pytest.mark.django_db
 
@@ -123,17 +123,25 @@ def test_a_database_that_does_not_run(settings: Settings, monkeypatch: pytest.Mo
     assert "secret" not in finding.summary
 
 
-@pytest.mark.parametrize(("seconds", "words"), [(90, "behind"), (-90, "ahead of")])
+@pytest.mark.parametrize(("seconds", "words"), [(-90, "behind"), (90, "ahead of")])
 def test_a_clock_that_is_off(seconds: int, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = shared_state.now
-
-    def shifted() -> datetime:
-        return real() + timedelta(seconds=seconds)
-
-    monkeypatch.setattr(shared_state, "now", shifted)
-    [finding] = [finding for finding in doctor._host() if finding.name == "clock"]
+    monkeypatch.setattr(host_clocks, "host_name", lambda: "web-7")
+    wall = clocks.wall
+    monkeypatch.setattr(clocks, "wall", lambda: wall() + seconds)
+    [finding] = lines("clock")
     assert (finding.level, "NTP" in finding.fix) == ("warn", True)
-    assert f"90 s {words} the database's" in finding.summary
+    about = re.search(r"“(.*)” is at least ([0-9]+) s (.*) the database's", finding.summary)
+    assert about
+    assert (about[1], about[3]) == ("web-7", words)
+    assert 85 <= int(about[2]) <= 91
+
+
+def test_the_clock_of_a_worker_that_is_off() -> None:
+    entry = {"ahead": -3601.5, "seen_at": now().isoformat(), "by_itself": True}
+    set_state(clocks={"worker-2": entry})
+    assert_found("clock", "warn", "“worker-2” is at least 3,601 s behind", "NTP")
+    set_state(clocks=None)
+    assert line("clock").level == "pass"
 
 
 def database_knows(zone: str) -> bool:
@@ -146,7 +154,7 @@ def database_knows(zone: str) -> bool:
 @pytest.mark.parametrize("zone", ["UTC", "Africa/Lagos"])
 def test_time_zones_that_the_database_does_not_know(settings: Settings, zone: str) -> None:
     settings.TIME_ZONE = zone
-    found = [finding for finding in doctor._host() if finding.name == "time_zones"]
+    found = list(doctor._time_zones())
     if zone == "UTC":
         assert found == []
     elif database_knows(zone):

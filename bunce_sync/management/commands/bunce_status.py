@@ -24,7 +24,12 @@ from bunce_sync.management.console import (
 )
 from bunce_sync.management.texts import message_lines
 from bunce_sync.status import messages
-from bunce_sync.status.presenters import describe_environment, format_time, reasons_to_wait
+from bunce_sync.status.presenters import (
+    describe_clocks,
+    describe_environment,
+    format_time,
+    reasons_to_wait,
+)
 from bunce_sync.status.status import ImportStatus, SyncStatus, get_status
 from bunce_sync.sync.work import KINDS
 
@@ -134,7 +139,7 @@ class Command(SyncCommand):
         at = format_time(status.now, status.now)
         zone = timezone.get_current_timezone_name()
         yield self.style.MIGRATE_HEADING(f"Sync with Bunce, {where}, at {at} ({zone})")
-        for reason in reasons_to_wait(status):
+        for reason in [*reasons_to_wait(status), *describe_clocks(status)]:
             first, *others = message_lines(reason)
             style = self.style.ERROR if reason.urgent else self.style.WARNING
             yield style(first)
