@@ -2,6 +2,7 @@
 
 import os
 from contextlib import suppress
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -87,9 +88,10 @@ def database(url: str, *, base: Path) -> dict[str, Any]:
                 config["NAME"] = base / config["NAME"]
             config["OPTIONS"] = _SQLITE_OPTIONS | options
         case "django.db.backends.mysql":
-            import pymysql
+            if find_spec("MySQLdb") is None:  # mysqlclient is not installed
+                import pymysql
 
-            pymysql.install_as_MySQLdb()
+                pymysql.install_as_MySQLdb()
             config["OPTIONS"] = _MYSQL_OPTIONS | options
     return config
 
