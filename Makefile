@@ -9,20 +9,13 @@ PYTEST_ARGS ?= -n 3 --dist worksteal
 BIN = .venv/bin
 INSTALLED = .venv/.installed
 
-# Versions for `make versions`: the oldest that pyproject.toml allows, and the newest.
-OLDEST_PYTHON ?= python3.11
 # The newest Django needs Python 3.12; pyenv's versions count even if they are not activated.
 NEWEST_PYTHON ?= $(shell for python in python3.13 python3.12 \
 	$$(ls -d "$${PYENV_ROOT:-$$HOME/.pyenv}"/versions/3.1[2-9].*/bin/python 2>/dev/null | sort -rV); do \
 	"$$python" -c 'import sys; sys.exit(sys.version_info < (3, 12))' 2>/dev/null && echo "$$python" && break; done)
-OLDEST = Django==5.2 celery==5.4.0 requests==2.32.2 urllib3==2.0.7 djangorestframework==3.16.0 \
-	drf-spectacular==0.28.0 django-filter==25.1 h11==0.16.0 django-import-export==4.3.8 tablib==3.7.0 rich==13.0.0
-TESTED_WITH = dj-database-url django-reversion \
-	django-simple-history freezegun greenlet hypothesis \
-	jsonschema requests-mock responses time-machine pytest pytest-django pytest-randomly pytest-xdist
 NEWEST = axe-playwright-python django-grappelli django-unfold playwright --upgrade --upgrade-strategy eager
 
-.PHONY: help demo test browsers faults bench docs screenshots versions lint audit fmt requirements release clean
+.PHONY: help demo test browsers faults bench docs screenshots matrix lint audit fmt requirements release clean
 .DEFAULT_GOAL := help
 
 help: ## List the targets
@@ -50,16 +43,15 @@ screenshots: ## Update the screenshots in docs/images, with the newest versions
 	$(call install,newest,$(NEWEST_PYTHON),$(NEWEST))
 	SCREENSHOTS=1 .venv/newest/bin/python -m pytest tests/browser -k picture
 
-versions: ## Run the unit tests on the oldest and the newest versions; OLDEST_PYTHON, NEWEST_PYTHON
-	$(call install,oldest,$(OLDEST_PYTHON),$(OLDEST))
-	.venv/oldest/bin/python -m pytest tests/unit -q -n 2
-	$(call install,newest,$(NEWEST_PYTHON),$(NEWEST))
-	.venv/newest/bin/python -m pytest tests/unit -q -n 2
+matrix: $(INSTALLED) ## Run all combinations of versions, databases, brokers and pools (docs/matrix.md); CELL selects some
+	CELL="$(CELL)" UNIT="$(UNIT)" $(BIN)/python -m nox --session matrix table
 
 define install
 	@test -n '$(2)' || { echo "Python 3.12 or newer is required. Use: make NEWEST_PYTHON=python3.12" >&2; exit 1; }
 	$(2) -m venv .venv/$(1)
-	.venv/$(1)/bin/python -m pip install --quiet --disable-pip-version-check '.[api,cli,files,mysql,postgres,redis,testing]' $(TESTED_WITH) $(3)
+	.venv/$(1)/bin/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
+	.venv/$(1)/bin/python -m pip install --quiet --disable-pip-version-check --group tests \
+		'.[api,cli,files,metrics,mysql,postgres,redis,testing]' $(3)
 	.venv/$(1)/bin/python -m pip list --disable-pip-version-check | grep -iE '^(celery|django|djangorestframework|requests|urllib3) '
 endef
 

@@ -15,6 +15,7 @@ from tests.matrix import runner
 nox.needs_version = ">=2024"
 nox.options.default_venv_backend = "uv"
 nox.options.error_on_missing_interpreters = True
+nox.options.reuse_venv = "yes"
 
 # pyenv's interpreters count even if they are not activated.
 _pyenv = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")

@@ -46,7 +46,7 @@ UNSUPPORTED: Mapping[Pair, str] = {
     ),
 }
 
-#: The lowest versions that name a Django newer than pyproject.toml's lower bounds in their metadata.
+#: The lowest versions that name a Django in their metadata, if pyproject.toml allows lower ones.
 NEEDED_BY_DJANGO: Mapping[str, tuple[str, ...]] = {
     "5.2": (),
     "6.0": ("djangorestframework>=3.17", "django-filter>=25.2"),
@@ -131,7 +131,7 @@ def cells() -> list[Cell]:
 
 
 def cover(chosen: list[One], candidates: Iterable[One]) -> list[One]:
-    """Add candidates until all of their pairs occur: always one that adds most, the first of equals.
+    """Add candidates until all pairs occur: always one that adds most, the first of equals.
 
     Args:
         chosen: the ones to begin with.

@@ -14,7 +14,6 @@ from tests.matrix.pgbouncer import running_pgbouncer
 from tests.site import Broker
 
 
-
 @dataclass(frozen=True)
 class Database:
     """A database of a cell.
@@ -40,9 +39,7 @@ def cell() -> Cell:
 
 
 @pytest.fixture
-def cell_database(
-    cell: Cell, request: pytest.FixtureRequest, tmp_path: Path
-) -> Iterator[Database]:
+def cell_database(cell: Cell, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
     """Yield a new database of the cell's kind."""
     kind, _, driver = cell.database.partition("-")
     url: str = request.getfixturevalue(f"{kind}_database")

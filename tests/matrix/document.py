@@ -48,8 +48,12 @@ def combination(number: int, cell: Cell) -> list[str]:
     """Return the columns of a cell that do not depend on a run."""
     values = [getattr(cell, axis) for axis in AXES]
     unit_tests = cells.unit_tests().get(cell)
-    also = [UNIT_TESTS[unit_tests]] if unit_tests else []
-    return [str(number), *(NAMES.get(each, each) for each in values), ", ".join(["end to end", *also])]
+    tests = ["end to end", *([UNIT_TESTS[unit_tests]] if unit_tests else [])]
+    return [
+        str(number),
+        *(NAMES.get(each, each) for each in values),
+        ", ".join(["end to end", *also]),
+    ]
 
 
 def tables(lines: Sequence[Line]) -> str:

@@ -18,7 +18,7 @@ from tests.site import eventually, free_port
 UNPRIVILEGED = "nobody"
 CONFIG = """\
 [databases]
-* = host={host} port={port} user={user} password='{password}'
+* = host={host} port={port} user={user} {password}
 
 [pgbouncer]
 listen_addr = 127.0.0.1
@@ -44,7 +44,7 @@ def running_pgbouncer(folder: Path, database_url: str) -> Iterator[str]:
         host=server.hostname,
         port=server.port or 5432,
         user=unquote(server.username or "postgres"),
-        password=unquote(server.password or ""),
+        password=f"password={unquote(server.password)}" if server.password else "",
         listen_port=port,
         run_as=f"user = {UNPRIVILEGED}" if os.geteuid() == 0 else "",
     )
