@@ -52,7 +52,7 @@ def combination(number: int, cell: Cell) -> list[str]:
     return [
         str(number),
         *(NAMES.get(each, each) for each in values),
-        ", ".join(["end to end", *also]),
+        ", ".join(tests),
     ]
 
 

@@ -124,6 +124,26 @@ def test_a_database_url_names_engine_host_and_database(url: str, engine: str, ho
     assert (database["HOST"], database["NAME"]) == (host, "site")
 
 
+def test_mysqlclient_is_used_if_it_is_installed_and_pymysql_if_not(tmp_path: Path) -> None:
+    code = (
+        "from pathlib import Path; from project import env;"
+        "env.database('mysql://me@db.example/site', base=Path()); import MySQLdb;"
+        "print(MySQLdb.__name__)"
+    )
+
+    def driver(path: str) -> str:
+        command = [sys.executable, "-c", code]
+        environment = {**os.environ, "PYTHONPATH": path}
+        done = subprocess.run(
+            command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True
+        )
+        return done.stdout.strip()
+
+    assert driver("") == "pymysql"
+    (tmp_path / "MySQLdb.py").touch()
+    assert driver(str(tmp_path)) == "MySQLdb"
+
+
 def test_mysql_is_strict_and_stores_all_of_unicode() -> None:
     options = env.database("mysql://me@db.example/site", base=BASE)["OPTIONS"]
     assert options == {"charset": "utf8mb4", "sql_mode": "TRADITIONAL"}
