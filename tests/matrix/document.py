@@ -6,12 +6,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.matrix import cells
 from tests.matrix.cells import AXES, UNSUPPORTED, Cell
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "matrix.md"
 BEGIN, END = "<!-- begin: written by `make matrix` -->\n", "<!-- end -->\n"
 PASSED = "passed"
+END_TO_END = "end to end"
 
 #: How the pages name the values that are not words.
 NAMES = {
@@ -26,7 +26,6 @@ NAMES = {
     "rabbitmq-quorum": "RabbitMQ, quorum queues",
 }
 AXIS_NAMES = {"python": "Python", "django": "Django", "celery": "Celery"}
-UNIT_TESTS = {"all": "all unit tests", "core": "core unit tests", "database": "database unit tests"}
 
 
 @dataclass(frozen=True)
@@ -34,11 +33,13 @@ class Line:
     """How a cell ended.
 
     Attributes:
+        tests: what ran.
         versions: of Python and of packages, by their names.
         result: PASSED, or what failed.
     """
 
     cell: Cell
+    tests: Sequence[str]
     versions: Mapping[str, str]
     result: str
     seconds: float
@@ -46,13 +47,9 @@ class Line:
 
 def combination(number: int, cell: Cell) -> list[str]:
     """Return the columns of a cell that do not depend on a run."""
-    values = [getattr(cell, axis) for axis in AXES]
-    unit_tests = cells.unit_tests().get(cell)
-    tests = ["end to end", *([UNIT_TESTS[unit_tests]] if unit_tests else [])]
     return [
         str(number),
-        *(NAMES.get(each, each) for each in values),
-        ", ".join(tests),
+        *(NAMES.get(each, each) for each in (getattr(cell, axis) for axis in AXES)),
     ]
 
 
@@ -62,6 +59,7 @@ def tables(lines: Sequence[Line]) -> str:
     rows = [
         [
             *combination(number, line.cell),
+            ", ".join(line.tests),
             ", ".join(f"{name} {version}" for name, version in line.versions.items()),
             line.result,
         ]

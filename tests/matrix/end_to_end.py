@@ -20,7 +20,7 @@ from tests.matrix.conftest import Database
 from tests.site import Broker, Process, Site
 
 #: Requests that Bunce accepts in a window of so many seconds; few, so that the limit is reached.
-LIMIT, WINDOW = 12, 3.0
+LIMIT, WINDOW = 5, 3.0
 #: Bunce's answers to the first creates; the worker is killed while the last of them is made.
 FAULTS = [None, "lost_answer", "unavailable", None, "limit_429", None]
 #: Warnings of other packages that do not end a process, as in PYTHONWARNINGS.

@@ -15,7 +15,7 @@ import nox
 
 from tests.matrix import cells
 from tests.matrix.cells import Cell, Environment
-from tests.matrix.document import PASSED, Line, summary, write
+from tests.matrix.document import END_TO_END, PASSED, Line, summary, write
 
 ROOT = Path(__file__).resolve().parents[2]
 #: The output of each cell's tests.
@@ -123,9 +123,9 @@ def run_cell(python: str, mysqlclient: Path, number: int, cell: Cell) -> tuple[i
         env["PYTHONPATH"] = str(mysqlclient)
     LOGS.mkdir(parents=True, exist_ok=True)
     log = LOGS / f"{number:02}-{cell}.log"
-    failed = []
+    chosen, failed = tests(cell), []
     with log.open("w") as output:
-        for name, arguments in tests(cell).items():
+        for name, arguments in chosen.items():
             command = [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments]
             output.write(f"$ {' '.join(command)}\n")
             output.flush()
@@ -146,19 +146,22 @@ def run_cell(python: str, mysqlclient: Path, number: int, cell: Cell) -> tuple[i
     if failed:
         sys.stdout.write(f"   see {log.relative_to(ROOT)}\n")
     sys.stdout.flush()
-    return number, Line(cell, versions(python, mysqlclient, cell), result, seconds)
+    return number, Line(cell, list(chosen), versions(python, mysqlclient, cell), result, seconds)
 
 
 def tests(cell: Cell) -> dict[str, list[str]]:
     """Return the options of pytest for the tests of a cell, by what they test."""
-    chosen = {"end to end": ["-p", "no:xdist", "tests/matrix/end_to_end.py"]}
-    match cells.unit_tests().get(cell) if os.environ.get("UNIT") != "none" else None:
+    chosen = {END_TO_END: ["-p", "no:xdist", "tests/matrix/end_to_end.py"]}
+    kind = cells.unit_tests().get(cell)
+    if os.environ.get("UNIT") == "core" and kind == "all":
+        kind = "core"
+    match kind if os.environ.get("UNIT") != "none" else None:
         case "all":
-            chosen["unit tests"] = ["-n", "2", "tests/unit", f"--ignore={ABOUT_MATRIX}"]
+            chosen["all unit tests"] = ["-n", "2", "tests/unit", f"--ignore={ABOUT_MATRIX}"]
         case "core":
-            chosen["unit tests"] = ["-n", "2", *(f"tests/unit/test_{name}.py" for name in CORE)]
+            chosen["core unit tests"] = ["-n", "2", *(f"tests/unit/test_{one}.py" for one in CORE)]
         case "database":
-            chosen["unit tests"] = ["-n", "2", "tests/matrix/database.py"]
+            chosen["database unit tests"] = ["-n", "2", "tests/matrix/database.py"]
     return chosen
 
 

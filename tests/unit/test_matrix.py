@@ -76,11 +76,12 @@ def test_the_page_shows_all_cells_as_passed_on_their_versions(
     rows: tuple[list[list[str]], list[list[str]]],
 ) -> None:
     """If this fails, run `make matrix`, which writes the page."""
-    assert [row[:-2] for row in rows[0]] == [
+    assert [row[:-3] for row in rows[0]] == [
         document.combination(number, cell) for number, cell in enumerate(CELLS, 1)
     ]
     for cell, row in zip(CELLS, rows[0], strict=True):
-        *_columns, versions, result = row
+        *_columns, tests, versions, result = row
+        assert document.END_TO_END in tests
         assert result == document.PASSED
         for name, value in installed(cell).items():
             assert re.search(rf"\b{name} {re.escape(value)}(?:\.\d+)*(?:,|$)", versions), versions
@@ -102,7 +103,9 @@ def test_writing_replaces_the_tables_and_keeps_the_text(
     page = tmp_path / "matrix.md"
     monkeypatch.setattr(document, "PAGE", page)
     page.write_text(f"Before\n{document.BEGIN}old\n{document.END}After\n")
-    line = document.Line(CELLS[0], {"Django": "5.2"}, "failed: end to end", 1.0)
+    line = document.Line(
+        CELLS[0], [document.END_TO_END], {"Django": "5.2"}, "failed: end to end", 1.0
+    )
     for _ in range(2):
         document.write([line])
         text = page.read_text()
