@@ -21,7 +21,10 @@ from typing import Any
 import pytest
 import yaml
 from asgiref.sync import async_to_sync
+from django.apps import apps
 from django.core.management import get_commands, load_command_class
+from django.db import connection, migrations, models
+from django.db.migrations.state import ProjectState
 from django.db.models import QuerySet
 from django.dispatch import Signal
 from prometheus_client import REGISTRY
@@ -95,6 +98,7 @@ def names(bunce: LocalBunce, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         "Campaign": Campaign,
         "bunce_sync": bunce_sync,
         "Audience": audiences.Audience,
+        "migrations": migrations,
         "BUNCE_SYNC": {},
         "INSTALLED_APPS": [],
         "DATABASES": {"default": {}},
@@ -137,12 +141,28 @@ def follow_up_of_customers(names: dict[str, Any], bunce: LocalBunce) -> None:
     assert bunce.member_ids(names["segment"].bunce_id) == {"ann@example.com", "c-2"}
 
 
+def follow_up_of_add_index(names: dict[str, Any], bunce: LocalBunce) -> None:
+    index = models.Index(fields=["name"], name="samples_name")
+    before = ProjectState.from_apps(apps)
+    after = before.clone()
+    operation = names["AddIndexConcurrently"]("segment", index)
+    operation.state_forwards("bunce_sync", after)
+    with connection.schema_editor(atomic=False) as editor:
+        operation.database_forwards("bunce_sync", editor, before, after)
+    table = Segment._meta.db_table
+    with connection.cursor() as cursor:
+        assert index.name in connection.introspection.get_constraints(cursor, table)
+    with connection.schema_editor(atomic=False) as editor:
+        editor.remove_index(Segment, index)
+
+
 #: What is called and examined after a sample, by words that it contains.
 FOLLOW_UPS: dict[str, Callable[[dict[str, Any], LocalBunce], None]] = {
     "async def load": follow_up_of_load,
     "def send_event": follow_up_of_send_event,
     "LOGGING =": follow_up_of_logging,
     "waiting =": follow_up_of_queries,
+    "class AddIndexConcurrently": follow_up_of_add_index,
     'add_customers(["c-1", "ann': follow_up_of_customers,
 }
 
