@@ -112,6 +112,12 @@ def _probe_chromium(path: str) -> None:
         raise FileNotFoundError(f"{path} is not installed")
 
 
+def _probe_postgres_programs(path: str) -> None:
+    for program in ("createdb", "pg_dump", "pg_restore", "psql"):
+        if not shutil.which(program, path=path):
+            raise FileNotFoundError(f"{program} is not installed")
+
+
 def _probe_package_index(_url: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
         subprocess.run(
@@ -131,9 +137,12 @@ RABBITMQ = Service(
     "RabbitMQ", "TEST_RABBITMQ_URL", "amqp://guest:guest@127.0.0.1:5672", _probe_rabbitmq
 )
 CHROMIUM = Service("Chromium", "CHROMIUM", "chromium", _probe_chromium)
+POSTGRES_PROGRAMS = Service(
+    "PostgreSQL's command line", "PATH", os.defpath, _probe_postgres_programs
+)
 #: pip also reads the variable; without it, pip's own configuration decides.
 PACKAGE_INDEX = Service("The package index", "PIP_INDEX_URL", "", _probe_package_index)
-ALL = (POSTGRES, MARIADB, REDIS, RABBITMQ, CHROMIUM)
+ALL = (POSTGRES, MARIADB, REDIS, RABBITMQ, CHROMIUM, POSTGRES_PROGRAMS)
 
 
 @cache
