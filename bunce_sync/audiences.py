@@ -41,10 +41,13 @@ class Audience:
         customer_id: the field or expression of the queryset with the site's id of the customer.
         email: that with the email address. One of ``customer_id`` and ``email`` is needed; without
             ``customer_id`` the address identifies the customer.
-        first_name, last_name, phone_no: likewise. Bunce updates the customer with what is named
-            here, so only fields that are named are sent.
-        max_removals, max_removal_share: no more customers than both of these are removed within 24
-            hours (a number, and a share of the members from 0 to 1) unless a person confirms it.
+        first_name: likewise. Bunce updates the customer with what is named here, so only fields
+            that are named are sent.
+        last_name: likewise.
+        phone_no: likewise.
+        max_removals: how many customers may be removed within 24 hours without a person's
+            confirmation. More are held if they are also more than ``max_removal_share``.
+        max_removal_share: the same as a share of the members, from 0 to 1.
     """
 
     key: ClassVar[str] = ""

@@ -32,7 +32,8 @@ myst_enable_extensions = ["deflist", "colon_fence"]
 autodoc_member_order = "bysource"
 autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented"
-napoleon_google_docstring = True
+napoleon_use_ivar = True
+napoleon_attr_annotations = False
 add_module_names = False
 # Types of Python, Django and other packages: their documentation is not on this site.
 nitpick_ignore_regex = [("py:.*", ".*")]

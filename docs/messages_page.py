@@ -54,22 +54,90 @@ NEXT = {
         " and everything else is sent again or read."
     ),
 }
+#: What to do when a segment is as one of these messages says.
+STATES = {
+    ("CAUSE_NEW", "CAUSE_EDITED", "CAUSE_SEND_AGAIN", "CAUSE_EDITED_SINCE", "CAUSE_SENDING"): (
+        "Nothing. If it stays, see [nothing is sent](troubleshooting.md#nothing-is-sent)."
+    ),
+    ("CAUSE_SYNCED", "CAUSE_IMPORTED", "CAUSE_LINKED"): "Nothing.",
+    ("CAUSE_ABSENT",): "Nothing: it is sent again automatically.",
+    ("CAUSE_DOUBTFUL_REFUSAL",): (
+        "Nothing: Bunce's list is searched for it. If it is not there, it needs attention."
+    ),
+    ("CAUSE_UNKNOWN_CODE", "CAUSE_REFRESH_FAILED"): (
+        "The requests on the page of the segment show Bunce's response. It is retried automatically"
+        " or with “Refresh from Bunce”."
+    ),
+}
+#: The same, when something that a person asked for was not done, or not at once.
+NOT_DONE = {
+    ("LINK_UNMATCHED", "LINK_NONE", "LINK_IMPORT_FIRST"): (
+        "[Import](import.md#link-instead-of-creating) first, and compare name and description."
+    ),
+    ("LINK_MORE", "TOO_MANY"): "Repeat the action.",
+    ("NOT_LINKED",): "Look at these segments: most of them need no link any more.",
+    ("NOT_PAUSED", "NO_IMPORT", "ALL_REQUESTED", "LOOKED_FOR", "CHANGED_NOW"): "Nothing.",
+    ("NOT_PUSHED",): "Retry those that need attention; edit those that are synced.",
+    ("NOT_DIFFERENT", "NOT_GONE", "NOT_RETRIED"): "Nothing: the action does not apply to them.",
+    ("NOT_REFRESHED",): "Wait until they are synced, or push them.",
+    ("NOT_HERE",): "See [environments](environments.md#the-guard).",
+    ("STAY_HELD",): "See [release a hold](pause.md#release-a-hold).",
+    (
+        *("OTHER_DIFFERENCE", "CHANGED_MEANWHILE", "CHANGED_BESIDE", "CHANGED_RELOAD"),
+        "DECIDE_CHANGED",
+    ): ("Look at the new values, then decide again."),
+    ("UNSAVED",): "Save first.",
+    ("NOT_SAVED",): "Leave the field as it is, and save again.",
+    ("NOT_UPDATED",): "Reload the page.",
+    ("SITE_UNREACHABLE",): "Check the web server and your network.",
+    ("BUSY", "NOTHING_DELETED"): "Try again in a few minutes.",
+    ("TOO_MANY_TO_DELETE",): "Select fewer.",
+    ("CHANGED_IN_BUNCE",): "*Push ours* or *Take theirs*: see [drift](drift.md#decide).",
+    ("CUSTOMERS_NEITHER", "CUSTOMERS_BOTH"): "Use one of the two.",
+    ("CUSTOMERS_TOO_MANY", "CUSTOMERS_TOO_LARGE"): "Send it in parts.",
+    ("CUSTOMERS_NOT_TEXT", "CUSTOMERS_NO_CSV"): "Save the file as CSV in UTF-8.",
+    ("CUSTOMERS_LINE", "CUSTOMERS_MORE_LINES"): "Correct these lines.",
+    (
+        "CUSTOMERS_UNKNOWN_COLUMN",
+        "CUSTOMERS_REPEATED_COLUMN",
+    ): "Correct the first line of the file.",
+    ("CUSTOMERS_FORGOTTEN",): "See [privacy](privacy.md#the-right-to-be-forgotten).",
+    ("MEMBER_NOT_BY_HAND",): "Change the [audience](audiences.md) or its data.",
+}
+#: Names of texts that report no problem: labels, buttons, titles, help, confirmations, and what
+#: the log says. A test fails if a text is neither one of them nor on the page.
+LABELS = re.compile(
+    r"(ACTION|AGO|BADGE|COPY|DETAIL|IMPORT|LINK|PAUSE|REFRESH|RESUME|USAGE)(_.+)?|.+_(LOG|MANY)"
+    r"|DECIDE_(TITLE|INTRO|EXAMPLES|CONFIRM|CONFIRM_HELP|DROP|CONFIRMED|DROPPED)"
+    r"|CUSTOMERS_(WHAT|TITLE|NUMBERS|BY_BUNCE|NONE|ALL|OF_AUDIENCE|COMPARED|NEXT|COMPARE|DECIDE)"
+    r"|CUSTOMERS_(ADD|REMOVE|RETRY|RESYNC|LIST|LIST_REFUSED|TEXT|TEXT_HELP|TEXT_SIZE|FILE|FILE_HELP)"
+    r"|CUSTOMERS_(ADDED|REMOVED|RETRIED|RESENT|(ADD|REMOVE|RESYNC)_INTRO|COMPARE_REQUESTED)"
+    r"|MEMBER_(TITLE|CHOOSE|REMOVE|RETRY|REMOVING)|AT_TIME|IN_SECONDS|IN_MINUTES|NOW|DUE|ZONE|CHART"
+    r"|PUSH_NOW|PUSH_OURS|TAKE_THEIRS|CREATE_AGAIN|PUSHED|RETRIED|REFRESHED|TAKEN|CREATED_AGAIN"
+    r"|PUSHES_(PAUSED|RESUMED|TO_BUNCE)|PAUSED_FOR|RESUMED|NO_REASON|BY_SCHEDULE|LINKED(_TO)?"
+    r"|GAVE_WAY_TO|CANCEL|COPIED|NO_CALLS|SENT_TO|CURL_CREATES|CHANGED_TO|SAVING_REPLACES|TYPES"
+    r"|EMPTY_VALUE|BUNCE_KEEPS|BUNCE_HAS_NONE|NEVER_SENT|FIXED_AFTER_SENDING|OPEN_SEGMENT"
+    r"|NAME_OF_AUDIENCE|OPERATION_PROBING|CAUSES"
+)
 #: Instead of a message that is computed from the start.
 COMPUTED = "*(the reason, in words)*"
+#: The same in the doctor, which passes them on.
+PASSED_ON = (
+    "*a message of [the panel](#the-panel-and-a-segments-customers), or"
+    " [why a request failed](#why-a-request-failed)*"
+)
+IN_THE_LINE = "*the line says it*"
 
 
-class _Number(int):
-    """A number that chooses the plural, and is shown as an ellipsis."""
-
-    def __str__(self) -> str:
-        return "…"
+#: For the plural of a text. It is shown as an ellipsis, whichever format the text has for it.
+MANY = 7_777_777
 
 
 class _Values(dict[str, Any]):
     """A value for each placeholder."""
 
-    def __missing__(self, key: str) -> _Number:
-        return _Number(2)
+    def __missing__(self, key: str) -> int:
+        return MANY
 
 
 def shown(text: Any) -> str:
@@ -77,7 +145,8 @@ def shown(text: Any) -> str:
     depends_on_a_number = hasattr(text, "_translate")
     if depends_on_a_number or "%(" in str(text):
         text = text % _Values()
-    return re.sub(r"\s+", " ", str(text)).strip().replace("|", "\\|").replace("$", "\\$")
+    line = " ".join(str(text).replace(str(MANY), "…").replace("….…", "…").split())
+    return line.replace("|", "\\|").replace("$", "\\$")
 
 
 def steps(texts: Any) -> str:
@@ -136,6 +205,25 @@ def _without_a_person(code: str) -> str:
     raise LookupError(f"what follows after the code {code!r} is missing in NEXT")
 
 
+def named(remedies: Mapping[tuple[str, ...], str]) -> Iterator[tuple[str, ...]]:
+    """Yield texts by their names, with what to do: message, what to do."""
+    from bunce_sync.status import messages
+
+    for names, remedy in remedies.items():
+        for name in names:
+            value = getattr(messages, name)
+            for text in value.values() if isinstance(value, Mapping) else [value]:
+                yield shown(text), remedy
+
+
+def outcomes() -> Iterator[tuple[str, ...]]:
+    """Yield what the page of a segment says about a request: message."""
+    from bunce_sync.status import messages
+
+    for text in (*messages.OUTCOME.values(), *messages.DECISION.values()):
+        yield (shown(text),)
+
+
 def panel() -> Iterator[tuple[str, ...]]:
     """Yield the messages of the panel and of a segment's customers: message, cause, what to do."""
     from bunce_sync.status import messages
@@ -179,7 +267,7 @@ def checks() -> Iterator[tuple[str, ...]]:
             message = shown(_text(call.args[0], vars(module)))
             if message == "…":
                 message = _in_docstrings(module.__file__, number)
-            what_to_do = COMPUTED if hint == "…" else shown(hint)
+            what_to_do = "*the hint says it*" if hint == "…" else shown(hint)
             found.append((f"`{number}`", message, what_to_do))
     yield from sorted(found, key=lambda row: (row[0][2:], row))
 
@@ -190,11 +278,18 @@ def findings() -> Iterator[tuple[str, ...]]:
 
     for call in _calls(module.__file__, "Finding"):
         arguments = [_text(argument, vars(module)) for argument in call.args]
-        if len(arguments) > 1 and arguments[1] in ("fail", "warn"):
-            name, level, summary, *fix = arguments
-            cells = (shown(summary), shown(" ".join(fix)))
-            summary, what_to_do = (COMPUTED if set(one) <= {"…", " "} else one for one in cells)
-            yield f"`{name}`", level, summary, what_to_do
+        name, level, summary, *fix = arguments
+        if level in ("pass", "skip") or name == "…":  # the latter are the system checks
+            continue
+        level = "warn, fail" if level == "…" else level
+        computed = set(summary) <= {"…", " "}
+        what_to_do = " ".join(fix)
+        yield (
+            f"`{name}`",
+            level,
+            PASSED_ON if computed else shown(summary),
+            IN_THE_LINE if set(what_to_do) <= {"…"} else shown(what_to_do),
+        )
 
 
 def _in_docstrings(path: str | None, number: str) -> str:
@@ -240,9 +335,16 @@ def page() -> str:
         BEGINNING,
         "## A segment\n",
         table(("message", "what to do"), segments()),
+        "",
+        table(("why", "what to do"), named(STATES)),
         "\n## Why a request failed\n",
         "The code is in the call log, in the REST API and in the log.\n",
         table(("code", "message", "what to do"), causes()),
+        "\n## A request\n",
+        "The page of a segment lists the requests made for it. Nothing has to be done.\n",
+        table(("message",), outcomes()),
+        "\n## Something was not done\n",
+        table(("message", "what to do"), named(NOT_DONE)),
         "\n## The panel, and a segment's customers\n",
         table(("message", "cause", "what to do"), panel()),
         "\n## When one kind of request is paused\n",
@@ -254,6 +356,7 @@ def page() -> str:
         table(("id", "message", "what to do"), checks()),
         "\n## The doctor\n",
         "Lines of `python manage.py bunce_doctor` that are *warn* or *fail*.\n",
+        "Lines of the settings, the address, the database and Celery show the system checks.\n",
         table(("line", "level", "message", "what to do"), findings()),
         "",
     ]

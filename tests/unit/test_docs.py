@@ -11,8 +11,10 @@ from pathlib import Path
 from textwrap import dedent
 
 import pytest
+from django.utils.functional import Promise
 
 from bunce_sync.choices import Status
+from bunce_sync.status import messages
 from docs import messages_page
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -155,6 +157,33 @@ def test_the_examples_for_test_cases_pass_with_djangos_runner_and_without_pytest
 def test_the_page_of_messages_is_up_to_date() -> None:
     """To update it: ``python -m docs.messages_page``."""
     assert messages_page.PAGE.read_text() == messages_page.page()
+
+
+def test_every_text_is_on_the_page_or_no_message_of_a_problem() -> None:
+    page = messages_page.page()
+    missing = {
+        name
+        for name, value in vars(messages).items()
+        if not messages_page.LABELS.fullmatch(name)
+        for text in texts(value)
+        if messages_page.shown(text) not in page
+    }
+    assert missing == set()
+
+
+def texts(value: object) -> Iterator[object]:
+    """Yield the translated texts in a constant of the messages, as a reader with all rights."""
+    match value:
+        case messages.MessageTemplate():
+            yield from (value.summary, value.cause)
+        case Promise():
+            yield value
+        case dict():
+            for each in value.values():
+                yield from texts(each)
+        case tuple() | list():
+            for each in value:
+                yield from texts(each)
 
 
 def test_every_message_has_a_remedy() -> None:
