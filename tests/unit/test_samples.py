@@ -11,6 +11,7 @@ import logging
 import logging.config
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -79,8 +80,8 @@ def clean_up() -> Iterator[None]:
 
 
 @pytest.fixture
-def names(bunce: LocalBunce, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """What the samples leave out: a segment, the site's models and the dicts of its settings."""
+def names(bunce: LocalBunce, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, Any]:
+    """What the samples leave out: a segment, the site's models and settings, a file to read."""
     shop = ModuleType("shop.models")
     shop.Customer = Segment  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "shop", ModuleType("shop"))
@@ -92,6 +93,10 @@ def names(bunce: LocalBunce, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     segment = Segment.objects.create(name="VIP")
     bunce.work()
     segment.refresh_from_db()
+    monkeypatch.chdir(tmp_path)
+    Path("customers.csv").write_text(
+        f"{segment.bunce_id},c-1,f\n{segment.bunce_id},a@b.example,t\n"
+    )
     return {
         "segment": segment,
         "Segment": Segment,
@@ -141,6 +146,11 @@ def follow_up_of_customers(names: dict[str, Any], bunce: LocalBunce) -> None:
     assert bunce.member_ids(names["segment"].bunce_id) == {"ann@example.com", "c-2"}
 
 
+def follow_up_of_customers_file(names: dict[str, Any], bunce: LocalBunce) -> None:
+    bunce.work()
+    assert bunce.member_ids(names["segment"].bunce_id) == {"c-1", "a@b.example"}
+
+
 def follow_up_of_add_index(names: dict[str, Any], bunce: LocalBunce) -> None:
     index = models.Index(fields=["name"], name="samples_name")
     before = ProjectState.from_apps(apps)
@@ -162,6 +172,7 @@ FOLLOW_UPS: dict[str, Callable[[dict[str, Any], LocalBunce], None]] = {
     "def send_event": follow_up_of_send_event,
     "LOGGING =": follow_up_of_logging,
     "waiting =": follow_up_of_queries,
+    '"customers.csv"': follow_up_of_customers_file,
     "class AddIndexConcurrently": follow_up_of_add_index,
     'add_customers(["c-1", "ann': follow_up_of_customers,
 }
@@ -271,6 +282,26 @@ def test_a_sample_of_a_unit_is_valid(source: str) -> None:
     assert parser.sections()
     for section in parser.sections():
         assert all(value for value in parser[section].values())
+
+
+@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd is not installed")
+def test_systemd_accepts_the_units(tmp_path: Path) -> None:
+    sources = code(ROOT / "docs" / "operations.md", "ini")
+    units = [one for one in sources if one.startswith("# /etc/systemd/")]
+    for source in units:
+        name = source.split()[1].rpartition("/")[2].strip(",")
+        # It looks for the program, too.
+        (tmp_path / name).write_text(
+            re.sub(r"^ExecStart=\S+", "ExecStart=/bin/true", source, flags=re.M)
+        )
+    paths = sorted(tmp_path.glob("*.service"))
+    assert len(paths) == len(units) == 2
+    verified = subprocess.run(
+        ["systemd-analyze", "verify", *map(str, paths)], capture_output=True, text=True, check=False
+    )
+    assert verified.returncode == 0, verified.stderr
+    # It also reads other units of the host, which may have problems of their own.
+    assert [line for line in verified.stderr.splitlines() if "mysite-" in line] == []
 
 
 def test_the_compose_file_names_what_the_site_needs() -> None:
