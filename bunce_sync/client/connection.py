@@ -10,8 +10,11 @@ from __future__ import annotations
 
 import http.client
 import io
+import os
 import socket
 import ssl
+import struct
+from contextlib import suppress
 from contextvars import ContextVar
 from typing import Any
 
@@ -46,13 +49,14 @@ class Call:
 
     Attributes:
         prepared: whether the request is ready to be sent.
+        answered: whether the response has begun.
         handled: whether requests' own adapter took the request, so that nothing can be sent except
             by our connections.
     """
 
     __slots__ = (
         *("_deadline", "_read_timeout", "_wait"),
-        *("active", "handled", "held_back", "prepared", "record"),
+        *("active", "answered", "handled", "held_back", "prepared", "record"),
     )
 
     def __init__(
@@ -63,7 +67,7 @@ class Call:
         self._read_timeout = read_timeout
         self._wait = connect_timeout
         self.active = Instant()
-        self.held_back = False
+        self.held_back = self.answered = False
         self.prepared = self.handled = False
 
     def connected(self) -> None:
@@ -145,6 +149,8 @@ class TimedResponse(http.client.HTTPResponse):
         urllib3 would log them unredacted.
         """
         super().begin()
+        call = current_call.get()
+        call.answered = call.record.sent  # before that, it is a proxy's
         self.headers.defects.clear()
         self.headers.set_payload("")
 
@@ -212,6 +218,17 @@ class PlainConnection(HTTPConnection):
             return HTTPResponse(body=b"", status=0, preload_content=False)
         return super().getresponse()
 
+    def close(self) -> None:
+        """Close the connection, and drop what of an unanswered request has not left this host.
+
+        The kernel would send it later, after a repair of the network even minutes later. Then Bunce
+        would act on a request that was given up long before.
+        """
+        call = self._call
+        if self.sock is not None and call and call.record.sent and not call.answered:
+            _drop_unsent(self.sock)
+        super().close()
+
     @property
     def is_connected(self) -> bool:
         """Whether the connection may be used for another request; urllib3 reconnects if not."""
@@ -222,6 +239,14 @@ class PlainConnection(HTTPConnection):
 
 class TLSConnection(PlainConnection, HTTPSConnection):
     """A ``PlainConnection`` over TLS."""
+
+
+def _drop_unsent(sock: Any) -> None:
+    """Let the next ``close`` drop what has not been sent."""
+    at_once = struct.pack("hh" if os.name == "nt" else "ii", 1, 0)
+    own = getattr(sock, "socket", sock)  # of TLS within a proxy's TLS
+    with suppress(OSError):  # it was closed by the other side: nothing is left to drop
+        own.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, at_once)
 
 
 def _is_quiet(sock: socket.socket) -> bool:

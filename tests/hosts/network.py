@@ -115,6 +115,13 @@ class Host:
         """Repair the link."""
         _ip("link", "set", self.link, "up")
 
+    def sends_later(self) -> bool:
+        """Return whether the kernel holds data that it will send once the link is repaired."""
+        table = _run("ip", "netns", "exec", self.namespace, "cat", "/proc/net/tcp")
+        unsent = [line.split()[4].partition(":")[0] for line in table.splitlines()[1:]]
+        neighbours = _ip("-n", self.namespace, "neigh", "show")  # packets wait for their addresses
+        return any(int(size, 16) for size in unsent) or "INCOMPLETE" in neighbours
+
     @contextmanager
     def entered(self) -> Iterator[None]:
         """Let this thread, and threads that it starts, make their sockets on this host."""
@@ -191,9 +198,11 @@ class Network:
 
 
 def _ip(*arguments: str) -> str:
-    done = subprocess.run(
-        ["ip", *arguments], check=True, capture_output=True, text=True, timeout=30
-    )
+    return _run("ip", *arguments)
+
+
+def _run(*command: str) -> str:
+    done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=30)
     return done.stdout
 
 
