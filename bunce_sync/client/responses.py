@@ -16,7 +16,6 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from .. import clocks
 from ..exceptions import (
     BunceError,
     Conflict,
@@ -202,15 +201,12 @@ def parse_retry_after(headers: Mapping[str, str]) -> float | None:
 
     Returns:
         More than 0 and at most ``LONGEST_PAUSE``; ``None`` when the header is missing, unreadable
-        or not in the future.
+        or not in the future, or when a date comes without ``Date``.
     """
     value = headers.get("Retry-After", "").strip()
     if re.fullmatch(r"[0-9]{1,9}(\.[0-9]{0,9})?", value):
         seconds = float(value)
-    elif moment := _http_date(value):
-        now = _http_date(headers.get("Date", "")) or dt.datetime.fromtimestamp(
-            clocks.wall(), dt.UTC
-        )
+    elif (moment := _http_date(value)) and (now := _http_date(headers.get("Date", ""))):
         seconds = (moment - now).total_seconds()
     else:
         seconds = 0.0

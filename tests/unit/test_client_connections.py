@@ -18,7 +18,7 @@ from greenlet import (  # type: ignore[import-untyped]  # it has no annotations
 
 from bunce_sync import clocks
 from bunce_sync.client import BunceClient, RequestRecord, connection, shared_client
-from bunce_sync.exceptions import NotSent, PermitExpired
+from bunce_sync.exceptions import NoResponse, NotSent, PermitExpired
 
 from .raw_server import CREATED, Peer, RawServer, make_certificate, over_tls, responding
 
@@ -109,6 +109,41 @@ def test_connection_is_dropped_after_a_response_that_was_not_read_to_its_end() -
             client.create_segment({"name": "Gold"})
         client.create_segment({"name": "Gold"})
         assert server.connections == 2
+
+
+def ends_with_a_reset(peer: Peer) -> bool:
+    """Return whether the client's end of the connection is reset, not closed in order."""
+    try:
+        return peer.sock.recv(1) != b""
+    except ConnectionResetError:
+        return True
+
+
+def test_what_was_not_sent_of_a_request_without_a_response_is_dropped() -> None:
+    ends: list[bool] = []
+
+    def silent(peer: Peer) -> None:
+        peer.request()
+        ends.append(ends_with_a_reset(peer))
+
+    with RawServer(silent) as server:
+        client = BunceClient(base_url=server.url, api_key=KEY, connect_timeout=1, read_timeout=1)
+        with pytest.raises(NoResponse):
+            client.create_segment({"name": "Gold"})
+    assert ends == [True]
+
+
+def test_a_connection_whose_request_was_answered_ends_in_order() -> None:
+    ends: list[bool] = []
+
+    def answering(peer: Peer) -> None:
+        peer.request()
+        peer.send(CREATED)
+        ends.append(ends_with_a_reset(peer))
+
+    with RawServer(answering) as server, client_of(server) as client:
+        client.create_segment({"name": "Gold"})
+    assert ends == [False]
 
 
 def test_client_works_again_after_close() -> None:
