@@ -11,6 +11,7 @@ from pathlib import Path
 import nox
 
 from tests.matrix import runner
+from tests.matrix.cells import Environment
 
 nox.needs_version = ">=2024"
 nox.options.default_venv_backend = "uv"
@@ -31,7 +32,7 @@ os.environ["UV_PYTHON_DOWNLOADS"] = "never"
     "python,environment",
     [nox.param(one.python, one, id=str(one)) for one in runner.environments()],
 )
-def matrix(session: nox.Session, environment: runner.Environment) -> None:
+def matrix(session: nox.Session, environment: Environment) -> None:
     """Run the cells of one environment."""
     runner.run(session, environment)
 
