@@ -57,6 +57,7 @@ class Publisher:
     def __init__(self) -> None:
         self._paused_until = 0.0
         self._tokens, self._tokens_at = float(BURST), clocks.monotonic()
+        self._transports_imported = False
         self._reset_connections()
         # A child must neither use nor close its parent's sockets, and another thread of the parent
         # may have held the lock, which would never be released in the child.
@@ -85,8 +86,11 @@ class Publisher:
             return True
         if clocks.monotonic() < self._paused_until:
             return False
-        started = clocks.monotonic()
         try:
+            if not self._transports_imported:
+                import_transports(app)
+                self._transports_imported = True
+            started = clocks.monotonic()
             self._publish(task, args)
         except Exception as error:  # noqa: BLE001 - each transport has its own errors
             self._paused_until = clocks.monotonic() + PAUSE_SECONDS
@@ -140,6 +144,7 @@ class Publisher:
             idle, self._idle = self._idle, []
             self._paused_until = 0.0
             self._tokens, self._tokens_at = float(BURST), clocks.monotonic()
+            self._transports_imported = False
         for _since, producer in idle:
             discard(producer)
 
@@ -184,6 +189,15 @@ class Publisher:
                     return producer
                 discard(producer)
         return None
+
+
+def import_transports(app: Celery) -> None:
+    """Import the client of each of the site's brokers; nothing is opened.
+
+    The first time this can take a second, which must not count as a slow broker.
+    """
+    for url in broker_urls(app):
+        app.connection_for_write(url).get_transport_cls()
 
 
 def broker_urls(app: Celery) -> list[str | None]:

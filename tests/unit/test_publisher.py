@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from celery import Celery, current_app
 from django.db import transaction
-from kombu import Producer
+from kombu import Connection, Producer
 from kombu.exceptions import OperationalError
 from pytest_django import Settings
 
@@ -197,6 +197,23 @@ def test_it_pauses_after_a_broker_responded_too_slowly(
     clock.now += PAUSE_SECONDS
     late = 0.0
     assert publish()
+    assert publish()
+
+
+def test_the_time_to_import_the_brokers_client_does_not_count_as_a_slow_broker(
+    queue: BrokerQueue, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resolve = Connection.get_transport_cls
+    imports = [PUBLISH_SECONDS + 0.1]
+
+    def resolve_slowly(self: Connection) -> Any:
+        clock.now += imports.pop() if imports else 0.0
+        return resolve(self)
+
+    publisher.reset()
+    monkeypatch.setattr(Connection, "get_transport_cls", resolve_slowly)
+    assert publish()
+    assert not imports
     assert publish()
 
 
