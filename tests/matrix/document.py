@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.matrix.cells import AXES, UNSUPPORTED, Cell
+from tests.matrix.cells import AXES, UNSUPPORTED, Cell, cells
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "matrix.md"
 BEGIN, END = "<!-- begin: written by `make matrix` -->\n", "<!-- end -->\n"
@@ -53,22 +53,39 @@ def combination(number: int, cell: Cell) -> list[str]:
     ]
 
 
-def tables(lines: Sequence[Line]) -> str:
-    """Return the results of all cells, and the combinations that are not supported."""
-    headings = ["cell", *(AXIS_NAMES.get(axis, axis) for axis in AXES), "tests"]
-    rows = [
-        [
-            *combination(number, line.cell),
-            ", ".join(line.tests),
-            ", ".join(f"{name} {version}" for name, version in line.versions.items()),
-            line.result,
-        ]
-        for number, line in enumerate(lines, 1)
-    ]
+def tables(lines: Mapping[int, Line], before: Mapping[str, list[str]]) -> str:
+    """Return the results of all cells, and the combinations that are not supported.
+
+    Args:
+        lines: of the cells that ran, by their numbers.
+        before: the rows that the page has, by their first column; kept for the other cells.
+    """
+    headings = ["cell", *(AXIS_NAMES.get(axis, axis) for axis in AXES)]
+    rows = []
+    for number, cell in enumerate(cells(), 1):
+        row = combination(number, cell)
+        if line := lines.get(number):
+            versions = ", ".join(f"{name} {version}" for name, version in line.versions.items())
+            row += [", ".join(line.tests), versions, line.result]
+        elif before.get(row[0], [])[: len(row)] == row:
+            row = before[row[0]]
+        else:
+            row += ["", "", "did not run"]
+        rows.append(row)
     return (
-        f"{table([*headings, 'versions as installed', 'result'], rows)}\n"
+        f"{table([*headings, 'tests', 'versions as installed', 'result'], rows)}\n"
         f"{table(['combination', 'result'], unsupported())}"
     )
+
+
+def rows_of(page: Path) -> tuple[list[list[str]], list[list[str]]]:
+    """Return the rows of the two tables of a page, without headings."""
+    written = page.read_text().partition(BEGIN)[2].partition(END)[0]
+    first, _, second = written.strip().partition("\n\n")
+    split = [
+        [line[2:-2].split(" | ") for line in part.splitlines()[2:]] for part in (first, second)
+    ]
+    return split[0], split[1]
 
 
 def unsupported() -> list[list[str]]:
@@ -88,13 +105,14 @@ def unsupported() -> list[list[str]]:
 def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """Return a table in Markdown."""
     lines = [headings, ["---"] * len(headings), *rows]
-    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
-def write(lines: Sequence[Line]) -> None:
-    """Replace the tables of the page."""
+def write(lines: Mapping[int, Line]) -> None:
+    """Replace the rows of these cells, by their numbers, in the tables of the page."""
+    kept = {row[0]: row for row in rows_of(PAGE)[0]}
     before, _, rest = PAGE.read_text().partition(BEGIN)
-    PAGE.write_text(f"{before}{BEGIN}\n{tables(lines)}\n{END}{rest.partition(END)[2]}")
+    PAGE.write_text(f"{before}{BEGIN}\n{tables(lines, kept)}\n{END}{rest.partition(END)[2]}")
 
 
 def summary(lines: Iterable[Line]) -> str:

@@ -65,11 +65,7 @@ def test_each_environment_and_each_driver_runs_its_unit_tests_once() -> None:
 @pytest.fixture
 def rows() -> tuple[list[list[str]], list[list[str]]]:
     """The two tables of the page, without headings."""
-    text = document.PAGE.read_text()
-    written = text.partition(document.BEGIN)[2].partition(document.END)[0]
-    tables = [part.splitlines()[2:] for part in written.strip().split("\n\n")]
-    first, second = ([line[2:-2].split(" | ") for line in table] for table in tables)
-    return first, second
+    return document.rows_of(document.PAGE)
 
 
 def test_the_page_shows_all_cells_as_passed_on_their_versions(
@@ -97,20 +93,28 @@ def test_the_page_shows_what_is_not_supported(
     assert rows[1] == document.unsupported()
 
 
-def test_writing_replaces_the_tables_and_keeps_the_text(
+def test_writing_replaces_the_rows_of_the_cells_that_ran_and_keeps_the_rest(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     page = tmp_path / "matrix.md"
     monkeypatch.setattr(document, "PAGE", page)
-    page.write_text(f"Before\n{document.BEGIN}old\n{document.END}After\n")
-    line = document.Line(
-        CELLS[0], [document.END_TO_END], {"Django": "5.2"}, "failed: end to end", 1.0
-    )
-    for _ in range(2):
-        document.write([line])
-        text = page.read_text()
-        assert "| Django 5.2 | failed: end to end |" in text
-        assert text.startswith("Before\n")
-        assert text.endswith("After\n")
-        assert "old" not in text
-        assert text.count(document.BEGIN) == text.count("failed") == 1
+    page.write_text(f"Before\n{document.BEGIN}{document.END}After\n")
+
+    def line(number: int, result: str) -> dict[int, document.Line]:
+        return {number: document.Line(CELLS[number - 1], ["e"], {"Django": "5.2"}, result, 1.0)}
+
+    document.write(line(1, "failed: e"))
+    document.write(line(2, "passed"))
+    first, second, *others = document.rows_of(page)[0]
+    assert first == [*document.combination(1, CELLS[0]), "e", "Django 5.2", "failed: e"]
+    assert second == [*document.combination(2, CELLS[1]), "e", "Django 5.2", "passed"]
+    assert {row[-1] for row in others} == {"did not run"}
+    document.write(line(1, "passed"))
+    assert [row[-1] for row in document.rows_of(page)[0][:2]] == ["passed", "passed"]
+    # A row of another combination is no result.
+    monkeypatch.setattr(document, "cells", lambda: list(reversed(CELLS)))
+    document.write({})
+    assert {row[-1] for row in document.rows_of(page)[0]} == {"did not run"}
+    text = page.read_text()
+    assert text.startswith("Before\n")
+    assert text.endswith("After\n")
