@@ -43,6 +43,7 @@ html_theme = "furo"
 html_title = f"django-bunce-sync {release}"
 html_static_path = ["_static"]
 html_css_files = ["docs.css"]
+html_search_scorer = str(ROOT / "docs" / "search_scorer.js")
 html_copy_source = False
 html_show_sourcelink = False
 html_theme_options = {
