@@ -39,6 +39,7 @@ add_module_names = False
 nitpick_ignore_regex = [("py:.*", ".*")]
 
 # The pages
+pygments_dark_style = "github-dark"
 html_theme = "furo"
 html_title = f"django-bunce-sync {release}"
 html_static_path = ["_static"]
