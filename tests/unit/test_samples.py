@@ -243,6 +243,18 @@ def test_a_sample_for_the_shell_is_valid_and_its_commands_exist(source: str) -> 
         ["bash", "-n"], input=source, capture_output=True, text=True, check=False
     )
     assert checked.returncode == 0, checked.stderr
+    check_commands(source)
+
+
+@pytest.mark.parametrize("source", blocks("console"))
+def test_the_commands_of_a_sample_with_output_exist(source: str) -> None:
+    typed = [line.removeprefix("$ ") for line in source.splitlines() if line.startswith("$ ")]
+    assert typed
+    check_commands("\n".join(typed))
+
+
+def check_commands(source: str) -> None:
+    """Assert that the management commands in lines for the shell exist, and their options."""
     known = get_commands()
     for line in source.replace("\\\n", " ").splitlines():
         words = shlex.split(line, comments=True)
