@@ -149,16 +149,15 @@ class Network:
     """
 
     def __init__(self, folder: Path = Path()) -> None:
-        pid = os.getpid()
         self._folder = folder
-        self._bridge = f"bunce{pid}"
-        self._subnet = f"{SUBNETS}.{pid % 256}"
+        self._bridge = f"bunce{os.getpid()}"
         self._count = 0
         self._stack = ExitStack()
-        self.address = f"{self._subnet}.1"
 
     def __enter__(self) -> Self:
         _remove_leftovers()
+        self._subnet = _free_subnet()
+        self.address = f"{self._subnet}.1"
         with ExitStack() as stack:
             _ip("link", "add", self._bridge, "type", "bridge")
             stack.callback(_ip, "link", "del", self._bridge)
@@ -187,9 +186,11 @@ class Network:
         )
         host.set_clock(0)
         _ip("netns", "add", host.namespace)
-        self._stack.callback(_ip, "netns", "del", host.namespace)  # and the link with it
+        self._stack.callback(_ip, "netns", "del", host.namespace)
         there = ("netns", host.namespace)
         _ip("link", "add", host.link, "type", "veth", "peer", "name", "eth0", *there)
+        # Not with its namespace, which the kernel removes some time later.
+        self._stack.callback(_ip, "link", "del", host.link)
         _ip("link", "set", host.link, "master", self._bridge, "up")
         _ip("-n", host.namespace, "addr", "add", f"{host.address}/24", "dev", "eth0")
         for device in ("lo", "eth0"):
@@ -204,6 +205,13 @@ def _ip(*arguments: str) -> str:
 def _run(*command: str) -> str:
     done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=30)
     return done.stdout
+
+
+def _free_subnet() -> str:
+    """Return a network of SUBNETS that this machine does not use; other tests begin elsewhere."""
+    used, first = _ip("-br", "addr"), os.getpid()
+    subnets = (f"{SUBNETS}.{(first + number) % 256}" for number in range(256))
+    return next(subnet for subnet in subnets if f" {subnet}." not in used)
 
 
 def _remove_leftovers() -> None:

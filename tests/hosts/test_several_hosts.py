@@ -30,10 +30,10 @@ pytestmark = pytest.mark.usefixtures("database_access")
 #: Bunce's limit: more than one burst, so that the hosts have to share it, and reached within
 #: seconds.
 LIMIT, WINDOW = 60, 5.0
-SWEEP = 5.0
+SWEEP = 6.0
 #: Seconds in which a saved segment reaches Bunce. If only the sweep sent them, of several that are
 #: saved one after the other all but the first would take a whole interval.
-AT_ONCE = 4.0
+AT_ONCE = 5.0
 LEASE, GRACE = 7.0, 3.0
 ENV = {
     "BUNCE_CONNECT_TIMEOUT": "1",
