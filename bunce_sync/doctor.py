@@ -370,7 +370,8 @@ def _beat(*, beats: bool) -> Finding:
         "beat",
         "fail",
         "A worker runs, but beat does not start the sweeps: segments whose message is lost wait.",
-        "Start the worker with -B, or one process “celery -A … beat” for the whole site.",
+        "Start the worker with -B, or one process “celery -A … beat” for the whole site. Restart it"
+        " if it runs: it waits when its clock was set back.",
     )
 
 

@@ -324,9 +324,10 @@ NEVER_SWEPT = MessageTemplate(
 SWEEP_LATE = MessageTemplate(
     summary=_("No sweep has run since %(time)s."),
     cause=_(
-        "One should run every %(seconds)s s: no worker is running, beat is not running, or other"
-        " tasks keep all workers busy. Then give the app a queue (BUNCE_SYNC['QUEUE']) and a worker"
-        " of its own."
+        "One should run every %(seconds)s s: no worker is running, beat is not running or waits"
+        " because its clock was set back, or other tasks keep all workers busy. Restart a beat that"
+        " waits. For busy workers, give the app a queue (BUNCE_SYNC['QUEUE']) and a worker of its"
+        " own."
     ),
     action=_("Start a worker with beat: %(command)s"),
 )

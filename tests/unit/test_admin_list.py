@@ -1,6 +1,7 @@
 """The list of segments: what it shows, and its number of queries."""
 
 from datetime import timedelta
+from html import unescape
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -13,6 +14,7 @@ from pytest_django import Settings
 from bunce_sync.conf import conf
 from bunce_sync.models import OperationState, Segment, SyncState
 from tests.unit.admin_people import LIST, call, editor, page, person, row
+from tests.unit.core import ago, set_state
 
 pytestmark = pytest.mark.django_db
 
@@ -219,6 +221,14 @@ def test_the_panel_says_that_no_worker_has_run_and_how_to_start_one(client: Clie
     shown = html(client)
     assert "No worker has run yet." in shown
     assert "celery -A project worker -B" in shown
+
+
+def test_the_panel_names_a_host_whose_clock_is_wrong(client: Client) -> None:
+    entry = {"ahead": 240.0, "seen_at": ago(60).isoformat(), "by_itself": True}
+    set_state(clocks={"worker-2": entry})
+    shown = unescape(html(client))
+    assert "The clock of the host “worker-2” is at least 240 s ahead of the database's." in shown
+    assert "Let the host set its clock by NTP." in shown
 
 
 def test_the_panel_names_the_time_zone_and_without_script_the_time_of_the_last_sweep(

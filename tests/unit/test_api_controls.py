@@ -229,6 +229,7 @@ def test_the_status_shows_what_keeps_segments_waiting(client: APIClient) -> None
     for name in ("pause", "imported", "strange_key_since"):
         assert quiet[name] is None
     assert (quiet["holds"], quiet["elsewhere"], quiet["changed_in_bunce"]) == ([], {}, 0)
+    assert quiet["clocks"] == []
 
     services.pause(reason="Moving house", by="ada")
     services.request_import(by="ada", adopt=True)
@@ -237,7 +238,9 @@ def test_the_status_shows_what_keeps_segments_waiting(client: APIClient) -> None
     make("There", environment=THERE)
     differing()
     SyncState.objects.update(
-        strange_key=conf.key_digest, strange_since=datetime(2026, 1, 2, tzinfo=UTC)
+        strange_key=conf.key_digest,
+        strange_since=datetime(2026, 1, 2, tzinfo=UTC),
+        clocks={"far": {"ahead": 60.5, "seen_at": ago(0).isoformat(), "by_itself": True}},
     )
     seen = get(client, "status/").json()
     assert (seen["pause"]["by"], seen["pause"]["reason"]) == ("ada", "Moving house")
@@ -247,3 +250,5 @@ def test_the_status_shows_what_keeps_segments_waiting(client: APIClient) -> None
     assert seen["elsewhere"] == {THERE: 1}
     assert seen["changed_in_bunce"] == 1
     assert seen["strange_key_since"] == "2026-01-02T00:00:00Z"
+    [clock] = seen["clocks"]
+    assert (clock["host"], clock["ahead"]) == ("far", 60.5)

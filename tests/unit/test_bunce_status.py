@@ -21,7 +21,7 @@ from bunce_sync.sync import sweep
 from bunce_sync.testing.emulator import Emulator
 from tests.unit.api_client import client_for, get
 from tests.unit.commands import Ran, run
-from tests.unit.core import Status, configure, drain, make
+from tests.unit.core import Status, ago, configure, drain, make, set_state
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -178,3 +178,12 @@ def test_the_status_is_that_of_the_panel(bunce: Emulator) -> None:
     Segment.objects.bulk_create(Segment(name=f"Segment {n}") for n in range(1204))
     assert get_status().counts[Status.PENDING] == 1204
     assert "Segments   1,204 waiting, 0 synced" in run("bunce_status").out
+
+
+def test_a_host_whose_clock_is_wrong_is_named_and_is_no_failure(bunce: Emulator) -> None:
+    sweep.sweep()
+    entry = {"ahead": -90.0, "seen_at": ago(60).isoformat(), "by_itself": True}
+    set_state(clocks={"worker-2": entry})
+    ran = run("bunce_status")
+    assert "“worker-2” is at least 90 s behind the database's." in ran.out
+    assert ran.code == 0

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.utils import translation
 
 from bunce_sync import exceptions
 from bunce_sync.choices import Operation
@@ -19,6 +20,7 @@ from bunce_sync.status import messages
 from bunce_sync.status.messages import Permission
 from bunce_sync.status.presenters import (
     StatusMessage,
+    describe_clocks,
     describe_decision,
     describe_problem,
     describe_rate_limiter,
@@ -39,6 +41,7 @@ from bunce_sync.status.status import (
     Usage,
 )
 from bunce_sync.sync import work
+from bunce_sync.sync.host_clocks import HostClock
 
 NOW = datetime(2026, 3, 4, 12, 0, 0, tzinfo=UTC)
 #: Those that the circuit breaker pauses: not the requests of the site.
@@ -662,3 +665,30 @@ def test_no_refusal_of_a_read_speaks_of_content(status: int, operation: str) -> 
     assert "content" not in sentence, sentence
     if operation == "list":
         assert "segment with this id" not in sentence
+
+
+# Clocks of hosts
+
+
+@pytest.mark.parametrize(
+    ("ahead", "english", "french"),
+    [
+        (240.9, "at least 240 s ahead of", "avance d\u2019au moins 240 s sur"),
+        (-7200.5, "at least 7,200 s behind", "retarde d\u2019au moins 7\u202f200 s sur"),
+    ],
+)
+def test_a_wrong_clock_names_the_host_and_what_to_do(
+    ahead: float, english: str, french: str
+) -> None:
+    clock = HostClock("worker-2", ahead, NOW - timedelta(days=1))
+    status = everything(clocks=(clock,))
+    [message] = describe_clocks(status)
+    assert (message.urgent, "NTP" in message.action) == (False, True)
+    assert f"“worker-2” is {english} the database's" in message.summary
+    assert "lost or sent twice" in message.cause
+    assert reasons_to_wait(status) == [], "nothing waits for it"
+    with translation.override("fr"):
+        [message] = describe_clocks(status)
+    assert "worker-2" in message.summary
+    assert french in message.summary.replace("\xa0", "\u202f")
+    assert "horloge" in message.cause
