@@ -78,6 +78,18 @@ def test_only_a_push_expires_which_the_sweep_replaces(broker_queue: BrokerQueue)
         assert headers["eta"] is None
 
 
+def test_rabbitmq_drops_a_message_after_an_hour_by_its_own_clock(broker_queue: BrokerQueue) -> None:
+    for task, arguments in TASKS:
+        publisher.publish(task, *arguments)
+        with (
+            current_app.connection_for_read() as connection,
+            connection.SimpleQueue(broker_queue.queue) as queue,
+        ):
+            message = queue.get(block=False)
+            message.ack()
+        assert message.properties["expiration"] == "3600000"  # AMQP counts milliseconds, as text
+
+
 def test_a_message_tells_what_the_clock_of_its_sender_shows(broker_queue: BrokerQueue) -> None:
     push_segment.apply_async((7,), headers={"tenant": "a"})
     [(name, arguments, headers)] = broker_queue.messages()
