@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import struct
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from time import monotonic, perf_counter
@@ -135,6 +136,19 @@ def test_reset_drops_slow_responses_and_pending_writes_but_keeps_idle_connection
             idle.sendall(create_bytes("C"))
             read_responses(idle, 1)
         assert [segment.name for segment in emulator.segments] == ["B", "C"]
+
+
+def test_it_can_be_reset_while_it_holds_a_request_whose_client_reset_the_connection() -> None:
+    with Emulator() as emulator, Api(emulator) as api:
+        emulator.script(["hold_before"])
+        with connected(emulator) as client:
+            client.sendall(create_bytes())
+            emulator.wait_for(lambda bunce: bunce.served == 1)
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        api.create("A")  # the emulator has seen the reset before it responds
+        emulator.reset()
+        assert emulator.segments == []
+        api.create("B")
 
 
 def test_it_can_be_changed_while_it_is_stopped() -> None:

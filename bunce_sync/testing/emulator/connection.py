@@ -175,8 +175,9 @@ class Connection:
                     pass
 
     def _reset(self) -> None:
-        sock = self._writer.get_extra_info("socket")
-        sock.setsockopt(SOL_SOCKET, SO_LINGER, struct.pack("ii", 1, 0))
+        if not self._writer.is_closing():  # the client may have reset it
+            sock = self._writer.get_extra_info("socket")
+            sock.setsockopt(SOL_SOCKET, SO_LINGER, struct.pack("ii", 1, 0))
         self._writer.transport.abort()
 
 
