@@ -27,6 +27,7 @@ FAULTS = [None, "lost_answer", "unavailable", None, "limit_429", None]
 IGNORED = (
     "ignore:You're running the worker with superuser",  # Celery, where root runs the tests
     "ignore:Call to 'get_connection' function with deprecated",  # kombu 5.3, of redis-py 5.3
+    "ignore:datetime.datetime.utcfromtimestamp():DeprecationWarning:kombu.asynchronous.timer",
 )
 ENV = {
     "DJANGO_SETTINGS_MODULE": "tests.matrix.settings",
