@@ -143,7 +143,7 @@ class SyncCommand(BaseCommand):
     def print_json(self, value: Any) -> None:
         """Print one JSON object on one line."""
         if not self.quiet:
-            self.stdout.write(json.dumps(value, ensure_ascii=False, default=_to_json))
+            self.stdout.write(json_text(value))
             self.stdout.flush()
 
     def bullets(self, lines: Sequence[str], total: int) -> None:
@@ -323,7 +323,8 @@ def describe_database_error(error: Exception) -> str:
     if missing:
         return "Tables are missing or outdated. Run `python manage.py migrate`. No segment is lost."
     lines = str(error).strip().splitlines() or [type(error).__name__]
-    return f"The database cannot be used: {lines[0].rstrip('.')}. Segments keep waiting."
+    line = printable(lines[0], 300).rstrip(".")
+    return f"The database cannot be used: {line}. Segments keep waiting."
 
 
 def number(count: int) -> str:
@@ -340,6 +341,12 @@ def printable(text: str, width: int = 60) -> str:
     """Return a text on one line, shortened, and without what a terminal would obey."""
     line = " ".join(_UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", text).split())
     return line if len(line) <= width else f"{line[: width - 1]}…"
+
+
+def json_text(value: Any, *, indent: int | None = None) -> str:
+    """Return a value as JSON, in which the characters that a terminal would obey are escaped."""
+    text = json.dumps(value, ensure_ascii=False, default=_to_json, indent=indent)
+    return _UNPRINTABLE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def quoted(text: str, width: int = 60) -> str:

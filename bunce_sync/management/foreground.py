@@ -16,7 +16,7 @@ from typing import Final
 from django.core.management.base import CommandError
 
 from bunce_sync.choices import Operation, Reason
-from bunce_sync.management.console import StopEvent
+from bunce_sync.management.console import StopEvent, printable
 from bunce_sync.models import Segment
 from bunce_sync.status.presenters import (
     StatusMessage,
@@ -154,7 +154,7 @@ def find_obstacle(status: SyncStatus, operations: Collection[Operation]) -> Obst
         if message.urgent or status.now - one.since > PATIENCE:
             return _final(message)
     if paused:
-        return Obstacle(describe_operation(paused[0], status).summary)
+        return Obstacle(printable(describe_operation(paused[0], status).summary, 500))
     usage = status.usage
     if usage.limit is not None and usage.used >= usage.limit * 0.5:
         return Obstacle(
@@ -175,7 +175,7 @@ def _limiter_obstacle(status: SyncStatus, message: StatusMessage) -> Obstacle:
     )
     if message.urgent or too_long or failing:
         return _final(message)
-    return Obstacle(message.summary)
+    return Obstacle(printable(message.summary, 500))
 
 
 def _final(message: StatusMessage) -> Obstacle:
@@ -185,4 +185,4 @@ def _final(message: StatusMessage) -> Obstacle:
 def _in_one(message: StatusMessage) -> str:
     """Return what happened and why, in one line."""
     note = f"{message.summary} {message.cause}"
-    return f"{note} ({message.detail})" if message.detail else note
+    return printable(f"{note} ({message.detail})" if message.detail else note, 1000)

@@ -48,7 +48,7 @@ def problem(code: str, detail: str) -> str:
 
 def message_lines(message: StatusMessage) -> Iterator[str]:
     """Yield what happened, why, Bunce's message, and what to do."""
-    yield message.summary
+    yield printable(message.summary, 500)
     if message.cause:
         yield f"  {printable(message.cause, 500)}"
     if message.detail:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import textwrap
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
@@ -12,6 +11,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DatabaseError, InterfaceError
 
 from bunce_sync.doctor import WORKER_SECONDS, Finding, examine
+from bunce_sync.management.console import json_text, printable
 from bunce_sync.sandbox_probe import NotASandbox, probe
 
 #: Characters of a line of the report; the texts wrap within.
@@ -73,7 +73,7 @@ class Command(BaseCommand):
         failed = [finding for finding in found if finding.level == "fail"]
         if options["json"]:
             report = {"ok": not failed, "findings": [asdict(finding) for finding in found]}
-            self.stdout.write(json.dumps(report, indent=2, ensure_ascii=False))
+            self.stdout.write(json_text(report, indent=2))
         if failed:
             names = ", ".join(dict.fromkeys(finding.name for finding in failed))
             raise CommandError(f"Not everything works: {names}.")
@@ -92,11 +92,11 @@ class Command(BaseCommand):
             "skip": str,  # plain: NOTICE is red
         }
         mark = styles[finding.level](finding.level)
-        [first, *others] = textwrap.wrap(finding.summary, WIDTH - INDENT) or [""]
+        [first, *others] = textwrap.wrap(printable(finding.summary, 1000), WIDTH - INDENT) or [""]
         self.stdout.write(f"{mark}  {finding.name:<{INDENT - 6}}{first}")
         if finding.fix:
             others += textwrap.wrap(
-                finding.fix,
+                printable(finding.fix, 1000),
                 WIDTH - INDENT,
                 initial_indent="→ ",
                 break_long_words=False,

@@ -219,4 +219,5 @@ def _line(status: SyncStatus) -> str:
     if run is not None and run.finished_at is None:
         line += f"; importing, {counted(run.pages, 'page')}"
     reasons = reasons_to_wait(status)
-    return f"{line}. {' '.join(reason.summary for reason in reasons)}" if reasons else f"{line}."
+    summaries = [printable(reason.summary, 500) for reason in reasons]
+    return f"{line}. {' '.join(summaries)}" if reasons else f"{line}."
