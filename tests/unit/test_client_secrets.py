@@ -6,7 +6,10 @@ import html
 import json
 import logging
 import pickle
+import re
+import time
 import traceback
+from base64 import b64encode
 from collections.abc import Callable
 from http.client import HTTPConnection
 from pathlib import Path
@@ -222,6 +225,52 @@ def test_key_with_characters_that_are_not_shown_between_is_redacted() -> None:
 )
 def test_keys_are_found_by_pattern_and_by_name(text: str, shown: str) -> None:
     assert one_line(text, 300, redactor("secret")) == shown
+
+
+def spelled(form: str, text: str) -> str:
+    return "".join(form.format(ord(one), one) for one in text)
+
+
+#: Spellings of a key in an answer that is not JSON.
+ESCAPED = {
+    "JSON": spelled("\\u{:04x}", KEY),
+    "JSON, capitals": spelled("\\u{:04X}", KEY),
+    "JSON in JSON": spelled("\\\\u{:04x}", KEY),
+    "mixed": spelled("\\u{:04x}", KEY[:9]) + KEY[9:12] + spelled("%{:02X}", KEY[12:]),
+    "string literal": spelled("\\x{:02x}", KEY),
+    "backslashes": spelled("\\{1}", KEY[:8]) + KEY[8:],
+    "URL": spelled("%{:02X}", KEY),
+    "URL in URL": spelled("%25{:02x}", KEY),
+    "HTML": spelled("&#{};", KEY),
+    "HTML, hexadecimal": spelled("&#x{:X};", KEY),
+    "HTML in HTML": spelled("&amp;#{};", KEY),
+}
+#: More, of the key that the client has.
+ENCODED = {
+    "line break": f"{KEY[:12]}\r\n\t{KEY[12:]}",
+    "escaped line break": f"{KEY[:12]}\\n{KEY[12:]}",
+    **{f"Base64 at {n}": b64encode(b"a" * n + KEY.encode()).decode() for n in range(3)},
+    "Basic authentication": b64encode(f"{KEY}:".encode()).decode(),
+}
+
+
+@pytest.mark.parametrize("written", ESCAPED.values(), ids=ESCAPED)
+def test_any_key_is_found_however_it_is_escaped(written: str) -> None:
+    for redact in (redactor(KEY), redactor()):
+        assert one_line(f"said {written}, today", 300, redact) == "said [key], today"
+
+
+@pytest.mark.parametrize("written", ENCODED.values(), ids=ENCODED)
+def test_the_own_key_is_found_where_it_is_encoded_or_broken(written: str) -> None:
+    shown = one_line(f"said {written}, today", 300, redactor(KEY))
+    assert re.fullmatch(r"said \w{0,3}\[key\][\w=]{0,4}, today", shown), shown
+
+
+@pytest.mark.parametrize("text", ["s k _ t e s t", "a\\" * 30_000, "%" * 60_000, "&#0" * 20_000])
+def test_other_text_is_kept_and_takes_no_time(text: str) -> None:
+    started = time.perf_counter()
+    assert redactor(KEY)(text) == text
+    assert time.perf_counter() - started < 2
 
 
 # Content that is compared stays unchanged
