@@ -375,7 +375,8 @@ def test_bunces_words_about_a_customer_are_text(settings: Settings, lines: Any, 
 @received
 def test_the_emulators_pages_show_it_as_text(bunce: Emulator, text: str) -> None:
     stored = bunce.add_segment(text, text)
-    bunce.add_members(stored.id, ["c-1"])
-    for path in ("", f"segments/{stored.id}/customers", f"segments/{stored.id}"):
+    bunce.add_members(stored.id, [text[:255]])
+    for path in ("", f"dashboard/{stored.id}", f"dashboard/{stored.id}/customers"):
         response = requests.get(f"{bunce.url}/{path}", timeout=10)
+        assert response.status_code == 200
         check_html(response.text)
