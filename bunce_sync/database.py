@@ -63,6 +63,20 @@ def atomic() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def closed_after() -> Iterator[None]:
+    """Close the connection after the block if it was not open before.
+
+    For blocks that may run in a thread of their own, which would leave it open.
+    """
+    was_open = connection().connection is not None
+    try:
+        yield
+    finally:
+        if not was_open:
+            connection().close()
+
+
 def _reads_committed() -> bool:
     """Return whether the database's settings leave transactions at READ COMMITTED.
 

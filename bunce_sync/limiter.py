@@ -12,21 +12,28 @@ itself takes a permit for each request, so that it and the sync keep the one lim
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Protocol
+from typing import Any, Protocol
+
+from django.db import Error as AnyDatabaseError
 
 from bunce_sync import clocks
 from bunce_sync.choices import Operation, Outcome
 from bunce_sync.client import RequestRecord
+from bunce_sync.client.redaction import one_line
 from bunce_sync.client.responses import parse_retry_after
 from bunce_sync.conf import conf
+from bunce_sync.log_events import LogEvent, event
 from bunce_sync.results import PERMIT_EXPIRED, Result
 from bunce_sync.sync import circuit_breaker, push, rate_limiter, shared_state
-from bunce_sync.sync.attempt import Attempt
+from bunce_sync.sync.attempt import PATH_LENGTH, Attempt
 from bunce_sync.sync.budget import Budget
 from bunce_sync.sync.rate_limiter import NoPermit
+
+logger = logging.getLogger(__name__)
 
 __all__ = ["NoPermit", "Permit", "Response", "permit"]
 
@@ -49,40 +56,70 @@ class Permit:
     def __init__(self) -> None:
         self.result = Result(Outcome.UNKNOWN, code="not_reported")
 
+    @property
+    def is_reported(self) -> bool:
+        """Whether ``report`` was called."""
+        return self.result.code != "not_reported"
+
     def report(self, response: Response) -> None:
         """Report Bunce's response: after a 429 all requests pause, also those of the sync."""
-        status = response.status_code
+        if self.result.outcome == Outcome.RATE_LIMITED:
+            return  # whatever came after it
+        status = _status(response)
         if status in (425, 429):
-            retry_after = parse_retry_after(response.headers)
             self.result = Result(
                 Outcome.RATE_LIMITED,
                 code="rate_limited",
                 http_status=status,
-                retry_after=retry_after,
+                retry_after=parse_retry_after(_headers(response)),
             )
-        elif status >= 500:
-            self.result = Result(Outcome.UNKNOWN, code="server_error", http_status=status)
-        elif status >= 400:
+        elif 200 <= status < 300:
+            self.result = Result(Outcome.CONFIRMED, http_status=status)
+        elif 400 <= status < 500:
             self.result = Result(Outcome.REJECTED, code="rejected", http_status=status)
         else:
-            self.result = Result(Outcome.CONFIRMED, http_status=status)
+            code = "server_error" if status >= 500 else "unexpected_status"
+            self.result = Result(Outcome.UNKNOWN, code=code, http_status=status or None)
+
+
+def _status(response: Any) -> int:
+    """Return the status of a response; 0 if it has none. A mistake here must not lose a 429."""
+    try:
+        return int(response.status_code)
+    except (AttributeError, TypeError, ValueError):
+        return 0
+
+
+def _headers(response: Any) -> dict[str, str]:
+    """Return the headers that matter, whatever the case of their names and the type of values."""
+    headers = getattr(response, "headers", None)
+    if not isinstance(headers, Mapping):
+        return {}
+    known = {"retry-after": "Retry-After", "date": "Date"}
+    found = {str(name).lower(): str(value) for name, value in headers.items()}
+    return {title: found[name] for name, title in known.items() if name in found}
 
 
 class _SiteRequest(Attempt[None]):
     """A request that code of the site makes; the sync only gives the permit and records it."""
 
     reports_operation = False
-    #: It may be about something else than segments: only a 429 concerns the requests of the sync.
+    #: It may have another key, and be about something else than segments.
     examines = True
     must_wait = True
+    #: A request of the site's visitors may wait for it.
+    record_pauses = (0.0,)
 
     def __init__(self, label: str) -> None:
         self.rows = circuit_breaker.no_rows(Operation.SITE)
-        super().__init__(label)
+        super().__init__(one_line(str(label), PATH_LENGTH))
 
     def lease(self) -> bool:
         self.gives_way = conf.RATE_LIMIT is not None and push.is_any_due()
         return True
+
+    def concerns_the_sync(self, result: Result) -> bool:
+        return result.outcome == Outcome.RATE_LIMITED
 
     def send(self, record: RequestRecord) -> None:
         raise NotImplementedError  # the site's code makes the request
@@ -114,14 +151,16 @@ def permit(*, wait: float = 0.0, label: str = "") -> Iterator[Permit]:
     try:
         yield granted
     except BaseException as error:
-        if granted.result.code == "not_reported":
-            granted.result = Result(
-                Outcome.UNKNOWN, code="not_reported", detail=type(error).__name__
-            )
+        response = getattr(error, "response", None)
+        if not granted.is_reported and response is not None:
+            granted.report(response)  # as after raise_for_status() of requests or httpx
+        if not granted.is_reported:
+            detail = type(error).__name__
+            granted.result = Result(Outcome.UNKNOWN, code="not_reported", detail=detail)
         raise
     finally:
         request.permit.record.duration = clocks.monotonic() - began
-        request.record(granted.result)
+        _record(request, granted.result)
 
 
 def _reserve(request: _SiteRequest, ends: float) -> bool:
@@ -140,8 +179,22 @@ def _reserve(request: _SiteRequest, ends: float) -> bool:
             raise
         time.sleep(min(denied.wait, left))
         return False
-    budget.wait(request.permit.wait)
-    if shared_state.is_paused():
-        request.record(Result(Outcome.NOT_SENT, code=PERMIT_EXPIRED))
-        return False
-    return True
+    may_begin = False
+    try:
+        budget.wait(request.permit.wait)
+        may_begin = not shared_state.is_paused() and not request.permit.record.too_late
+    finally:
+        if not may_begin:  # also when it is interrupted: nobody else could probe
+            _record(request, Result(Outcome.NOT_SENT, code=PERMIT_EXPIRED))
+    return may_begin
+
+
+def _record(request: _SiteRequest, result: Result) -> None:
+    """Record a result. If that fails, the request was made all the same, and the block goes on."""
+    try:
+        request.record(result)
+    except AnyDatabaseError as error:
+        logger.exception(
+            "A request of the site could not be recorded; it counts as under way for a while",
+            extra=event(LogEvent.INTERNAL_ERROR, operation="site", error=type(error).__name__),
+        )

@@ -54,6 +54,9 @@ class LogEvent(StrEnum):
     BROKER_SLOW = "bunce_sync.broker_slow"
     BROKER_CLOSE_FAILED = "bunce_sync.broker_close_failed"
     INTERNAL_ERROR = "bunce_sync.internal_error"
+    # Monitoring
+    METRICS_FAILED = "bunce_sync.metrics_failed"
+    TRACING_FAILED = "bunce_sync.tracing_failed"
 
 
 #: The attributes that records may have beside ``event``. None is one of ``logging.LogRecord``.

@@ -1,31 +1,51 @@
 """OpenTelemetry spans for the requests to Bunce, if the site has installed OpenTelemetry's API.
 
-Names and attributes follow the semantic conventions for HTTP clients; ours begin with
-``bunce_sync.``. Without the package nothing is recorded, and nothing needs to be configured.
+Names and attributes are those of the semantic conventions for HTTP, as far as they fit; ours begin
+with ``bunce_sync.``. Without the package nothing is recorded, and nothing needs to be configured.
+An error of OpenTelemetry, or of a processor of the site, is logged and disturbs no request.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import logging
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from bunce_sync.choices import Operation, Outcome
+from bunce_sync.log_events import LogEvent, event
 from bunce_sync.results import Result
 
 try:
-    from opentelemetry import trace
+    from opentelemetry import context, trace
 except ImportError:  # the site does not use it
     HAS_OPENTELEMETRY = False
 else:
     HAS_OPENTELEMETRY = True
 
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+#: The classes of the errors that this process has logged: each would come with every request.
+_logged: set[type[Exception]] = set()
+
 
 class RequestSpan:
-    """The span of one request. ``end`` is called with its result, as far as there is one."""
+    """The span of one request.
 
-    def end(self, result: Result) -> None:
+    Args:
+        span: of OpenTelemetry; None if nothing is recorded.
+    """
+
+    def __init__(self, span: Any = None) -> None:
+        self._span = span
+
+    def note(self, result: Result) -> None:
         """Note the result of the request."""
+        if self._span is not None:
+            _safely(lambda: _note(self._span, result))
 
 
 @contextmanager
@@ -39,9 +59,22 @@ def request_span(
         base_url: Bunce's address.
         segment_id: the segment the request is about, if it is about one.
     """
-    if not HAS_OPENTELEMETRY:
-        yield RequestSpan()
-        return
+    span = token = None
+    if HAS_OPENTELEMETRY:
+        span = _safely(lambda: _start(operation, base_url, segment_id))
+    if span is not None:
+        # So that a span of the HTTP library becomes its child.
+        token = _safely(lambda: context.attach(trace.set_span_in_context(span)))
+    try:
+        yield RequestSpan(span)
+    finally:
+        if token is not None:
+            _safely(lambda: context.detach(token))
+        if span is not None:
+            _safely(span.end)
+
+
+def _start(operation: Operation, base_url: str, segment_id: int | None) -> Any:
     parts = urlsplit(base_url)
     attributes: dict[str, str | int] = {
         "server.address": parts.hostname or "",
@@ -50,22 +83,30 @@ def request_span(
     }
     if segment_id is not None:
         attributes["bunce_sync.segment_id"] = segment_id
-    with trace.get_tracer("bunce_sync").start_as_current_span(
-        f"bunce {operation.value}", kind=trace.SpanKind.CLIENT, attributes=attributes
-    ) as span:
-        yield _Recorded(span)
+    tracer = trace.get_tracer("bunce_sync")
+    name = f"bunce {operation.value}"
+    return tracer.start_span(name, kind=trace.SpanKind.CLIENT, attributes=attributes)
 
 
-class _Recorded(RequestSpan):
-    def __init__(self, span: trace.Span) -> None:
-        self._span = span
+def _note(span: Any, result: Result) -> None:
+    span.set_attribute("bunce_sync.outcome", result.outcome.value)
+    if result.http_status is not None:
+        span.set_attribute("http.response.status_code", result.http_status)
+    if result.outcome != Outcome.CONFIRMED:
+        # Without Bunce's message, which may quote what was sent.
+        span.set_attribute("error.type", result.code)
+        span.set_status(trace.StatusCode.ERROR)
 
-    def end(self, result: Result) -> None:
-        span = self._span
-        span.set_attribute("bunce_sync.outcome", result.outcome.value)
-        if result.http_status is not None:
-            span.set_attribute("http.response.status_code", result.http_status)
-        if result.outcome != Outcome.CONFIRMED:
-            # Without Bunce's message, which may quote what was sent.
-            span.set_attribute("error.type", result.code)
-            span.set_status(trace.StatusCode.ERROR)
+
+def _safely(call: Callable[[], T]) -> T | None:
+    """Return what a call returns; None if it fails, which is logged once for each class."""
+    try:
+        return call()
+    except Exception as error:
+        if type(error) not in _logged:
+            _logged.add(type(error))
+            logger.exception(
+                "OpenTelemetry failed; requests continue without spans",
+                extra=event(LogEvent.TRACING_FAILED, error=type(error).__name__),
+            )
+        return None

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from django.conf import settings
-from django.db import DatabaseError, transaction
-from django.http import HttpRequest, JsonResponse
+from django.db import Error as AnyDatabaseError
+from django.db import transaction
+from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
@@ -19,7 +20,7 @@ from bunce_sync import database
 from bunce_sync.choices import Reason
 from bunce_sync.status.status import SyncStatus, get_status
 
-V = TypeVar("V", bound=Callable[..., JsonResponse])
+V = TypeVar("V", bound=Callable[..., HttpResponse])
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +44,7 @@ def find_problems() -> list[Problem]:
     """
     try:
         status = get_status()
-    except DatabaseError as error:
+    except AnyDatabaseError as error:
         return [_database_problem(error)]
     return [*_site_problems(status), *_bunce_problems(status)]
 
@@ -81,19 +82,19 @@ def _bunce_problems(status: SyncStatus) -> list[Problem]:
     return problems
 
 
-def _database_problem(error: DatabaseError) -> Problem:
+def _database_problem(error: AnyDatabaseError) -> Problem:
     # Without its text, which may contain an address or a user name.
     return Problem("database", f"The database cannot be used ({type(error).__name__}).")
 
 
-def _outside_transactions(view: V) -> V:
+def outside_transactions(view: V) -> V:
     """Return the view without ``ATOMIC_REQUESTS``, which would fail before it can report."""
     for alias in settings.DATABASES:
         view = transaction.non_atomic_requests(using=alias)(view)
     return view
 
 
-@_outside_transactions
+@outside_transactions
 @never_cache
 @require_safe
 def web(request: HttpRequest) -> JsonResponse:
@@ -103,13 +104,14 @@ def web(request: HttpRequest) -> JsonResponse:
     would make a small problem a large one.
     """
     try:
-        database.sync_state().exists()
-    except DatabaseError as error:
+        for rows in (database.sync_state, database.segments, database.calls, database.members):
+            rows().order_by().first()  # with all columns, some of which may be missing
+    except AnyDatabaseError as error:
         return _response([_database_problem(error)])
     return _response([])
 
 
-@_outside_transactions
+@outside_transactions
 @never_cache
 @require_safe
 def sync(request: HttpRequest) -> JsonResponse:

@@ -17,13 +17,7 @@ class BunceSync(HealthCheck):
 
     def run(self) -> None:
         """Raise ServiceUnavailable with the problems, if there are any."""
-        # It runs in a thread of its own, which would leave the connection open.
-        connection = database.connection()
-        was_open = connection.connection is not None
-        try:
+        with database.closed_after():
             problems = find_problems()
-        finally:
-            if not was_open:
-                connection.close()
         if problems:
             raise ServiceUnavailable(" ".join(one.summary for one in problems))

@@ -7,10 +7,12 @@ a customer.
 
 from __future__ import annotations
 
+import logging
 from collections import defaultdict
 from collections.abc import Iterator
 
-from django.db.models import Min
+from django.db import Error as AnyDatabaseError
+from django.db.models import Count, Min
 from django.http import HttpRequest, HttpResponse
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
@@ -25,11 +27,18 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from bunce_sync import database
-from bunce_sync.choices import MemberStatus, Reason
+from bunce_sync.choices import MemberStatus, Reason, Status
+from bunce_sync.log_events import LogEvent, event
+from bunce_sync.monitoring.health import outside_transactions
 from bunce_sync.status.status import SyncStatus, get_status
 from bunce_sync.sync import request_totals, shared_state
 from bunce_sync.sync.request_totals import BOUNDS, Totals
 from bunce_sync.sync.work import OPERATIONS
+
+logger = logging.getLogger(__name__)
+
+#: Attempts in a row after which a waiting segment counts as failing: some ten minutes.
+FAILING = 8
 
 
 class SyncCollector(Collector):
@@ -43,13 +52,28 @@ class SyncCollector(Collector):
         return []
 
     def collect(self) -> Iterator[Metric]:
-        """Yield the metrics as they are now."""
-        status = get_status()
-        yield from _segments(status)
-        yield from _oldest(status)
-        yield from _members()
-        yield from _limiter(status)
-        yield from _requests(request_totals.read(shared_state.read()[0].request_totals))
+        """Yield the metrics as they are now; none if the database cannot be used."""
+        try:
+            with database.closed_after():
+                metrics = list(_metrics())
+        except AnyDatabaseError as error:
+            # The other metrics of the site's registry must not be lost with these.
+            logger.warning(
+                "The metrics could not be read (%s)",
+                type(error).__name__,
+                extra=event(LogEvent.METRICS_FAILED, error=type(error).__name__),
+            )
+            return
+        yield from metrics
+
+
+def _metrics() -> Iterator[Metric]:
+    status = get_status()
+    yield from _segments(status)
+    yield from _oldest(status)
+    yield from _members()
+    yield from _limiter(status)
+    yield from _requests(request_totals.read(shared_state.read()[0].request_totals))
 
 
 def _gauge(name: str, text: str, value: float) -> GaugeMetricFamily:
@@ -58,9 +82,22 @@ def _gauge(name: str, text: str, value: float) -> GaugeMetricFamily:
 
 def _segments(status: SyncStatus) -> Iterator[Metric]:
     segments = GaugeMetricFamily("bunce_sync_segments", "Segments by status.", labels=["status"])
-    for name, count in status.counts.items():
+    here = database.segments().here().order_by().values_list("status")
+    counts = dict.fromkeys(Status.values, 0) | dict(here.annotate(count=Count("pk")))
+    for name, count in counts.items():
         segments.add_metric([name], count)
     yield segments
+    failing = database.segments().here().filter(status=Status.PENDING, attempts__gte=FAILING)
+    yield _gauge(
+        "segments_failing",
+        f"Waiting segments whose last {FAILING} attempts failed.",
+        failing.count(),
+    )
+    yield _gauge(
+        "segments_elsewhere",
+        "Segments of other environments, for which no request is made.",
+        sum(status.elsewhere.values()),
+    )
     yield _gauge(
         "segments_changed_in_bunce",
         "Segments that were changed in Bunce and not settled since.",
@@ -130,6 +167,13 @@ def _limiter(status: SyncStatus) -> Iterator[Metric]:
     yield _gauge(
         "pushes_paused", "Whether a person has paused all pushes.", status.pause is not None
     )
+    begun = [hold.since for hold in status.holds if hold.segments]
+    begun += [status.pause.since] if status.pause else []
+    yield _gauge(
+        "oldest_hold_seconds",
+        "Age of the oldest pause of pushes, or no_push() block that holds segments; 0 if none.",
+        (status.now - min(begun)).total_seconds() if begun else 0.0,
+    )
 
 
 def _requests(totals: list[Totals]) -> Iterator[Metric]:
@@ -160,6 +204,7 @@ def _requests(totals: list[Totals]) -> Iterator[Metric]:
     yield seconds
 
 
+@outside_transactions
 @never_cache
 @require_safe
 def view(request: HttpRequest) -> HttpResponse:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Generic, TypeVar
 
@@ -62,6 +62,9 @@ class Attempt(ABC, Generic[T]):
     must_wait: bool = False
     #: Leave half of the window to creates and updates of segments.
     gives_way: bool = False
+
+    #: See ``RECORD_PAUSES``, which is the default.
+    record_pauses: Sequence[float] | None = None
 
     #: Of a create, see ``ApiCall.listed_digest``.
     listed_digest: str = ""
@@ -147,7 +150,7 @@ class Attempt(ABC, Generic[T]):
             self.rows.operation, base_url=conf.base_url, segment_id=self.segment_id
         ) as span:
             result = self._request()
-            span.end(result)
+            span.note(result)
         return result
 
     def _request(self) -> Result:
@@ -179,7 +182,7 @@ class Attempt(ABC, Generic[T]):
         Returns:
             The result as recorded.
         """
-        for pause in RECORD_PAUSES:
+        for pause in RECORD_PAUSES if self.record_pauses is None else self.record_pauses:
             try:
                 result = self._record(result)
                 break
@@ -243,7 +246,7 @@ class Attempt(ABC, Generic[T]):
                 duration_ms=None if duration is None else round(duration * 1000),
                 bunce_id=result.segment.id if result.segment else "",
             )
-            if self.examines and not (result.succeeded or result.outcome == Outcome.RATE_LIMITED):
+            if self.examines and not self.concerns_the_sync(result):
                 if self.permit.is_probe:
                     shared_state.end_probe()
                 return result
@@ -252,6 +255,10 @@ class Attempt(ABC, Generic[T]):
         return result
 
     # What subclasses define
+
+    def concerns_the_sync(self, result: Result) -> bool:
+        """Return whether a result of a request that ``examines`` begins or ends a pause."""
+        return result.succeeded or result.outcome == Outcome.RATE_LIMITED
 
     def lease(self) -> bool:
         """Take the lease on what the request is for; return whether it was available.

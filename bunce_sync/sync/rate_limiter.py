@@ -76,6 +76,10 @@ class NoPermit(Exception):
         self.reason = reason
         self.queue_full = queue_full
 
+    def __str__(self) -> str:
+        why = f" ({self.reason})" if self.reason else ""
+        return f"no request may be made for the next {self.wait:.1f} s{why}"
+
 
 @dataclass(frozen=True, slots=True)
 class Permit:
@@ -365,7 +369,9 @@ def _nth_start(
     calls = counted(since=now - window)
     if operations:
         calls = calls.filter(operation__in=operations)
-    return calls.order_by("started_at").values_list("started_at", flat=True)[number]
+    starts = calls.order_by("started_at").values_list("started_at", flat=True)
+    # One of those that were counted may have turned out not to be sent: then there is room.
+    return next(iter(starts[number : number + 1]), now - window)
 
 
 def _spacing(

@@ -57,12 +57,17 @@ class Totals:
 
 
 def read(stored: Mapping[str, Any] | None) -> list[Totals]:
-    """Return the totals in ``SyncState.request_totals``."""
-    return [
+    """Return the totals in ``SyncState.request_totals``.
+
+    Those that another version has stored with other bounds begin again, as after a restart of what
+    is measured, which Prometheus recognizes.
+    """
+    found = [
         Totals(operation, outcome, count, timed, seconds, tuple(within))
         for operation, outcomes in (stored or {}).items()
         for outcome, (count, timed, seconds, *within) in outcomes.items()
     ]
+    return [] if any(len(one.within) != len(BOUNDS) for one in found) else found
 
 
 def update() -> None:

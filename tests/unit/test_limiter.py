@@ -7,18 +7,32 @@ from types import SimpleNamespace
 
 import pytest
 import requests
-from django.db import transaction
+from django.db import OperationalError, connection, transaction
 from pytest_django import Settings
 
 from bunce_sync import clocks, limiter
 from bunce_sync.choices import Operation, Outcome, Reason
+from bunce_sync.client import RequestRecord
 from bunce_sync.conf import conf
 from bunce_sync.exceptions import ConfigurationError
 from bunce_sync.limiter import NoPermit
+from bunce_sync.log_events import LogEvent
 from bunce_sync.models import ApiCall
+from bunce_sync.sync.budget import Budget
 from bunce_sync.testing.emulator import Emulator
 
-from .core import ago, calls, configure, drain, fresh, make, record_calls, set_state, state
+from .core import (
+    ago,
+    calls,
+    configure,
+    drain,
+    fresh,
+    make,
+    record_calls,
+    seconds_until,
+    set_state,
+    state,
+)
 
 pytestmark = pytest.mark.django_db
 
@@ -100,7 +114,10 @@ def test_a_429_pauses_the_sync_as_well(bunce: Emulator) -> None:
         (answer(204), Outcome.CONFIRMED, ""),
         (answer(401), Outcome.REJECTED, "rejected"),
         (answer(404), Outcome.REJECTED, "rejected"),
+        (answer(302), Outcome.UNKNOWN, "unexpected_status"),
         (answer(503, **{"Retry-After": "9"}), Outcome.UNKNOWN, "server_error"),
+        (SimpleNamespace(status_code=None, headers=None), Outcome.UNKNOWN, "unexpected_status"),
+        (SimpleNamespace(), Outcome.UNKNOWN, "unexpected_status"),
     ],
 )
 def test_other_responses_concern_no_request_of_the_sync(
@@ -114,16 +131,128 @@ def test_other_responses_concern_no_request_of_the_sync(
     assert not state().failures
 
 
-def test_a_request_that_is_not_reported_ends_no_pause(bunce: Emulator) -> None:
-    set_state(blocked_until=ago(1), blocked_reason=Reason.UNREACHABLE, failures=5)
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"retry-after": "7"},
+        {"RETRY-AFTER": 7},
+        {"Retry-After": b"7", "retry-after": "7"},
+    ],
+)
+def test_the_pause_is_found_in_headers_of_any_case_and_type(
+    headers: dict[str, object], bunce: Emulator
+) -> None:
+    with limiter.permit() as permit:
+        permit.report(SimpleNamespace(status_code="429", headers=headers))
+        permit.report(answer(200))  # of a repetition, which the block should not make
+    assert state().blocked_reason == Reason.RATE_LIMITED
+    assert 5 < seconds_until(state().blocked_until) < 8
+
+
+@pytest.mark.parametrize("headers", [None, [], {"Retry-After": None}, {"Retry-After": "7, 7"}])
+def test_a_429_without_a_readable_time_pauses_for_a_window(
+    headers: object, bunce: Emulator
+) -> None:
+    with limiter.permit() as permit:
+        permit.report(SimpleNamespace(status_code=429, headers=headers))
+    assert 50 < seconds_until(state().blocked_until) < 61
+
+
+def test_the_response_of_an_exception_is_reported(bunce: Emulator) -> None:
+    response = requests.Response()
+    response.status_code = 429
+    response.headers["Retry-After"] = "7"
+    with pytest.raises(requests.HTTPError), limiter.permit():
+        response.raise_for_status()
+    assert state().blocked_reason == Reason.RATE_LIMITED
+    assert ApiCall.objects.get().http_status == 429
+
+
+@pytest.mark.parametrize("reason", [Reason.UNREACHABLE, Reason.KEY_REFUSED])
+def test_no_request_of_the_site_ends_a_pause(reason: Reason, bunce: Emulator) -> None:
+    """It may have gone to another address, or with another key."""
+    set_state(blocked_until=ago(1), blocked_reason=reason, failures=5)
     with limiter.permit():
         pass
     assert ApiCall.objects.get().code == "not_reported"
-    assert state().blocked_reason == Reason.UNREACHABLE
+    assert state().blocked_reason == reason
     assert state().probe_until is None  # another request may probe at once
     with limiter.permit() as permit:
         permit.report(answer(200))
-    assert state().blocked_reason == ""
+    assert state().blocked_reason == reason
+    assert state().probe_until is None
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_failure_to_record_is_no_error_of_the_request(
+    bunce: Emulator, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The request was made: an exception would make the site send it again."""
+
+    def refuse(*_args: object) -> None:
+        raise OperationalError("the server closed the connection")
+
+    with limiter.permit() as permit:
+        permit.report(answer(200))
+        connection.execute_wrappers.append(refuse)
+    connection.execute_wrappers.remove(refuse)
+    [record] = [one for one in caplog.records if one.levelname == "ERROR"]
+    assert vars(record)["event"] == LogEvent.INTERNAL_ERROR
+    assert calls() == [("site", Outcome.UNDER_WAY)]
+
+
+def test_an_interrupted_wait_gives_the_permit_back(
+    bunce: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_state(blocked_until=ago(1), blocked_reason=Reason.UNREACHABLE)
+
+    def interrupt(budget: Budget, seconds: float) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Budget, "wait", interrupt)
+    with pytest.raises(KeyboardInterrupt), limiter.permit(wait=5):
+        pass
+    assert calls() == [("site", Outcome.NOT_SENT)]
+    assert state().probe_until is None
+
+
+def test_a_permit_that_expired_while_it_was_taken_is_not_handed_out(
+    bunce: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expired = iter([True, False])
+    monkeypatch.setattr(RequestRecord, "too_late", property(lambda record: next(expired)))
+    with limiter.permit(wait=5) as permit:
+        permit.report(answer(200))
+    assert calls() == [("site", Outcome.NOT_SENT), ("site", Outcome.CONFIRMED)]
+
+
+@pytest.mark.parametrize(
+    ("label", "shown"),
+    [
+        ("a\nb\r\nFAKE", "a b FAKE"),
+        ("x" * 5000, "x" * 299 + "…"),
+        ("a lone \ud800 and NUL \0", None),
+        (None, "None"),
+        ("sk_live_12345", "[key]"),
+    ],
+)
+def test_any_label_is_stored_on_one_line(
+    label: str, shown: str | None, bunce: Emulator, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("DEBUG", "bunce_sync")
+    with limiter.permit(label=label) as permit:
+        permit.report(answer(200))
+    path = ApiCall.objects.get().path
+    assert shown in (None, path)
+    assert path.isprintable()
+    assert all("\n" not in record.getMessage() for record in caplog.records)
+    assert "12345" not in caplog.text
+
+
+def test_what_is_raised_says_how_long_to_wait(bunce: Emulator) -> None:
+    set_state(blocked_until=ago(-30), blocked_reason=Reason.UNREACHABLE)
+    with pytest.raises(NoPermit, match=r"for the next (29|30)\.\d s \(unreachable\)"):
+        ask_bunce()
 
 
 def test_an_exception_of_the_block_is_recorded_and_passed_on(bunce: Emulator) -> None:

@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from copy import copy
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from django.db import DatabaseError, connection
+from django.db import InterfaceError, OperationalError, connection
+from django.db.models import Model
 from django.test import Client
 from django.urls import include, path
+from prometheus_client import CollectorRegistry, Gauge, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 from pytest_django import Settings
 from pytest_django.fixtures import DjangoAssertNumQueries
@@ -21,7 +24,8 @@ from bunce_sync import database
 from bunce_sync.choices import MemberStatus, Operation, Outcome, Reason, Status
 from bunce_sync.conf import conf
 from bunce_sync.exceptions import ConfigurationError
-from bunce_sync.models import Member, OperationState
+from bunce_sync.log_events import LogEvent
+from bunce_sync.models import ApiCall, Member, OperationState, PushHold, Segment, SyncState
 from bunce_sync.monitoring import health, metrics
 from bunce_sync.services.holds import pause
 from bunce_sync.sync.sweep import sweep
@@ -113,12 +117,12 @@ def test_an_operation_that_fails(client: Client) -> None:
     assert codes(client) == ["operation_paused"]
 
 
-@pytest.fixture
-def no_database(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+@pytest.fixture(params=[OperationalError, InterfaceError])
+def no_database(request: pytest.FixtureRequest) -> Iterator[None]:
     """A database that refuses every query."""
 
     def refuse(*_args: object) -> None:
-        raise DatabaseError("password authentication failed for user “secret”")
+        raise request.param("password authentication failed for user “secret”")
 
     with connection.execute_wrapper(refuse):
         yield
@@ -144,6 +148,23 @@ def test_a_failing_check_is_no_error_of_the_site(
     """A poll each few seconds must not fill the log and the mailboxes of ADMINS."""
     assert get(client, "health/sync/")[0] == 503
     assert caplog.records == []
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("model", [SyncState, Segment, ApiCall, Member])
+def test_a_missing_column_is_noticed(model: type[Model], bunce: Emulator, client: Client) -> None:
+    """As when a new release runs before its migrations."""
+    field = model._meta.fields[-1]
+    other = copy(field)
+    other.column = "old_column"
+    with connection.schema_editor() as editor:
+        editor.alter_field(model, field, other)
+    try:
+        assert get(client, "health/")[0] == 503
+    finally:
+        with connection.schema_editor() as editor:
+            editor.alter_field(model, other, field)
+    assert get(client, "health/")[0] == 200
 
 
 @pytest.mark.usefixtures("swept")
@@ -296,14 +317,52 @@ def test_a_scrape_makes_a_fixed_number_of_queries(
 ) -> None:
     for number in range(20):
         make(f"Segment {number}")
-    with django_assert_max_num_queries(26):
+    with django_assert_max_num_queries(28):
         client.get("/bunce/metrics/")
 
 
 @pytest.mark.usefixtures("swept")
-def test_a_registry_of_the_site_can_have_the_collector() -> None:
-    from prometheus_client import CollectorRegistry, generate_latest
+def test_what_a_person_has_to_look_at(client: Client, settings: Settings) -> None:
+    make("A", attempts=8, due_at=ago(-600))
+    make("B", environment="https://api.bunce.so:443 live", status=Status.REJECTED)
+    hold = PushHold.objects.create(by="www@web1", reason="", since=ago(100))
+    make("C", hold=hold)
+    found = scrape(client)
+    assert found["bunce_sync_segments_failing"] == {(): 1}
+    assert found["bunce_sync_segments_elsewhere"] == {(): 1}
+    assert found["bunce_sync_segments"]["rejected",] == 0  # that is another environment's
+    assert 99 < found["bunce_sync_oldest_hold_seconds"][()] < 105
+    Segment.objects.update_sync_fields(hold=None)
+    PushHold.objects.all().delete()
+    assert scrape(client)["bunce_sync_oldest_hold_seconds"] == {(): 0}
 
+
+@pytest.mark.usefixtures("no_database", "bunce")
+def test_without_a_database_the_other_metrics_of_a_registry_are_kept(
+    client: Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    registry = CollectorRegistry()
+    registry.register(metrics.SyncCollector())
+    Gauge("shop_orders", "Orders.", registry=registry).set(7)
+    assert generate_latest(registry).decode().count("shop_orders 7.0") == 1
+    assert scrape(client) == {}
+    events = {vars(record).get("event") for record in caplog.records}
+    assert events == {LogEvent.METRICS_FAILED}
+    assert "secret" not in caplog.text
+
+
+@pytest.mark.parametrize("within", [[1], [1] * 20])
+def test_totals_of_another_version_begin_again(
+    within: list[int], bunce: Emulator, client: Client
+) -> None:
+    set_state(counted_to=0, request_totals={"create": {"confirmed": [5, 5, 1.0, *within]}})
+    record_calls(6)
+    sweep()
+    assert scrape(client)["bunce_sync_requests_total"] == {("create", "confirmed"): 1}
+
+
+@pytest.mark.usefixtures("swept")
+def test_a_registry_of_the_site_can_have_the_collector() -> None:
     registry = CollectorRegistry()
     registry.register(metrics.SyncCollector())
     assert b"bunce_sync_segments{" in generate_latest(registry)

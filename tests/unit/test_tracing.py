@@ -6,14 +6,17 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from opentelemetry import trace
-from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from bunce_sync import tracing
+from bunce_sync.client import BunceClient
+from bunce_sync.log_events import LogEvent
 from bunce_sync.testing.emulator import Emulator
 
 from .core import drain, fresh, make
@@ -65,6 +68,62 @@ def test_a_refusal_is_an_error_without_bunces_words(
     assert span.status.status_code == trace.StatusCode.ERROR
     assert (span.attributes or {})["error.type"] == "rejected"
     assert "secret" not in span.to_json()
+
+
+class Broken(SpanProcessor):
+    """A processor of a site that fails at one end of a span."""
+
+    def __init__(self, at: str) -> None:
+        self.at = at
+
+    def on_start(self, span: object, parent_context: object = None) -> None:
+        if self.at == "start":
+            raise KeyError("tenant")
+
+    def on_end(self, span: object) -> None:
+        if self.at == "end":
+            raise KeyError("tenant")
+
+
+@pytest.mark.parametrize("at", ["start", "end", "provider"])
+def test_an_error_of_opentelemetry_disturbs_no_request(
+    at: str, bunce: Emulator, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    provider = TracerProvider()
+    provider.add_span_processor(Broken(at))
+
+    def get_tracer(name: str) -> object:
+        if at == "provider":
+            raise StopIteration
+        return provider.get_tracer(name)
+
+    monkeypatch.setattr(trace, "get_tracer", get_tracer)
+    monkeypatch.setattr(tracing, "_logged", set())
+    rows = [make("A"), make("B")]
+    drain()
+    assert [fresh(row).status for row in rows] == ["synced", "synced"]
+    assert len(bunce.segments) == 2
+    events = [vars(record).get("event") for record in caplog.records]
+    assert events.count(LogEvent.TRACING_FAILED) == 1
+
+
+def test_spans_of_the_http_library_are_children(
+    bunce: Emulator, spans: InMemorySpanExporter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    current = []
+    send = BunceClient.create_segment
+
+    def create(client: BunceClient, *args: Any, **kwargs: Any) -> Any:
+        current.append(trace.get_current_span().get_span_context().span_id)
+        return send(client, *args, **kwargs)
+
+    monkeypatch.setattr(BunceClient, "create_segment", create)
+    make()
+    drain()
+    context = only(spans).context
+    assert context is not None
+    assert current == [context.span_id]
+    assert not trace.get_current_span().get_span_context().is_valid
 
 
 def test_without_opentelemetry_nothing_is_recorded(
