@@ -35,6 +35,15 @@ from bunce_sync.models.segment_queryset import SegmentQuerySet
 
 M = TypeVar("M", bound=Model)
 
+#: Seconds that a transaction may wait for its process, although it takes milliseconds. The locks of
+#: a lost host would stop all others for two hours, until the server notices by TCP keepalive.
+IDLE_SECONDS = 30
+#: For this transaction alone, and only if the site has no limit of its own.
+_LIMIT_IDLE = (
+    "SELECT set_config('idle_in_transaction_session_timeout', %s, true)"
+    " WHERE current_setting('idle_in_transaction_session_timeout') = '0'"
+)
+
 #: ``psycopg.IsolationLevel.READ_COMMITTED``, without importing psycopg.
 _PSYCOPG_READ_COMMITTED = 2
 
@@ -53,13 +62,18 @@ def connection() -> BaseDatabaseWrapper:
 def atomic() -> Iterator[None]:
     """Open a durable transaction, which commits at its end, with READ COMMITTED isolation.
 
+    PostgreSQL ends it, with the session, if the host is lost or frozen meanwhile.
+
     Raises:
         RuntimeError: it is entered inside another transaction.
     """
     with transaction.atomic(using=alias(), durable=True):
-        if not _reads_committed() and len(connection().atomic_blocks) == 1:  # not in a TestCase
+        if len(connection().atomic_blocks) == 1:  # not in a TestCase
             with connection().cursor() as cursor:
-                cursor.execute("SET TRANSACTION ISOLATION LEVEL READ COMMITTED")
+                if not _reads_committed():
+                    cursor.execute("SET TRANSACTION ISOLATION LEVEL READ COMMITTED")
+                if connection().vendor == "postgresql":
+                    cursor.execute(_LIMIT_IDLE, [f"{IDLE_SECONDS}s"])
         yield
 
 

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Generic, TypeVar
 
-from django.db import InterfaceError, OperationalError
+from django.db import InterfaceError, InternalError, OperationalError
 
 from bunce_sync import database, tracing
 from bunce_sync.choices import Outcome, Reason
@@ -186,8 +186,9 @@ class Attempt(ABC, Generic[T]):
             try:
                 result = self._record(result)
                 break
-            except (OperationalError, InterfaceError):
-                # The connection broke, perhaps at the commit, or a lock was not available. Bunce's
+            except (OperationalError, InterfaceError, InternalError):
+                # The connection broke, perhaps at the commit, or a lock was not available, or the
+                # server ended the session of a process that was frozen (InternalError). Bunce's
                 # response is known only here, so try again on a new connection; if that keeps
                 # failing, the lease ends and the sweep repairs.
                 logger.warning(

@@ -24,6 +24,7 @@ from django.db import (
     DatabaseError,
     IntegrityError,
     InterfaceError,
+    InternalError,
     OperationalError,
     ProgrammingError,
 )
@@ -412,7 +413,7 @@ def _push_alone(budget: Budget, named: Container[int | None], row: Segment) -> b
         return _push(row, budget, must_wait=row.pk in named)
     except (ConfigurationError, NoPermit, ProgrammingError):
         raise
-    except (OperationalError, InterfaceError) as error:
+    except (OperationalError, InterfaceError, InternalError) as error:
         # The connection, a deadlock, or a row the server refuses: a new connection shows which.
         if database.connection().in_atomic_block:
             raise

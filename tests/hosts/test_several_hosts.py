@@ -47,8 +47,8 @@ ENV = {
     "BUNCE_RATE_WINDOW": f"{WINDOW:g}",
     "DJANGO_ALLOWED_HOSTS": "*",
 }
-#: Seconds after which the database ends the session of a host that is lost in a transaction, as
-#: docs/several-hosts.md asks for. Until then its locks would stop all other hosts.
+#: Seconds after which the database ends the session of a host that is lost in a transaction: fewer
+#: than the app asks for by itself. Until then its locks stop all other hosts.
 SESSION_SECONDS = 3
 #: Seconds until rows of a lost host are sent by another: its session, its lease, and the sweep that
 #: frees it; the grace period, the next sweep, and some for a busy machine.

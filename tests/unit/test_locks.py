@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
-from django.db import connection, transaction
+from django.db import DatabaseError, connection, transaction
 
 from bunce_sync import database, services
 from bunce_sync.models import Member, Segment
-from bunce_sync.sync import customers
+from bunce_sync.sync import customers, shared_state
 from bunce_sync.sync.budget import Budget
 from bunce_sync.sync.sweep import sweep
 from bunce_sync.testing.emulator import Emulator
@@ -125,3 +125,57 @@ def test_a_segment_can_be_deleted_while_its_last_batch_is_recorded(
     in_threads([lambda: customers.run(Budget(30)), delete])
     assert not Segment.objects.exists()
     assert not Member.objects.exists()
+
+
+def idle_limit() -> str:
+    """Return how long PostgreSQL keeps a transaction whose process is silent."""
+    with connection.cursor() as cursor:
+        cursor.execute("SHOW idle_in_transaction_session_timeout")
+        return str(cursor.fetchone()[0])
+
+
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="only PostgreSQL can be told that")
+def test_a_lost_host_keeps_the_locks_of_a_transaction_for_half_a_minute_or_as_the_site_says() -> (
+    None
+):
+    with database.atomic():
+        assert idle_limit() == "30s"
+    assert idle_limit() == "0", "transactions of the site are left alone"
+    with transaction.atomic():
+        assert idle_limit() == "0"
+    with connection.cursor() as cursor:
+        cursor.execute("SET idle_in_transaction_session_timeout = '5s'")
+    try:
+        with database.atomic():
+            assert idle_limit() == "5s"
+    finally:
+        connection.close()
+
+
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="only PostgreSQL can be told that")
+def test_others_continue_when_a_process_is_lost_in_a_transaction(
+    bunce: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "IDLE_SECONDS", 1)
+    row = make()
+    locked, over = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with database.atomic():
+            shared_state.lock()
+            locked.set()
+            assert over.wait(30)
+
+    def lose() -> None:
+        with pytest.raises(DatabaseError):
+            hold()
+
+    lost = threading.Thread(target=in_threads, args=[[lose]])
+    lost.start()
+    try:
+        assert locked.wait(30)
+        drain()
+        assert fresh(row).status == Status.SYNCED
+    finally:
+        over.set()
+        lost.join()

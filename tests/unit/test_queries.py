@@ -30,8 +30,8 @@ from .core import (
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("limited")]
 
-#: Statements that begin or end a transaction.
-FRAME = ("BEGIN", "COMMIT", "START", "SAVEPOINT", "RELEASE")
+#: Statements that begin or end a transaction; on PostgreSQL its limit is set at its beginning.
+FRAME = ("BEGIN", "COMMIT", "START", "SAVEPOINT", "RELEASE", "SELECT set_config(")
 
 
 @pytest.fixture
