@@ -14,7 +14,7 @@ from tests.site import ROOT
 SELECTED = {
     "push": ("locks", "push", "sweep", "reconcile", "late_responses", "forgotten_create"),
     "rest": ("rate_limiter", "models", "indexes", "api_lists", "doctor", "two_saves"),
-    "texts": ("texts", "lookups"),
+    "texts": ("texts", "lookups", "generated_responses"),
     "imports": ("importer", "linking", "rehome"),
     "customers": ("customers", "audiences"),
 }

@@ -206,7 +206,7 @@ def _json_text(draw: st.DrawFn) -> str:
         digits = draw(
             st.sampled_from(["9" * 5000, "1e999", "-1e-999", "NaN", "-Infinity", "1e5", "01"])
         )
-        return re.sub(r"null|true|false|\d+", lambda _: digits, text, count=2)
+        return re.sub(r"(?<=[ \[])(null|true|false|\d+)(?=[,\]}])", digits, text, count=2)
     return text
 
 
