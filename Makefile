@@ -99,7 +99,7 @@ release: ## Build the package into dist, check it, and show the commands that pu
 	@echo "  .venv/release/bin/python -m twine upload dist/*"
 
 clean: ## Remove everything that the other targets created
-	rm -rf .venv .celery .*_cache .hypothesis dist docs/_build test-results
+	rm -rf .venv .nox .celery .*_cache .hypothesis dist docs/_build test-results
 
 # Runs again whenever the pins change. pip is quiet, but still shows errors.
 $(INSTALLED): requirements.txt
