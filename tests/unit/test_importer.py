@@ -10,7 +10,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from django.db import connection, transaction
+from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from pytest_django import Settings
 
@@ -838,6 +838,6 @@ def test_an_import_killed_before_any_statement_ends_as_if_it_was_not_killed(
 @contextmanager
 def undone() -> Iterator[None]:
     """Undo what the block writes."""
-    point = transaction.savepoint()
+    point = connection.savepoint()  # transaction.savepoint() is deprecated since Django 6.1
     yield
-    transaction.savepoint_rollback(point)
+    connection.savepoint_rollback(point)
