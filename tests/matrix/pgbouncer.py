@@ -28,6 +28,8 @@ auth_type = any
 pool_mode = transaction
 default_pool_size = 20
 max_client_conn = 500
+; from PGOPTIONS, which the unit tests set for speed
+ignore_startup_parameters = options
 {run_as}
 """
 
