@@ -839,5 +839,6 @@ def test_an_import_killed_before_any_statement_ends_as_if_it_was_not_killed(
 def undone() -> Iterator[None]:
     """Undo what the block writes."""
     point = connection.savepoint()  # transaction.savepoint() is deprecated since Django 6.1
+    assert point is not None, "no transaction is open"
     yield
     connection.savepoint_rollback(point)
