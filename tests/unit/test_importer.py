@@ -841,4 +841,5 @@ def undone() -> Iterator[None]:
     point = connection.savepoint()  # transaction.savepoint() is deprecated since Django 6.1
     assert point is not None, "no transaction is open"
     yield
+    assert point is not None  # a transaction is open
     connection.savepoint_rollback(point)
