@@ -14,6 +14,7 @@ UNREACHABLE = {
     "Redis": "redis://127.0.0.1:1",
     "RabbitMQ": "amqp://guest:guest@127.0.0.1:1",
     "Chromium": "/nowhere/chromium",
+    "PostgreSQL's command line": "/nowhere",
 }
 
 
