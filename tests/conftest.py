@@ -26,7 +26,7 @@ hypothesis_settings.load_profile("default")
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the slow tests, in equal parts for each worker of xdist.
+    """Begin with the slow tests, dealt to the workers of xdist one by one.
 
     Each worker gets one part of the list, and takes tests from the ends of the others' when its own
     is done. In another order a run would end with some workers waiting for one with slow tests.
@@ -37,8 +37,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items[:] = [
         item
         for worker in range(workers)
-        for some in (slow, quick)
-        for item in some[len(some) * worker // workers : len(some) * (worker + 1) // workers]
+        for item in (
+            *slow[worker::workers],
+            *quick[len(quick) * worker // workers : len(quick) * (worker + 1) // workers],
+        )
     ]
 
 
