@@ -3,8 +3,8 @@
 PYTHON ?= python3
 PORT ?= 8000
 EMULATOR_PORT ?= 8790
-# Tests that start processes often wait: five at once keep two processors busy.
-PYTEST_ARGS ?= -n 5 --dist worksteal
+# Tests that start processes often wait: four at once keep two processors busy.
+PYTEST_ARGS ?= -n 4 --dist worksteal
 
 BIN = .venv/bin
 INSTALLED = .venv/.installed

@@ -1,6 +1,5 @@
 """Fixtures and settings of all tests."""
 
-import os
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -22,26 +21,6 @@ hypothesis_settings.register_profile(
     "default", deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
 hypothesis_settings.load_profile("default")
-
-
-@pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the slow tests, dealt to the workers of xdist one by one.
-
-    Each worker gets one part of the list, and takes tests from the ends of the others' when its own
-    is done. In another order a run would end with some workers waiting for one with slow tests.
-    """
-    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
-    quick = [item for item in items if "unit" in item.path.parts]
-    slow = [item for item in items if "unit" not in item.path.parts]
-    items[:] = [
-        item
-        for worker in range(workers)
-        for item in (
-            *slow[worker::workers],
-            *quick[len(quick) * worker // workers : len(quick) * (worker + 1) // workers],
-        )
-    ]
 
 
 @pytest.fixture(scope="session")
