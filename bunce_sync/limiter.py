@@ -184,13 +184,13 @@ def _reserve(request: _SiteRequest, ends: float) -> bool:
         budget.wait(request.permit.wait)
         may_begin = not shared_state.is_paused() and not request.permit.record.too_late
     finally:
-        if not may_begin:  # also when it is interrupted: nobody else could probe
+        if not may_begin:  # also when interrupted, or no other request could probe
             _record(request, Result(Outcome.NOT_SENT, code=PERMIT_EXPIRED))
     return may_begin
 
 
 def _record(request: _SiteRequest, result: Result) -> None:
-    """Record a result. If that fails, the request was made all the same, and the block goes on."""
+    """Record a result; log a failure. Raised, it would make the site repeat its request."""
     try:
         request.record(result)
     except AnyDatabaseError as error:

@@ -839,9 +839,8 @@ AUDIENCE_EMPTY: Final = MessageTemplate(
     _("All %(members)s customers would be removed: held since %(since)s."),
     _("The queryset of the audience is empty, which may be a mistake."),
     _(
-        "No customers are removed until a person decides. If the audience is meant to be"
-        " empty, confirm"
-        " the removals; otherwise correct the queryset."
+        "No customers are removed until a person decides. If the audience is meant to be empty,"
+        " confirm the removals; otherwise correct the queryset."
     ),
 )
 AUDIENCE_FAILED: Final = MessageTemplate(
